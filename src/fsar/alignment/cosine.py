@@ -1,0 +1,27 @@
+"""Cosine similarity between vectors, and between all frames of two sets of videos."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def cosine(x: Float[Tensor, "*x dim"], y: Float[Tensor, "*y dim"], eps: float = 0.0) -> Float[Tensor, "..."]:
+    """Cosine over the last axis, of broadcasting leading axes: x.y / (|x| |y| + eps).
+
+    `eps` 0.01 is the CLIP-FSAR lineage's, which adds it to the product of norms; 0 is the plain cosine
+    (a zero vector then has similarity 0).
+    """
+    norms = x.norm(dim=-1) * y.norm(dim=-1) + eps
+    return (x * y).sum(-1) / norms.clamp(min=torch.finfo(x.dtype).tiny)
+
+
+def frame_similarity(
+    query: Float[Tensor, "*batch query query_frame dim"],
+    support: Float[Tensor, "*batch support support_frame dim"],
+    eps: float = 0.0,
+) -> Float[Tensor, "*batch query support query_frame support_frame"]:
+    """Cosine between every frame of every query and every frame of every support video or prototype."""
+    dots = torch.einsum("...qtd,...sud->...qstu", query, support)
+    query_norm, support_norm = query.norm(dim=-1), support.norm(dim=-1)
+    norms = query_norm[..., :, None, :, None] * support_norm[..., None, :, None, :] + eps
+    return dots / norms.clamp(min=torch.finfo(dots.dtype).tiny)

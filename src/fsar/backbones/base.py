@@ -1,0 +1,110 @@
+"""What every backbone offers: clip -> frame features, feature map; text -> features."""
+
+from hashlib import blake2b
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from fsar.shapes import Clips, FeatureMap, FrameFeatures, TextFeatures
+
+
+class ImageEncoding(NamedTuple):
+    """What an image encoder makes of a batch of images."""
+
+    features: Float[Tensor, "image dim"]
+    """Pooled, not normalised."""
+    map: Float[Tensor, "image row column width"]
+    """The same image, place by place."""
+
+
+class Backbone(nn.Module):
+    """An image encoder, with or without a text encoder, applied frame by frame.
+
+    Subclasses set the attributes and define `encode_images` and, where they have a text tower,
+    `text_features`. BatchNorm layers stay in evaluation mode while training (frozen statistics)
+    unless `freeze_batch_norm` is False.
+    """
+
+    name: str
+    """As given to `load_backbone`."""
+    dim: int
+    """Channels of a frame feature."""
+    image_size: int
+    """Pixels, height and width of its input."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    has_text: bool = False
+
+    def __init__(self, name: str, freeze_batch_norm: bool = True):
+        super().__init__()
+        self.name = name
+        self.freeze_batch_norm = freeze_batch_norm
+
+    def encode_images(self, images: Float[Tensor, "image rgb=3 height width"]) -> ImageEncoding:
+        """Encode images to pooled features and a feature map, in one pass."""
+        raise NotImplementedError
+
+    def text_features(self, texts: list[str]) -> TextFeatures:
+        """Encode sentences to features [text, dim], not normalised.
+
+        Raises:
+            ValueError: the backbone has no text tower.
+        """
+        raise ValueError(
+            f"backbone {self.name!r} has no text encoder; use a CLIP backbone "
+            f"(tiny, ViT-B-32/openai, ViT-B-16/openai, RN50/openai) for methods that read class names"
+        )
+
+    def features(self, clips: Clips) -> FrameFeatures:
+        """Encode every frame: [*clips, frame, rgb, height, width] -> [*clips, frame, dim]."""
+        return self.encode_images(clips.flatten(0, -4)).features.unflatten(0, clips.shape[:-3])
+
+    def features_and_map(self, clips: Clips) -> tuple[FrameFeatures, FeatureMap]:
+        """Encode every frame, also keeping place: [*clips, frame, row, column, width] beside features."""
+        encoding = self.encode_images(clips.flatten(0, -4))
+        return tuple(part.unflatten(0, clips.shape[:-3]) for part in encoding)  # type: ignore[return-value]
+
+    def fingerprint(self) -> str:
+        """Hash of the weights: two backbones with the same one give the same features."""
+        return fingerprint(self)
+
+    def train(self, mode: bool = True) -> "Backbone":
+        """Switch training mode; BatchNorm keeps its statistics unless told otherwise."""
+        super().train(mode)
+        if self.freeze_batch_norm:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Hash a module's weights: 16 hexadecimal digits over sorted names, shapes and values."""
+    digest = blake2b(digest_size=8)
+    for key, tensor in sorted(module.state_dict().items()):
+        digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        # a view as bytes, since NumPy lacks bfloat16
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
+    """Load a state dict that must fit to the last key.
+
+    Raises:
+        ValueError: missing or unexpected keys, or other shapes; the message names the first of each.
+    """
+    own = module.state_dict()
+    problems = {
+        "missing": sorted(own.keys() - state.keys()),
+        "unexpected": sorted(state.keys() - own.keys()),
+        "of another shape": sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape),
+    }
+    found = [f"{len(keys)} {what} ({', '.join(keys[:3])})" for what, keys in problems.items() if keys]
+    if found:
+        raise ValueError(f"{source} does not fit {type(module).__name__}: {'; '.join(found)}. Is it another model's?")
+    module.load_state_dict(state)

@@ -1,0 +1,493 @@
+"""The generated world: a small labelled benchmark of real video files, rendered by the project.
+
+Textured shapes act on textured, drifting backgrounds; forty actions carry Something-Something-style
+names and most come as a pair in which one is the other played backwards, so that a method blind to
+the order of frames cannot tell them apart. Objects, colours, textures, speed, start, camera drift and
+lighting are drawn per clip, so that no single frame and no background gives the class away.
+
+`render_world` writes H.264 files and a `labels.csv`, in the layout that `fsar.datasets.load_folder`
+reads; from there on the world is a dataset like any other. `render_scene` and `describe_frame` give
+frames with captions, from which `scripts/train_tiny.py` trains the built-in backbone.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from fsar.files import atomic_path
+from fsar.video import write_video
+
+VERSION = 1  # any change to a rendered pixel raises it
+SIZE = 96  # pixels, height and width of a clip
+FRAMES_PER_SECOND = 12
+CLIPS_PER_CLASS = 20
+
+COLOURS = {
+    "red": (210, 45, 40),
+    "orange": (240, 140, 30),
+    "yellow": (240, 220, 50),
+    "green": (50, 165, 60),
+    "cyan": (60, 200, 205),
+    "blue": (45, 75, 205),
+    "purple": (135, 60, 175),
+    "pink": (240, 130, 180),
+    "white": (240, 240, 240),
+    "black": (25, 25, 25),
+}
+SHAPES = ("circle", "square", "triangle", "star", "ring", "cross", "diamond", "crescent")
+TEXTURES = ("plain", "striped", "dotted", "checked", "mottled")
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One object's looks, fixed over a clip."""
+
+    shape: str
+    colour: str
+    texture: str
+    phase: float
+
+
+@dataclass(frozen=True)
+class Track:
+    """One object's path: arrays over `frame`; x, y and radius in units of the image side.
+
+    `stretch` widens the object by its factor and narrows its height by the same.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    radius: np.ndarray
+    angle: np.ndarray
+    opacity: np.ndarray
+    stretch: np.ndarray
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where the camera looks: arrays over `frame`; shift in units of the image side, zoom >= 1."""
+
+    x: np.ndarray
+    y: np.ndarray
+    zoom: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Everything `render_scene` needs: objects back to front, their tracks, camera, background."""
+
+    things: list[Thing]
+    tracks: list[Track]
+    camera: Camera
+    background: int  # seed of the background's texture
+    drift: tuple[float, float]  # image sides the background moves over the clip
+    light: tuple[float, float, float]  # gain, gradient along x, gradient along y
+
+
+def _track(progress: np.ndarray, x: object, y: object, radius: object, **more: object) -> Track:
+    """Make a track from constants or arrays over `frame`."""
+    values = {"x": x, "y": y, "radius": radius, "angle": 0.0, "opacity": 1.0, "stretch": 1.0} | more
+    return Track(**{k: np.broadcast_to(v, progress.shape) for k, v in values.items()})  # type: ignore[arg-type]
+
+
+# A script turns (progress over frames in [0, 1], random generator) into tracks, back to front, and
+# camera moves. The reversed class of a pair runs the same script with progress 1 - p.
+Script = Callable[[np.ndarray, np.random.Generator], tuple[list[Track], dict[str, np.ndarray]]]
+
+
+def _between(start: float, end: float, progress: np.ndarray) -> np.ndarray:
+    return start + (end - start) * progress
+
+
+def _move(start: tuple[float, float], end: tuple[float, float], jitter: tuple[float, float]) -> Script:
+    def script(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+        across = rng.uniform(-1, 1, 2) * jitter  # moves the whole path sideways
+        (x0, y0), (x1, y1) = (
+            (point[0] + across[0] + rng.uniform(-0.07, 0.07), point[1] + across[1] + rng.uniform(-0.07, 0.07))
+            for point in (start, end)
+        )
+        return [_track(p, _between(x0, x1, p), _between(y0, y1, p), rng.uniform(0.1, 0.2))], {}
+
+    return script
+
+
+def _grow(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    x, y = rng.uniform(0.35, 0.65, 2)
+    return [_track(p, x, y, _between(rng.uniform(0.05, 0.1), rng.uniform(0.26, 0.36), p))], {}
+
+
+def _appear(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    x, y = rng.uniform(0.25, 0.75, 2)
+    return [_track(p, x, y, rng.uniform(0.12, 0.26), opacity=p)], {}
+
+
+def _approach(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    direction = rng.uniform(0, 2 * np.pi)
+    centre, radii = rng.uniform(0.44, 0.56, 2), rng.uniform(0.09, 0.15, 2)
+    distance = _between(rng.uniform(0.34, 0.4), radii.mean() + rng.uniform(0.0, 0.03), p)
+    tracks = [
+        _track(p, centre[0] + s * distance * np.cos(direction), centre[1] + s * distance * np.sin(direction), r)
+        for s, r in zip((-1, 1), radii, strict=True)
+    ]
+    return tracks, {}
+
+
+def _meet(mover_in_front: bool) -> Script:
+    """A thing moves to where another stands and ends in front of it (covers it) or behind it."""
+
+    def script(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+        stand = rng.uniform(0.4, 0.6, 2)
+        direction = rng.uniform(0, 2 * np.pi)
+        large, small = rng.uniform(0.2, 0.26), rng.uniform(0.1, 0.15)
+        away = _between(rng.uniform(0.38, 0.46), rng.uniform(0.0, 0.04), p)
+        x, y = stand[0] + away * np.cos(direction), stand[1] + away * np.sin(direction)
+        if mover_in_front:
+            return [_track(p, *stand, small), _track(p, x, y, large)], {}
+        return [_track(p, x, y, small), _track(p, *stand, large)], {}
+
+    return script
+
+
+def _stack(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    base_radius, radius = rng.uniform(0.15, 0.19), rng.uniform(0.09, 0.13)
+    x, y = rng.uniform(0.35, 0.65), rng.uniform(0.7, 0.78)
+    side = rng.choice([-1, 1]) * rng.uniform(0.2, 0.3)
+    top = y - base_radius - radius + 0.03
+    path_x = x + side * (1 - np.clip(2 * p, 0, 1))
+    path_y = _between(0.1, top, np.clip(2 * p - 1, 0, 1))
+    return [_track(p, x, y, base_radius), _track(p, path_x, path_y, radius)], {}
+
+
+def _turn(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    start = rng.uniform(0, 2 * np.pi)
+    x, y = rng.uniform(0.38, 0.62, 2)
+    stretch = rng.uniform(1.5, 1.9)
+    angle = start + rng.uniform(0.55, 0.8) * np.pi * p
+    return [_track(p, x, y, rng.uniform(0.2, 0.26), angle=angle, stretch=stretch)], {}
+
+
+def _circle(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    start, orbit = rng.uniform(0, 2 * np.pi), rng.uniform(0.22, 0.3)
+    x, y = rng.uniform(0.45, 0.55, 2)
+    angle = start + 2 * np.pi * rng.uniform(0.8, 1.0) * p
+    return [_track(p, x + orbit * np.cos(angle), y + orbit * np.sin(angle), rng.uniform(0.1, 0.16))], {}
+
+
+def _stretch(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    x, y = rng.uniform(0.4, 0.6, 2)
+    stretch = _between(rng.uniform(0.85, 1.0), rng.uniform(1.8, 2.2), p)
+    return [_track(p, x, y, rng.uniform(0.14, 0.2), stretch=stretch)], {}
+
+
+def _pan(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    track = _track(p, rng.uniform(0.4, 0.6), rng.uniform(0.3, 0.7), rng.uniform(0.12, 0.2))
+    return [track], {"x": _between(-1, 1, p) * rng.uniform(0.25, 0.35)}
+
+
+def _zoom(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    x, y = rng.uniform(0.45, 0.55, 2)
+    return [_track(p, x, y, rng.uniform(0.1, 0.14))], {"zoom": _between(1.0, rng.uniform(2.0, 2.6), p)}
+
+
+def _enter(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    radius = rng.uniform(0.12, 0.18)
+    y = _between(-radius - 0.05, rng.uniform(0.35, 0.6), p)
+    return [_track(p, rng.uniform(0.25, 0.75), y, radius)], {}
+
+
+def _split(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    direction, radius = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.15)
+    x, y = rng.uniform(0.44, 0.56, 2)
+    distance = _between(0.0, rng.uniform(0.24, 0.3), p)
+    ways = ((x + s * distance * np.cos(direction), y + s * distance * np.sin(direction)) for s in (-1, 1))
+    return [_track(p, *place, radius) for place in ways], {}
+
+
+def _still(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    return [_track(p, *rng.uniform(0.25, 0.75, 2), rng.uniform(0.1, 0.26))], {}
+
+
+def _bounce(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    ground, height, times = rng.uniform(0.7, 0.8), rng.uniform(0.35, 0.5), rng.uniform(2.0, 3.0)
+    y = ground - height * np.abs(np.sin(np.pi * times * p))
+    return [_track(p, rng.uniform(0.25, 0.75), y, rng.uniform(0.1, 0.16))], {}
+
+
+def _shake(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    x = rng.uniform(0.4, 0.6) + rng.uniform(0.12, 0.2) * np.sin(2 * np.pi * rng.uniform(2.5, 3.5) * p)
+    return [_track(p, x, rng.uniform(0.3, 0.7), rng.uniform(0.12, 0.2))], {}
+
+
+def _blink(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    opacity = (np.sin(2 * np.pi * (rng.uniform(2.0, 3.0) * p + rng.uniform())) > 0).astype(float)
+    return [_track(p, *rng.uniform(0.3, 0.7, 2), rng.uniform(0.14, 0.26), opacity=opacity)], {}
+
+
+def _swap(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    angle = rng.uniform(0, 2 * np.pi) + np.pi * p
+    orbit, centre = rng.uniform(0.2, 0.26), rng.uniform(0.46, 0.54, 2)
+    tracks = [
+        _track(p, centre[0] + s * orbit * np.cos(angle), centre[1] + s * orbit * np.sin(angle), rng.uniform(0.1, 0.15))
+        for s in (-1, 1)
+    ]
+    return tracks, {}
+
+
+def _pulse(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
+    swing = np.sin(2 * np.pi * (rng.uniform(2.0, 3.0) * p + rng.uniform()))
+    return [_track(p, *rng.uniform(0.38, 0.62, 2), 0.18 + rng.uniform(0.06, 0.1) * swing)], {}
+
+
+@dataclass(frozen=True)
+class Action:
+    """One class of the world."""
+
+    name: str
+    text: str
+    split: str
+    script: Script = field(repr=False)
+    reversed: bool = False
+
+
+def _pair(split: str, script: Script, forward: str, backward: str) -> tuple[Action, Action]:
+    """Two classes that are each other's time-reverse."""
+    return tuple(  # type: ignore[return-value]
+        Action(text.replace(" ", "_").replace("-", "_"), text, split, script, is_reversed)
+        for text, is_reversed in ((forward, False), (backward, True))
+    )
+
+
+def _single(split: str, script: Script, text: str) -> Action:
+    return Action(text.replace(" ", "_"), text, split, script)
+
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.18, 0.82, 0.18, 0.82
+
+PAIRS: tuple[tuple[Action, Action], ...] = (
+    _pair("train", _move((_LEFT, _TOP), (_RIGHT, _BOTTOM), (0.0, 0.0)),
+          "moving something from the top left to the bottom right",
+          "moving something from the bottom right to the top left"),
+    _pair("train", _move((_LEFT, _BOTTOM), (_RIGHT, _TOP), (0.0, 0.0)),
+          "moving something from the bottom left to the top right",
+          "moving something from the top right to the bottom left"),
+    _pair("train", _stretch, "stretching something", "squeezing something"),
+    _pair("train", _stack, "putting something on top of something", "taking something off something"),
+    _pair("train", _circle, "moving something in a clockwise circle", "moving something in a counter-clockwise circle"),
+    _pair("train", _pan, "turning the camera right while filming something",
+          "turning the camera left while filming something"),
+    _pair("train", _zoom, "zooming in on something", "zooming out from something"),
+    _pair("train", _enter, "something coming in from above", "something leaving upwards"),
+    _pair("train", _split, "something splitting into two", "two things merging into one"),
+    _pair("val", _move((0.5, _BOTTOM), (0.5, _TOP), (0.28, 0.0)), "moving something up", "moving something down"),
+    _pair("val", _meet(mover_in_front=True), "covering something with something", "uncovering something"),
+    _pair("val", _turn, "turning something clockwise", "turning something counter-clockwise"),
+    _pair("test", _move((_LEFT, 0.5), (_RIGHT, 0.5), (0.0, 0.28)),
+          "moving something from left to right", "moving something from right to left"),
+    _pair("test", _grow, "something growing", "something shrinking"),
+    _pair("test", _approach, "moving two things closer to each other", "moving two things away from each other"),
+    _pair("test", _meet(mover_in_front=False),
+          "putting something behind something", "taking something out from behind something"),
+    _pair("test", _appear, "something appearing", "something disappearing"),
+)  # fmt: skip
+
+ACTIONS: tuple[Action, ...] = (
+    *(action for pair in PAIRS for action in pair),
+    _single("train", _still, "something staying still"),
+    _single("train", _bounce, "something bouncing up and down"),
+    _single("train", _shake, "shaking something left and right"),
+    _single("train", _blink, "something blinking on and off"),
+    _single("train", _swap, "two things swapping places"),
+    _single("train", _pulse, "something pulsing"),
+)
+
+
+def _generator(*key: object) -> np.random.Generator:
+    digest = blake2b("/".join(map(str, key)).encode(), digest_size=16).digest()
+    return np.random.default_rng(int.from_bytes(digest, "little"))
+
+
+def draw_scene(action: Action, seed: int, times: np.ndarray) -> Scene:
+    """Draw one clip of `action`: the scene at `times` in [0, 1], a pure function of the arguments."""
+    rng = _generator(VERSION, action.name, seed)
+    start, end = rng.uniform(0.0, 0.2), rng.uniform(0.75, 1.0)
+    progress = np.clip((times - start) / (end - start), 0, 1) ** rng.uniform(0.75, 1.35)
+    if action.reversed:
+        progress = 1 - progress
+    tracks, moves = action.script(progress, rng)
+    angle = rng.uniform(0, 2 * np.pi, len(tracks))
+    tracks = [replace(track, angle=track.angle + a) for track, a in zip(tracks, angle, strict=True)]
+    things = [
+        Thing(str(rng.choice(SHAPES)), str(rng.choice(list(COLOURS))), str(rng.choice(TEXTURES)), rng.uniform())
+        for _ in tracks
+    ]
+    drift = rng.uniform(-0.05, 0.05, 2)[:, None] * (times - 0.5)
+    camera = Camera(drift[0] + moves.get("x", 0.0), drift[1], np.broadcast_to(moves.get("zoom", 1.0), times.shape))
+    return Scene(
+        things=things,
+        tracks=tracks,
+        camera=camera,
+        background=int(rng.integers(2**31)),
+        drift=tuple(rng.uniform(-0.15, 0.15, 2) * rng.integers(0, 2)),
+        light=(rng.uniform(0.75, 1.1), *rng.uniform(-0.2, 0.2, 2)),
+    )
+
+
+def _background(scene: Scene, times: np.ndarray) -> np.ndarray:
+    """Texture seen through the moving camera: [frame, SIZE, SIZE, rgb] in [0, 255]."""
+    rng = _generator("background", scene.background)
+    coarse, side = int(rng.integers(6, 22)), 3 * SIZE
+    grid = rng.random((coarse, coarse)).astype(np.float32)
+    place = np.linspace(0, coarse - 1.001, side)
+    low, weight = place.astype(int), (place % 1).astype(np.float32)
+    rows = grid[low] * (1 - weight)[:, None] + grid[low + 1] * weight[:, None]
+    noise = rows[:, low] * (1 - weight) + rows[:, low + 1] * weight
+    if rng.random() < 0.4:  # stripes under the noise
+        across = np.arange(side) * np.float32(2 * np.pi / rng.uniform(8, 40))
+        stripes = np.sin(across[:, None] * rng.uniform(-1, 1) + across[None, :] * rng.uniform(-1, 1))
+        noise = 0.5 * noise + 0.25 + 0.25 * stripes.astype(np.float32)
+    first, second = rng.uniform(40, 215, (2, 3)).astype(np.float32)
+    texture = first + (second - first) * noise[..., None]
+
+    pixel = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE - 0.5
+    zoom = scene.camera.zoom[:, None]
+    column = pixel / zoom + (scene.camera.x + scene.drift[0] * times)[:, None]
+    row = pixel / zoom + (scene.camera.y + scene.drift[1] * times)[:, None]
+    to_index = lambda position: np.clip((position / 3 + 0.5) * side, 0, side - 1).astype(int)  # noqa: E731
+    return texture[to_index(row)[:, :, None], to_index(column)[:, None, :]]
+
+
+def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Signed depth inside a shape of unit radius at (u, v): positive inside, in units of the radius."""
+    distance = np.hypot(u, v)
+    if shape == "circle":
+        return 1 - distance
+    if shape == "square":
+        return 0.85 - np.maximum(abs(u), abs(v))
+    if shape == "diamond":
+        return 0.75 - (abs(u) * 1.3 + abs(v)) / 1.4
+    if shape == "triangle":
+        return np.minimum(0.6 - v, (1.15 + v - 1.75 * abs(u)) / 2)
+    if shape == "ring":
+        return 0.28 - abs(distance - 0.72)
+    if shape == "cross":
+        narrow = np.minimum(abs(u), abs(v))
+        return np.minimum(0.32 - narrow, 0.95 - np.maximum(abs(u), abs(v)))
+    if shape == "crescent":
+        return np.minimum(1 - distance, np.hypot(u - 0.5, v) - 0.75)
+    angle = np.arctan2(v, u)  # star
+    return (0.68 + 0.3 * np.cos(5 * angle)) - distance
+
+
+def _texture(thing: Thing, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Brightness of the object's second colour at (u, v), in [0, 1]."""
+    phase = 2 * np.pi * thing.phase
+    if thing.texture == "striped":
+        return (np.sin(9 * u + phase) > 0).astype(np.float32)
+    if thing.texture == "dotted":
+        return (np.sin(9 * u + phase) * np.sin(9 * v) > 0.35).astype(np.float32)
+    if thing.texture == "checked":
+        return ((np.sin(7 * u + phase) > 0) ^ (np.sin(7 * v + phase) > 0)).astype(np.float32)
+    if thing.texture == "mottled":
+        return 0.5 + 0.5 * np.sin(5 * u + 3 * np.sin(4 * v + phase)) * np.sin(6 * v + 2 * u)
+    return np.zeros_like(u)
+
+
+def _paint(canvas: np.ndarray, thing: Thing, track: Track, camera: Camera) -> None:
+    """Draw one object over the canvas, in place."""
+    pixel = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
+    x, y, radius = on_screen(track, camera)
+    as_pixels = lambda value: np.asarray(value, np.float32)[:, None, None]  # noqa: E731
+    dx, dy = pixel[None, None, :] - as_pixels(x), pixel[None, :, None] - as_pixels(y)
+    cos, sin = as_pixels(np.cos(track.angle)), as_pixels(np.sin(track.angle))
+    reach, stretch = as_pixels(np.maximum(radius, 1e-3)), as_pixels(track.stretch)
+    u = (dx * cos + dy * sin) / (reach * stretch)
+    v = (dy * cos - dx * sin) / (reach / stretch)
+    edge = np.clip(_inside(thing.shape, u, v) * reach * SIZE + 0.5, 0, 1)  # antialiased by half a pixel
+    opacity = (edge * as_pixels(track.opacity))[..., None]
+    colour = np.array(COLOURS[thing.colour], np.float32)
+    second = np.where(colour.mean() > 128, colour * 0.45, colour * 0.5 + 110)
+    surface = colour + (second - colour) * _texture(thing, u, v)[..., None]
+    canvas += opacity * (surface - canvas)
+
+
+def on_screen(track: Track, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Place and radius of an object in the picture, over frames, in units of the image side."""
+    x = (track.x - 0.5 - camera.x) * camera.zoom + 0.5
+    y = (track.y - 0.5 - camera.y) * camera.zoom + 0.5
+    return x, y, track.radius * camera.zoom
+
+
+def render_scene(scene: Scene, times: np.ndarray) -> np.ndarray:
+    """Draw the frames of a scene: uint8 [frame, SIZE, SIZE, rgb]."""
+    canvas = np.ascontiguousarray(_background(scene, times))
+    for thing, track in zip(scene.things, scene.tracks, strict=True):
+        _paint(canvas, thing, track, scene.camera)
+    gain, along_x, along_y = scene.light
+    slope = np.linspace(-1, 1, SIZE, dtype=np.float32)
+    canvas *= (gain * (1 + along_x * slope[None, :] + along_y * slope[:, None]))[None, :, :, None]
+    grain = _generator("grain", scene.background).normal(0, 4, (SIZE, SIZE, 1)).astype(np.float32)
+    return np.clip(canvas + grain, 0, 255).astype(np.uint8)
+
+
+def _place(x: float, y: float) -> str:
+    column = "left" if x < 0.36 else "right" if x > 0.64 else ""
+    row = "top" if y < 0.36 else "bottom" if y > 0.64 else ""
+    return " ".join(filter(None, (row, column))) or "centre"
+
+
+def _size(radius: float) -> str:
+    for word, limit in (("tiny", 0.09), ("small", 0.14), ("medium", 0.2), ("large", 0.27)):
+        if radius < limit:
+            return word
+    return "huge"
+
+
+def describe_frame(scene: Scene, frame: int, looks: bool = True) -> str:
+    """Caption one frame: what is in it (with `looks`: its texture, colour and shape), where, how large."""
+    seen = []
+    for thing, track in zip(scene.things, scene.tracks, strict=True):
+        x, y, radius = (float(values[frame]) for values in on_screen(track, scene.camera))
+        if track.opacity[frame] < 0.1 or not (-0.05 < x < 1.05 and -0.05 < y < 1.05):
+            continue
+        faint = "faint " if track.opacity[frame] < 0.5 else ""
+        wide = "wide " if track.stretch[frame] > 1.4 else ""
+        what = f"{thing.texture} {thing.colour} {thing.shape}" if looks else "thing"
+        seen.append(f"a {faint}{_size(radius)} {wide}{what} at the {_place(x, y)}")
+    return " in front of ".join(reversed(seen)) if _overlap(scene, frame) else " and ".join(seen) or "nothing"
+
+
+def _overlap(scene: Scene, frame: int) -> bool:
+    if len(scene.tracks) < 2:
+        return False
+    (x0, y0, r0), (x1, y1, r1) = ([v[frame] for v in on_screen(t, scene.camera)] for t in scene.tracks)
+    return bool(np.hypot(x0 - x1, y0 - y1) < max(r0, r1))
+
+
+def render_clip(action: Action, seed: int) -> np.ndarray:
+    """Render one whole clip: uint8 [frame, SIZE, SIZE, rgb], 16 to 32 frames."""
+    frames = int(_generator(VERSION, action.name, seed, "length").integers(16, 33))
+    times = np.linspace(0, 1, frames)
+    return render_scene(draw_scene(action, seed, times), times)
+
+
+def render_world(folder: Path, clips_per_class: int = CLIPS_PER_CLASS, progress: bool = True) -> Path:
+    """Render the clips that `folder` lacks, as H.264 files, and its `labels.csv`; return the folder.
+
+    A clip is written to a temporary name and renamed, so a killed run goes on where it stopped.
+    """
+    jobs = [
+        (folder / action.name / f"{action.name}_{index:03d}.mp4", action, index)
+        for action in ACTIONS
+        for index in range(clips_per_class)
+    ]
+    missing = [job for job in jobs if not job[0].exists()]
+    for path, action, index in tqdm(missing, "render", unit="clip", disable=not progress or not missing):
+        write_video(path, render_clip(action, index), FRAMES_PER_SECOND)
+    rows = [f"{action.name},{action.text},{action.split}" for action in ACTIONS]
+    with atomic_path(folder / "labels.csv") as temporary:
+        temporary.write_text("\n".join(["folder,label,split", *rows]) + "\n", encoding="utf-8")
+    return folder

@@ -1,0 +1,178 @@
+"""Episodes: which videos stand together. Episode i is a pure function of (dataset, seed, i).
+
+Every class and every video gets a pseudo-random priority from a hash of (seed, episode, its name); the
+lowest ones are taken. So an episode does not depend on the order of files, on how many episodes are
+drawn at a time, or on who draws them.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b, sha256
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int, UInt64
+
+from fsar.datasets import VideoDataset
+from fsar.files import atomic_path
+
+_CHUNK = 1024  # episodes drawn at a time; bounds memory, never changes a result
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Which videos stand together, as indices into `video_ids`; classes as indices into `classes`."""
+
+    video_ids: tuple[str, ...]
+    classes: tuple[str, ...]
+    way_class: Int[np.ndarray, "episode way"]
+    support: Int[np.ndarray, "episode way shot"]
+    query: Int[np.ndarray, "episode query"]
+    target: Int[np.ndarray, "episode query"]
+    """The way each query belongs to."""
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def __getitem__(self, chosen: slice) -> "Episodes":
+        arrays = (self.way_class, self.support, self.query, self.target)
+        return Episodes(self.video_ids, self.classes, *(array[chosen] for array in arrays))
+
+    def fingerprint(self) -> str:
+        """Hash of the episodes: equal for equal videos in equal roles."""
+        digest = sha256(json.dumps([self.video_ids, self.classes]).encode())
+        for array in (self.way_class, self.support, self.query, self.target):
+            digest.update(f"{array.shape}".encode() + array.astype("<i4").tobytes())
+        return digest.hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write a manifest (JSON) that `load` replays."""
+        content = {
+            "format": 1,
+            "fingerprint": self.fingerprint(),
+            "classes": self.classes,
+            "video_ids": self.video_ids,
+            "way_class": self.way_class.tolist(),
+            "support": self.support.tolist(),
+            "query": self.query.tolist(),
+            "target": self.target.tolist(),
+        }
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(content), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path, dataset: VideoDataset) -> "Episodes":
+        """Read a manifest for the videos of `dataset`.
+
+        Raises:
+            ValueError: not a manifest, changed since it was written, or of videos the dataset lacks.
+        """
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            arrays = [np.array(content[key]) for key in ("way_class", "support", "query", "target")]
+            episodes = cls(tuple(content["video_ids"]), tuple(content["classes"]), *arrays)
+            intact = content["fingerprint"] == episodes.fingerprint()
+        except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path}: not an episode manifest that fsar wrote ({error!r})") from error
+        if not intact:
+            raise ValueError(f"{path}: its episodes do not match its fingerprint; it was changed or cut short")
+        missing = set(episodes.video_ids) - {video.id for video in dataset.videos}
+        if missing:
+            raise ValueError(
+                f"{path}: {len(missing)} of its videos are not in dataset {dataset.name}, among them "
+                f"{', '.join(sorted(missing)[:3])}; it was drawn from another dataset or split"
+            )
+        return episodes
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSampler:
+    """Draws N-way K-shot episodes from a dataset."""
+
+    dataset: VideoDataset
+    way: int = 5
+    """Classes per episode, N."""
+    shot: int = 1
+    """Labelled videos per class, K."""
+    query: int = 1
+    """Queries per class."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.way, self.shot, self.query) < 1:
+            raise ValueError(f"an episode needs at least one way, shot and query; got way {self.way}, "
+                             f"shot {self.shot}, query {self.query}")  # fmt: skip
+        classes = self.dataset.classes
+        if self.way > len(classes):
+            raise ValueError(
+                f"{self.way}-way episodes need {self.way} classes; {self.dataset.name} has {len(classes)} here: "
+                f"{', '.join(classes[:12])}"
+            )
+        needed = self.shot + self.query
+        short = {label: n for label, n in sorted(self.dataset.counts.items()) if n < needed}
+        if short:
+            listed = ", ".join(f"{label} has {n}" for label, n in list(short.items())[:5])
+            raise ValueError(
+                f"{self.shot}-shot episodes with {self.query} queries per class need {needed} videos in every class; "
+                f"{listed}. Lower shot or query, add videos, or leave the class out"
+            )
+
+    def draw(self, count: int, start: int = 0) -> Episodes:
+        """Draw the episodes start ... start + count - 1."""
+        ids = tuple(sorted(video.id for video in self.dataset.videos))
+        index = {video_id: i for i, video_id in enumerate(ids)}
+        classes = self.dataset.classes
+        members: list[list[int]] = [[] for _ in classes]
+        for video in self.dataset.videos:
+            members[classes.index(video.label)].append(index[video.id])
+        chunks = [
+            self._draw(np.arange(first, min(first + _CHUNK, start + count)), ids, classes, members)
+            for first in range(start, start + count, _CHUNK)
+        ]
+        return Episodes(ids, classes, *(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
+
+    def _draw(
+        self, episodes: np.ndarray, ids: Sequence[str], classes: Sequence[str], members: list[list[int]]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        seeds = _hash(f"seed {self.seed}") ^ episodes.astype(np.uint64)
+        class_priority = _mix(seeds[:, None], _hashes("class ", classes)[None])  # episode class
+        way_class = np.argsort(class_priority, axis=1, kind="stable")[:, : self.way]
+
+        # priorities of the videos of every chosen class, padded to the largest class
+        most, needed = max(map(len, members)), self.shot + self.query
+        padded = np.full((len(classes), most), -1)
+        for row, own in zip(padded, members, strict=True):
+            row[: len(own)] = sorted(own)
+        candidates = padded[way_class]  # episode way video
+        video_hash = _hashes("video ", ids)
+        priority = _mix(seeds[:, None, None], video_hash[candidates])
+        priority[candidates < 0] = np.iinfo(np.uint64).max
+        order = np.argsort(priority, axis=2, kind="stable")[..., :needed]
+        taken = np.take_along_axis(candidates, order, axis=2)
+        support, query = taken[..., : self.shot], taken[..., self.shot :]
+
+        # queries in an order that says nothing of their class
+        query = query.reshape(len(episodes), -1)
+        target = np.broadcast_to(np.repeat(np.arange(self.way), self.query), query.shape)
+        shuffle = np.argsort(_mix(seeds[:, None] + np.uint64(1), video_hash[query]), axis=1, kind="stable")
+        return way_class, support, np.take_along_axis(query, shuffle, 1), np.take_along_axis(target, shuffle, 1)
+
+
+def _hash(text: str) -> np.uint64:
+    digest = blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return np.uint64(int.from_bytes(digest, "little"))
+
+
+def _hashes(prefix: str, texts: Sequence[str]) -> UInt64[np.ndarray, " text"]:
+    return np.array([_hash(prefix + text) for text in texts], dtype=np.uint64)
+
+
+def _mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Join two hashes to one, every bit depending on every bit (the finaliser of SplitMix64, twice)."""
+    for value in (left, right):
+        state = value if value is left else state ^ value
+        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        state = state ^ (state >> np.uint64(31))
+    return state

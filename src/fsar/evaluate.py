@@ -1,0 +1,176 @@
+"""Episodes -> accuracy with its confidence interval, per class, and what was confused with what."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from tqdm import tqdm
+
+from fsar.datasets import VideoDataset
+from fsar.episodes import Episodes
+from fsar.features import Bank, load_clip
+from fsar.frame_cache import FrameCache
+from fsar.methods.base import Encoding, Episode, Method
+from fsar.results import Result, versions
+
+_BATCH_BYTES = 48 * 2**20  # encodings gathered at a time; bounds memory, never changes a result
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What matching gave: logits of every query of every episode."""
+
+    logits: Float[np.ndarray, "episode query way"]
+    seconds: float
+
+    @property
+    def predicted(self) -> Int[np.ndarray, "episode query"]:
+        """The way each query is named as."""
+        return self.logits.argmax(-1)
+
+
+def match_from_bank(
+    method: Method, bank: Bank, episodes: Episodes, texts: Mapping[str, str] | None = None, progress: bool = True
+) -> Scores:
+    """Match episodes out of a filled bank, many at a time."""
+    row = {video_id: i for i, video_id in enumerate(bank.video_ids)}
+    rows = np.array([row.get(video_id, -1) for video_id in episodes.video_ids])
+    _require_all(rows[np.concatenate([episodes.support.ravel(), episodes.query.ravel()])])
+    class_text = _class_text(method, episodes, texts)
+    videos = episodes.support[0].size + episodes.query[0].size
+    size = videos * sum(tensor[0].numel() * tensor.element_size() for tensor in bank.query.values())
+    batch = max(1, min(512, _BATCH_BYTES // size))
+
+    def gather(chosen: Episodes) -> Episode:
+        support, query = torch.from_numpy(rows[chosen.support]), torch.from_numpy(rows[chosen.query])
+        return Episode(
+            support={name: tensor[support] for name, tensor in bank.support.items()},
+            query={name: tensor[query] for name, tensor in bank.query.items()},
+            shot_mask=torch.ones(support.shape, dtype=torch.bool),
+            text=None if class_text is None else class_text[torch.from_numpy(chosen.way_class)],
+        )
+
+    return _match(method, episodes, gather, batch, progress)
+
+
+def match_naively(
+    method: Method,
+    dataset: VideoDataset,
+    episodes: Episodes,
+    cache: FrameCache | None = None,
+    progress: bool = True,
+) -> Scores:
+    """Match episodes encoding every video of every episode anew, as the field does; for comparison."""
+    frame_cache = cache or FrameCache()
+    paths = {video.id: video.path for video in dataset.videos}
+    texts = dataset.texts
+    class_text = _class_text(method, episodes, texts)
+
+    def clips(videos: Int[np.ndarray, "..."]) -> Tensor:
+        flat = [load_clip(method, frame_cache, paths[episodes.video_ids[i]]) for i in videos.ravel()]
+        return torch.stack(flat).unflatten(0, videos.shape)
+
+    def encode(chosen: Episodes) -> Episode:
+        text = None if class_text is None else class_text[torch.from_numpy(chosen.way_class)]
+        own_text = None
+        if method.support_reads_text and text is not None:
+            own_text = text[:, :, None].expand(-1, -1, chosen.support.shape[2], *[-1] * (text.ndim - 2))
+        support: Encoding = method.encode(clips(chosen.support), "support", own_text)
+        mask = torch.ones(chosen.support.shape, dtype=torch.bool)
+        return Episode(support, method.encode(clips(chosen.query), "query"), mask, text)
+
+    return _match(method, episodes, encode, 1, progress)
+
+
+def _match(method: Method, episodes: Episodes, make: Any, batch: int, progress: bool) -> Scores:
+    def batches() -> Iterator[Tensor]:
+        with tqdm(total=len(episodes), desc="match", unit="episode", disable=not progress) as bar:
+            for start in range(0, len(episodes), batch):
+                chosen = episodes[start : start + batch]
+                yield method.match(make(chosen)).logits
+                bar.update(len(chosen))
+
+    begun = time.perf_counter()
+    with torch.no_grad():
+        logits = torch.cat(list(batches())).float().cpu().numpy()
+    if not np.isfinite(logits).all():
+        raise ValueError(f"{method.name} gave logits that are not finite; please report this with the options used")
+    return Scores(logits, time.perf_counter() - begun)
+
+
+def _require_all(rows: np.ndarray) -> None:
+    if (rows < 0).any():
+        raise ValueError("the episodes name videos that the bank lacks; fill it with the same dataset and split")
+
+
+def _class_text(method: Method, episodes: Episodes, texts: Mapping[str, str] | None) -> Tensor | None:
+    """Encoded texts of all classes of the episodes: [class, ...]."""
+    if not method.needs_text:
+        return None
+    if texts is None:
+        raise ValueError(f"{method.name} reads class names; give the dataset's texts")
+    return method.encode_text([texts[label] for label in episodes.classes])
+
+
+def accuracy(scores: Scores, episodes: Episodes) -> tuple[float, float]:
+    """Mean accuracy over episodes and half its 95 % interval, 1.96 sigma / sqrt(episodes); in [0, 1]."""
+    per_episode = (scores.predicted == episodes.target).mean(1)
+    spread = per_episode.std(ddof=1) if len(per_episode) > 1 else math.nan
+    return float(per_episode.mean()), float(1.96 * spread / math.sqrt(len(per_episode)))
+
+
+def confusion(scores: Scores, episodes: Episodes) -> Int[np.ndarray, "actual predicted"]:
+    """How often a query of a class was named as which class, over all episodes."""
+    counts = np.zeros((len(episodes.classes),) * 2, int)
+    actual = np.take_along_axis(episodes.way_class, episodes.target, 1)
+    named = np.take_along_axis(episodes.way_class, scores.predicted, 1)
+    np.add.at(counts, (actual.ravel(), named.ravel()), 1)
+    return counts
+
+
+def summarize(
+    method: Method,
+    dataset: VideoDataset,
+    split: str,
+    episodes: Episodes,
+    scores: Scores,
+    cache: FrameCache,
+    seed: int | None,
+    skipped: Mapping[str, str] | None = None,
+) -> Result:
+    """Put together everything a trustworthy number carries (design: numbers that can be trusted)."""
+    counts = confusion(scores, episodes)
+    seen = counts.sum(1)
+    mean, half_interval = accuracy(scores, episodes)
+    way, shot = episodes.support.shape[1:]
+    return Result(
+        method=method.name,
+        options=method.options(),
+        transductive=method.transductive,
+        backbone=method.backbone.name,
+        weights=method.backbone.fingerprint(),
+        clip=cache.settings(),
+        dataset=dataset.name,
+        dataset_fingerprint=dataset.fingerprint(),
+        split=split,
+        selection="none: nothing was trained or chosen",
+        way=way,
+        shot=shot,
+        query=episodes.query.shape[1] // way,
+        episodes=len(episodes),
+        seed=seed,
+        episodes_fingerprint=episodes.fingerprint(),
+        accuracy=mean,
+        ci95=half_interval,
+        per_class={label: counts[i, i] / seen[i] for i, label in enumerate(episodes.classes) if seen[i]},
+        confusion={"classes": list(episodes.classes), "counts": counts.tolist()},
+        skipped=dict(skipped or {}),
+        seconds=scores.seconds,
+        versions=versions(),
+    )

@@ -1,0 +1,206 @@
+"""The feature bank: every video is encoded once, and matched as often as one likes.
+
+On disk one safetensors file per video, named by the video's content, the frame sampling, the role and
+(where the role's encoding reads it) the class text, in a folder named by everything else the encoding
+depends on. So banks are shared between methods with the same encoder, between datasets and between
+processes; a filled part is never computed again, and a killed run goes on where it stopped.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from fsar.datasets import Video
+from fsar.files import atomic_path, cache_dir
+from fsar.frame_cache import FrameCache
+from fsar.methods.base import Encoding, Method, Role
+from fsar.transforms import to_clip
+from fsar.video import VideoError
+
+FORMAT = 1
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Encodings of videos: for each role, each named tensor is [video, ...]."""
+
+    video_ids: tuple[str, ...]
+    support: Encoding
+    query: Encoding
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Videos that could not be read, with the reason."""
+
+
+class BankStore:
+    """Where encodings of one encoder lie on disk.
+
+    Args:
+        encoder: everything the encoding depends on beside the video (`Method.encoder`).
+        folder: an explicit folder; by default one named by the encoder in the cache folder.
+
+    Raises:
+        ValueError: the folder holds another encoder's bank, or one of another version.
+    """
+
+    def __init__(self, encoder: Mapping[str, object], folder: Path | None = None):
+        header = {"format": FORMAT, **encoder}
+        name = blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=10).hexdigest()
+        self.folder = folder or cache_dir() / "features" / name
+        file = self.folder / "bank.json"
+        if file.is_file():
+            _require_same_encoder(file, header)
+        else:
+            with atomic_path(file) as temporary:
+                temporary.write_text(json.dumps(header, indent=1))
+
+    def path(self, *key: str | None) -> Path:
+        """File of the encoding named by `key`."""
+        name = blake2b("\0".join(part or "" for part in key).encode(), digest_size=16).hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def load(self, path: Path) -> Encoding | None:
+        """Read an encoding; None where there is none, or a damaged one."""
+        try:
+            return load_file(path)
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+    def save(self, path: Path, encoding: Encoding) -> None:
+        """Write an encoding, whole or not at all."""
+        with atomic_path(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in encoding.items()}, temporary)
+
+
+def _require_same_encoder(file: Path, header: Mapping[str, object]) -> None:
+    try:
+        found = json.loads(file.read_text())
+    except ValueError as error:
+        raise ValueError(f"{file}: not a bank's header ({error}); give another folder") from error
+    differing = [key for key in sorted({*found, *header}) if found.get(key) != header.get(key)]
+    if differing:
+        listed = "; ".join(f"{key} is {found.get(key)!r} there, {header.get(key)!r} here" for key in differing)
+        raise ValueError(f"{file.parent} holds a bank of another encoder: {listed}. Give another folder, or none")
+
+
+def fill_bank(
+    method: Method,
+    videos: Sequence[Video],
+    texts: Mapping[str, str] | None = None,
+    cache: FrameCache | None = None,
+    folder: Path | None = None,
+    on_error: str = "stop",
+    workers: int | None = None,
+    progress: bool = True,
+) -> Bank:
+    """Encode each video once (twice where a method's support role reads the class text).
+
+    Videos are encoded one at a time, so that a result depends neither on how they are batched nor on
+    what was in the bank before; decoding runs ahead in `workers` threads.
+
+    Args:
+        method: whose `encode` to use.
+        videos: in the order of the result.
+        texts: class -> words; needed where `method.support_reads_text`.
+        cache: frames; by default 8 by `tsn`.
+        folder: where the bank lies on disk; by default in the cache folder.
+        on_error: `stop` at a broken video, or `skip` it and name it in the result.
+        workers: decoding threads; by default one per core.
+        progress: show a progress bar.
+
+    Raises:
+        VideoError: a broken video, with `on_error="stop"`.
+        ValueError: every video is broken, or `folder` holds another encoder's bank.
+    """
+    if on_error not in ("stop", "skip"):
+        raise ValueError(f"on_error is {on_error!r}; expected stop or skip")
+    cache = cache or FrameCache()
+    store = BankStore(method.encoder() | {"clip": cache.settings()}, folder)
+    roles: tuple[Role, ...] = ("support", "query") if method.support_reads_text else ("query",)
+    encodings: dict[Role, list[Encoding]] = {role: [] for role in roles}
+    kept, skipped = [], {}
+
+    def text_of(video: Video, role: Role) -> str | None:
+        return texts[video.label] if texts and role == "support" and method.support_reads_text else None
+
+    def prepare(video: Video) -> tuple[dict[Role, Path], dict[Role, Encoding | None], Tensor | None] | VideoError:
+        """Whatever can be had without the model: encodings on disk, or else the clip."""
+        try:
+            content = cache.content(video.path) if video.path.exists() else "missing"
+            paths = {role: store.path(content, role if len(roles) > 1 else "", text_of(video, role)) for role in roles}
+            known = {role: store.load(path) for role, path in paths.items()}
+            if all(encoding is not None for encoding in known.values()):
+                return paths, known, None
+            return paths, known, load_clip(method, cache, video.path)
+        except VideoError as error:
+            return error
+
+    device = next(method.parameters(), torch.empty(0)).device
+    prepared = _ahead(prepare, videos, workers or os.cpu_count() or 1)
+    bar = tqdm(zip(videos, prepared, strict=True), "encode", len(videos), unit="video", disable=not progress)
+    with torch.no_grad():
+        for video, outcome in bar:
+            if isinstance(outcome, VideoError):
+                if on_error == "stop":
+                    raise outcome
+                skipped[video.id] = str(outcome)
+                continue
+            paths, known, clip = outcome
+            for role in roles:
+                encoding = known[role]
+                if encoding is None:
+                    assert clip is not None
+                    text = text_of(video, role)
+                    feature = method.encode_text([text]).to(device) if text else None
+                    batch = method.encode(clip[None].to(device), role, feature)
+                    encoding = {name: tensor[0].cpu() for name, tensor in batch.items()}
+                    store.save(paths[role], encoding)
+                encodings[role].append(encoding)
+            kept.append(video.id)
+    if not kept:
+        raise ValueError(f"none of the {len(videos)} videos could be read; the first: {next(iter(skipped.values()))}")
+    stacked = {role: _stack(encodings.pop(role)) for role in roles}
+    return Bank(tuple(kept), stacked.get("support", stacked["query"]), stacked["query"], skipped)
+
+
+def load_clip(method: Method, cache: FrameCache, video: Path) -> Tensor:
+    """Frames of a video as the method's backbone takes them: [frame, rgb, height, width]."""
+    backbone = method.backbone
+    # a copy, since the cache's memory map is read-only
+    frames = cache.read(video).copy()
+    return to_clip(frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation)
+
+
+def _stack(encodings: list[Encoding]) -> Encoding:
+    return {name: torch.stack([encoding[name] for encoding in encodings]) for name in encodings[0]}
+
+
+def _ahead(function: Callable[[Item], Made], items: Sequence[Item], workers: int) -> Iterator[Made]:
+    """Map in threads, in order, a few items ahead of the reader."""
+    with ThreadPoolExecutor(workers) as pool:
+        rest = iter(items)
+        waiting = [pool.submit(function, item) for item in islice(rest, 2 * workers)]
+        try:
+            while waiting:
+                result = waiting.pop(0).result()
+                with suppress(StopIteration):
+                    waiting.append(pool.submit(function, next(rest)))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()

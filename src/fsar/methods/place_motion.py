@@ -1,0 +1,103 @@
+"""Place and motion: our own training-free method. No paper; design and measurements are ours.
+
+A pooled frame feature has forgotten where things are, so a frozen image encoder is at chance on gestures
+whatever the alignment. Here each frame keeps a grid of cells, and what stays the same over the video is
+subtracted, so that the background goes and what moves, and where, remains.
+
+    place(f)      = [cell means of the feature map of frame f]              grid x grid cells, joined
+    motion(f)     = place(f) - mean over frames of place                    (`motion: false` leaves it out)
+    similarity    = (1 - weight) cos(feature_q, feature_s) + weight cos(motion_q, motion_s)
+    logits        = alignment(similarity averaged over a class's shots)
+
+The weighted sum is the inner product of the two unit vectors joined with square-root weights. No weight
+is learned; `weight` and `alignment` can be chosen by leave-one-out over examples (fsar/recognizer.py),
+since `encode` does not depend on them.
+
+| what | function |
+|---|---|
+| grid, motion, unit vectors | `PlaceMotion.encode` |
+| similarity, alignment | `PlaceMotion.match` |
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from fsar.alignment import bi_mhm, otam
+from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, mean_over_shots
+from fsar.shapes import Clips, FrameSimilarity
+
+ALIGNMENTS = ("frame-wise", "otam", "bi-mhm")
+
+
+class PlaceMotion(Method):
+    """Where things are and how they move, beside what they are."""
+
+    name = "place-motion"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Options of place-and-motion."""
+
+        grid: int = 3
+        """Cells per side; 1 keeps no place."""
+        motion: bool = True
+        """Subtract the video's mean over frames, so that only what changes remains."""
+        weight: float = 0.8
+        """Share of place-and-motion in the similarity; the rest is the pooled feature (appearance)."""
+        alignment: Literal["frame-wise", "otam", "bi-mhm"] = "frame-wise"
+        """How two videos' frames are compared."""
+        smoothing: float = 0.1
+        """Lambda of OTAM's soft minimum."""
+
+    config: Config
+
+    def __init__(self, backbone: Any, config: Config):
+        super().__init__(backbone, config)
+        if config.grid < 1 or not 0 <= config.weight <= 1 or config.alignment not in ALIGNMENTS:
+            raise ValueError(
+                f"place-motion got grid {config.grid}, weight {config.weight}, alignment {config.alignment!r}; expected "
+                f"a grid of at least 1, a weight in [0, 1] and one of {', '.join(ALIGNMENTS)}"
+            )
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Unit vectors per frame: `appearance` [*clips, frame, dim], `place` [*clips, frame, cells]."""
+        features, maps = self.backbone.features_and_map(clips)
+        place = pool_grid(maps, self.config.grid)
+        if self.config.motion:
+            place = place - place.mean(-2, keepdim=True)
+        return {"appearance": F.normalize(features, dim=-1), "place": F.normalize(place, dim=-1)}
+
+    def encoder(self) -> dict[str, Any]:
+        grid, motion = self.config.grid, self.config.motion
+        return super().encoder() | {"encoding": "place-motion", "grid": grid, "motion": motion}
+
+    def match(self, episode: Episode) -> Prediction:
+        shares = {"appearance": 1 - self.config.weight, "place": self.config.weight}
+        similarity: FrameSimilarity | float = 0.0  # episode query way query_frame support_frame
+        for part, share in shares.items():
+            if share > 0:
+                # mean over shots of similarities = similarity to the mean of unit vectors
+                prototypes = mean_over_shots(episode.support[part], episode.shot_mask)
+                similarity = similarity + share * torch.einsum("eqtd,ewud->eqwtu", episode.query[part], prototypes)
+        assert isinstance(similarity, Tensor)
+        return Prediction(self._align(similarity), {"frame_similarity": similarity})
+
+    def _align(self, similarity: FrameSimilarity) -> Tensor:
+        if self.config.alignment == "frame-wise":
+            return similarity.diagonal(dim1=-2, dim2=-1).mean(-1)
+        if self.config.alignment == "otam":
+            return -otam(1 - similarity, self.config.smoothing)
+        return -bi_mhm(similarity)
+
+
+def pool_grid(
+    maps: Float[Tensor, "*clips frame row column width"], grid: int
+) -> Float[Tensor, "*clips frame cells"]:
+    """Mean of a feature map over grid x grid cells, joined to one vector per frame."""
+    images = maps.flatten(0, -4).permute(0, 3, 1, 2)  # image width row column
+    return F.adaptive_avg_pool2d(images, grid).flatten(1).unflatten(0, maps.shape[:-3])

@@ -1,0 +1,128 @@
+"""TRX: temporal relational cross-transformers over tuples of frames.
+
+Perrett et al., "Temporal-relational cross-transformers for few-shot action recognition", CVPR 2021.
+
+| equation | function |
+|---|---|
+| tuple representation with positional encoding, eq. 1-2 | `positional_encoding`, `CrossTransformer._project` |
+| key, value maps, eq. 3-4 | `CrossTransformer.key`, `.key_norm`, `.value` |
+| attention over all tuples of a class's videos, eq. 5-6 | `CrossTransformer.forward` |
+| query-specific prototype and distance, eq. 7-9 | `CrossTransformer.forward` |
+| several cardinalities, eq. 10 | `Trx.match` |
+
+Deviations:
+| point | paper | public code | ours |
+|---|---|---|---|
+| LayerNorm on values | not stated | created, never used | none |
+| combination of cardinalities | sum | mean | mean (the code's; the ranking is the same) |
+| distance | squared norm per tuple | squared Frobenius norm / tuples | the code's |
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import combinations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from fsar.backbones import Backbone
+from fsar.methods.base import Episode, Method, Prediction
+from fsar.shapes import Logits, ShotMask
+
+
+def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
+    """Sines and cosines of the frame's index, times 0.1."""
+    position = torch.arange(frames)[:, None]
+    rates = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
+    encoding = torch.zeros(frames, dim)
+    encoding[:, 0::2] = torch.sin(position * rates)
+    encoding[:, 1::2] = torch.cos(position * rates)[:, : dim // 2]
+    return 0.1 * encoding
+
+
+class CrossTransformer(nn.Module):
+    """Compares a query with each class through all ordered tuples of `cardinality` frames."""
+
+    def __init__(self, dim: int, cardinality: int, out_dim: int, dropout: float):
+        super().__init__()
+        self.cardinality = cardinality
+        self.key = nn.Linear(cardinality * dim, out_dim)
+        self.value = nn.Linear(cardinality * dim, out_dim)
+        self.key_norm = nn.LayerNorm(out_dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def _project(
+        self, linear: nn.Linear, encoded: Float[Tensor, "*videos frame dim"]
+    ) -> Float[Tensor, "*videos tuple out"]:
+        """Apply a linear map to every tuple's joined frames.
+
+        A map of joined frames is a sum of one map per place in the tuple, so each frame is mapped once per
+        place instead of once per tuple: 3.5 times less work for pairs of 8 frames, 7 times for triples.
+        """
+        per_place = linear.weight.unflatten(1, (self.cardinality, -1))  # out place dim
+        mapped = torch.einsum("...fd,opd->...pfo", encoded, per_place)
+        chosen = zip(*combinations(range(encoded.shape[-2]), self.cardinality), strict=True)
+        places = (mapped[..., place, list(members), :] for place, members in enumerate(chosen))
+        return sum(places, start=linear.bias)
+
+    def forward(
+        self,
+        query: Float[Tensor, "episode query frame dim"],
+        support: Float[Tensor, "episode way shot frame dim"],
+        shot_mask: ShotMask,
+    ) -> Logits:
+        """Minus the squared distance per tuple between each query and its own prototype of each class."""
+        query, support = (
+            self.dropout(frames + positional_encoding(*frames.shape[-2:]).to(frames)) for frames in (query, support)
+        )
+        query_key, support_key = (self.key_norm(self._project(self.key, x)) for x in (query, support))
+        query_value, support_value = (self._project(self.value, x) for x in (query, support))
+        tuples = query_key.shape[-2]
+        support_key, support_value = support_key.flatten(2, 3), support_value.flatten(2, 3)
+        scores = torch.einsum("eqto,ewso->eqwts", query_key, support_key) / math.sqrt(query_key.shape[-1])
+        present = shot_mask.repeat_interleave(tuples, -1)  # episode way (shot tuple)
+        attention = scores.masked_fill(~present[:, None, :, None], -torch.inf).softmax(-1)
+        prototype = torch.einsum("eqwts,ewso->eqwto", attention, support_value)
+        difference = query_value[:, :, None] - prototype
+        return -difference.square().sum((-2, -1)) / tuples
+
+
+class Trx(Method):
+    """Query-specific prototypes from pairs and triples of frames; its maps are trained."""
+
+    name = "trx"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Options of TRX."""
+
+        cardinalities: tuple[int, ...] = (2, 3)
+        """Frames per tuple."""
+        out_dim: int = 1152
+        """Channels of keys and values."""
+        dropout: float = 0.1
+        """On the frames with their positional encoding."""
+        seed: int = 0
+        """Of the maps' initial values."""
+
+    config: Config
+
+    def __init__(self, backbone: Backbone, config: Config):
+        super().__init__(backbone, config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.transformers = nn.ModuleList(
+                CrossTransformer(backbone.dim, cardinality, config.out_dim, config.dropout)
+                for cardinality in config.cardinalities
+            )
+
+    def match(self, episode: Episode) -> Prediction:
+        logits = [
+            transformer(episode.query["frames"], episode.support["frames"], episode.shot_mask)
+            for transformer in self.transformers
+        ]
+        return Prediction(
+            torch.stack(logits).mean(0),
+            {f"logits_{t.cardinality}": part for t, part in zip(self.transformers, logits, strict=True)},
+        )

@@ -1,0 +1,47 @@
+"""Zero-shot CLIP: no example, only the class names.
+
+Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021,
+section 3.1: cosine between the video's feature and each class's text feature, times exp(logit_scale) =
+100. The video's feature is the mean over frames of un-normalised frame features, the text's the mean
+over templates (MA-FSAR 3.4 and Table 11).
+
+Deviations: CLIP averages normalised text features over templates; MA-FSAR's templates are averaged
+un-normalised (methods.md 1.6). We follow MA-FSAR, so that the row of its Table 11 is this method.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fsar.alignment import frame_similarity
+from fsar.methods.base import Episode, Method, Prediction
+from fsar.prompts import class_features
+
+LOGIT_SCALE = 100.0
+"""exp(logit_scale) of the released CLIP weights."""
+
+
+class ZeroShot(Method):
+    """Names a video by its class texts alone; the support videos are not used."""
+
+    name = "zero-shot"
+    needs_text = True
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Options of zero-shot CLIP."""
+
+        templates: str = "ma-fsar"
+        """Template set (see fsar/prompts.py), one template with `{}`, or a set's first R as `name:R`."""
+
+    config: Config
+
+    def encode_text(self, labels: list[str]) -> Tensor:
+        """Mean over templates: [label, dim]."""
+        return class_features(self.backbone, labels, self.config.templates)
+
+    def match(self, episode: Episode) -> Prediction:
+        assert episode.text is not None
+        video = episode.query["frames"].mean(-2, keepdim=True)  # episode query 1 dim
+        similarity = frame_similarity(video, episode.text[:, :, None])[..., 0, 0]
+        return Prediction(LOGIT_SCALE * similarity)

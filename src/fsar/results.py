@@ -1,0 +1,81 @@
+"""What a run leaves behind, and tables of it."""
+
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fsar.files import atomic_path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One accuracy and everything needed to trust and repeat it."""
+
+    method: str
+    options: dict[str, Any]
+    transductive: bool
+    backbone: str
+    weights: str
+    """Hash of the backbone's weights."""
+    clip: dict[str, Any]
+    """Frames, sampling and size of the clips."""
+    dataset: str
+    dataset_fingerprint: str
+    """Canonical hash of the videos in use."""
+    split: str
+    selection: str
+    """What was chosen on which split."""
+    way: int
+    shot: int
+    query: int
+    """Queries per class."""
+    episodes: int
+    seed: int | None
+    """None where the episodes came from a manifest."""
+    episodes_fingerprint: str
+    accuracy: float
+    """In [0, 1], mean over episodes."""
+    ci95: float
+    """Half the 95 % interval over episodes."""
+    per_class: dict[str, float]
+    confusion: dict[str, Any]
+    skipped: dict[str, str]
+    """Videos left out because they could not be read."""
+    seconds: float
+    """Matching alone."""
+    versions: dict[str, str]
+
+    def save(self, path: Path) -> None:
+        """Write it as JSON."""
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+
+    @property
+    def percent(self) -> str:
+        """Accuracy as the field prints it, in percent."""
+        return f"{100 * self.accuracy:.1f} ± {100 * self.ci95:.1f}"
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that may change a number."""
+    packages = ("fsar", "torch", "torchvision", "open_clip_torch", "timm", "av", "numpy")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown table: a row per method, a column per way and shot; accuracy in percent ± 95 % interval."""
+    columns = list(dict.fromkeys((r.way, r.shot) for r in results))
+    rows = list(dict.fromkeys(_row_name(r) for r in results))
+    cells = {(_row_name(r), (r.way, r.shot)): r.percent for r in results}
+    header = ["method", *(f"{way}-way {shot}-shot" for way, shot in columns)]
+    lines = [header, ["---", *("---:" for _ in columns)]]
+    lines += [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _row_name(result: Result) -> str:
+    return f"{result.method} ({result.backbone})"

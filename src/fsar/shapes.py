@@ -1,0 +1,33 @@
+"""The vocabulary of axes: one word for one thing, in signatures, einops patterns, docs and errors.
+
+| word | what it counts |
+|---|---|
+| `episode` | few-shot tasks matched together |
+| `way` | classes of an episode |
+| `shot` | labelled videos of a class |
+| `query` | videos to be named |
+| `clip` | sampled videos; `*clips` stands for any leading axes of them |
+| `frame` | sampled frames of a video, T in the papers |
+| `rgb`, `height`, `width` | colour channels and pixels |
+| `row`, `column`, `cell` | places of a feature map or grid, top to bottom, left to right |
+| `token` | transformer tokens |
+| `dim` | channels of a feature |
+| `text` | sentences; `label` class names; `prompt` templates of one class |
+| `tuple` | ordered groups of frames (TRX) |
+
+`distance`: small is near. `similarity`: large is near. `logits`: what softmax sees. `probabilities`: sum
+to one over `way`.
+"""
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Clips = Float[Tensor, "*clips frame rgb=3 height width"]
+FrameFeatures = Float[Tensor, "*clips frame dim"]
+FeatureMap = Float[Tensor, "*clips frame row column width"]
+TextFeatures = Float[Tensor, "text dim"]
+FrameSimilarity = Float[Tensor, "*pairs query_frame support_frame"]
+Distance = Float[Tensor, "*pairs"]
+Logits = Float[Tensor, "episode query way"]
+ShotMask = Bool[Tensor, "episode way shot"]
+Targets = Int[Tensor, "episode query"]

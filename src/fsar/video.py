@@ -1,0 +1,305 @@
+"""Video file -> frames: probe it, choose frame indices, decode those frames.
+
+A video is a file that FFmpeg reads (mp4, avi, webm, mkv, mov, gif, ...) or a folder of JPEG/PNG frames,
+whose names, sorted with numbers by value, give their order. Frames are counted, not timed: index i is
+the i-th frame that the file holds, whatever the frame rate does.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from jaxtyping import Int, UInt8
+from PIL import Image
+
+from fsar.files import atomic_path
+
+VIDEO_SUFFIXES = frozenset(".mp4 .avi .webm .mkv .mov .gif .m4v .mpg .mpeg .wmv .flv .3gp .ts".split())
+FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+Frames = UInt8[np.ndarray, "frame height width rgb=3"]
+Indices = Int[np.ndarray, " frame"]
+
+
+class VideoError(ValueError):
+    """A video that cannot be read: names the path and the reason."""
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"{display(path)}: {reason}")
+        self.path, self.reason = path, reason
+
+
+def display(path: Path) -> str:
+    """Give a path as printable text, also where its name is not valid UTF-8."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What `probe` finds. Width and height are as shown, after rotation."""
+
+    frames: int
+    """Frames the file holds."""
+    fps: float | None
+    """Average frames per second; None for a folder of frames."""
+    duration: float | None
+    """Seconds; None for a folder of frames."""
+    width: int
+    """Pixels."""
+    height: int
+    """Pixels."""
+    rotation: int
+    """Degrees counter-clockwise by which the stored picture is turned to be shown."""
+
+
+# --------------------------------------------------------------------------- which frames
+
+
+def _tsn(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
+    within = np.full(count, 0.5) if rng is None else rng.random(count)
+    return ((np.arange(count) + within) * frames / count).astype(int)
+
+
+def _trx(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
+    if rng is None:
+        start, end = 1, frames - 2
+    else:
+        pad = max(0, min(5, (frames - count) // 2))
+        start, end = rng.integers(0, pad, endpoint=True), rng.integers(frames - 1 - pad, frames)
+    if end - start < count:
+        start, end = 0, frames - 1
+    return np.linspace(start, end, count).astype(int)
+
+
+def _task_adapter(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
+    if rng is None or frames <= count:
+        return _tsn(frames, count, fps, None)
+    segment = frames // count
+    return np.arange(count) * segment + rng.integers(segment, size=count)
+
+
+def _clip_fsar_interval(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
+    interval = 35  # frames, the SAMPLING_RATE of that code's Kinetics-100 settings
+    length = int(count * interval * (fps or 30.0) / 12)
+    if length > frames:
+        length = frames // count * count
+    spare = frames - length
+    start = spare // 2 if rng is None else int(rng.integers(spare, endpoint=True))
+    return np.linspace(start, start + length - interval, count).round().astype(int)
+
+
+SAMPLINGS: dict[str, Callable[[int, int, float | None, np.random.Generator | None], np.ndarray]] = {
+    "tsn": _tsn,
+    "trx": _trx,
+    "task-adapter": _task_adapter,
+    "clip-fsar-interval": _clip_fsar_interval,
+}
+
+
+def frame_indices(
+    frames: int,
+    count: int = 8,
+    sampling: str = "tsn",
+    fps: float | None = None,
+    rng: np.random.Generator | None = None,
+) -> Indices:
+    """Choose `count` frames of a video that has `frames`.
+
+    `tsn` (the papers): the centre of each of `count` equal segments, or with `rng` one random frame of
+    each. `trx`, `task-adapter`, `clip-fsar-interval`: as those public codes do; the last one needs
+    `fps` (30 where unknown) and, as published, runs backwards on very short videos. A video shorter than
+    `count` repeats frames by the same formula.
+
+    Raises:
+        ValueError: no frames, no count, or an unknown sampling.
+    """
+    if frames < 1 or count < 1:
+        raise ValueError(f"cannot choose {count} frames out of {frames}: both must be at least 1")
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"unknown frame sampling {sampling!r}; expected one of {', '.join(SAMPLINGS)}")
+    return np.clip(SAMPLINGS[sampling](frames, count, fps, rng), 0, frames - 1)
+
+
+# --------------------------------------------------------------------------- reading
+
+
+def probe(path: Path) -> VideoInfo:
+    """Count a video's frames and measure it, decoding only the first frame.
+
+    Raises:
+        VideoError: it cannot be read as a video.
+    """
+    if path.is_dir():
+        images = _frame_files(path)
+        with _reading(path), Image.open(images[0]) as first:
+            width, height = first.size
+        return VideoInfo(len(images), None, None, width, height, 0)
+    with _opened(path) as (container, stream):
+        frames, duration = _count(path, container, stream)
+        container.seek(0)
+        first_frame = next(container.decode(stream), None)
+        if first_frame is None:
+            raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
+        rotation, width, height = int(first_frame.rotation), first_frame.width, first_frame.height
+        if rotation % 180:
+            width, height = height, width
+        fps = float(stream.average_rate) if stream.average_rate else None
+    return VideoInfo(frames, fps, duration, width, height, rotation)
+
+
+def read_frames(
+    path: Path, count: int | None = 8, sampling: str = "tsn", rng: np.random.Generator | None = None
+) -> Frames:
+    """Decode the frames that `frame_indices` chooses, or all of them where `count` is None.
+
+    Returns:
+        uint8 [frame, height, width, rgb], turned upright.
+
+    Raises:
+        VideoError: it cannot be read, is cut short, or holds no frames.
+    """
+    choose = (lambda n, fps: np.arange(n)) if count is None else (
+        lambda n, fps: frame_indices(n, count, sampling, fps, rng)
+    )  # fmt: skip
+    if path.is_dir():
+        images = _frame_files(path)
+        return _read_images(path, [images[i] for i in choose(len(images), None)])
+    with _opened(path) as (container, stream):
+        expected, _ = _count(path, container, stream)
+        fps = float(stream.average_rate) if stream.average_rate else None
+        state = None if rng is None else rng.bit_generator.state
+        indices = choose(expected, fps)
+        found, decoded = _decode(container, stream, set(indices.tolist()))
+        if len(found) < len(set(indices.tolist())):
+            # Some streams hold packets that give no picture: choose again among the pictures there are.
+            if decoded == 0:
+                raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
+            if rng is not None:
+                rng.bit_generator.state = state
+            indices = choose(decoded, fps)
+            found, _ = _decode(container, stream, set(indices.tolist()))
+    return np.stack([found[i] for i in indices.tolist()])
+
+
+def write_video(path: Path, frames: Frames, fps: float, codec: str = "libx264") -> None:
+    """Encode frames to a video file; the same frames give the same file. Sizes must be even for H.264."""
+    with atomic_path(path) as temporary, av.open(os.fspath(temporary), "w") as container:
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height = frames.shape[2], frames.shape[1]
+        stream.pix_fmt = "yuv420p"
+        if codec == "libx264":
+            stream.options = {"preset": "veryfast", "crf": "20"}
+        stream.codec_context.thread_count = 1  # more threads cut the picture differently
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turn what a decoder raises into a VideoError with the path and the reason."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except (av.FFmpegError, EOFError, OSError, SyntaxError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise VideoError(path, f"{reason[0].lower()}{reason[1:]}; the file is broken or not a video") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
+    if not path.exists():
+        raise VideoError(path, "no such file; check the name")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise VideoError(path, "the file is empty; copy it again from its source")
+    except PermissionError as error:
+        raise VideoError(path, "no permission to read it; change its mode or owner") from error
+    # FFmpeg takes names as UTF-8 only, an open file whatever its name.
+    utf8 = not any(0xDC80 <= ord(c) <= 0xDCFF for c in os.fspath(path))
+    with (
+        open(os.devnull if utf8 else path, "rb") as file,
+        _reading(path),
+        av.open(os.fspath(path) if utf8 else file) as container,
+    ):
+        pictures = [s for s in container.streams.video if not _is_cover(s)]
+        if not pictures:
+            what = "only sound" if container.streams.audio else "no video stream"
+            raise VideoError(path, f"it holds {what}; a video with pictures was expected")
+        pictures[0].thread_type = "AUTO"
+        yield container, pictures[0]
+
+
+def _is_cover(stream: av.VideoStream) -> bool:
+    return bool(stream.disposition & av.stream.Disposition.attached_pic)
+
+
+def _count(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> tuple[int, float]:
+    """Count the stream's pictures by walking over its packets; also the file's length in seconds."""
+    frames, end = 0, 0.0
+    start = (container.start_time or 0) / av.time_base
+    for packet in container.demux():
+        if packet.size and packet.time_base is not None and packet.dts is not None:
+            time = packet.pts if packet.pts is not None else packet.dts
+            end = max(end, float((time + (packet.duration or 0)) * packet.time_base) - start)
+        if packet.stream_index == stream.index and packet.size and not packet.is_discard:
+            frames += 1
+    if frames == 0:
+        raise VideoError(path, "it holds no frames; record or export it again")
+    claimed = (container.duration or 0) / av.time_base
+    if claimed - end > max(1.0, 0.1 * claimed):
+        raise VideoError(path, f"cut short: it ends after {end:.1f} of {claimed:.1f} seconds; copy it again")
+    return frames, end
+
+
+def _decode(
+    container: av.container.InputContainer, stream: av.VideoStream, wanted: set[int]
+) -> tuple[dict[int, np.ndarray], int]:
+    """Decode from the start until every wanted index is found; also how many frames were decoded."""
+    container.seek(0)
+    found: dict[int, np.ndarray] = {}
+    decoded = 0
+    for frame in container.decode(stream):
+        if decoded in wanted:
+            upright = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
+            found[decoded] = np.ascontiguousarray(upright)
+        decoded += 1
+        if len(found) == len(wanted):
+            break
+    return found, decoded
+
+
+def _natural(path: Path) -> list[tuple[int, int | str]]:
+    """Sort key that puts frame 10 after frame 9."""
+    parts = re.split(r"(\d+)", path.name)
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    try:
+        images = [p for p in folder.iterdir() if p.suffix.lower() in FRAME_SUFFIXES and not p.name.startswith(".")]
+    except PermissionError as error:
+        raise VideoError(folder, "no permission to read the folder; change its mode or owner") from error
+    if not images:
+        raise VideoError(folder, "the folder holds no frames; expected .jpg or .png files")
+    return sorted(images, key=_natural)
+
+
+def _read_images(folder: Path, files: list[Path]) -> Frames:
+    frames = []
+    for file in files:
+        with _reading(file), Image.open(file) as image:
+            frames.append(np.asarray(image.convert("RGB")))
+    shapes = {frame.shape for frame in frames}
+    if len(shapes) > 1:
+        sizes = ", ".join(sorted(f"{w}x{h}" for h, w, _ in shapes))
+        raise VideoError(folder, f"its frames differ in size ({sizes}); a folder must hold the frames of one video")
+    return np.stack(frames)
