@@ -1,1 +1,42 @@
-"""x"""
+"""Few-shot action recognition: name the action in a video from a handful of labelled examples."""
+
+import importlib
+from typing import Any
+
+_HOMES = {
+    "Recognizer": "fsar.recognizer",
+    "load_backbone": "fsar.backbones",
+    "build_method": "fsar.methods",
+    "load_folder": "fsar.datasets",
+    "load_lists": "fsar.datasets",
+    "load_world": "fsar.datasets",
+    "EpisodeSampler": "fsar.episodes",
+    "fill_bank": "fsar.features",
+    "match_from_bank": "fsar.evaluate",
+    "accuracy": "fsar.evaluate",
+    "evaluate": "fsar.evaluate",
+}
+__all__ = [  # noqa: F822 (resolved by __getattr__)
+    "EpisodeSampler",
+    "Recognizer",
+    "accuracy",
+    "build_method",
+    "evaluate",
+    "fill_bank",
+    "load_backbone",
+    "load_folder",
+    "load_lists",
+    "load_world",
+    "match_from_bank",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a name when it is first used, so that `import fsar` stays light."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fsar' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

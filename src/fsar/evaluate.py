@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fsar.datasets import VideoDataset
-from fsar.episodes import Episodes
-from fsar.features import Bank, load_clip
+from fsar.episodes import Episodes, EpisodeSampler
+from fsar.features import Bank, fill_bank, load_clip
 from fsar.frame_cache import FrameCache
 from fsar.methods.base import Encoding, Episode, Method
 from fsar.results import Result, versions
@@ -118,6 +118,52 @@ def _class_text(method: Method, episodes: Episodes, texts: Mapping[str, str] | N
     return method.encode_text([texts[label] for label in episodes.classes])
 
 
+def evaluate(
+    method: Method,
+    dataset: VideoDataset,
+    split: str = "test",
+    way: int = 5,
+    shot: int = 1,
+    query: int = 1,
+    episodes: int | Episodes = 10_000,
+    seed: int = 0,
+    cache: FrameCache | None = None,
+    bank: Bank | None = None,
+    naive: bool = False,
+    progress: bool = True,
+) -> Result:
+    """Evaluate a method on the classes of a split: accuracy over episodes, with all that it rests on.
+
+    Args:
+        method: what to evaluate.
+        dataset: with splits, or with `split="all"` without.
+        split: train, val, test or all.
+        way, shot, query, seed: of the episodes (see `EpisodeSampler`).
+        episodes: how many to draw, or given ones.
+        cache: frames; by default 8 by `tsn`.
+        bank: the split's videos encoded; by default filled here. Videos it skipped take no part.
+        naive: encode every video of every episode anew, for comparison.
+        progress: show progress bars.
+
+    Raises:
+        ValueError: too few classes or videos; a broken video (a VideoError).
+    """
+    cache = cache or FrameCache()
+    videos = dataset.split(split)
+    if bank is None:
+        bank = fill_bank(method, videos.videos, videos.texts, cache, progress=progress)
+    videos = videos.without(bank.skipped)
+    drawn = episodes
+    if isinstance(drawn, int):
+        drawn = EpisodeSampler(dataset=videos, way=way, shot=shot, query=query, seed=seed).draw(drawn)
+    if naive:
+        scores = match_naively(method, videos, drawn, cache, progress)
+    else:
+        scores = match_from_bank(method, bank, drawn, videos.texts, progress)
+    own_seed = seed if isinstance(episodes, int) else None
+    return summarize(method, videos, split, drawn, scores, cache, own_seed, bank.skipped)
+
+
 def accuracy(scores: Scores, episodes: Episodes) -> tuple[float, float]:
     """Mean accuracy over episodes and half its 95 % interval, 1.96 sigma / sqrt(episodes); in [0, 1]."""
     per_episode = (scores.predicted == episodes.target).mean(1)
@@ -152,6 +198,7 @@ def summarize(
     return Result(
         method=method.name,
         options=method.options(),
+        changed=method.changed_options(),
         transductive=method.transductive,
         backbone=method.backbone.name,
         weights=method.backbone.fingerprint(),

@@ -17,6 +17,8 @@ class Result:
 
     method: str
     options: dict[str, Any]
+    changed: dict[str, Any]
+    """The options that differ from their defaults."""
     transductive: bool
     backbone: str
     weights: str
@@ -78,4 +80,5 @@ def table(results: Sequence[Result]) -> str:
 
 
 def _row_name(result: Result) -> str:
-    return f"{result.method} ({result.backbone})"
+    changed = ", ".join(f"{key}={value}" for key, value in result.changed.items())
+    return f"{result.method}{f' {changed}' if changed else ''} ({result.backbone})"

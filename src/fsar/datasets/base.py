@@ -64,8 +64,14 @@ class VideoDataset:
         return chosen
 
     def only(self, classes: Iterable[str]) -> "VideoDataset":
-        """Return the videos of the named classes."""
+        """Return the videos of the named classes.
+
+        Raises:
+            ValueError: a class that the dataset lacks.
+        """
         kept = set(classes)
+        for label in sorted(kept - set(self.classes)):
+            raise ValueError(unknown(label, self.classes, f"class of {self.name}"))
         return replace(self, videos=tuple(video for video in self.videos if video.label in kept))
 
     def without(self, ids: Iterable[str]) -> "VideoDataset":

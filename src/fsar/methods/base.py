@@ -1,6 +1,6 @@
 """The one interface of every method: `encode` a video, `match` an episode."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -93,9 +93,18 @@ class Method(nn.Module):
             "weights": self.backbone.fingerprint(),
         }
 
+    def variants(self) -> Sequence["Method"]:
+        """Methods with the same encoder, itself first, among which leave-one-out may choose."""
+        return (self,)
+
     def options(self) -> dict[str, Any]:
         """The resolved options, as they go into a result."""
         return asdict(self.config)
+
+    def changed_options(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        defaults = asdict(self.Config())
+        return {key: value for key, value in self.options().items() if value != defaults[key]}
 
 
 def mean_over_shots(

@@ -19,7 +19,8 @@ since `encode` does not depend on them.
 | similarity, alignment | `PlaceMotion.match` |
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -75,6 +76,15 @@ class PlaceMotion(Method):
     def encoder(self) -> dict[str, Any]:
         grid, motion = self.config.grid, self.config.motion
         return super().encoder() | {"encoding": "place-motion", "grid": grid, "motion": motion}
+
+    def variants(self) -> Sequence["PlaceMotion"]:
+        """Every alignment with shares of place-and-motion from all to none."""
+        others = (
+            replace(self.config, weight=weight, alignment=alignment)
+            for weight in (1.0, 0.8, 0.5, 0.2, 0.0)
+            for alignment in ALIGNMENTS
+        )
+        return (self, *(PlaceMotion(self.backbone, config) for config in others if config != self.config))
 
     def match(self, episode: Episode) -> Prediction:
         shares = {"appearance": 1 - self.config.weight, "place": self.config.weight}

@@ -1,0 +1,343 @@
+"""The command line: `fsar <verb>`. Nothing heavy is imported before a verb runs."""
+
+import csv
+import io
+import json
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from fsar.names import unknown
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser, verbs = _parsers()
+    try:
+        if words and not words[0].startswith("-"):
+            _refuse_unknown(words, verbs)
+        options = parser.parse_args(words)
+        if not options.verb:
+            parser.print_help()
+            return 0
+        return VERBS[options.verb][1](options[options.verb])
+    except (ValueError, OSError) as error:
+        print(f"fsar: error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("fsar: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    parser = ArgumentParser(
+        prog="fsar", description="Few-shot action recognition: name the action in a video from a few examples."
+    )
+    subcommands = parser.add_subcommands(required=False, dest="verb")
+    verbs = {verb: ArgumentParser(description=description) for verb, (_, _, description) in VERBS.items()}
+    for verb, (add_options, _, description) in VERBS.items():
+        add_options(verbs[verb])
+        subcommands.add_subcommand(verb, verbs[verb], help=description)
+    return parser, verbs
+
+
+def _refuse_unknown(words: list[str], verbs: dict[str, ArgumentParser]) -> None:
+    """Name the nearest verb or option to a misspelt one, which argparse does not."""
+    if words[0] not in verbs:
+        raise ValueError(unknown(words[0], verbs, "verb"))
+    known = list(verbs[words[0]]._option_string_actions)
+    for word in words[1 : words.index("--") if "--" in words else None]:
+        option = word.partition("=")[0]
+        if option.startswith("--") and option not in known:
+            raise ValueError(unknown(option, known, f"option of `fsar {words[0]}`"))
+
+
+def _model_options(parser: ArgumentParser, backbone: str) -> None:
+    parser.add_argument("--backbone", default=backbone, help="tiny, lite0, ViT-B-16/openai, ... (see `fsar backbones`)")
+    parser.add_argument("--frames", type=int, default=8, help="frames per video, T")
+    parser.add_argument("--sampling", default="tsn", help="tsn, trx, task-adapter or clip-fsar-interval")
+
+
+# --------------------------------------------------------------------------- evaluate
+
+
+def _evaluate_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--data", default="world", help="a folder of class folders, or `world` (generated)")
+    parser.add_argument("--lists", nargs="+", type=Path, help="split lists; the videos then lie below --data")
+    parser.add_argument("--class-names", type=Path, help="JSON names of the classes that lists give by number")
+    parser.add_argument("--skip-missing", action="store_true", help="leave out listed videos that are not there")
+    parser.add_argument("--split", default="test", help="train, val, test or all")
+    parser.add_argument("--classes", nargs="+", help="only these classes of the split")
+    parser.add_argument("--method", nargs="+", default=["protonet", "otam", "bi-mhm", "place-motion"],
+                        metavar="NAME[:OPTION=VALUE,...]", help="one or more; `fsar methods` lists them")  # fmt: skip
+    _model_options(parser, "tiny")
+    parser.add_argument("--way", nargs="+", type=int, default=[5], help="classes per episode, N")
+    parser.add_argument("--shot", nargs="+", type=int, default=[1], help="examples per class, K")
+    parser.add_argument("--query", type=int, default=1, help="queries per class")
+    parser.add_argument("--episodes", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--manifest", type=Path, help="replay the episodes of a file that --save-manifest wrote")
+    parser.add_argument("--save-manifest", type=Path, help="write the episodes (one way and one shot only)")
+    parser.add_argument("--naive", action="store_true", help="encode every video of every episode anew")
+    parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
+    parser.add_argument("--bank", type=Path, help="folder of the feature bank; default: in the cache")
+    parser.add_argument("--out", type=Path, help="folder for one JSON per result")
+
+
+def _evaluate(options: Namespace) -> int:
+    from fsar.backbones import load_backbone
+    from fsar.datasets import load_folder, load_lists, load_world
+    from fsar.episodes import Episodes
+    from fsar.evaluate import evaluate
+    from fsar.features import fill_bank
+    from fsar.frame_cache import FrameCache
+    from fsar.methods import build_method, parse_method
+    from fsar.results import table
+
+    specs = [parse_method(spec) for spec in options.method]
+    if options.save_manifest and (len(options.way) > 1 or len(options.shot) > 1):
+        raise ValueError("--save-manifest writes one list of episodes; give one --way and one --shot")
+    backbone = load_backbone(options.backbone)
+    methods = [build_method(name, backbone, **chosen) for name, chosen in specs]
+    if options.lists:
+        dataset = load_lists(options.lists, Path(options.data), options.class_names, None, options.skip_missing)
+    elif options.data == "world":
+        dataset = load_world()
+    else:
+        dataset = load_folder(Path(options.data))
+    if options.classes:
+        dataset = dataset.only(options.classes)
+    videos = dataset.split(options.split)
+    cache = FrameCache(frames=options.frames, sampling=options.sampling)
+    replayed = Episodes.load(options.manifest, videos) if options.manifest else None
+    results = []
+    for method in methods:
+        bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
+        for name, reason in bank.skipped.items():
+            print(f"fsar: left out {name}: {reason}", file=sys.stderr)
+        for way in options.way:
+            for shot in options.shot:
+                result = evaluate(
+                    method, dataset, options.split, way, shot, options.query,
+                    replayed or options.episodes, options.seed, cache, bank, options.naive,
+                )  # fmt: skip
+                results.append(result)
+                if options.out:
+                    name = f"{method.name}_{len(results):02d}_{result.way}way_{result.shot}shot.json"
+                    result.save(options.out / name)
+    if options.save_manifest:
+        from fsar.episodes import EpisodeSampler
+
+        kept = videos.without(bank.skipped)
+        sampler = EpisodeSampler(
+            dataset=kept, way=options.way[0], shot=options.shot[0], query=options.query, seed=options.seed
+        )
+        sampler.draw(options.episodes).save(options.save_manifest)
+    print(table(results))
+    first = results[0]
+    print(
+        f"\n{first.dataset} {first.split} ({len(videos.classes)} classes, {len(videos.videos)} videos, "
+        f"{first.dataset_fingerprint[:8]}), {first.episodes} episodes, seed {first.seed}, "
+        f"{'every episode encoded anew' if options.naive else 'from the feature bank'}; accuracy in % ± 95 % interval; "
+        f"selection: {first.selection}"
+    )
+    return 0
+
+
+# --------------------------------------------------------------------------- recognize
+
+
+def _recognize_options(parser: ArgumentParser) -> None:
+    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="videos, or folders of videos")
+    parser.add_argument("--examples", type=Path, help="folder with one folder of example clips per action")
+    parser.add_argument("--model", type=Path, help="a recogniser that --save wrote, instead of --examples")
+    parser.add_argument("--save", type=Path, help="write the recogniser to this file")
+    parser.add_argument("--method", default="place-motion", metavar="NAME[:OPTION=VALUE,...]")
+    _model_options(parser, "lite0")
+    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
+
+
+def _recognize(options: Namespace) -> int:
+    if (options.examples is None) == (options.model is None):
+        raise ValueError("give either --examples DIR (one folder of clips per action) or --model FILE")
+    if not options.videos and not options.save:
+        raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
+    from tqdm import tqdm
+
+    from fsar.recognizer import Answer, Recognizer
+    from fsar.video import VideoError, display
+
+    recognizer = Recognizer.load(options.model) if options.model else _enrol(options)
+    print(f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
+          f"{recognizer.fit()}", file=sys.stderr)  # fmt: skip
+    if options.save:
+        recognizer.save(options.save)
+    answers: list[Answer] = []
+    failed = 0
+    videos = [video for given in options.videos for video in _videos_in(given)]
+    for video in tqdm(videos, "recognize", unit="video", disable=len(videos) < 2):
+        try:
+            answers.append(recognizer.predict(video))
+        except VideoError as error:
+            if options.on_error == "stop":
+                raise
+            failed += 1
+            print(f"fsar: left out {display(video)}: {error.reason}", file=sys.stderr)
+    if videos:
+        print(_format_answers(answers, options.format))
+    return 1 if failed else 0
+
+
+def _enrol(options: Namespace):  # noqa: ANN202 (a Recognizer; its import is heavy)
+    from fsar.datasets import load_folder
+    from fsar.frame_cache import FrameCache
+    from fsar.methods import parse_method
+    from fsar.recognizer import Recognizer
+
+    name, chosen = parse_method(options.method)
+    examples = load_folder(options.examples)
+    cache = FrameCache(frames=options.frames, sampling=options.sampling)
+    recognizer = Recognizer(options.backbone, name, cache, **chosen)
+    for action in examples.classes:
+        recognizer.enroll(action, [v.path for v in examples.videos if v.label == action])
+    return recognizer
+
+
+def _videos_in(path: Path) -> list[Path]:
+    """A video, or the videos of a folder, sorted."""
+    from fsar.datasets.folder import is_video
+    from fsar.video import display
+
+    if not path.is_dir() or is_video(path):
+        return [path]
+    found = sorted(entry for entry in path.iterdir() if is_video(entry) and not entry.name.startswith("."))
+    if not found:
+        raise ValueError(f"{display(path)}: no videos in this folder")
+    return found
+
+
+def _format_answers(answers: Sequence, form: str) -> str:
+    from fsar.video import display
+
+    rows = [
+        {
+            "video": display(Path(answer.video)),
+            "action": answer.action,
+            "best": next(iter(answer.probabilities)),
+            "probability": round(next(iter(answer.probabilities.values())), 4),
+            "score": round(answer.score, 4),
+            "threshold": None if answer.threshold is None else round(answer.threshold, 4),
+            "probabilities": {name: round(p, 4) for name, p in answer.probabilities.items()},
+        }
+        for answer in answers
+    ]
+    if form == "json":
+        return json.dumps(rows, indent=1)
+    if form == "csv":
+        names = sorted({name for row in rows for name in row["probabilities"]})
+        text = io.StringIO()
+        columns = ["video", "action", "best", "probability", "score", "threshold"]
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*columns, *(f"p({name})" for name in names)])
+        writer.writerows([*(row[c] for c in columns), *(row["probabilities"][n] for n in names)] for row in rows)
+        return text.getvalue().rstrip("\n")
+    width = max([5, *(len(row["video"]) for row in rows)])
+    lines = [f"{'video':{width}}  {'action':24} next likeliest"]
+    for row in rows:
+        ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(row["probabilities"].items())[:3])
+        lines.append(f"{row['video']:{width}}  {row['action']:24} {ranked}")
+    return "\n".join(lines)
+
+
+# --------------------------------------------------------------------------- the small verbs
+
+
+def _demo_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of report.html")
+    parser.add_argument("--episodes", type=int, default=2000)
+
+
+def _demo(options: Namespace) -> int:
+    from fsar.demo import run_demo
+
+    print(f"wrote {run_demo(options.out, options.episodes)}")
+    return 0
+
+
+def _world_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, required=True, help="folder to render into")
+    parser.add_argument("--clips", type=int, default=20, help="clips per class")
+
+
+def _world(options: Namespace) -> int:
+    from fsar.datasets.world import ACTIONS, render_world
+
+    if options.clips < 1:
+        raise ValueError(f"--clips is {options.clips}; expected at least 1")
+    render_world(options.out, options.clips)
+    print(f"{len(ACTIONS)} classes with {options.clips} clips each in {options.out}")
+    return 0
+
+
+def _probe_options(parser: ArgumentParser) -> None:
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+
+
+def _probe(options: Namespace) -> int:
+    from dataclasses import asdict
+
+    from fsar.video import display, probe
+
+    for video in options.videos:
+        facts = ", ".join(f"{key} {value}" for key, value in asdict(probe(video)).items())
+        print(f"{display(video)}: {facts}")
+    return 0
+
+
+def _methods(options: Namespace) -> int:
+    import dataclasses
+
+    from fsar.methods import METHODS, method_class
+
+    for name in METHODS:
+        cls = method_class(name)
+        traits = ["reads class names" if cls.needs_text else "no text",
+                  "transductive" if cls.transductive else "inductive"]  # fmt: skip
+        print(f"{name}: {(cls.__doc__ or '').splitlines()[0]} ({', '.join(traits)})")
+        for field in dataclasses.fields(cls.Config):
+            print(f"    {field.name}={field.default}")
+    return 0
+
+
+def _backbones(options: Namespace) -> int:
+    import fsar.backbones
+
+    print(fsar.backbones.__doc__)
+    return 0
+
+
+def _no_options(parser: ArgumentParser) -> None:
+    pass
+
+
+Verb = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int], str]
+VERBS: dict[str, Verb] = {
+    "demo": (_demo_options, _demo, "The main job in minutes, offline: evaluates, recognises, writes a report."),
+    "recognize": (_recognize_options, _recognize, "Name videos by a folder of example clips per action."),
+    "evaluate": (_evaluate_options, _evaluate, "Few-shot accuracy of methods on a dataset, with its interval."),
+    "methods": (_no_options, _methods, "List the methods and their options."),
+    "backbones": (_no_options, _backbones, "List the backbones."),
+    "probe": (_probe_options, _probe, "Show frames, length, size and rotation of videos."),
+    "world": (_world_options, _world, "Render the generated world into a folder."),
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
