@@ -42,5 +42,5 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> VideoDataset:
 def small_video(tmp_path: Path) -> Path:
     """A readable H.264 file of 20 frames, 64 x 48 pixels; frame i has brightness 10 i + 20."""
     frames = np.stack([np.full((48, 64, 3), 10 * i + 20, np.uint8) for i in range(20)])
-    write_video(tmp_path / "small.mp4", frames, 10)
+    write_video(tmp_path / "small.mp4", frames, 10.0)
     return tmp_path / "small.mp4"

@@ -16,7 +16,7 @@ _HOMES = {
     "accuracy": "fsar.evaluate",
     "evaluate": "fsar.evaluate",
 }
-__all__ = [  # noqa: F822 (resolved by __getattr__)
+__all__ = [
     "EpisodeSampler",
     "Recognizer",
     "accuracy",

@@ -4,13 +4,15 @@ import csv
 import io
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
-
-from jsonargparse import ArgumentParser
+from typing import TYPE_CHECKING, Any
 
 from fsar.names import unknown
+
+if TYPE_CHECKING:
+    from fsar.recognizer import Answer, Recognizer
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.verb:
             parser.print_help()
             return 0
-        return VERBS[options.verb][1](options[options.verb])
+        return VERBS[options.verb][1](options)
     except (ValueError, OSError) as error:
         print(f"fsar: error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -40,11 +42,11 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     parser = ArgumentParser(
         prog="fsar", description="Few-shot action recognition: name the action in a video from a few examples."
     )
-    subcommands = parser.add_subcommands(required=False, dest="verb")
-    verbs = {verb: ArgumentParser(description=description) for verb, (_, _, description) in VERBS.items()}
+    subcommands = parser.add_subparsers(dest="verb", metavar="verb")
+    verbs = {}
     for verb, (add_options, _, description) in VERBS.items():
+        verbs[verb] = subcommands.add_parser(verb, help=description, description=description, allow_abbrev=False)
         add_options(verbs[verb])
-        subcommands.add_subcommand(verb, verbs[verb], help=description)
     return parser, verbs
 
 
@@ -172,7 +174,7 @@ def _recognize(options: Namespace) -> int:
         raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
     from tqdm import tqdm
 
-    from fsar.recognizer import Answer, Recognizer
+    from fsar.recognizer import Recognizer
     from fsar.video import VideoError, display
 
     recognizer = Recognizer.load(options.model) if options.model else _enrol(options)
@@ -180,7 +182,7 @@ def _recognize(options: Namespace) -> int:
           f"{recognizer.fit()}", file=sys.stderr)  # fmt: skip
     if options.save:
         recognizer.save(options.save)
-    answers: list[Answer] = []
+    answers: list["Answer"] = []
     failed = 0
     videos = [video for given in options.videos for video in _videos_in(given)]
     for video in tqdm(videos, "recognize", unit="video", disable=len(videos) < 2):
@@ -196,18 +198,19 @@ def _recognize(options: Namespace) -> int:
     return 1 if failed else 0
 
 
-def _enrol(options: Namespace):  # noqa: ANN202 (a Recognizer; its import is heavy)
+def _enrol(options: Namespace) -> "Recognizer":
     from fsar.datasets import load_folder
     from fsar.frame_cache import FrameCache
     from fsar.methods import parse_method
     from fsar.recognizer import Recognizer
+    from fsar.video import display
 
     name, chosen = parse_method(options.method)
     examples = load_folder(options.examples)
     cache = FrameCache(frames=options.frames, sampling=options.sampling)
     recognizer = Recognizer(options.backbone, name, cache, **chosen)
     for action in examples.classes:
-        recognizer.enroll(action, [v.path for v in examples.videos if v.label == action])
+        recognizer.enroll(display(Path(action)), [v.path for v in examples.videos if v.label == action])
     return recognizer
 
 
@@ -224,10 +227,10 @@ def _videos_in(path: Path) -> list[Path]:
     return found
 
 
-def _format_answers(answers: Sequence, form: str) -> str:
+def _format_answers(answers: Sequence["Answer"], form: str) -> str:
     from fsar.video import display
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "video": display(Path(answer.video)),
             "action": answer.action,

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from fsar.alignment import frame_similarity, otam_alignment
-from fsar.backbones import load_backbone
+from fsar.backbones import Backbone, load_backbone
 from fsar.datasets import VideoDataset, load_world
 from fsar.datasets.world import PAIRS
 from fsar.episodes import Episodes, EpisodeSampler
@@ -28,7 +28,7 @@ from fsar.methods.base import Method
 from fsar.recognizer import Answer, Recognizer
 from fsar.results import Result
 
-ROWS = (
+ROWS: tuple[tuple[str, dict[str, str], str], ...] = (
     ("zero-shot", {}, "class names only, no example"),
     ("protonet", {}, "cosine of time means: blind to order"),
     ("bi-mhm", {}, "nearest frames in any order: blind to order"),
@@ -54,7 +54,7 @@ def run_demo(folder: Path, episodes: int) -> Path:
         pairs = [reversed_pairs(method, novel, bank, shot, episodes // len(PAIRS)) for shot in SHOTS]
         rows.append((name + "".join(f" ({v})" for v in options.values()), remark, five, pairs))
         results += five
-    print(_text_table(rows))
+    print(_text_table(rows))  # noqa: T201 (the demo speaks to a person)
 
     answers, summary = _recognise(novel, cache, backbone)
     otam = build_method("otam", backbone)
@@ -86,10 +86,10 @@ def reversed_pairs(method: Method, dataset: VideoDataset, bank: Bank, shot: int,
     return float(np.mean(scores))
 
 
-def _recognise(novel: VideoDataset, cache: FrameCache, backbone: object) -> tuple[list[tuple[str, Answer]], str]:
+def _recognise(novel: VideoDataset, cache: FrameCache, backbone: Backbone) -> tuple[list[tuple[str, Answer]], str]:
     """Enrol five clips of four actions; name held-out clips of those, and of two actions never shown."""
     enrolled, strange = list(novel.classes[:4]), list(novel.classes[4:6])
-    recognizer = Recognizer(backbone, cache=cache)  # type: ignore[arg-type]
+    recognizer = Recognizer(backbone, cache=cache)
     by_class = {label: [v.path for v in novel.videos if v.label == label] for label in novel.classes}
     for label in enrolled:
         recognizer.enroll(novel.texts[label], by_class[label][:5])
@@ -138,10 +138,10 @@ def _answers_table(answers: list[tuple[str, Answer]]) -> str:
     return f"<table><tr><th>shown</th><th>answer</th><th>likeliest</th></tr>{rows}</table>"
 
 
-def _strip(axes: object, frames: np.ndarray, title: str) -> None:
-    axes.imshow(np.concatenate(list(frames), axis=1))  # type: ignore[attr-defined]
-    axes.set_title(title, fontsize=8, loc="left")  # type: ignore[attr-defined]
-    axes.axis("off")  # type: ignore[attr-defined]
+def _strip(axes: Axes, frames: np.ndarray, title: str) -> None:
+    axes.imshow(np.concatenate(list(frames), axis=1))
+    axes.set_title(title, fontsize=8, loc="left")
+    axes.axis("off")
 
 
 def _episode_picture(episodes: Episodes, dataset: VideoDataset, cache: FrameCache) -> Figure:
@@ -167,16 +167,20 @@ def _alignment_picture(dataset: VideoDataset, bank: Bank, cache: FrameCache) -> 
     query, support = (bank.query["frames"][row][None] for row in rows)
     distance = 1 - frame_similarity(query, support, eps=0.01)[0, 0]
     path = otam_alignment(distance, smoothing=0.1, direction="query-to-support")
-    figure = Figure(figsize=(9, 5.4), layout="constrained")
-    top, bottom, maps = figure.subplots(3, 1, height_ratios=[1, 1, 4])
-    _strip(top, cache.read(first.path), f"query: {dataset.texts[first.label]}")
-    _strip(bottom, cache.read(second.path), f"support: {dataset.texts[second.label]}")
-    maps.axis("off")
-    for left, values, title in ((0.08, distance, "frame distance"), (0.56, path, "share of the alignment path")):
-        axes = maps.inset_axes((left, 0.05, 0.36, 0.85))
-        shown = axes.imshow(torch.as_tensor(values).numpy(), cmap="viridis")
-        axes.set(title=title, xlabel="support frame", ylabel="query frame")
-        figure.colorbar(shown, ax=axes)
+    figure = Figure(figsize=(9, 6.2), layout="constrained")
+    rooms = figure.subplot_mosaic(
+        [["query", "query"], ["support", "support"], ["distance", "path"]], height_ratios=[1, 1, 3.2]
+    )
+    _strip(rooms["query"], cache.read(first.path), f"query: {dataset.texts[first.label]}")
+    _strip(rooms["support"], cache.read(second.path), f"support: {dataset.texts[second.label]}")
+    for name, values, title in (
+        ("distance", distance, "frame distance"),
+        ("path", path, "how much the alignment uses each pair of frames"),
+    ):
+        shown = rooms[name].imshow(values.numpy(), cmap="viridis")
+        rooms[name].set(xlabel="support frame", ylabel="query frame")
+        rooms[name].set_title(title, fontsize=9)
+        figure.colorbar(shown, ax=rooms[name])
     return figure
 
 
@@ -211,7 +215,8 @@ _PAGE = """<!doctype html>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }}
 img {{ max-width: 100% }} table {{ border-collapse: collapse; margin: 1rem 0 }}
 th, td {{ border: 1px solid #ccc; padding: .3rem .7rem; text-align: left }} small {{ color: #666 }}
-.chance td {{ color: #888 }} .right td:nth-child(2) {{ background: #e2f4e2 }} .wrong td:nth-child(2) {{ background: #f8dede }}
+.chance td {{ color: #888 }}
+.right td:nth-child(2) {{ background: #e2f4e2 }} .wrong td:nth-child(2) {{ background: #f8dede }}
 </style></head><body>
 <h1>Few-shot action recognition in one run</h1>
 <p>Real video files of a generated world, decoded and encoded once with the built-in backbone <code>tiny</code>,

@@ -119,7 +119,13 @@ class EpisodeSampler:
             )
 
     def draw(self, count: int, start: int = 0) -> Episodes:
-        """Draw the episodes start ... start + count - 1."""
+        """Draw the episodes start ... start + count - 1.
+
+        Raises:
+            ValueError: no episode is asked for.
+        """
+        if count < 1 or start < 0:
+            raise ValueError(f"cannot draw {count} episodes from number {start} on; ask for at least one, from 0 on")
         ids = tuple(sorted(video.id for video in self.dataset.videos))
         index = {video_id: i for i, video_id in enumerate(ids)}
         classes = self.dataset.classes
@@ -170,9 +176,10 @@ def _hashes(prefix: str, texts: Sequence[str]) -> UInt64[np.ndarray, " text"]:
 
 def _mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Join two hashes to one, every bit depending on every bit (the finaliser of SplitMix64, twice)."""
-    for value in (left, right):
-        state = value if value is left else state ^ value
-        state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        state = state ^ (state >> np.uint64(31))
-    return state
+    return _scramble(_scramble(left) ^ right)
+
+
+def _scramble(bits: np.ndarray) -> np.ndarray:
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

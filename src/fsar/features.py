@@ -89,8 +89,8 @@ class BankStore:
 
 def _require_same_encoder(file: Path, header: Mapping[str, object]) -> None:
     try:
-        found = json.loads(file.read_text())
-    except ValueError as error:
+        found = dict(json.loads(file.read_text()))
+    except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: not a bank's header ({error}); give another folder") from error
     differing = [key for key in sorted({*found, *header}) if found.get(key) != header.get(key)]
     if differing:
@@ -125,10 +125,12 @@ def fill_bank(
 
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
-        ValueError: every video is broken, or `folder` holds another encoder's bank.
+        ValueError: no video, every video is broken, or `folder` holds another encoder's bank.
     """
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error is {on_error!r}; expected stop or skip")
+    if not videos:
+        raise ValueError("there is no video to encode; give at least one")
     cache = cache or FrameCache()
     store = BankStore(method.encoder() | {"clip": cache.settings()}, folder)
     roles: tuple[Role, ...] = ("support", "query") if method.support_reads_text else ("query",)
@@ -141,7 +143,7 @@ def fill_bank(
     def prepare(video: Video) -> tuple[dict[Role, Path], dict[Role, Encoding | None], Tensor | None] | VideoError:
         """Whatever can be had without the model: encodings on disk, or else the clip."""
         try:
-            content = cache.content(video.path) if video.path.exists() else "missing"
+            content = cache.content(video.path)
             paths = {role: store.path(content, role if len(roles) > 1 else "", text_of(video, role)) for role in roles}
             known = {role: store.load(path) for role, path in paths.items()}
             if all(encoding is not None for encoding in known.values()):

@@ -1,12 +1,13 @@
 """Files on disk: whole or absent, never half-written; and where the cache lives."""
 
 import os
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import platformdirs
+from safetensors import SafetensorError
 
 
 def cache_dir() -> Path:
@@ -24,17 +25,16 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be written or the disk is full; the message says where.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".writing-{uuid4().hex}{path.suffix}")  # made by its writer, so that umask holds
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise OSError(
-            f"could not write {path}: {error.strerror or error}. Nothing was half-written; "
+            f"could not write {path}: {getattr(error, 'strerror', None) or error}. Nothing was half-written; "
             f"make room or choose another folder, then run the same command again."
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

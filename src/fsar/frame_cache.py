@@ -14,7 +14,7 @@ import numpy as np
 
 from fsar.files import atomic_path, cache_dir
 from fsar.transforms import resize_short_side
-from fsar.video import Frames, read_frames
+from fsar.video import Frames, read_frames, readable
 
 VERSION = 1
 SHORT_SIDE = 256
@@ -51,7 +51,7 @@ class FrameCache:
             VideoError: the video cannot be read.
             OSError: the cache cannot be written (a full disk); nothing half-written stays.
         """
-        key = self.key(video) if video.exists() else "missing"  # read_frames says what is wrong
+        key = self.key(video)
         path = self.root / key[:2] / f"{key}.npy"
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -66,9 +66,13 @@ class FrameCache:
         """Hash of a video's content, remembered by path, size and time of change.
 
         A folder of frames is hashed by its files' names and contents.
+
+        Raises:
+            VideoError: there is no such video, or no permission to read it.
         """
-        files = sorted(p for p in video.iterdir() if p.is_file()) if video.is_dir() else [video]
-        stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
+        with readable(video):
+            files = sorted(p for p in video.iterdir() if p.is_file()) if os.path.isdir(video) else [video]
+            stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
         name = blake2b(repr((os.fsencode(video.resolve()), stats)).encode(), digest_size=16).hexdigest()
         memo = self.root / "content" / name[:2] / name
         try:
@@ -79,9 +83,9 @@ class FrameCache:
             pass
         digest = blake2b(digest_size=16)
         for file in files:
-            if video.is_dir():
+            if file != video:
                 digest.update(os.fsencode(file.name) + b"\0")
-            with file.open("rb") as handle:
+            with readable(video), file.open("rb") as handle:
                 while block := handle.read(1 << 20):
                     digest.update(block)
         with atomic_path(memo) as temporary:

@@ -7,7 +7,8 @@ from difflib import get_close_matches
 def unknown(got: str, known: Iterable[str], what: str) -> str:
     """Say that `got` is no known `what`, and which name it may have been meant to be."""
     known = list(known)
-    near = get_close_matches(got, known, n=1, cutoff=0.5) or get_close_matches(got.lower(), known, n=1, cutoff=0.5)
-    meant = f"did you mean {near[0]!r}? " if near else ""
+    by_lower = {name.lower(): name for name in known}
+    near = get_close_matches(got.lower(), by_lower, n=1, cutoff=0.5)
+    meant = f"did you mean {by_lower[near[0]]!r}? " if near else ""
     listed = ", ".join(known[:24]) + (", ..." if len(known) > 24 else "")
     return f"unknown {what} {got!r}; {meant}expected one of: {listed}"

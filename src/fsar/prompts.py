@@ -86,9 +86,7 @@ _CACHE: WeakKeyDictionary[Backbone, dict[tuple[str, str], Tensor]] = WeakKeyDict
 
 
 @torch.no_grad()
-def class_features(
-    backbone: Backbone, labels: Sequence[str], template_set: str
-) -> Float[Tensor, "label dim"]:
+def class_features(backbone: Backbone, labels: Sequence[str], template_set: str) -> Float[Tensor, "label dim"]:
     """Mean over templates of the un-normalised text features of each class.
 
     Cached per backbone, class text and template set: the text tower is frozen in every method that
@@ -97,6 +95,6 @@ def class_features(
     cache = _CACHE.setdefault(backbone, {})
     for label in dict.fromkeys(labels):
         if (label, template_set) not in cache:
-            texts = [template.format(label) for template in templates(template_set)]
+            texts = [template.replace("{}", label) for template in templates(template_set)]
             cache[label, template_set] = backbone.text_features(texts).mean(0)
     return torch.stack([cache[label, template_set] for label in labels])

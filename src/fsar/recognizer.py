@@ -253,7 +253,8 @@ class Recognizer:
 
     def _fit(self) -> tuple[Fit, Method]:
         if len(self._examples) < 2:
-            raise ValueError(f"a recogniser needs at least two actions; enrolled: {', '.join(self._examples) or 'none'}")
+            have = ", ".join(self._examples) or "none"
+            raise ValueError(f"a recogniser needs at least two actions; enrolled: {have}")
         if self._fitted is None:
             supports, text = self._supports(), self._text()
             with torch.no_grad():

@@ -8,10 +8,10 @@
 | `query` | videos to be named |
 | `clip` | sampled videos; `*clips` stands for any leading axes of them |
 | `frame` | sampled frames of a video, T in the papers |
-| `rgb`, `height`, `width` | colour channels and pixels |
+| `rgb`, `height`, `width` | colours and pixels |
 | `row`, `column`, `cell` | places of a feature map or grid, top to bottom, left to right |
 | `token` | transformer tokens |
-| `dim` | channels of a feature |
+| `dim` | channels of a feature; `channel` those of a feature map |
 | `text` | sentences; `label` class names; `prompt` templates of one class |
 | `tuple` | ordered groups of frames (TRX) |
 
@@ -24,7 +24,7 @@ from torch import Tensor
 
 Clips = Float[Tensor, "*clips frame rgb=3 height width"]
 FrameFeatures = Float[Tensor, "*clips frame dim"]
-FeatureMap = Float[Tensor, "*clips frame row column width"]
+FeatureMap = Float[Tensor, "*clips frame row column channel"]
 TextFeatures = Float[Tensor, "text dim"]
 FrameSimilarity = Float[Tensor, "*pairs query_frame support_frame"]
 Distance = Float[Tensor, "*pairs"]

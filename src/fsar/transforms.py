@@ -1,17 +1,20 @@
 """Frames -> clip: resize, crop, normalise. One draw per clip, never per frame."""
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from fsar.shapes import Clips
 from fsar.video import Frames
 
 CROP_RATIO = 224 / 256
 """Side of the crop over the short side of the resized frame (paper: 224 out of 256)."""
 
 
-def resize_short_side(frames: Frames, short_side: int) -> Frames:
+def resize_short_side(frames: Frames, short_side: int) -> UInt8[np.ndarray, "frame new_height new_width rgb=3"]:
     """Shrink frames so that their short side has at most `short_side` pixels; smaller ones stay."""
     if min(frames.shape[1:3]) <= short_side:
         return frames
@@ -22,10 +25,10 @@ def resize_short_side(frames: Frames, short_side: int) -> Frames:
 def to_clip(
     frames: Frames,
     image_size: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: Sequence[float],
+    std: Sequence[float],
     interpolation: str = "bicubic",
-) -> Clips:
+) -> Float[torch.Tensor, "frame rgb=3 side side"]:
     """Make a clip as evaluation sees it: short side to image_size / CROP_RATIO, centre crop, normalise.
 
     Args:

@@ -19,8 +19,11 @@ from jaxtyping import Int, UInt8
 from PIL import Image
 
 from fsar.files import atomic_path
+from fsar.names import unknown
 
-VIDEO_SUFFIXES = frozenset(".mp4 .avi .webm .mkv .mov .gif .m4v .mpg .mpeg .wmv .flv .3gp .ts".split())
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
+)
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 Frames = UInt8[np.ndarray, "frame height width rgb=3"]
@@ -71,7 +74,7 @@ def _trx(frames: int, count: int, fps: float | None, rng: np.random.Generator | 
         start, end = 1, frames - 2
     else:
         pad = max(0, min(5, (frames - count) // 2))
-        start, end = rng.integers(0, pad, endpoint=True), rng.integers(frames - 1 - pad, frames)
+        start, end = int(rng.integers(0, pad, endpoint=True)), int(rng.integers(frames - 1 - pad, frames))
     if end - start < count:
         start, end = 0, frames - 1
     return np.linspace(start, end, count).astype(int)
@@ -86,12 +89,12 @@ def _task_adapter(frames: int, count: int, fps: float | None, rng: np.random.Gen
 
 def _clip_fsar_interval(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
     interval = 35  # frames, the SAMPLING_RATE of that code's Kinetics-100 settings
-    length = int(count * interval * (fps or 30.0) / 12)
+    length = count * interval * (fps or 30.0) / 12
     if length > frames:
         length = frames // count * count
-    spare = frames - length
-    start = spare // 2 if rng is None else int(rng.integers(spare, endpoint=True))
-    return np.linspace(start, start + length - interval, count).round().astype(int)
+    spare = frames - length + 1
+    start = spare / 2 if rng is None else rng.uniform(0, spare)
+    return np.linspace(start, start + length - interval, count).astype(int)
 
 
 SAMPLINGS: dict[str, Callable[[int, int, float | None, np.random.Generator | None], np.ndarray]] = {
@@ -122,7 +125,7 @@ def frame_indices(
     if frames < 1 or count < 1:
         raise ValueError(f"cannot choose {count} frames out of {frames}: both must be at least 1")
     if sampling not in SAMPLINGS:
-        raise ValueError(f"unknown frame sampling {sampling!r}; expected one of {', '.join(SAMPLINGS)}")
+        raise ValueError(unknown(sampling, SAMPLINGS, "frame sampling"))
     return np.clip(SAMPLINGS[sampling](frames, count, fps, rng), 0, frames - 1)
 
 
@@ -135,21 +138,19 @@ def probe(path: Path) -> VideoInfo:
     Raises:
         VideoError: it cannot be read as a video.
     """
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, never raises
         images = _frame_files(path)
         with _reading(path), Image.open(images[0]) as first:
             width, height = first.size
         return VideoInfo(len(images), None, None, width, height, 0)
+    frames, fps, duration = _count(path)
     with _opened(path) as (container, stream):
-        frames, duration = _count(path, container, stream)
-        container.seek(0)
         first_frame = next(container.decode(stream), None)
         if first_frame is None:
             raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
         rotation, width, height = int(first_frame.rotation), first_frame.width, first_frame.height
         if rotation % 180:
             width, height = height, width
-        fps = float(stream.average_rate) if stream.average_rate else None
     return VideoInfo(frames, fps, duration, width, height, rotation)
 
 
@@ -164,27 +165,27 @@ def read_frames(
     Raises:
         VideoError: it cannot be read, is cut short, or holds no frames.
     """
+    if count is not None:
+        frame_indices(1, count, sampling)  # a wrong setting is no fault of the video
     choose = (lambda n, fps: np.arange(n)) if count is None else (
         lambda n, fps: frame_indices(n, count, sampling, fps, rng)
     )  # fmt: skip
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, never raises
         images = _frame_files(path)
         return _read_images(path, [images[i] for i in choose(len(images), None)])
-    with _opened(path) as (container, stream):
-        expected, _ = _count(path, container, stream)
-        fps = float(stream.average_rate) if stream.average_rate else None
-        state = None if rng is None else rng.bit_generator.state
-        indices = choose(expected, fps)
-        found, decoded = _decode(container, stream, set(indices.tolist()))
-        if len(found) < len(set(indices.tolist())):
-            # Some streams hold packets that give no picture: choose again among the pictures there are.
-            if decoded == 0:
-                raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
-            if rng is not None:
-                rng.bit_generator.state = state
-            indices = choose(decoded, fps)
-            found, _ = _decode(container, stream, set(indices.tolist()))
-    return np.stack([found[i] for i in indices.tolist()])
+    expected, fps, _ = _count(path)
+    state = None if rng is None else rng.bit_generator.state
+    indices = choose(expected, fps)
+    found, decoded = _decode(path, set(indices.tolist()))
+    if len(found) < len(set(indices.tolist())):
+        # Some streams hold packets that give no picture: choose again among the pictures there are.
+        if decoded == 0:
+            raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
+        if rng is not None and state is not None:
+            rng.bit_generator.state = state
+        indices = choose(decoded, fps)
+        found, _ = _decode(path, set(indices.tolist()))
+    return _stack(path, [found[i] for i in indices.tolist()])
 
 
 def write_video(path: Path, frames: Frames, fps: float, codec: str = "libx264") -> None:
@@ -194,11 +195,23 @@ def write_video(path: Path, frames: Frames, fps: float, codec: str = "libx264") 
         stream.width, stream.height = frames.shape[2], frames.shape[1]
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":
-            stream.options = {"preset": "veryfast", "crf": "20"}
+            # x264's macroblock tree makes the file depend on what was encoded before
+            stream.options = {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}
         stream.codec_context.thread_count = 1  # more threads cut the picture differently
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to open a video into a VideoError that says what to do."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise VideoError(path, "no such file; check the name") from error
+    except PermissionError as error:
+        raise VideoError(path, "no permission to read it; change its mode or owner") from error
 
 
 @contextmanager
@@ -215,20 +228,15 @@ def _reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    if not path.exists():
-        raise VideoError(path, "no such file; check the name")
-    try:
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise VideoError(path, "the file is empty; copy it again from its source")
-    except PermissionError as error:
-        raise VideoError(path, "no permission to read it; change its mode or owner") from error
+    with readable(path), path.open("rb") as file:
+        if not file.read(1):
+            raise VideoError(path, "the file is empty; copy it again from its source")
     # FFmpeg takes names as UTF-8 only, an open file whatever its name.
     utf8 = not any(0xDC80 <= ord(c) <= 0xDCFF for c in os.fspath(path))
     with (
         open(os.devnull if utf8 else path, "rb") as file,
         _reading(path),
-        av.open(os.fspath(path) if utf8 else file) as container,
+        av.open(os.fspath(path.absolute()) if utf8 else file) as container,  # a relative `a:b.mp4` looks like a URL
     ):
         pictures = [s for s in container.streams.video if not _is_cover(s)]
         if not pictures:
@@ -242,38 +250,40 @@ def _is_cover(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _count(path: Path, container: av.container.InputContainer, stream: av.VideoStream) -> tuple[int, float]:
-    """Count the stream's pictures by walking over its packets; also the file's length in seconds."""
-    frames, end = 0, 0.0
-    start = (container.start_time or 0) / av.time_base
-    for packet in container.demux():
-        if packet.size and packet.time_base is not None and packet.dts is not None:
-            time = packet.pts if packet.pts is not None else packet.dts
-            end = max(end, float((time + (packet.duration or 0)) * packet.time_base) - start)
-        if packet.stream_index == stream.index and packet.size and not packet.is_discard:
-            frames += 1
-    if frames == 0:
-        raise VideoError(path, "it holds no frames; record or export it again")
-    claimed = (container.duration or 0) / av.time_base
-    if claimed - end > max(1.0, 0.1 * claimed):
-        raise VideoError(path, f"cut short: it ends after {end:.1f} of {claimed:.1f} seconds; copy it again")
-    return frames, end
+def _count(path: Path) -> tuple[int, float | None, float]:
+    """Count a file's pictures by walking over its packets; also its frames per second and its seconds."""
+    frames, end, partial = 0, 0.0, False
+    with _opened(path) as (container, stream):
+        start = (container.start_time or 0) / av.time_base
+        for packet in container.demux():
+            time = packet.dts if packet.pts is None else packet.pts
+            if packet.size and packet.time_base is not None and time is not None:
+                end = max(end, float((time + (packet.duration or 0)) * packet.time_base) - start)
+            if packet.stream_index == stream.index and packet.size and not packet.is_discard:
+                frames, partial = frames + 1, packet.is_corrupt
+        if frames == 0:
+            raise VideoError(path, "it holds no frames; record or export it again")
+        claimed = (container.duration or 0) / av.time_base
+        # some containers count from the first picture, some from zero
+        if claimed - end - max(start, 0.0) > max(1.0, 0.1 * claimed):
+            raise VideoError(path, f"cut short: it ends after {end:.1f} of {claimed:.1f} seconds; copy it again")
+        if partial:
+            raise VideoError(path, f"cut short: it ends within frame {frames}; copy it again")
+        return frames, float(stream.average_rate) if stream.average_rate else None, end
 
 
-def _decode(
-    container: av.container.InputContainer, stream: av.VideoStream, wanted: set[int]
-) -> tuple[dict[int, np.ndarray], int]:
+def _decode(path: Path, wanted: set[int]) -> tuple[dict[int, np.ndarray], int]:
     """Decode from the start until every wanted index is found; also how many frames were decoded."""
-    container.seek(0)
     found: dict[int, np.ndarray] = {}
     decoded = 0
-    for frame in container.decode(stream):
-        if decoded in wanted:
-            upright = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
-            found[decoded] = np.ascontiguousarray(upright)
-        decoded += 1
-        if len(found) == len(wanted):
-            break
+    with _opened(path) as (container, stream):
+        for frame in container.decode(stream):
+            if decoded in wanted:
+                upright = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
+                found[decoded] = np.ascontiguousarray(upright)
+            decoded += 1
+            if len(found) == len(wanted):
+                break
     return found, decoded
 
 
@@ -284,10 +294,8 @@ def _natural(path: Path) -> list[tuple[int, int | str]]:
 
 
 def _frame_files(folder: Path) -> list[Path]:
-    try:
+    with readable(folder):
         images = [p for p in folder.iterdir() if p.suffix.lower() in FRAME_SUFFIXES and not p.name.startswith(".")]
-    except PermissionError as error:
-        raise VideoError(folder, "no permission to read the folder; change its mode or owner") from error
     if not images:
         raise VideoError(folder, "the folder holds no frames; expected .jpg or .png files")
     return sorted(images, key=_natural)
@@ -298,8 +306,12 @@ def _read_images(folder: Path, files: list[Path]) -> Frames:
     for file in files:
         with _reading(file), Image.open(file) as image:
             frames.append(np.asarray(image.convert("RGB")))
+    return _stack(folder, frames)
+
+
+def _stack(path: Path, frames: list[np.ndarray]) -> Frames:
     shapes = {frame.shape for frame in frames}
     if len(shapes) > 1:
         sizes = ", ".join(sorted(f"{w}x{h}" for h, w, _ in shapes))
-        raise VideoError(folder, f"its frames differ in size ({sizes}); a folder must hold the frames of one video")
+        raise VideoError(path, f"its frames differ in size ({sizes}); expected the frames of one video, all alike")
     return np.stack(frames)

@@ -27,19 +27,18 @@ def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
         from fsar.backbones.image_only import load_lite0
 
         return load_lite0(freeze_batch_norm)
-    model, _, weights = name.partition("@")
-    if model.startswith("timm/"):
+    if name.startswith("timm/"):
         from fsar.backbones.image_only import load_timm
 
-        return load_timm(model, weights or None, freeze_batch_norm)
+        return load_timm(name, freeze_batch_norm)
 
     from fsar.backbones.clip import load_open_clip, load_tiny
 
     if name == "tiny":
         return load_tiny(freeze_batch_norm)
-    if "/" not in model and not weights and not model.startswith("hf-hub:"):
+    if "/" not in name and "@" not in name and not name.startswith("hf-hub:"):
         import open_clip
 
-        if model not in open_clip.list_models():
+        if name not in open_clip.list_models():
             raise ValueError(unknown(name, ["tiny", "lite0", "timm/MODEL", *open_clip.list_models()], "backbone"))
-    return load_open_clip(model, weights or None, freeze_batch_norm)
+    return load_open_clip(name, freeze_batch_norm)

@@ -1,10 +1,14 @@
 """What every backbone offers: clip -> frame features, feature map; text -> features."""
 
+from collections.abc import Sequence
 from hashlib import blake2b
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -16,7 +20,7 @@ class ImageEncoding(NamedTuple):
 
     features: Float[Tensor, "image dim"]
     """Pooled, not normalised."""
-    map: Float[Tensor, "image row column width"]
+    map: Float[Tensor, "image row column channel"]
     """The same image, place by place."""
 
 
@@ -34,8 +38,8 @@ class Backbone(nn.Module):
     """Channels of a frame feature."""
     image_size: int
     """Pixels, height and width of its input."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Sequence[float]
+    std: Sequence[float]
     interpolation: str = "bicubic"
     has_text: bool = False
 
@@ -64,9 +68,9 @@ class Backbone(nn.Module):
         return self.encode_images(clips.flatten(0, -4)).features.unflatten(0, clips.shape[:-3])
 
     def features_and_map(self, clips: Clips) -> tuple[FrameFeatures, FeatureMap]:
-        """Encode every frame, also keeping place: [*clips, frame, row, column, width] beside features."""
+        """Encode every frame, also keeping place: [*clips, frame, row, column, channel] beside features."""
         encoding = self.encode_images(clips.flatten(0, -4))
-        return tuple(part.unflatten(0, clips.shape[:-3]) for part in encoding)  # type: ignore[return-value]
+        return tuple(part.unflatten(0, clips.shape[:-3]) for part in encoding)
 
     def fingerprint(self) -> str:
         """Hash of the weights: two backbones with the same one give the same features."""
@@ -90,6 +94,25 @@ def fingerprint(module: nn.Module) -> str:
         # a view as bytes, since NumPy lacks bfloat16
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a weights file.
+
+    Raises:
+        ValueError: no such file, another format, or a broken one.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such weights file")
+    if path.suffix != ".safetensors":
+        raise ValueError(
+            f"{path}: weights must be a .safetensors file, since a pickle can run code; convert it with "
+            f"safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), 'new.safetensors')"
+        )
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file, or cut short ({error}); copy it again") from error
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:

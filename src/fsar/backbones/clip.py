@@ -1,6 +1,7 @@
 """CLIP backbones through open_clip: named tags, hub ids, local files; and `tiny`, which is built in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -9,17 +10,18 @@ import torch
 from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
-from safetensors.torch import load, load_file
+from safetensors.torch import load
 from torch import Tensor
 
-from fsar.backbones.base import Backbone, ImageEncoding, load_strictly
+from fsar.backbones.base import Backbone, ImageEncoding, load_strictly, read_safetensors
 from fsar.names import unknown
 from fsar.shapes import TextFeatures
 
+TINY_VOCABULARY = 8192
 TINY_CONFIG = {
     "embed_dim": 128,
     "vision_cfg": {"image_size": 64, "patch_size": 8, "width": 128, "layers": 6, "head_width": 32},
-    "text_cfg": {"context_length": 77, "vocab_size": 8192, "width": 128, "heads": 4, "layers": 3},
+    "text_cfg": {"context_length": 77, "vocab_size": TINY_VOCABULARY, "width": 128, "heads": 4, "layers": 3},
 }
 
 
@@ -35,38 +37,42 @@ class ClipBackbone(Backbone):
     def __init__(
         self,
         name: str,
-        clip: open_clip.CLIP,
+        clip: open_clip.CLIP | open_clip.CustomTextCLIP,
         tokenize: Callable[[list[str]], Tensor],
-        mean: tuple[float, float, float] = OPENAI_DATASET_MEAN,
-        std: tuple[float, float, float] = OPENAI_DATASET_STD,
+        mean: Sequence[float] = OPENAI_DATASET_MEAN,
+        std: Sequence[float] = OPENAI_DATASET_STD,
+        interpolation: str = "bicubic",
         freeze_batch_norm: bool = True,
     ):
         super().__init__(name, freeze_batch_norm)
-        if not isinstance(getattr(clip, "visual", None), VisionTransformer | ModifiedResNet):
+        visual = getattr(clip, "visual", None)
+        if not isinstance(visual, VisionTransformer | ModifiedResNet) or getattr(visual, "attn_pool", None):
             raise ValueError(f"{name}: only CLIP models with a ViT or ResNet image tower are supported")
         self.clip = clip
         self.tokenize = tokenize
-        self.mean, self.std = tuple(mean), tuple(std)
+        self.mean, self.std, self.interpolation = mean, std, interpolation
         size = clip.visual.image_size
         self.image_size = size[0] if isinstance(size, tuple) else size
         self.dim = clip.visual.output_dim
 
     def encode_images(self, images: Tensor) -> ImageEncoding:
+        """Encode images to CLIP's image embedding and the places of the last block or stage."""
         visual = self.clip.visual
         if isinstance(visual, VisionTransformer):
-            tokens = visual.ln_post(visual.transformer(visual._embeds(images)))  # token 0 is the class token
-            return ImageEncoding(tokens[:, 0] @ visual.proj, tokens[:, 1:].unflatten(1, visual.grid_size))
+            pooled, patches = visual._pool(visual.transformer(visual._embeds(images)))
+            return ImageEncoding(pooled @ visual.proj, patches.unflatten(1, visual.grid_size))
         for stage in (visual.stem, visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             images = stage(images)
         return ImageEncoding(visual.attnpool(images), images.permute(0, 2, 3, 1))
 
     def text_features(self, texts: list[str]) -> TextFeatures:
-        tokens = self.tokenize(texts).to(self.clip.positional_embedding.device)
+        """Encode sentences to CLIP's text embedding."""
+        tokens = self.tokenize(texts).to(self.clip.logit_scale.device)
         return self.clip.encode_text(tokens)
 
 
-def load_open_clip(name: str, weights: str | None, freeze_batch_norm: bool = True) -> ClipBackbone:
-    """Build an open_clip model by `model/tag`, `model/random`, `hf-hub:org/name`, or model and local file.
+def load_open_clip(name: str, freeze_batch_norm: bool = True) -> ClipBackbone:
+    """Build an open_clip model by `MODEL/TAG`, `MODEL/random`, `MODEL@FILE` or `hf-hub:ORG/NAME`.
 
     OpenAI weights need QuickGELU: tag `openai` switches it on; with a local file of OpenAI weights name
     the model `ViT-B-16-quickgelu` and so on.
@@ -74,32 +80,34 @@ def load_open_clip(name: str, weights: str | None, freeze_batch_norm: bool = Tru
     Raises:
         ValueError: no such model or tag, or a weights file that is missing, unsafe or of another model.
     """
-    if name.startswith("hf-hub:"):
-        model = _create(name, None)
-        return _wrap(name, name, model, freeze_batch_norm)
-    model_name, _, tag = name.partition("/")
+    source, _, file = name.partition("@")
+    if source.startswith("hf-hub:"):
+        if file:
+            raise ValueError(f"{name}: give the hub id alone, or MODEL@FILE.safetensors")
+        return _create(name, source, None, freeze_batch_norm)
+    model_name, _, tag = source.partition("/")
     if model_name not in open_clip.list_models():
         raise ValueError(unknown(model_name, open_clip.list_models(), "CLIP model"))
-    if weights is not None:
+    if file:
         if tag:
-            raise ValueError(f"{name}@{weights} names both a tag and a file; give one of them")
-        model = _create(model_name, None)
-        load_strictly(model, _read_safetensors(Path(weights)), weights)
-    elif tag == "random":
+            raise ValueError(f"{name} names both a tag and a file; give one of them")
+        weights = read_safetensors(Path(file))
+        backbone = _create(name, model_name, None, freeze_batch_norm)
+        load_strictly(backbone.clip, weights, file)
+        return backbone
+    if not tag:
+        raise ValueError(
+            f"{name!r} names no weights; say {model_name}/openai (downloads), {model_name}@FILE.safetensors, "
+            f"or {model_name}/random for untrained weights"
+        )
+    if tag == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            model = _create(model_name, None)
-    elif tag:
-        tags = open_clip.list_pretrained_tags_by_model(model_name)
-        if tag not in tags:
-            raise ValueError(unknown(tag, [*tags, "random"], f"weights tag of {model_name}"))
-        model = _create(model_name, tag)
-    else:
-        raise ValueError(
-            f"{name!r} names no weights; say {name}/openai (downloads), {name}@FILE.safetensors, or "
-            f"{name}/random for untrained weights"
-        )
-    return _wrap(name, model_name, model, freeze_batch_norm)
+            return _create(name, model_name, None, freeze_batch_norm)
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if tag not in tags:
+        raise ValueError(unknown(tag, [*tags, "random"], f"weights tag of {model_name}"))
+    return _create(name, model_name, tag, freeze_batch_norm)
 
 
 def load_tiny(freeze_batch_norm: bool = True) -> ClipBackbone:
@@ -110,52 +118,49 @@ def load_tiny(freeze_batch_norm: bool = True) -> ClipBackbone:
     model = open_clip.CLIP(**TINY_CONFIG)
     content = (resources.files("fsar") / "weights" / "tiny.safetensors").read_bytes()
     load_strictly(model, {key: value.float() for key, value in load(content).items()}, "tiny.safetensors")
-    return ClipBackbone("tiny", model.eval(), tiny_tokenize, freeze_batch_norm=freeze_batch_norm)
+    return ClipBackbone("tiny", model, tiny_tokenize, freeze_batch_norm=freeze_batch_norm).eval()
 
 
-_TOKENIZER: list[open_clip.SimpleTokenizer] = []
+@cache
+def _clip_tokenizer() -> open_clip.SimpleTokenizer:
+    return open_clip.get_tokenizer("ViT-B-32")
 
 
 def tiny_tokenize(texts: list[str]) -> Tensor:
     """CLIP's BPE tokens folded into tiny's smaller vocabulary; start and end keep the two highest ids."""
-    if not _TOKENIZER:
-        _TOKENIZER.append(open_clip.get_tokenizer("ViT-B-32"))
-    tokens = _TOKENIZER[0](texts)
-    start, end = _TOKENIZER[0].sot_token_id, _TOKENIZER[0].eot_token_id
-    vocabulary = TINY_CONFIG["text_cfg"]["vocab_size"]
-    folded = tokens % (vocabulary - 2)
-    folded[tokens == start], folded[tokens == end] = vocabulary - 2, vocabulary - 1
+    tokenizer = _clip_tokenizer()
+    tokens = tokenizer(texts)
+    start, end = TINY_VOCABULARY - 2, TINY_VOCABULARY - 1
+    folded = tokens % (TINY_VOCABULARY - 2)
+    folded[tokens == tokenizer.sot_token_id], folded[tokens == tokenizer.eot_token_id] = start, end
     return folded
 
 
-def _create(model_name: str, tag: str | None) -> open_clip.CLIP:
+def _create(name: str, model_name: str, tag: str | None, freeze_batch_norm: bool) -> ClipBackbone:
+    is_hub = model_name.startswith("hf-hub:")
     try:
-        return open_clip.create_model(model_name, pretrained=tag, force_quick_gelu=tag == "openai").eval()
-    except (OSError, RuntimeError) as error:
+        model = open_clip.create_model(
+            model_name,
+            pretrained=tag,
+            force_quick_gelu=tag == "openai",
+            require_pretrained=is_hub or tag is not None,
+        )
+        tokenize = open_clip.get_tokenizer(model_name)
+    except ImportError as error:
+        raise ValueError(f"{name} needs a package that is not installed ({error}); pip install it") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        file = "MODEL" if is_hub else model_name
         raise ValueError(
-            f"could not get the weights of {model_name}{f'/{tag}' if tag else ''}: {error}. They come from the "
-            f"Hugging Face hub; without a network, download them elsewhere and give {model_name}@FILE.safetensors"
+            f"could not get {name}: {error}. It comes from the Hugging Face hub; without a network, download "
+            f"its weights elsewhere and give {file}@FILE.safetensors"
         ) from error
-
-
-def _wrap(name: str, model_name: str, model: open_clip.CLIP, freeze_batch_norm: bool) -> ClipBackbone:
-    preprocess = getattr(model.visual, "preprocess_cfg", {})
+    preprocess = model.visual.preprocess_cfg
     return ClipBackbone(
         name,
         model,
-        open_clip.get_tokenizer(model_name),
-        preprocess.get("mean", OPENAI_DATASET_MEAN),
-        preprocess.get("std", OPENAI_DATASET_STD),
+        tokenize,
+        preprocess["mean"],
+        preprocess["std"],
+        preprocess["interpolation"],
         freeze_batch_norm,
-    )
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    if not path.is_file():
-        raise ValueError(f"{path}: no such weights file")
-    if path.suffix != ".safetensors":
-        raise ValueError(
-            f"{path}: weights must be a .safetensors file, since a pickle can run code; convert it with "
-            f"safetensors.torch.save_file(torch.load({path.name!r}, weights_only=True), 'weights.safetensors')"
-        )
-    return load_file(path)
+    ).eval()

@@ -2,75 +2,76 @@
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from fsar.backbones.base import Backbone, ImageEncoding, load_strictly
+from fsar.backbones.base import Backbone, ImageEncoding, load_strictly, read_safetensors
 from fsar.names import unknown
 
 
 class TimmBackbone(Backbone):
     """A timm model without its classifier. The feature map is its last stage or its patch tokens."""
 
-    def __init__(self, name: str, model: nn.Module, freeze_batch_norm: bool = True):
+    def __init__(self, name: str, model: Any, freeze_batch_norm: bool = True):
         super().__init__(name, freeze_batch_norm)
         data = timm.data.resolve_model_data_config(model)
         self.model = model
-        self.dim = model.num_features
+        self.dim = model.head_hidden_size
         self.image_size = data["input_size"][-1]
         self.mean, self.std = data["mean"], data["std"]
         self.interpolation = data["interpolation"]
 
     def encode_images(self, images: Tensor) -> ImageEncoding:
+        """Encode images to what the classifier would read, and the places before pooling."""
         maps = self.model.forward_features(images)
         features = self.model.forward_head(maps, pre_logits=True)
         if maps.ndim == 3:  # a ViT's [image, token, width]; prefix tokens have no place
             patches = maps[:, self.model.num_prefix_tokens :]
             return ImageEncoding(features, patches.unflatten(1, self.model.patch_embed.grid_size))
-        return ImageEncoding(features, maps.permute(0, 2, 3, 1))
+        channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # the Swin family
+        return ImageEncoding(features, maps if channels_last else maps.permute(0, 2, 3, 1))
 
 
-def load_timm(name: str, weights: str | None, freeze_batch_norm: bool = True) -> TimmBackbone:
-    """Build a timm model by `timm/model` (downloads its weights), `timm/model/random`, or with a file.
+def load_timm(name: str, freeze_batch_norm: bool = True) -> TimmBackbone:
+    """Build a timm model by `timm/model` (downloads its weights), `timm/model/random`, or `timm/model@FILE`.
 
     Raises:
         ValueError: no such model, or its weights cannot be had.
     """
-    _, model_name, *tag = name.split("/")
+    source, _, file = name.partition("@")
+    _, model_name, *tag = source.split("/")
     architecture = model_name.split(".")[0]
     if not timm.is_model(architecture):
         raise ValueError(unknown(architecture, timm.list_models(), "timm model"))
-    if tag and (tag != ["random"] or weights is not None):
+    if tag and (tag != ["random"] or file):
         raise ValueError(f"cannot read {name!r}: expected timm/MODEL, timm/MODEL/random or timm/MODEL@FILE")
     if tag:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             model = timm.create_model(model_name, pretrained=False, num_classes=0)
-    elif weights is not None:
+    elif file:
         model = timm.create_model(model_name, pretrained=False, num_classes=0)
-        _load_headless(model, Path(weights))
+        _load_headless(model, Path(file))
     else:
         try:
             model = timm.create_model(model_name, pretrained=True, num_classes=0)
         except (OSError, RuntimeError) as error:
             raise ValueError(
-                f"could not get the weights of {name}: {error}. They come from the Hugging Face hub; without a "
-                f"network, download them elsewhere and give {name}@FILE.safetensors"
+                f"could not get {name}: {error}. It comes from the Hugging Face hub; without a network, "
+                f"download its weights elsewhere and give {name}@FILE.safetensors"
             ) from error
-    return TimmBackbone(name, model.eval(), freeze_batch_norm)
+    return TimmBackbone(name, model, freeze_batch_norm).eval()
 
 
-def _load_headless(model: nn.Module, path: Path) -> None:
+def _load_headless(model: Any, path: Path) -> None:
     """Load a full checkpoint into a model without classifier: only the classifier's keys may be over."""
-    if not path.is_file() or path.suffix != ".safetensors":
-        raise ValueError(f"{path}: expected an existing .safetensors file (a pickle can run code)")
     classifier = model.default_cfg["classifier"]
     heads = tuple(f"{c}." for c in ([classifier] if isinstance(classifier, str) else classifier))
-    state = {k: v.float() if v.is_floating_point() else v for k, v in load_file(path).items()}
-    load_strictly(model, {k: v for k, v in state.items() if not k.startswith(heads)}, str(path))
+    state = {key: value for key, value in read_safetensors(path).items() if not key.startswith(heads)}
+    load_strictly(model, state, str(path))
 
 
 def load_lite0(freeze_batch_norm: bool = True) -> TimmBackbone:
@@ -88,4 +89,4 @@ def load_lite0(freeze_batch_norm: bool = True) -> TimmBackbone:
     # Both list their layers in the order of execution; the published file ends with the classifier.
     values = [value for key, value in published.items() if not key.startswith("_fc.")]
     load_strictly(model, dict(zip(model.state_dict(), values, strict=True)), file.name)
-    return TimmBackbone("lite0", model.eval(), freeze_batch_norm)
+    return TimmBackbone("lite0", model, freeze_batch_norm).eval()

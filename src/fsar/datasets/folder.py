@@ -87,21 +87,26 @@ def is_video(path: Path) -> bool:
 
 
 def _read_labels(file: Path, classes: list[str], texts: dict[str, str], splits: dict[str, str]) -> None:
+    shown = display(file)
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
             if not {"folder", "label"} <= set(reader.fieldnames or ()):
-                raise ValueError(f"{file}: expected the columns folder, label and optionally split, got "
+                raise ValueError(f"{shown}: expected the columns folder, label and optionally split, got "
                                  f"{', '.join(reader.fieldnames or ['nothing'])}")  # fmt: skip
             rows = list(reader)
     except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 text; save it as UTF-8") from error
+        raise ValueError(f"{shown}: not UTF-8 text; save it as UTF-8") from error
+    except csv.Error as error:
+        raise ValueError(f"{shown}: not a comma-separated table ({error})") from error
     for number, row in enumerate(rows, start=2):
-        folder, split = row["folder"], (row.get("split") or "").strip()
+        folder, label, split = row["folder"] or "", (row["label"] or "").strip(), (row.get("split") or "").strip()
         if folder not in classes:
-            raise ValueError(f"{file}, line {number}: " + unknown(folder, classes, "folder"))
+            raise ValueError(f"{shown}, line {number}: " + unknown(folder, map(_printable, classes), "folder"))
+        if not label:
+            raise ValueError(f"{shown}, line {number}: folder {folder!r} has no label; give its words")
         if split and split not in SPLITS:
-            raise ValueError(f"{file}, line {number}: " + unknown(split, SPLITS, "split"))
-        texts[folder] = class_text(row["label"])
+            raise ValueError(f"{shown}, line {number}: " + unknown(split, SPLITS, "split"))
+        texts[folder] = class_text(label)
         if split:
             splits[folder] = split

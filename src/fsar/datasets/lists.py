@@ -74,10 +74,10 @@ def load_lists(
     whose folder is the class.
 
     Raises:
-        ValueError: a list that cannot be read, a class in two splits, or videos that are missing (unless
-            `skip_missing`).
+        ValueError: a list or names file that cannot be read, a class in two splits, or videos that are
+            missing (unless `skip_missing`).
     """
-    names = json.loads(names_file.read_text(encoding="utf-8")) if names_file else None
+    names = _read_names(names_file) if names_file else None
     found = _index(root)
     videos: dict[str, Video] = {}
     splits: dict[str, str] = {}
@@ -88,7 +88,9 @@ def load_lists(
             lines = file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(f"{file}: cannot be read as a list ({error})") from error
-        for number, line in enumerate(filter(None, map(str.strip, lines)), start=1):
+        for number, line in enumerate(map(str.strip, lines), start=1):
+            if not line:
+                continue
             try:
                 label, video_id = parse_line(line, split, names)
             except ValueError as error:
@@ -112,6 +114,15 @@ def load_lists(
     return VideoDataset(name or root.resolve().name, tuple(videos.values()), texts, splits)
 
 
+def _read_names(file: Path) -> dict[str, list[str]]:
+    try:
+        names = json.loads(file.read_text(encoding="utf-8"))
+        return {split: names[split] for split in SPLITS if split in names}
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: cannot be read as class names ({error}); expected JSON like "
+                         f'{{"test": ["name of test0", "name of test1"]}}') from error  # fmt: skip
+
+
 def _index(root: Path) -> dict[str, list[Path]]:
     """All videos below `root` by id; folders of frames count as one video."""
     if not root.is_dir():
@@ -132,4 +143,4 @@ def _index(root: Path) -> dict[str, list[Path]]:
 def _find(found: Mapping[str, list[Path]], label: str, video_id: str) -> Path | None:
     paths = found.get(video_id, [])
     in_class = [path for path in paths if class_text(path.parent.name) == class_text(label)]
-    return next(iter(in_class or paths), None)
+    return min(in_class or paths, default=None)  # the same one on every machine

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,7 +24,7 @@ from fsar.video import write_video
 
 VERSION = 1  # any change to a rendered pixel raises it
 SIZE = 96  # pixels, height and width of a clip
-FRAMES_PER_SECOND = 12
+FRAMES_PER_SECOND = 12.0
 CLIPS_PER_CLASS = 20
 
 COLOURS = {
@@ -88,10 +89,11 @@ class Scene:
     light: tuple[float, float, float]  # gain, gradient along x, gradient along y
 
 
-def _track(progress: np.ndarray, x: object, y: object, radius: object, **more: object) -> Track:
-    """Make a track from constants or arrays over `frame`."""
+def _track(progress: np.ndarray, *where: Any, **more: Any) -> Track:
+    """Make a track from x, y, radius and whatever is not the default: constants or arrays over `frame`."""
+    x, y, radius = where
     values = {"x": x, "y": y, "radius": radius, "angle": 0.0, "opacity": 1.0, "stretch": 1.0} | more
-    return Track(**{k: np.broadcast_to(v, progress.shape) for k, v in values.items()})  # type: ignore[arg-type]
+    return Track(**{key: np.broadcast_to(value, progress.shape) for key, value in values.items()})
 
 
 # A script turns (progress over frames in [0, 1], random generator) into tracks, back to front, and

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -28,7 +27,7 @@ class Episode:
     query: Encoding
     """Each [episode, query, ...]."""
     shot_mask: ShotMask
-    """False where a class has fewer examples than `shot`; what stands there is ignored."""
+    """False where a class has fewer examples than `shot`; what stands there is finite and ignored."""
     text: Tensor | None = None
     """Class texts [episode, way, ...] as `encode_text` gives them; None where the method reads no text."""
 
@@ -115,7 +114,7 @@ def mean_over_shots(
         return values.mean(2)
     weights = shot_mask / shot_mask.sum(-1, keepdim=True)
     weights = weights.reshape(*weights.shape, *[1] * (values.ndim - 3))
-    return torch.where(weights > 0, values, 0).mul(weights).sum(2)
+    return (values * weights).sum(2)
 
 
 def per_video(pairs: Float[Tensor, "episode query video"], shot_mask: ShotMask) -> Logits:

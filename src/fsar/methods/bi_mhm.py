@@ -8,7 +8,7 @@ Deviations:
 |---|---|---|---|
 | compared with | class prototype | prototype (5-shot form), video (1-shot form) | `per: prototype` (default) or `video` |
 | cosine | plain | normalised vectors, eps 1e-12 | plain |
-"""
+"""  # noqa: E501
 
 from dataclasses import dataclass
 from typing import Literal
@@ -32,6 +32,7 @@ class BiMhm(Method):
     config: Config
 
     def match(self, episode: Episode) -> Prediction:
+        """Logits: minus the distance to each class."""
         query, support = episode.query["frames"], episode.support["frames"]
         if self.config.per == "prototype":
             return Prediction(-bi_mhm(frame_similarity(query, mean_over_shots(support, episode.shot_mask))))

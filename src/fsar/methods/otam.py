@@ -16,7 +16,7 @@ Deviations:
 | smoothing | 0.1 | 0.1 per video, 0.5 per prototype | `smoothing`: by default the code's value for `per` |
 | direction | one | both, summed | `direction: both` (default), `query-to-support`, `support-to-query` |
 | eps in the cosine | 0 | 0.01 | `cos_eps`, 0.01 |
-"""
+"""  # noqa: E501
 
 from dataclasses import dataclass
 from typing import Literal
@@ -46,12 +46,10 @@ class Otam(Method):
     config: Config
 
     def match(self, episode: Episode) -> Prediction:
+        """Logits: minus the alignment distance to each class (eq. 9); `frame_distance` beside them."""
         per, smoothing = self.config.per, self.config.smoothing
         support = episode.support["frames"]  # episode way shot frame dim
-        if per == "prototype":
-            references = mean_over_shots(support, episode.shot_mask)
-        else:
-            references = support.flatten(1, 2)
+        references = mean_over_shots(support, episode.shot_mask) if per == "prototype" else support.flatten(1, 2)
         distance = 1 - frame_similarity(episode.query["frames"], references, self.config.cos_eps)
         if smoothing is None:
             smoothing = 0.1 if per == "video" else 0.5

@@ -21,7 +21,7 @@ since `encode` does not depend on them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,11 @@ from fsar.alignment import bi_mhm, otam
 from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, mean_over_shots
 from fsar.shapes import Clips, FrameSimilarity
 
-ALIGNMENTS = ("frame-wise", "otam", "bi-mhm")
+STILL = 1e-3
+"""Motion smaller than this share of the frame's own place vector stays small: it is noise, not direction."""
+
+Alignment = Literal["frame-wise", "otam", "bi-mhm"]
+ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
 
 
 class PlaceMotion(Method):
@@ -50,7 +54,7 @@ class PlaceMotion(Method):
         """Subtract the video's mean over frames, so that only what changes remains."""
         weight: float = 0.8
         """Share of place-and-motion in the similarity; the rest is the pooled feature (appearance)."""
-        alignment: Literal["frame-wise", "otam", "bi-mhm"] = "frame-wise"
+        alignment: Alignment = "frame-wise"
         """How two videos' frames are compared."""
         smoothing: float = 0.1
         """Lambda of OTAM's soft minimum."""
@@ -61,19 +65,22 @@ class PlaceMotion(Method):
         super().__init__(backbone, config)
         if config.grid < 1 or not 0 <= config.weight <= 1 or config.alignment not in ALIGNMENTS:
             raise ValueError(
-                f"place-motion got grid {config.grid}, weight {config.weight}, alignment {config.alignment!r}; expected "
-                f"a grid of at least 1, a weight in [0, 1] and one of {', '.join(ALIGNMENTS)}"
+                f"place-motion got grid {config.grid}, weight {config.weight}, alignment {config.alignment!r}; "
+                f"expected a grid of at least 1, a weight in [0, 1] and one of {', '.join(ALIGNMENTS)}"
             )
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Unit vectors per frame: `appearance` [*clips, frame, dim], `place` [*clips, frame, cells]."""
         features, maps = self.backbone.features_and_map(clips)
         place = pool_grid(maps, self.config.grid)
+        least = STILL * place.norm(dim=-1, keepdim=True)
         if self.config.motion:
             place = place - place.mean(-2, keepdim=True)
-        return {"appearance": F.normalize(features, dim=-1), "place": F.normalize(place, dim=-1)}
+        place = place / torch.maximum(place.norm(dim=-1, keepdim=True), least).clamp(min=1e-12)
+        return {"appearance": F.normalize(features, dim=-1), "place": place}
 
     def encoder(self) -> dict[str, Any]:
+        """Grid and motion beside the backbone; weight and alignment are matching."""
         grid, motion = self.config.grid, self.config.motion
         return super().encoder() | {"encoding": "place-motion", "grid": grid, "motion": motion}
 
@@ -87,6 +94,7 @@ class PlaceMotion(Method):
         return (self, *(PlaceMotion(self.backbone, config) for config in others if config != self.config))
 
     def match(self, episode: Episode) -> Prediction:
+        """Logits: the aligned similarity to each class; `frame_similarity` beside them."""
         shares = {"appearance": 1 - self.config.weight, "place": self.config.weight}
         similarity: FrameSimilarity | float = 0.0  # episode query way query_frame support_frame
         for part, share in shares.items():
@@ -105,9 +113,7 @@ class PlaceMotion(Method):
         return -bi_mhm(similarity)
 
 
-def pool_grid(
-    maps: Float[Tensor, "*clips frame row column width"], grid: int
-) -> Float[Tensor, "*clips frame cells"]:
+def pool_grid(maps: Float[Tensor, "*clips frame row column channel"], grid: int) -> Float[Tensor, "*clips frame cells"]:
     """Mean of a feature map over grid x grid cells, joined to one vector per frame."""
-    images = maps.flatten(0, -4).permute(0, 3, 1, 2)  # image width row column
+    images = maps.flatten(0, -4).permute(0, 3, 1, 2)  # image channel row column
     return F.adaptive_avg_pool2d(images, grid).flatten(1).unflatten(0, maps.shape[:-3])

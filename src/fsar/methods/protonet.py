@@ -44,6 +44,7 @@ class ProtoNet(Method):
     config: Config
 
     def match(self, episode: Episode) -> Prediction:
+        """Logits: the similarity to each class, not scaled."""
         query, support = episode.query["frames"], episode.support["frames"]
         if self.config.per == "prototype":
             prototypes = mean_over_shots(support, episode.shot_mask)  # episode way frame dim
@@ -54,6 +55,6 @@ class ProtoNet(Method):
     def _similarity(self, query: Tensor, support: Tensor) -> Tensor:
         """[episode, query, frame, dim] and [episode, support, frame, dim] -> [episode, query, support]."""
         if self.config.similarity == "time-mean":
-            means = (x.mean(-2, keepdim=True) for x in (query, support))
-            return frame_similarity(*means, eps=self.config.cos_eps)[..., 0, 0]
+            query, support = query.mean(-2, keepdim=True), support.mean(-2, keepdim=True)
+            return frame_similarity(query, support, self.config.cos_eps)[..., 0, 0]
         return frame_similarity(query, support, self.config.cos_eps).diagonal(dim1=-2, dim2=-1).mean(-1)

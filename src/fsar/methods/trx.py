@@ -118,6 +118,7 @@ class Trx(Method):
             )
 
     def match(self, episode: Episode) -> Prediction:
+        """Logits: the mean over cardinalities (eq. 10); each cardinality's own beside them."""
         logits = [
             transformer(episode.query["frames"], episode.support["frames"], episode.shot_mask)
             for transformer in self.transformers

@@ -41,6 +41,7 @@ class ZeroShot(Method):
         return class_features(self.backbone, labels, self.config.templates)
 
     def match(self, episode: Episode) -> Prediction:
+        """Logits: scaled cosine of the video's mean frame feature and each class text."""
         assert episode.text is not None
         video = episode.query["frames"].mean(-2, keepdim=True)  # episode query 1 dim
         similarity = frame_similarity(video, episode.text[:, :, None])[..., 0, 0]

@@ -1,0 +1,69 @@
+"""The bank against encoding every episode anew, and a cached clip against a decoded one.
+
+python benchmarks/bank.py [--data DIR --split all --backbone lite0 --episodes 50]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fsar.backbones import load_backbone
+from fsar.datasets import load_folder, load_world
+from fsar.episodes import EpisodeSampler
+from fsar.evaluate import match_from_bank, match_naively
+from fsar.features import fill_bank
+from fsar.frame_cache import FrameCache
+from fsar.methods import build_method
+from fsar.video import read_frames
+
+
+def main() -> None:
+    """Print both comparisons."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, help="default: the generated world")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--backbone", default="tiny")
+    parser.add_argument("--method", default="otam")
+    parser.add_argument("--episodes", type=int, default=100)
+    options = parser.parse_args()
+
+    dataset = (load_folder(options.data) if options.data else load_world()).split(options.split)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = FrameCache(Path(folder) / "frames")
+        decoded, cached = [], []
+        for video in dataset.videos[:100]:
+            start = time.perf_counter()
+            read_frames(video.path)
+            decoded.append(time.perf_counter() - start)
+            cache.read(video.path)
+            start = time.perf_counter()
+            cache.read(video.path)
+            cached.append(time.perf_counter() - start)
+        slow, fast = (1e3 * statistics.median(times) for times in (decoded, cached))
+        print(f"a clip: decoded {slow:.2f} ms, cached {fast:.2f} ms")
+
+        method = build_method(options.method, load_backbone(options.backbone))
+        episodes = EpisodeSampler(dataset=dataset).draw(options.episodes)
+        start = time.perf_counter()
+        bank = fill_bank(method, dataset.videos, dataset.texts, cache, Path(folder) / "bank", progress=False)
+        filled = time.perf_counter() - start
+        banked = match_from_bank(method, bank, episodes, dataset.texts, progress=False)
+        anew = match_naively(method, dataset, episodes, cache, progress=False)
+        per_episode = anew.seconds / options.episodes
+        print(
+            f"{options.method} on {options.backbone}, {len(dataset.videos)} videos, {options.episodes} episodes: bank "
+            f"{filled:.1f} s to fill + {banked.seconds:.2f} s, anew {anew.seconds:.1f} s; same predictions: "
+            f"{(banked.predicted == anew.predicted).all()}, largest difference of logits "
+            f"{np.abs(banked.logits - anew.logits).max():.1e}"
+        )
+        full = filled + 10_000 * banked.seconds / options.episodes
+        print(f"10,000 episodes at these rates: bank {full:.0f} s, anew {10_000 * per_episode:,.0f} s, "
+              f"ratio {10_000 * per_episode / full:.0f}")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

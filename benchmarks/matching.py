@@ -1,0 +1,64 @@
+"""Episodes per second from a filled bank: 10,000 5-way episodes, 2,400 videos of 8 x 512 features.
+
+    python benchmarks/matching.py [--methods otam trx] [--shot 1 5]
+
+Features are random, since speed does not depend on them; the episodes are real draws.
+"""
+
+import argparse
+import resource
+import time
+
+import torch
+
+from fsar.backbones import Backbone
+from fsar.datasets import Video, VideoDataset
+from fsar.episodes import EpisodeSampler
+from fsar.evaluate import match_from_bank
+from fsar.features import Bank
+from fsar.methods import METHODS, build_method
+
+CLASSES, CLIPS, FRAMES, DIM = 24, 100, 8, 512
+
+
+class Stub(Backbone):
+    """A backbone of the right width; nothing is encoded here."""
+
+    has_text = True
+
+    def __init__(self) -> None:
+        super().__init__("stub")
+        self.dim = DIM
+
+    def text_features(self, texts: list[str]) -> torch.Tensor:
+        """Random texts."""
+        return torch.randn(len(texts), DIM)
+
+
+def main() -> None:
+    """Print one row per method and shot."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--methods", nargs="+", default=[m for m in METHODS if m != "place-motion"])
+    parser.add_argument("--shot", nargs="+", type=int, default=[1, 5])
+    parser.add_argument("--episodes", type=int, default=10_000)
+    options = parser.parse_args()
+
+    labels = [f"class {c}" for c in range(CLASSES)]
+    videos = tuple(Video(f"{label}/{i}", None, label) for label in labels for i in range(CLIPS))  # type: ignore[arg-type]
+    dataset = VideoDataset("random", videos, {label: label for label in labels}, {})
+    features = {"frames": torch.randn(len(videos), FRAMES, DIM)}
+    bank = Bank(tuple(video.id for video in videos), features, features)
+    print("| method | shot | draw, s | match, s | episodes/s | peak memory, GB |\n|---|---:|---:|---:|---:|---:|")
+    for name in options.methods:
+        for shot in options.shot:
+            start = time.perf_counter()
+            episodes = EpisodeSampler(dataset=dataset, shot=shot).draw(options.episodes)
+            drawn = time.perf_counter() - start
+            scores = match_from_bank(build_method(name, Stub()), bank, episodes, dataset.texts, progress=False)
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            speed = options.episodes / scores.seconds
+            print(f"| {name} | {shot} | {drawn:.2f} | {scores.seconds:.2f} | {speed:,.0f} | {peak:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The command line as a user runs it: a subprocess, real files, exit codes."""
+
+import csv
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fsar.datasets import VideoDataset
+
+
+def fsar(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fsar.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=os.environ)
+
+
+@pytest.fixture(scope="module")
+def examples(world: VideoDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two actions with three examples each, and `new/` with clips to name."""
+    root = tmp_path_factory.mktemp("practitioner")
+    for label in ("something_growing", "something_shrinking"):
+        paths = [v.path for v in world.videos if v.label == label]
+        for path in paths[:3]:
+            (root / "examples" / label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, root / "examples" / label)
+        for path in paths[3:5]:
+            (root / "new").mkdir(exist_ok=True)
+            shutil.copy(path, root / "new")
+    return root
+
+
+def test_help_and_listings() -> None:
+    assert "recognize" in fsar("--help").stdout
+    assert fsar("evaluate", "--help").returncode == 0
+    assert "place-motion" in fsar("methods").stdout
+    assert "lite0" in fsar("backbones").stdout
+
+
+def test_evaluate(world: VideoDataset, tmp_path: Path) -> None:
+    root = world.videos[0].path.parents[1]
+    common = ("evaluate", "--data", root, "--method", "protonet", "otam:per=prototype", "--episodes", 30)
+    run = fsar(*common, "--way", 2, 5, "--shot", 1, 3, "--out", tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith("| method | 2-way 1-shot | 2-way 3-shot | 5-way 1-shot | 5-way 3-shot |")
+    assert "otam per=prototype (tiny)" in run.stdout
+    results = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("*.json"))]
+    assert len(results) == 8 and {r["split"] for r in results} == {"test"}
+    again = fsar(*common, "--way", 2, 5, "--shot", 1, 3)
+    assert again.stdout == run.stdout
+
+
+def test_naive_and_manifest_give_the_same(world: VideoDataset, tmp_path: Path) -> None:
+    root = world.videos[0].path.parents[1]
+    common = ("evaluate", "--data", root, "--method", "otam", "--episodes", 4, "--seed", 3)
+    first = fsar(*common, "--save-manifest", tmp_path / "episodes.json", "--out", tmp_path / "a")
+    naive = fsar(*common, "--naive", "--out", tmp_path / "b")
+    replay = fsar(*common[:-2], "--seed", 9, "--manifest", tmp_path / "episodes.json", "--out", tmp_path / "c")
+    assert first.returncode == naive.returncode == replay.returncode == 0, first.stderr + naive.stderr + replay.stderr
+    results = [json.loads(next((tmp_path / run).glob("*.json")).read_text()) for run in "abc"]
+    assert len({r["accuracy"] for r in results}) == 1
+    assert len({r["episodes_fingerprint"] for r in results}) == 1
+    assert [r["seed"] for r in results] == [3, 3, None]
+
+
+def test_recognize(examples: Path) -> None:
+    model = examples / "mine.fsar"
+    run = fsar("recognize", "--examples", examples / "examples", examples / "new", "--backbone", "tiny",
+               "--format", "json", "--save", model)  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout)
+    assert len(rows) == 4 and all(Path(row["video"]).name.startswith("something_") for row in rows)
+    assert "left-out examples" in run.stderr
+    table = fsar("recognize", "--model", model, examples / "new")
+    assert table.returncode == 0 and table.stdout.startswith("video") and len(table.stdout.splitlines()) == 5
+    listed = list(csv.DictReader(io.StringIO(
+        fsar("recognize", "--model", model, examples / "new", "--format", "csv").stdout)))  # fmt: skip
+    assert [row["action"] for row in listed] == [row["action"] for row in rows]
+
+
+def test_recognize_goes_on_after_a_broken_video_where_asked(examples: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    common = ("recognize", "--examples", examples / "examples", broken, examples / "new", "--backbone", "tiny")
+    stopped = fsar(*common)
+    assert stopped.returncode == 2 and "broken.mp4" in stopped.stderr and not stopped.stdout
+    skipped = fsar(*common, "--on-error", "skip", "--format", "json")
+    assert skipped.returncode == 1 and "left out" in skipped.stderr and len(json.loads(skipped.stdout)) == 4
+
+
+def test_probe(small_video: Path) -> None:
+    run = fsar("probe", small_video)
+    assert run.returncode == 0 and "frames 20" in run.stdout and "width 64" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("evalute",), "did you mean 'evaluate'"),
+        (("evaluate", "--shots", "1"), "did you mean '--shot'"),
+        (("evaluate", "--method", "otan"), "did you mean 'otam'"),
+        (("evaluate", "--backbone", "tiyn"), "did you mean 'tiny'"),
+        (("evaluate", "--data", "nowhere"), "nowhere: no such folder"),
+        (("evaluate", "--split", "tset"), "did you mean 'test'"),
+        (("recognize", "a.mp4"), "give either --examples"),
+        (("recognize", "--model", "nothing.fsar", "a.mp4"), "no such recogniser file"),
+        (("probe", "nothing.mp4"), "no such file"),
+    ],
+)
+def test_mistakes_are_named(arguments: tuple[str, ...], message: str, world: VideoDataset, tmp_path: Path) -> None:
+    if arguments[:1] == ("evaluate",) and "--data" not in arguments:
+        arguments = (*arguments, "--data", str(world.videos[0].path.parents[1]))
+    run = fsar(*arguments, cwd=tmp_path)
+    assert run.returncode == 2
+    assert message in run.stderr and "Traceback" not in run.stderr
+
+
+@pytest.mark.slow
+def test_demo_writes_a_report(tmp_path: Path) -> None:
+    run = fsar("demo", "--out", tmp_path, "--episodes", 200)
+    assert run.returncode == 0, run.stderr
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == 3 and "place-motion" in page and "http" not in page
