@@ -176,3 +176,7 @@ def test_world_shows_what_order_is_worth(world: VideoDataset, tiny: Backbone) ->
         accuracies[name] = reversed_pairs(method, novel, own, shot=5, episodes=300)
     assert abs(accuracies["protonet"] - 0.5) < 0.1 and abs(accuracies["bi-mhm"] - 0.5) < 0.1
     assert accuracies["otam"] > 0.55 and accuracies["place-motion"] > 0.8
+
+
+def test_one_episode_has_the_widest_interval() -> None:
+    assert accuracy(Scores(np.array([[[1.0, 0.0]]]), 0.0), _episodes(target=[[0]])) == (1.0, 1.0)

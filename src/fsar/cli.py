@@ -119,6 +119,9 @@ def _evaluate(options: Namespace) -> int:
     videos = dataset.split(options.split)
     cache = FrameCache(frames=options.frames, sampling=options.sampling)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
+    if options.bank and len({str(method.encoder()) for method in methods}) > 1:
+        raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
+                         "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
     results = []
     for method in methods:
         bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)

@@ -165,10 +165,14 @@ def evaluate(
 
 
 def accuracy(scores: Scores, episodes: Episodes) -> tuple[float, float]:
-    """Mean accuracy over episodes and half its 95 % interval, 1.96 sigma / sqrt(episodes); in [0, 1]."""
+    """Mean accuracy over episodes and half its 95 % interval, 1.96 sigma / sqrt(episodes); in [0, 1].
+
+    One episode alone tells nothing of the spread: its interval is the whole range, 1.
+    """
     per_episode = (scores.predicted == episodes.target).mean(1)
-    spread = per_episode.std(ddof=1) if len(per_episode) > 1 else math.nan
-    return float(per_episode.mean()), float(1.96 * spread / math.sqrt(len(per_episode)))
+    if len(per_episode) == 1:
+        return float(per_episode[0]), 1.0
+    return float(per_episode.mean()), float(1.96 * per_episode.std(ddof=1) / math.sqrt(len(per_episode)))
 
 
 def confusion(scores: Scores, episodes: Episodes) -> Int[np.ndarray, "actual predicted"]:
