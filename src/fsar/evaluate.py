@@ -45,7 +45,7 @@ def match_from_bank(
     class_text = _class_text(method, episodes, texts)
     videos = episodes.support[0].size + episodes.query[0].size
     size = videos * sum(tensor[0].numel() * tensor.element_size() for tensor in bank.query.values())
-    batch = max(1, min(512, _BATCH_BYTES // size))
+    batch = max(1, min(method.episodes_per_match, _BATCH_BYTES // size))
 
     def gather(chosen: Episodes) -> Episode:
         support, query = torch.from_numpy(rows[chosen.support]), torch.from_numpy(rows[chosen.query])

@@ -15,7 +15,8 @@ at a time and naming it by the rest (`leave_one_out`):
 - the threshold of "unknown": an answer is unknown where the best class's logit lies below it. A left-out
   example against all classes shows how known videos score; against all classes but its own, how unknown
   ones do. The threshold is where the two error rates are equal, taking both kinds of score as normally
-  distributed.
+  distributed, or lower, where one in ten of the known would fall below it: one's own actions resemble each
+  other more than most strangers do, so the second kind of score is a hard case.
 
 With one example in every class nothing can be left out: then the variant is the default, the
 probabilities are not calibrated, and "unknown" is never answered; `fit` says so.
@@ -25,6 +26,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import torch
@@ -45,6 +47,8 @@ from fsar.prompts import class_text
 
 FORMAT = 1
 UNKNOWN = "unknown"
+MOST_MISSED = 0.1
+"""Share of known videos that the threshold may call unknown, as far as the examples tell."""
 
 
 @dataclass(frozen=True)
@@ -345,11 +349,13 @@ def _fit_scale(logits: Tensor, ways: Tensor) -> tuple[float, float]:
 def _fit_threshold(known: Tensor, strange: Tensor) -> float:
     """Score at which both error rates would be equal, were both kinds of score normally distributed.
 
-    A best cut through the few scores themselves would jump with every example.
+    A best cut through the few scores themselves would jump with every example. Where known and strange
+    overlap much, the threshold stops where `MOST_MISSED` of the known would fall below it.
     """
     spread_known, spread_strange = (max(x.std(correction=0).item(), 1e-6) for x in (known, strange))
     share = spread_strange / (spread_known + spread_strange)
-    return share * known.mean().item() + (1 - share) * strange.mean().item()
+    equal = share * known.mean().item() + (1 - share) * strange.mean().item()
+    return min(equal, NormalDist(known.mean().item(), spread_known).inv_cdf(MOST_MISSED))
 
 
 def _own_state(method: Method) -> dict[str, Tensor]:

@@ -56,6 +56,8 @@ class Method(nn.Module):
     """Whether it reads class names, and so needs a backbone with a text tower."""
     transductive: ClassVar[bool] = False
     """Whether queries of an episode see each other."""
+    episodes_per_match: ClassVar[int] = 512
+    """How many episodes evaluation matches at once: bounds memory, never changes a result."""
     support_reads_text: ClassVar[bool] = False
     """Whether the support role of `encode` depends on the class text (and so differs from the query's)."""
 

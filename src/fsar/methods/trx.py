@@ -92,6 +92,7 @@ class Trx(Method):
     """Query-specific prototypes from pairs and triples of frames; its maps are trained."""
 
     name = "trx"
+    episodes_per_match = 16
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
