@@ -10,7 +10,8 @@ from fsar.methods import METHODS
 
 SOURCE = Path(fsar.__file__).parent
 ORDER = (
-    "names", "files", "shapes", "video", "transforms", "frame_cache", "backbones", "prompts", "datasets", "episodes",
+    "names", "files", "progress", "shapes", "video", "transforms", "frame_cache", "backbones", "prompts", "datasets",
+    "episodes",
     "alignment", "methods", "features", "results", "evaluate", "recognizer", "demo", "cli",
 )  # fmt: skip
 

@@ -175,8 +175,7 @@ def _recognize(options: Namespace) -> int:
         raise ValueError("give either --examples DIR (one folder of clips per action) or --model FILE")
     if not options.videos and not options.save:
         raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
-    from tqdm import tqdm
-
+    from fsar.progress import progress_bar
     from fsar.recognizer import Recognizer
     from fsar.video import VideoError, display
 
@@ -188,7 +187,7 @@ def _recognize(options: Namespace) -> int:
     answers: list["Answer"] = []
     failed = 0
     videos = [video for given in options.videos for video in _videos_in(given)]
-    for video in tqdm(videos, "recognize", unit="video", disable=len(videos) < 2):
+    for video in progress_bar(videos, "recognize", "video", len(videos), len(videos) > 1):
         try:
             answers.append(recognizer.predict(video))
         except VideoError as error:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from fsar.datasets import VideoDataset
 from fsar.episodes import Episodes, EpisodeSampler
 from fsar.features import Bank, fill_bank, load_clip
 from fsar.frame_cache import FrameCache
 from fsar.methods.base import Encoding, Episode, Method
+from fsar.progress import progress_bar
 from fsar.results import Result, versions
 
 _BATCH_BYTES = 48 * 2**20  # encodings gathered at a time; bounds memory, never changes a result
@@ -90,11 +90,9 @@ def match_naively(
 
 def _match(method: Method, episodes: Episodes, make: Any, batch: int, progress: bool) -> Scores:
     def batches() -> Iterator[Tensor]:
-        with tqdm(total=len(episodes), desc="match", unit="episode", disable=not progress) as bar:
-            for start in range(0, len(episodes), batch):
-                chosen = episodes[start : start + batch]
-                yield method.match(make(chosen)).logits
-                bar.update(len(chosen))
+        starts = range(0, len(episodes), batch)
+        for start in progress_bar(starts, "match", f"x {batch} episodes", len(starts), progress):
+            yield method.match(make(episodes[start : start + batch])).logits
 
     begun = time.perf_counter()
     with torch.no_grad():

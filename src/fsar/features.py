@@ -21,12 +21,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from fsar.datasets import Video
 from fsar.files import atomic_path, cache_dir
 from fsar.frame_cache import FrameCache
 from fsar.methods.base import Encoding, Method, Role
+from fsar.progress import progress_bar
 from fsar.transforms import to_clip
 from fsar.video import VideoError
 
@@ -154,7 +154,7 @@ def fill_bank(
 
     device = next(method.parameters(), torch.empty(0)).device
     prepared = _ahead(prepare, videos, workers or os.cpu_count() or 1)
-    bar = tqdm(zip(videos, prepared, strict=True), "encode", len(videos), unit="video", disable=not progress)
+    bar = progress_bar(zip(videos, prepared, strict=True), "encode", "video", len(videos), progress)
     with torch.no_grad():
         for video, outcome in bar:
             if isinstance(outcome, VideoError):

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fsar.files import atomic_path
+from fsar.progress import progress_bar
 from fsar.video import write_video
 
 VERSION = 1  # any change to a rendered pixel raises it
@@ -487,7 +487,7 @@ def render_world(folder: Path, clips_per_class: int = CLIPS_PER_CLASS, progress:
         for index in range(clips_per_class)
     ]
     missing = [job for job in jobs if not job[0].exists()]
-    for path, action, index in tqdm(missing, "render", unit="clip", disable=not progress or not missing):
+    for path, action, index in progress_bar(missing, "render", "clip", len(missing), progress and bool(missing)):
         write_video(path, render_clip(action, index), FRAMES_PER_SECOND)
     rows = [f"{action.name},{action.text},{action.split}" for action in ACTIONS]
     with atomic_path(folder / "labels.csv") as temporary:
