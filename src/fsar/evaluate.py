@@ -91,7 +91,7 @@ def match_naively(
 def _match(method: Method, episodes: Episodes, make: Any, batch: int, progress: bool) -> Scores:
     def batches() -> Iterator[Tensor]:
         starts = range(0, len(episodes), batch)
-        for start in progress_bar(starts, "match", f"x {batch} episodes", len(starts), progress):
+        for start in progress_bar(starts, "match", f" batches of {batch} episodes", len(starts), progress):
             yield method.match(make(episodes[start : start + batch])).logits
 
     begun = time.perf_counter()
