@@ -208,6 +208,7 @@ def summarize(
         dataset=dataset.name,
         dataset_fingerprint=dataset.fingerprint(),
         split=split,
+        protocol="clean",
         selection="none: nothing was trained or chosen",
         way=way,
         shot=shot,

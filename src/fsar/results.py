@@ -29,6 +29,8 @@ class Result:
     dataset_fingerprint: str
     """Canonical hash of the videos in use."""
     split: str
+    protocol: str
+    """`clean`: val selects, test reports."""
     selection: str
     """What was chosen on which split."""
     way: int
