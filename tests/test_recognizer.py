@@ -135,12 +135,15 @@ def test_a_broken_example_changes_nothing(recognizer: Recognizer, tmp_path: Path
 
 
 def test_leave_one_out_never_shows_the_example_itself(recognizer: Recognizer) -> None:
-    """With every example of a class replaced by its query's copy but one, a leak would score 1."""
+    """Random unit vectors are near 0 to each other; an example among its own four would give 1/4."""
     encodings, mask = recognizer._supports()
-    noise = {part: torch.nn.functional.normalize(torch.randn_like(t), dim=-1) for part, t in encodings.items()}
+    generator = torch.Generator().manual_seed(0)
+    noise = {
+        part: torch.nn.functional.normalize(torch.randn(t.shape, generator=generator), dim=-1)
+        for part, t in encodings.items()
+    }
     logits, ways = leave_one_out(recognizer.method, (noise, mask), None)
-    own = logits[torch.arange(len(ways)), ways]
-    assert own.max() < 0.5  # random unit vectors have similarity near 0, itself would have 1
+    assert logits[torch.arange(len(ways)), ways].max() < 0.12
 
 
 def test_scale_and_threshold() -> None:
