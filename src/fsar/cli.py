@@ -96,7 +96,7 @@ def _evaluate_options(parser: ArgumentParser) -> None:
 def _evaluate(options: Namespace) -> int:
     from fsar.backbones import load_backbone
     from fsar.datasets import load_folder, load_lists, load_world
-    from fsar.episodes import Episodes
+    from fsar.episodes import Episodes, EpisodeSampler
     from fsar.evaluate import evaluate
     from fsar.features import fill_bank
     from fsar.frame_cache import FrameCache
@@ -118,6 +118,10 @@ def _evaluate(options: Namespace) -> int:
         dataset = dataset.only(options.classes)
     videos = dataset.split(options.split)
     cache = FrameCache(frames=options.frames, sampling=options.sampling)
+    if not options.manifest:
+        for way in options.way:
+            for shot in options.shot:  # before any work: every episode asked for can be drawn
+                EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     if options.bank and len({str(method.encoder()) for method in methods}) > 1:
         raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
@@ -138,8 +142,6 @@ def _evaluate(options: Namespace) -> int:
                     name = f"{method.name}_{len(results):02d}_{result.way}way_{result.shot}shot.json"
                     result.save(options.out / name)
     if options.save_manifest:
-        from fsar.episodes import EpisodeSampler
-
         kept = videos.without(bank.skipped)
         sampler = EpisodeSampler(
             dataset=kept, way=options.way[0], shot=options.shot[0], query=options.query, seed=options.seed
@@ -164,8 +166,10 @@ def _recognize_options(parser: ArgumentParser) -> None:
     parser.add_argument("--examples", type=Path, help="folder with one folder of example clips per action")
     parser.add_argument("--model", type=Path, help="a recogniser that --save wrote, instead of --examples")
     parser.add_argument("--save", type=Path, help="write the recogniser to this file")
-    parser.add_argument("--method", default="place-motion", metavar="NAME[:OPTION=VALUE,...]")
-    _model_options(parser, "lite0")
+    parser.add_argument("--method", metavar="NAME[:OPTION=VALUE,...]", help="default: place-motion")
+    parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
+    parser.add_argument("--frames", type=int, help="frames per video, T; default: 8")
+    parser.add_argument("--sampling", help="default: tsn")
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
 
@@ -175,6 +179,10 @@ def _recognize(options: Namespace) -> int:
         raise ValueError("give either --examples DIR (one folder of clips per action) or --model FILE")
     if not options.videos and not options.save:
         raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
+    given = [name for name in ("method", "backbone", "frames", "sampling") if getattr(options, name) is not None]
+    if options.model and given:
+        raise ValueError(f"--model holds its own {given[0]}; leave --{given[0]} out, or enrol anew with --examples")
+
     from fsar.progress import progress_bar
     from fsar.recognizer import Recognizer
     from fsar.video import VideoError, display
@@ -205,14 +213,19 @@ def _enrol(options: Namespace) -> "Recognizer":
     from fsar.frame_cache import FrameCache
     from fsar.methods import parse_method
     from fsar.recognizer import Recognizer
-    from fsar.video import display
+    from fsar.video import VideoError, display
 
-    name, chosen = parse_method(options.method)
+    name, chosen = parse_method(options.method or "place-motion")
     examples = load_folder(options.examples)
-    cache = FrameCache(frames=options.frames, sampling=options.sampling)
-    recognizer = Recognizer(options.backbone, name, cache, **chosen)
-    for action in examples.classes:
-        recognizer.enroll(display(Path(action)), [v.path for v in examples.videos if v.label == action])
+    cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
+    recognizer = Recognizer(options.backbone or "lite0", name, cache, **chosen)
+    for video in examples.videos:
+        try:
+            recognizer.enroll(display(Path(video.label)), video.path)
+        except VideoError as error:
+            if options.on_error == "stop":
+                raise
+            print(f"fsar: example left out: {error}", file=sys.stderr)
     return recognizer
 
 
@@ -255,7 +268,7 @@ def _format_answers(answers: Sequence["Answer"], form: str) -> str:
         writer.writerows([*(row[c] for c in columns), *(row["probabilities"][n] for n in names)] for row in rows)
         return text.getvalue().rstrip("\n")
     width = max([5, *(len(row["video"]) for row in rows)])
-    lines = [f"{'video':{width}}  {'action':24} next likeliest"]
+    lines = [f"{'video':{width}}  {'action':24} likeliest"]
     for row in rows:
         ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(row["probabilities"].items())[:3])
         lines.append(f"{row['video']:{width}}  {row['action']:24} {ranked}")

@@ -129,13 +129,13 @@ class Recognizer:
         """Enrolled actions and how many examples each has."""
         return {name: len(examples) for name, examples in self._examples.items()}
 
-    def enroll(self, name: str, videos: Iterable[str | Path], progress: bool = False) -> None:
-        """Add examples of an action, new or known. A video given twice counts once.
+    def enroll(self, name: str, videos: str | Path | Iterable[str | Path], progress: bool = False) -> None:
+        """Add one or more examples of an action, new or known. A video given twice counts once.
 
         Raises:
             ValueError: a broken video (a VideoError), no video, or the name `unknown`.
         """
-        paths = [Path(video) for video in videos]
+        paths = [Path(video) for video in ([videos] if isinstance(videos, str | Path) else videos)]
         if not paths:
             raise ValueError(f"action {name!r} came without a video; give at least one example")
         if name == UNKNOWN:
