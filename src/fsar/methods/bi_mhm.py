@@ -3,6 +3,11 @@
 Wang et al., "Hybrid relation guided set matching for few-shot action recognition", CVPR 2022. The metric
 itself is `fsar/alignment/bi_mhm.py`; HyRSM's relation modules are not part of this baseline.
 
+| what | function |
+|---|---|
+| bidirectional mean Hausdorff metric of two frame sequences | `fsar.alignment.bi_mhm` |
+| nearest class by that metric | `BiMhm.match` |
+
 Deviations:
 | point | paper | public code | ours (switch) |
 |---|---|---|---|

@@ -5,6 +5,11 @@ section 3.1: cosine between the video's feature and each class's text feature, t
 100. The video's feature is the mean over frames of un-normalised frame features, the text's the mean
 over templates (MA-FSAR 3.4 and Table 11).
 
+| what | function |
+|---|---|
+| text feature of a class, mean over templates | `ZeroShot.encode_text`, `fsar.prompts.class_features` |
+| p(video = class): softmax of 100 cos(mean over frames, text) | `ZeroShot.match` |
+
 Deviations: CLIP averages normalised text features over templates; MA-FSAR's templates are averaged
 un-normalised (methods.md 1.6). We follow MA-FSAR, so that the row of its Table 11 is this method.
 """
