@@ -11,8 +11,9 @@ from fsar.methods import METHODS
 SOURCE = Path(fsar.__file__).parent
 ORDER = (
     "names", "files", "progress", "shapes", "video", "transforms", "frame_cache", "backbones", "prompts", "datasets",
-    "episodes",
-    "alignment", "methods", "features", "results", "evaluate", "recognizer", "demo", "cli",
+    "episodes", "adapters", "temporal",
+    "alignment", "methods", "features", "checkpoint", "results", "evaluate", "recipes", "train", "recognizer",
+    "demo", "cli",
 )  # fmt: skip
 
 

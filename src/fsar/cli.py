@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from fsar.names import unknown
 
 if TYPE_CHECKING:
+    from fsar.datasets import VideoDataset
+    from fsar.methods import Method
     from fsar.recognizer import Answer, Recognizer
 
 EXIT_USER_ERROR = 2
@@ -70,15 +72,30 @@ def _model_options(parser: ArgumentParser, backbone: str) -> None:
 # --------------------------------------------------------------------------- evaluate
 
 
-def _evaluate_options(parser: ArgumentParser) -> None:
-    parser.add_argument("--data", default="world", help="a folder of class folders, or `world` (generated)")
+def _data_options(parser: ArgumentParser, default: str | None) -> None:
+    parser.add_argument("--data", default=default, help="a folder of class folders, or `world` (generated)")
     parser.add_argument("--lists", nargs="+", type=Path, help="split lists; the videos then lie below --data")
     parser.add_argument("--class-names", type=Path, help="JSON names of the classes that lists give by number")
     parser.add_argument("--skip-missing", action="store_true", help="leave out listed videos that are not there")
+
+
+def _dataset(data: str, lists: Sequence[Path] | None, class_names: Path | None, skip_missing: bool) -> "VideoDataset":
+    from fsar.datasets import load_folder, load_lists, load_world
+
+    if lists:
+        return load_lists(lists, Path(data), class_names, None, skip_missing)
+    return load_world() if data == "world" else load_folder(Path(data))
+
+
+def _evaluate_options(parser: ArgumentParser) -> None:
+    _data_options(parser, "world")
     parser.add_argument("--split", default="test", help="train, val, test or all")
     parser.add_argument("--classes", nargs="+", help="only these classes of the split")
-    parser.add_argument("--method", nargs="+", default=["protonet", "otam", "bi-mhm", "place-motion"],
-                        metavar="NAME[:OPTION=VALUE,...]", help="one or more; `fsar methods` lists them")  # fmt: skip
+    parser.add_argument("--method", nargs="+", metavar="NAME[:OPTION=VALUE,...]",
+                        help="untrained ones (see `fsar methods`); default: protonet otam bi-mhm place-motion")  # fmt: skip
+    parser.add_argument("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]",
+                        help="trained: folders that `fsar train` wrote, or hf-hub:ORG/NAME")  # fmt: skip
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     _model_options(parser, "tiny")
     parser.add_argument("--way", nargs="+", type=int, default=[5], help="classes per episode, N")
     parser.add_argument("--shot", nargs="+", type=int, default=[1], help="examples per class, K")
@@ -94,26 +111,14 @@ def _evaluate_options(parser: ArgumentParser) -> None:
 
 
 def _evaluate(options: Namespace) -> int:
-    from fsar.backbones import load_backbone
-    from fsar.datasets import load_folder, load_lists, load_world
     from fsar.episodes import Episodes, EpisodeSampler
     from fsar.evaluate import evaluate
     from fsar.features import fill_bank
     from fsar.frame_cache import FrameCache
-    from fsar.methods import build_method, parse_method
     from fsar.results import table
 
-    specs = [parse_method(spec) for spec in options.method]
-    if options.save_manifest and (len(options.way) > 1 or len(options.shot) > 1):
-        raise ValueError("--save-manifest writes one list of episodes; give one --way and one --shot")
-    backbone = load_backbone(options.backbone)
-    methods = [build_method(name, backbone, **chosen) for name, chosen in specs]
-    if options.lists:
-        dataset = load_lists(options.lists, Path(options.data), options.class_names, None, options.skip_missing)
-    elif options.data == "world":
-        dataset = load_world()
-    else:
-        dataset = load_folder(Path(options.data))
+    methods = _methods_to_evaluate(options)
+    dataset = _dataset(options.data, options.lists, options.class_names, options.skip_missing)
     if options.classes:
         dataset = dataset.only(options.classes)
     videos = dataset.split(options.split)
@@ -123,9 +128,6 @@ def _evaluate(options: Namespace) -> int:
             for shot in options.shot:  # before any work: every episode asked for can be drawn
                 EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
-    if options.bank and len({str(method.encoder()) for method in methods}) > 1:
-        raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
-                         "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
     results = []
     for method in methods:
         bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
@@ -141,6 +143,9 @@ def _evaluate(options: Namespace) -> int:
                 if options.out:
                     name = f"{method.name}_{len(results):02d}_{result.way}way_{result.shot}shot.json"
                     result.save(options.out / name)
+        if seen := result.seen_classes:
+            print(f"fsar: warning: {method.name} was trained on {len(seen)} of the {len(videos.classes)} classes it "
+                  f"is evaluated on ({', '.join(seen[:3])}); this is no few-shot number", file=sys.stderr)  # fmt: skip
     if options.save_manifest:
         kept = videos.without(bank.skipped)
         sampler = EpisodeSampler(
@@ -152,9 +157,84 @@ def _evaluate(options: Namespace) -> int:
     print(
         f"\n{first.dataset} {first.split} ({len(videos.classes)} classes, {len(videos.videos)} videos, "
         f"{first.dataset_fingerprint[:8]}), {first.episodes} episodes, seed {first.seed}, "
-        f"{'every episode encoded anew' if options.naive else 'from the feature bank'}; accuracy in % ± 95 % interval; "
-        f"selection: {first.selection}"
+        f"{'every episode encoded anew' if options.naive else 'from the feature bank'}; accuracy in % ± 95 % interval"
     )
+    for selection in dict.fromkeys(result.selection for result in results):
+        print(f"selection: {selection}")
+    return 0
+
+
+def _methods_to_evaluate(options: Namespace) -> list["Method"]:
+    """Untrained methods by name, then trained ones by folder; checked before any work is done."""
+    import torch
+
+    from fsar.backbones import load_backbone
+    from fsar.checkpoint import load_pretrained
+    from fsar.methods import build_method, parse_method
+
+    if options.save_manifest and (len(options.way) > 1 or len(options.shot) > 1):
+        raise ValueError("--save-manifest writes one list of episodes; give one --way and one --shot")
+    default = [] if options.checkpoint else ["protonet", "otam", "bi-mhm", "place-motion"]
+    specs = [parse_method(spec) for spec in options.method or default]
+    methods = []
+    if specs:
+        backbone = load_backbone(options.backbone)
+        methods = [build_method(name, backbone, **chosen) for name, chosen in specs]
+    for spec in options.checkpoint or ():
+        hub = "hf-hub:" if spec.startswith("hf-hub:") else ""
+        folder, chosen = parse_method(spec.removeprefix("hf-hub:"))
+        method = load_pretrained(hub + folder, **chosen)
+        clip = method.provenance.clip
+        if (clip["frames"], clip["sampling"]) != (options.frames, options.sampling):
+            raise ValueError(f"{spec} was trained on {clip['frames']} frames by {clip['sampling']}; add --frames "
+                             f"{clip['frames']} --sampling {clip['sampling']}")  # fmt: skip
+        methods.append(method)
+    if options.bank and len({str(method.encoder()) for method in methods}) > 1:
+        raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
+                         "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
+    auto = "cuda" if torch.cuda.is_available() else "cpu"
+    return [method.to(auto if options.device == "auto" else options.device) for method in methods]
+
+
+# --------------------------------------------------------------------------- train
+
+
+def _train_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--config", required=True, metavar="RECIPE", help="see `fsar recipes`, or a YAML file")
+    parser.add_argument("--out", type=Path, required=True, help="the run's folder; run again to go on after a kill")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="shot=5 lr.own=1e-4 options.alpha=0.5"
+    )
+    parser.add_argument("--hardware", help="1x8gb, 1x24gb or 4x24gb: memory and devices; the run stays the same")
+    parser.add_argument("--devices", type=int, help="processes or GPUs on this machine")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--backbone", help="see `fsar backbones`")
+    _data_options(parser, None)
+
+
+def _train(options: Namespace) -> int:
+    from fsar.recipes import load_recipe
+    from fsar.train import train
+
+    direct = ("devices", "seed", "backbone", "data", "class_names")
+    given = [f"{key}={json.dumps(str(v) if isinstance(v, Path) else v)}" for key in direct
+             if (v := getattr(options, key)) is not None]  # fmt: skip
+    if options.lists:
+        given.append(f"lists={json.dumps([str(path) for path in options.lists])}")
+    recipe = load_recipe(options.config, [*options.set, *given], options.hardware)
+    if recipe.data is None:
+        raise ValueError(f"recipe {options.config} leaves open where the videos are; add --data DIR (and --lists ...)")
+    lists = [Path(path) for path in recipe.lists]
+    names = None if recipe.class_names is None else Path(recipe.class_names)
+    train(recipe, _dataset(recipe.data, lists, names, options.skip_missing), options.out)
+    print(f"wrote {options.out}; next: fsar evaluate --checkpoint {options.out} --data {recipe.data}")
+    return 0
+
+
+def _recipes(options: Namespace) -> int:
+    from fsar.recipes import recipe_names
+
+    print("\n".join(recipe_names()))
     return 0
 
 
@@ -351,6 +431,8 @@ VERBS: dict[str, Verb] = {
     "demo": (_demo_options, _demo, "The main job in minutes, offline: evaluates, recognises, writes a report."),
     "recognize": (_recognize_options, _recognize, "Name videos by a folder of example clips per action."),
     "evaluate": (_evaluate_options, _evaluate, "Few-shot accuracy of methods on a dataset, with its interval."),
+    "train": (_train_options, _train, "Train a method by a recipe; goes on where a killed run stopped."),
+    "recipes": (_no_options, _recipes, "List the training recipes."),
     "methods": (_no_options, _methods, "List the methods and their options."),
     "backbones": (_no_options, _backbones, "List the backbones."),
     "probe": (_probe_options, _probe, "Show frames, length, size and rotation of videos."),

@@ -9,6 +9,7 @@ import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ from fsar.methods.base import Method
 from fsar.recognizer import Answer, Recognizer
 from fsar.results import Result
 
-ROWS: tuple[tuple[str, dict[str, str], str], ...] = (
+ROWS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("zero-shot", {}, "class names only, no example"),
     ("protonet", {}, "cosine of time means: blind to order"),
     ("bi-mhm", {}, "nearest frames in any order: blind to order"),

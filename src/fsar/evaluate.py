@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from fsar.datasets import VideoDataset
 from fsar.episodes import Episodes, EpisodeSampler
 from fsar.features import Bank, fill_bank, load_clip
 from fsar.frame_cache import FrameCache
-from fsar.methods.base import Encoding, Episode, Method
+from fsar.methods.base import Episode, Method
 from fsar.progress import progress_bar
 from fsar.results import Result, versions
 
@@ -45,14 +45,15 @@ def match_from_bank(
     class_text = _class_text(method, episodes, texts)
     videos = episodes.support[0].size + episodes.query[0].size
     size = videos * sum(tensor[0].numel() * tensor.element_size() for tensor in bank.query.values())
+    device = method.device
     batch = max(1, min(method.episodes_per_match, _BATCH_BYTES // size))
 
     def gather(chosen: Episodes) -> Episode:
         support, query = torch.from_numpy(rows[chosen.support]), torch.from_numpy(rows[chosen.query])
         return Episode(
-            support={name: tensor[support] for name, tensor in bank.support.items()},
-            query={name: tensor[query] for name, tensor in bank.query.items()},
-            shot_mask=torch.ones(support.shape, dtype=torch.bool),
+            support={name: tensor[support].to(device) for name, tensor in bank.support.items()},
+            query={name: tensor[query].to(device) for name, tensor in bank.query.items()},
+            shot_mask=torch.ones(support.shape, dtype=torch.bool, device=device),
             text=None if class_text is None else class_text[torch.from_numpy(chosen.way_class)],
         )
 
@@ -74,16 +75,11 @@ def match_naively(
 
     def clips(videos: Int[np.ndarray, "..."]) -> Tensor:
         flat = [load_clip(method, frame_cache, paths[episodes.video_ids[i]]) for i in videos.ravel()]
-        return torch.stack(flat).unflatten(0, videos.shape)
+        return torch.stack(flat).unflatten(0, videos.shape).to(method.device)
 
     def encode(chosen: Episodes) -> Episode:
         text = None if class_text is None else class_text[torch.from_numpy(chosen.way_class)]
-        own_text = None
-        if method.support_reads_text and text is not None:
-            own_text = text[:, :, None].expand(-1, -1, chosen.support.shape[2], *[-1] * (text.ndim - 2))
-        support: Encoding = method.encode(clips(chosen.support), "support", own_text)
-        mask = torch.ones(chosen.support.shape, dtype=torch.bool)
-        return Episode(support, method.encode(clips(chosen.query), "query"), mask, text)
+        return method.encode_episode(clips(chosen.support), clips(chosen.query), text)
 
     return _match(method, episodes, encode, 1, progress)
 
@@ -197,6 +193,7 @@ def summarize(
     seen = counts.sum(1)
     mean, half_interval = accuracy(scores, episodes)
     way, shot = episodes.support.shape[1:]
+    trained = method.provenance
     return Result(
         method=method.name,
         options=method.options(),
@@ -209,7 +206,7 @@ def summarize(
         dataset_fingerprint=dataset.fingerprint(),
         split=split,
         protocol="clean",
-        selection="none: nothing was trained or chosen",
+        selection="none: nothing was trained or chosen" if trained is None else trained.selection,
         way=way,
         shot=shot,
         query=episodes.query.shape[1] // way,
@@ -220,6 +217,8 @@ def summarize(
         ci95=half_interval,
         per_class={label: counts[i, i] / seen[i] for i, label in enumerate(episodes.classes) if seen[i]},
         confusion={"classes": list(episodes.classes), "counts": counts.tolist()},
+        training=None if trained is None else asdict(trained),
+        seen_classes=tuple(label for label in episodes.classes if trained and label in trained.classes),
         skipped=dict(skipped or {}),
         seconds=scores.seconds,
         versions=versions(),

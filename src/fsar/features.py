@@ -8,14 +8,10 @@ processes; a filled part is never computed again, and a killed run goes on where
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from itertools import islice
 from pathlib import Path
-from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -26,14 +22,11 @@ from fsar.datasets import Video
 from fsar.files import atomic_path, cache_dir
 from fsar.frame_cache import FrameCache
 from fsar.methods.base import Encoding, Method, Role
-from fsar.progress import progress_bar
+from fsar.progress import ahead, progress_bar
 from fsar.transforms import to_clip
 from fsar.video import VideoError
 
 FORMAT = 1
-
-Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -107,6 +100,7 @@ def fill_bank(
     on_error: str = "stop",
     workers: int | None = None,
     progress: bool = True,
+    keep: bool = True,
 ) -> Bank:
     """Encode each video once (twice where a method's support role reads the class text).
 
@@ -122,6 +116,8 @@ def fill_bank(
         on_error: `stop` at a broken video, or `skip` it and name it in the result.
         workers: decoding threads; by default one per core.
         progress: show a progress bar.
+        keep: read and write encodings on disk; without it they only live in the result, as suits an
+            encoder that is still training.
 
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
@@ -132,7 +128,7 @@ def fill_bank(
     if not videos:
         raise ValueError("there is no video to encode; give at least one")
     cache = cache or FrameCache()
-    store = BankStore(method.encoder() | {"clip": cache.settings()}, folder)
+    store = BankStore(method.encoder() | {"clip": cache.settings()}, folder) if keep else None
     roles: tuple[Role, ...] = ("support", "query") if method.support_reads_text else ("query",)
     encodings: dict[Role, list[Encoding]] = {role: [] for role in roles}
     kept, skipped = [], {}
@@ -143,6 +139,8 @@ def fill_bank(
     def prepare(video: Video) -> tuple[dict[Role, Path], dict[Role, Encoding | None], Tensor | None] | VideoError:
         """Whatever can be had without the model: encodings on disk, or else the clip."""
         try:
+            if store is None:
+                return {}, dict.fromkeys(roles), load_clip(method, cache, video.path)
             content = cache.content(video.path)
             paths = {role: store.path(content, role if len(roles) > 1 else "", text_of(video, role)) for role in roles}
             known = {role: store.load(path) for role, path in paths.items()}
@@ -152,8 +150,8 @@ def fill_bank(
         except VideoError as error:
             return error
 
-    device = next(method.parameters(), torch.empty(0)).device
-    prepared = _ahead(prepare, videos, workers or os.cpu_count() or 1)
+    device = method.device
+    prepared = ahead(prepare, videos, workers or os.cpu_count() or 1)
     bar = progress_bar(zip(videos, prepared, strict=True), "encode", "video", len(videos), progress)
     with torch.no_grad():
         for video, outcome in bar:
@@ -171,13 +169,26 @@ def fill_bank(
                     feature = method.encode_text([text]).to(device) if text else None
                     batch = method.encode(clip[None].to(device), role, feature)
                     encoding = {name: tensor[0].cpu() for name, tensor in batch.items()}
-                    store.save(paths[role], encoding)
+                    if store is not None:
+                        store.save(paths[role], encoding)
                 encodings[role].append(encoding)
             kept.append(video.id)
     if not kept:
         raise ValueError(f"none of the {len(videos)} videos could be read; the first: {next(iter(skipped.values()))}")
     stacked = {role: _stack(encodings.pop(role)) for role in roles}
     return Bank(tuple(kept), stacked.get("support", stacked["query"]), stacked["query"], skipped)
+
+
+@torch.no_grad()
+def enhance_bank(method: Method, frames: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
+    """Go on from a bank of frame features to a method's own encodings, where it starts from such."""
+    label = {video.id: video.label for video in videos}
+    query = {name: tensor.to(method.device) for name, tensor in frames.query.items()}
+    encoded = method.enhance(query, "query")
+    if not method.support_reads_text:
+        return Bank(frames.video_ids, encoded, encoded, frames.skipped)
+    text = method.encode_text([texts[label[video_id]] for video_id in frames.video_ids])
+    return Bank(frames.video_ids, method.enhance(query, "support", text), encoded, frames.skipped)
 
 
 def load_clip(method: Method, cache: FrameCache, video: Path) -> Tensor:
@@ -190,19 +201,3 @@ def load_clip(method: Method, cache: FrameCache, video: Path) -> Tensor:
 
 def _stack(encodings: list[Encoding]) -> Encoding:
     return {name: torch.stack([encoding[name] for encoding in encodings]) for name in encodings[0]}
-
-
-def _ahead(function: Callable[[Item], Made], items: Sequence[Item], workers: int) -> Iterator[Made]:
-    """Map in threads, in order, a few items ahead of the reader."""
-    with ThreadPoolExecutor(workers) as pool:
-        rest = iter(items)
-        waiting = [pool.submit(function, item) for item in islice(rest, 2 * workers)]
-        try:
-            while waiting:
-                result = waiting.pop(0).result()
-                with suppress(StopIteration):
-                    waiting.append(pool.submit(function, next(rest)))
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()

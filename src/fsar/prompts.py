@@ -8,6 +8,7 @@ template; `name` as `{}` alone is the bare class name.
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -86,15 +87,21 @@ _CACHE: WeakKeyDictionary[Backbone, dict[tuple[str, str], Tensor]] = WeakKeyDict
 
 
 @torch.no_grad()
-def class_features(backbone: Backbone, labels: Sequence[str], template_set: str) -> Float[Tensor, "label dim"]:
-    """Mean over templates of the un-normalised text features of each class.
+def class_features(
+    backbone: Backbone, labels: Sequence[str], template_set: str, rng: np.random.Generator | None = None
+) -> Float[Tensor, "label dim"]:
+    """Mean over templates of the un-normalised text features of each class; with `rng`, one drawn per class.
 
     Cached per backbone, class text and template set: the text tower is frozen in every method that
     reads its features this way.
     """
+    if rng is not None:
+        own = templates(template_set)
+        return torch.cat([class_features(backbone, [label], own[rng.integers(len(own))]) for label in labels])
     cache = _CACHE.setdefault(backbone, {})
     for label in dict.fromkeys(labels):
         if (label, template_set) not in cache:
             texts = [template.replace("{}", label) for template in templates(template_set)]
             cache[label, template_set] = backbone.text_features(texts).mean(0)
-    return torch.stack([cache[label, template_set] for label in labels])
+    device = next(backbone.parameters()).device
+    return torch.stack([cache[label, template_set].to(device) for label in labels])

@@ -1,9 +1,12 @@
 """What a run leaves behind, and tables of it."""
 
 import json
+import math
 import platform
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -47,6 +50,10 @@ class Result:
     """Half the 95 % interval over episodes."""
     per_class: dict[str, float]
     confusion: dict[str, Any]
+    training: dict[str, Any] | None
+    """How the method was trained (recipe, training videos, groups); None where it was not."""
+    seen_classes: tuple[str, ...]
+    """Evaluated classes that it was trained on: with any, this is no few-shot number."""
     skipped: dict[str, str]
     """Videos left out because they could not be read."""
     seconds: float
@@ -66,21 +73,43 @@ class Result:
 
 def versions() -> dict[str, str]:
     """Versions of everything that may change a number."""
-    packages = ("fsar", "torch", "torchvision", "open_clip_torch", "timm", "av", "numpy")
+    packages = ("fsar", "torch", "torchvision", "open_clip_torch", "timm", "av", "numpy", "lightning-fabric")
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown table: a row per method, a column per way and shot; accuracy in percent ± 95 % interval."""
+    """Markdown table: a row per method, a column per way and shot; accuracy in percent ± 95 % interval.
+
+    Runs of one recipe that differ in the seed share a row: the mean over seeds, the interval of that mean
+    over episodes, and the seeds' own standard deviation.
+    """
     columns = list(dict.fromkeys((r.way, r.shot) for r in results))
-    rows = list(dict.fromkeys(_row_name(r) for r in results))
-    cells = {(_row_name(r), (r.way, r.shot)): r.percent for r in results}
+    groups: dict[tuple[str, tuple[int, int]], list[Result]] = {}
+    for result in results:
+        groups.setdefault((_row_name(result), (result.way, result.shot)), []).append(result)
+    rows = list(dict.fromkeys(row for row, _ in groups))
+    cells = {place: _cell(group) for place, group in groups.items()}
     header = ["method", *(f"{way}-way {shot}-shot" for way, shot in columns)]
     lines = [header, ["---", *("---:" for _ in columns)]]
     lines += [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def _cell(results: Sequence[Result]) -> str:
+    if len(results) == 1:
+        return results[0].percent
+    mean = statistics.mean(r.accuracy for r in results)
+    ci95 = math.sqrt(sum(r.ci95**2 for r in results)) / len(results)
+    spread = statistics.stdev(r.accuracy for r in results)
+    return f"{100 * mean:.1f} ± {100 * ci95:.1f} ({len(results)} seeds: sd {100 * spread:.1f})"
+
+
 def _row_name(result: Result) -> str:
     changed = ", ".join(f"{key}={value}" for key, value in result.changed.items())
-    return f"{result.method}{f' {changed}' if changed else ''} ({result.backbone})"
+    trained = ""
+    if result.training is not None:
+        recipe = result.training["recipe"]
+        same = {key: value for key, value in recipe.items() if key not in ("seed", "workers", "devices", "nodes")}
+        run = blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=2).hexdigest()
+        trained = f", trained on {result.training['dataset']} {recipe['way']}-way {recipe['shot']}-shot, recipe {run}"
+    return f"{result.method}{f' {changed}' if changed else ''} ({result.backbone}{trained})"

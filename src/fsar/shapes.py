@@ -11,7 +11,7 @@
 | `rgb`, `height`, `width` | colours and pixels |
 | `row`, `column`, `cell` | places of a feature map or grid, top to bottom, left to right |
 | `token` | transformer tokens |
-| `dim` | channels of a feature; `channel` those of a feature map |
+| `dim` | channels of a feature; `channel` those of a feature map or of a token |
 | `text` | sentences; `label` class names; `prompt` templates of one class |
 | `tuple` | ordered groups of frames (TRX) |
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 Clips = Float[Tensor, "*clips frame rgb=3 height width"]
 FrameFeatures = Float[Tensor, "*clips frame dim"]
+Tokens = Float[Tensor, "*clips frame token channel"]
 FeatureMap = Float[Tensor, "*clips frame row column channel"]
 TextFeatures = Float[Tensor, "text dim"]
 FrameSimilarity = Float[Tensor, "*pairs query_frame support_frame"]

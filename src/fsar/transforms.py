@@ -1,6 +1,7 @@
 """Frames -> clip: resize, crop, normalise. One draw per clip, never per frame."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -45,3 +46,53 @@ def to_clip(
     pixels = tv.resize(pixels, round(image_size / CROP_RATIO), interpolation=mode, antialias=True)
     pixels = tv.center_crop(pixels, [image_size, image_size])
     return tv.normalize(tv.to_dtype(pixels, torch.float32, scale=True), list(mean), list(std))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What training does to a clip: one draw for all its frames."""
+
+    crop: bool = True
+    """A random square instead of the centre's."""
+    flip: bool = False
+    """Mirror every second clip; never where a class name tells left from right."""
+    jitter: bool = False
+    """Brightness, contrast and saturation by up to 20 %, hue by up to 5 % of the circle."""
+
+    def __call__(
+        self,
+        frames: Frames,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        interpolation: str,
+        rng: np.random.Generator,
+    ) -> Float[torch.Tensor, "frame rgb=3 side side"]:
+        """Make a clip as training sees it; arguments as for `to_clip`, and the source of the draw."""
+        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
+        mode = InterpolationMode(interpolation)
+        pixels = tv.resize(pixels, round(image_size / CROP_RATIO), interpolation=mode, antialias=True)
+        across, down = rng.random(2) if self.crop else (0.5, 0.5)
+        top, left = round(down * (pixels.shape[2] - image_size)), round(across * (pixels.shape[3] - image_size))
+        pixels = tv.crop(pixels, top, left, image_size, image_size)
+        if self.flip and rng.random() < 0.5:
+            pixels = tv.horizontal_flip(pixels)
+        pixels = tv.to_dtype(pixels, torch.float32, scale=True)
+        if self.jitter:
+            pixels = _jitter(pixels, rng)
+        return tv.normalize(pixels, list(mean), list(std))
+
+
+def _jitter(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    """Change colours, in random order."""
+    brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
+    hue = rng.uniform(-0.05, 0.05)
+    changes = (
+        lambda p: tv.adjust_brightness(p, brightness),
+        lambda p: tv.adjust_contrast(p, contrast),
+        lambda p: tv.adjust_saturation(p, saturation),
+        lambda p: tv.adjust_hue(p, hue),
+    )
+    for i in rng.permutation(len(changes)):
+        pixels = changes[i](pixels)
+    return pixels

@@ -1,7 +1,7 @@
 """Query x prototype -> distance: how two sequences of frames are compared."""
 
 from fsar.alignment.bi_mhm import bi_mhm
-from fsar.alignment.cosine import cosine, frame_similarity
+from fsar.alignment.cosine import cosine, frame_similarity, video_text_similarity
 from fsar.alignment.otam import otam, otam_alignment
 
-__all__ = ["bi_mhm", "cosine", "frame_similarity", "otam", "otam_alignment"]
+__all__ = ["bi_mhm", "cosine", "frame_similarity", "otam", "otam_alignment", "video_text_similarity"]

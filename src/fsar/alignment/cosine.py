@@ -25,3 +25,10 @@ def frame_similarity(
     query_norm, support_norm = query.norm(dim=-1), support.norm(dim=-1)
     norms = query_norm[..., :, None, :, None] * support_norm[..., None, :, None, :] + eps
     return dots / norms.clamp(min=torch.finfo(dots.dtype).tiny)
+
+
+def video_text_similarity(
+    videos: Float[Tensor, "*batch video frame dim"], texts: Float[Tensor, "*batch label dim"], eps: float = 0.0
+) -> Float[Tensor, "*batch video label"]:
+    """Cosine of each video's mean frame feature and each class text."""
+    return frame_similarity(videos.mean(-2, keepdim=True), texts.unsqueeze(-2), eps)[..., 0, 0]

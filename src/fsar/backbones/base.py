@@ -1,6 +1,6 @@
 """What every backbone offers: clip -> frame features, feature map; text -> features."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -47,6 +47,12 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.freeze_batch_norm = freeze_batch_norm
+        self.checkpointing = False
+        """Whether training computes a block again in the backward pass instead of keeping its activations."""
+
+    def checkpoint_activations(self) -> None:
+        """Trade time for memory in training: keep no activation inside a block."""
+        self.checkpointing = True
 
     def encode_images(self, images: Float[Tensor, "image rgb=3 height width"]) -> ImageEncoding:
         """Encode images to pooled features and a feature map, in one pass."""
@@ -88,11 +94,16 @@ class Backbone(nn.Module):
 
 def fingerprint(module: nn.Module) -> str:
     """Hash a module's weights: 16 hexadecimal digits over sorted names, shapes and values."""
+    return fingerprint_of(module.state_dict())
+
+
+def fingerprint_of(state: Mapping[str, Tensor]) -> str:
+    """Hash named tensors: 16 hexadecimal digits over sorted names, shapes and values."""
     digest = blake2b(digest_size=8)
-    for key, tensor in sorted(module.state_dict().items()):
+    for key, tensor in sorted(state.items()):
         digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
         # a view as bytes, since NumPy lacks bfloat16
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

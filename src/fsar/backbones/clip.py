@@ -12,6 +12,7 @@ from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import VisionTransformer
 from safetensors.torch import load
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from fsar.backbones.base import Backbone, ImageEncoding, load_strictly, read_safetensors
 from fsar.names import unknown
@@ -62,8 +63,14 @@ class ClipBackbone(Backbone):
             pooled, patches = visual._pool(visual.transformer(visual._embeds(images)))
             return ImageEncoding(pooled @ visual.proj, patches.unflatten(1, visual.grid_size))
         for stage in (visual.stem, visual.layer1, visual.layer2, visual.layer3, visual.layer4):
-            images = stage(images)
+            images = checkpoint(stage, images, use_reentrant=False) if self.checkpointing else stage(images)
         return ImageEncoding(visual.attnpool(images), images.permute(0, 2, 3, 1))
+
+    def checkpoint_activations(self) -> None:
+        """Trade time for memory in training: keep no activation inside a block or stage."""
+        super().checkpoint_activations()
+        if isinstance(self.clip.visual, VisionTransformer):
+            self.clip.visual.set_grad_checkpointing(True)
 
     def text_features(self, texts: list[str]) -> TextFeatures:
         """Encode sentences to CLIP's text embedding."""

@@ -24,6 +24,11 @@ class TimmBackbone(Backbone):
         self.mean, self.std = data["mean"], data["std"]
         self.interpolation = data["interpolation"]
 
+    def checkpoint_activations(self) -> None:
+        """Trade time for memory in training, as timm does it for the model."""
+        super().checkpoint_activations()
+        self.model.set_grad_checkpointing(True)
+
     def encode_images(self, images: Tensor) -> ImageEncoding:
         """Encode images to what the classifier would read, and the places before pooling."""
         maps = self.model.forward_features(images)

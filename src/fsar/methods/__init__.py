@@ -4,14 +4,25 @@ import dataclasses
 import importlib
 from typing import Any
 
+import torch
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from fsar.backbones import Backbone
-from fsar.methods.base import Episode, Method, Prediction
+from fsar.methods.base import Episode, Method, Prediction, Targets
 from fsar.names import unknown
 
-__all__ = ["METHODS", "Episode", "Method", "Prediction", "build_method", "method_class", "parse_method"]
+__all__ = [
+    "METHODS",
+    "Episode",
+    "Method",
+    "Prediction",
+    "Targets",
+    "build_method",
+    "method_class",
+    "metric_head",
+    "parse_method",
+]
 
 METHODS = {
     "zero-shot": "fsar.methods.zero_shot:ZeroShot",
@@ -19,6 +30,10 @@ METHODS = {
     "otam": "fsar.methods.otam:Otam",
     "bi-mhm": "fsar.methods.bi_mhm:BiMhm",
     "trx": "fsar.methods.trx:Trx",
+    "hyrsm": "fsar.methods.hyrsm:HyRsm",
+    "aim": "fsar.methods.aim:Aim",
+    "clip-fsar": "fsar.methods.clip_fsar:ClipFsar",
+    "ma-fsar": "fsar.methods.ma_fsar:MaFsar",
     "place-motion": "fsar.methods.place_motion:PlaceMotion",
 }
 
@@ -35,8 +50,10 @@ def method_class(name: str) -> type[Method]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def build_method(name: str, backbone: Backbone, **options: Any) -> Method:
+def build_method(name: str, backbone: Backbone, *, init_seed: int = 0, **options: Any) -> Method:
     """Build a method over a backbone; `options` are fields of its `Config`.
+
+    `init_seed` fixes the initial values of what the method adds.
 
     Raises:
         ValueError: unknown method or option, or a value that does not fit its type.
@@ -52,7 +69,20 @@ def build_method(name: str, backbone: Backbone, **options: Any) -> Method:
         checked = parser.parse_object(options).as_dict()
     except ArgumentError as error:
         raise ValueError(f"method {name}: {' '.join(str(error).split())}") from error
-    return cls(backbone, cls.Config(**checked)).eval()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(init_seed)
+        return cls(backbone, cls.Config(**checked)).eval()
+
+
+def metric_head(name: str, dim: int, **options: Any) -> Method:
+    """Build a frame-feature method for its `match` alone, as the metric of another method.
+
+    It has a backbone without parameters that only says the features' `dim`; `match` reads `frames`.
+    """
+    features = Backbone("features")
+    features.dim = dim
+    cls = method_class(name)
+    return cls(features, cls.Config(**options))
 
 
 def parse_method(spec: str) -> tuple[str, dict[str, Any]]:

@@ -1,11 +1,14 @@
-"""The one interface of every method: `encode` a video, `match` an episode."""
+"""The one interface of every method: `encode` a video, `match` an episode, and the `loss` it trains by."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from jaxtyping import Float
+import numpy as np
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from fsar.backbones import Backbone
 from fsar.shapes import Clips, Logits, ShotMask
@@ -40,11 +43,24 @@ class Prediction:
     named: Mapping[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Targets:
+    """What only `loss` may see: which class every video belongs to."""
+
+    query_way: Int[Tensor, "episode query"]
+    """The way each query belongs to."""
+    way_class: Int[Tensor, "episode way"]
+    """Each way's class, as an index into the training classes (in the order `begin_training` was given)."""
+
+
 class Method(nn.Module):
     """A few-shot method over a backbone.
 
     `encode` depends on one video (and, for a support video, on its own class text); `match` on the
     episode. Training runs both, evaluation fills a feature bank with `encode` and then only matches.
+
+    Every parameter belongs to exactly one group (`PARAMETER_GROUPS`): `visual` and `text` are the
+    backbone's towers, `own` is what the method adds. `trains` names the groups that its paper trains.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -52,17 +68,23 @@ class Method(nn.Module):
         """Options of the method."""
 
     name: ClassVar[str]
-    needs_text: ClassVar[bool] = False
+    trains: ClassVar[tuple[str, ...]] = ("visual",)
+    """The groups of parameters that its paper trains; empty where there is nothing to train."""
+    needs_text: bool = False
     """Whether it reads class names, and so needs a backbone with a text tower."""
     transductive: ClassVar[bool] = False
     """Whether queries of an episode see each other."""
-    episodes_per_match: ClassVar[int] = 512
+    episodes_per_match: int = 512
     """How many episodes evaluation matches at once: bounds memory, never changes a result."""
-    support_reads_text: ClassVar[bool] = False
+    support_reads_text: bool = False
     """Whether the support role of `encode` depends on the class text (and so differs from the query's)."""
+    encodes_frames: bool = True
+    """Whether the method starts from the backbone's frame features, with nothing of its own inside."""
 
-    def __init__(self, backbone: Backbone, config: Any):
+    def __init__(self, backbone: Backbone, config: Any, needs_text: bool | None = None):
         super().__init__()
+        if needs_text is not None:  # where an option decides
+            self.needs_text = needs_text
         if self.needs_text and not backbone.has_text:
             raise ValueError(
                 f"method {self.name!r} reads class names, but backbone {backbone.name!r} has no text encoder; use "
@@ -70,21 +92,73 @@ class Method(nn.Module):
             )
         self.backbone = backbone
         self.config = config
+        self.loss_heads = nn.ModuleDict()  # what `begin_training` makes: no part of the trained method
+        self.provenance: Any = None  # how it was trained (fsar.checkpoint.Provenance); None where it was not
+
+    @property
+    def device(self) -> torch.device:
+        """Where its parameters are."""
+        return next(self.parameters(), torch.empty(0)).device
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Encode videos one by one: [*clips, frame, rgb, height, width] -> tensors [*clips, ...].
 
-        The default is the backbone's frame features, under the name `frames`.
+        A support video comes with its own class text [*clips, ...] where `support_reads_text`. The default is
+        the backbone's frame features, under the name `frames`, and what `enhance` adds to them.
         """
-        return {"frames": self.backbone.features(clips)}
+        return self.enhance({"frames": self.backbone.features(clips)}, role, text)
 
-    def encode_text(self, labels: list[str]) -> Tensor:
-        """Encode class texts: [label, ...]. Only methods that need text define it."""
+    def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
+        """Add what follows from the frame features of one video (and, for a support video, its class text).
+
+        It is part of `encode`, and so done once per video; training on a bank of frame features starts here.
+        """
+        return encoding
+
+    def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Encode class texts: [label, ...]. Only methods that need text define it.
+
+        With `rng`, as in training: where the method draws a template, one per class.
+        """
         raise NotImplementedError(f"{self.name} reads no text")
+
+    def encode_episode(
+        self,
+        support: Float[Tensor, "episode way shot frame rgb=3 height width"],
+        query: Float[Tensor, "episode query frame rgb=3 height width"],
+        text: Tensor | None = None,
+    ) -> Episode:
+        """Encode the clips of episodes in which every class has the same number of shots.
+
+        `text` is what `encode_text` gave for each way, [episode, way, ...].
+        """
+        mask = torch.ones(support.shape[:3], dtype=torch.bool, device=support.device)
+        own_text = self.text_of_shots(text, support.shape[2])
+        return Episode(self.encode(support, "support", own_text), self.encode(query, "query"), mask, text)
+
+    def text_of_shots(self, text: Tensor | None, shots: int) -> Tensor | None:
+        """Each support video's own class text, [episode, way, ...] -> [episode, way, shot, ...], if it is read."""
+        if text is None or not self.support_reads_text:
+            return None
+        return text[:, :, None].expand(-1, -1, shots, *[-1] * (text.ndim - 2))
 
     def match(self, episode: Episode) -> Prediction:
         """Compare queries with support videos, for every episode of the batch on its own."""
         raise NotImplementedError
+
+    def begin_training(self, class_texts: Sequence[str]) -> None:
+        """Make what the loss needs of the training classes, given their words; by default nothing.
+
+        Parameters made here go into `loss_heads`: they train with the method's own and are forgotten
+        with the loss.
+        """
+
+    def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
+        """Terms of the training loss, weighted, by name; their sum is minimised.
+
+        The default is the cross-entropy of the logits, mean over queries.
+        """
+        return {"match": query_cross_entropy(prediction.logits, targets)}
 
     def encoder(self) -> dict[str, Any]:
         """Everything `encode` depends on besides the clip; methods that agree on it share a bank."""
@@ -106,6 +180,19 @@ class Method(nn.Module):
         """The options that differ from their defaults."""
         defaults = asdict(self.Config())
         return {key: value for key, value in self.options().items() if value != defaults[key]}
+
+
+PARAMETER_GROUPS = {
+    "text": r"backbone\.clip\.(?!visual\.).*",
+    "visual": r"backbone\.(?!clip\.).*|backbone\.clip\.visual\..*",
+    "own": r"(?!backbone\.).*",
+}
+"""The rule of every parameter, by its name: exactly one expression matches it."""
+
+
+def query_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+    """Cross-entropy of naming each query, mean over queries and episodes."""
+    return cross_entropy(logits.flatten(0, 1), targets.query_way.flatten())
 
 
 def mean_over_shots(

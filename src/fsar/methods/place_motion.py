@@ -43,6 +43,8 @@ class PlaceMotion(Method):
     """Where things are and how they move, beside what they are."""
 
     name = "place-motion"
+    trains = ()
+    encodes_frames = False
 
     @dataclass(frozen=True, kw_only=True)
     class Config:

@@ -92,6 +92,7 @@ class Trx(Method):
     """Query-specific prototypes from pairs and triples of frames; its maps are trained."""
 
     name = "trx"
+    trains = ("own", "visual")
     episodes_per_match = 16
 
     @dataclass(frozen=True, kw_only=True)
@@ -104,19 +105,15 @@ class Trx(Method):
         """Channels of keys and values."""
         dropout: float = 0.1
         """On the frames with their positional encoding."""
-        seed: int = 0
-        """Of the maps' initial values."""
 
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(config.seed)
-            self.transformers = nn.ModuleList(
-                CrossTransformer(backbone.dim, cardinality, config.out_dim, config.dropout)
-                for cardinality in config.cardinalities
-            )
+        self.transformers = nn.ModuleList(
+            CrossTransformer(backbone.dim, cardinality, config.out_dim, config.dropout)
+            for cardinality in config.cardinalities
+        )
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: the mean over cardinalities (eq. 10); each cardinality's own beside them."""

@@ -16,9 +16,10 @@ un-normalised (methods.md 1.6). We follow MA-FSAR, so that the row of its Table 
 
 from dataclasses import dataclass
 
+import numpy as np
 from torch import Tensor
 
-from fsar.alignment import frame_similarity
+from fsar.alignment import video_text_similarity
 from fsar.methods.base import Episode, Method, Prediction
 from fsar.prompts import class_features
 
@@ -31,6 +32,7 @@ class ZeroShot(Method):
 
     name = "zero-shot"
     needs_text = True
+    trains = ()
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -41,13 +43,11 @@ class ZeroShot(Method):
 
     config: Config
 
-    def encode_text(self, labels: list[str]) -> Tensor:
+    def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Mean over templates: [label, dim]."""
         return class_features(self.backbone, labels, self.config.templates)
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: scaled cosine of the video's mean frame feature and each class text."""
         assert episode.text is not None
-        video = episode.query["frames"].mean(-2, keepdim=True)  # episode query 1 dim
-        similarity = frame_similarity(video, episode.text[:, :, None])[..., 0, 0]
-        return Prediction(LOGIT_SCALE * similarity)
+        return Prediction(LOGIT_SCALE * video_text_similarity(episode.query["frames"], episode.text))

@@ -1,0 +1,122 @@
+"""Bottleneck adapters, and the frozen blocks of a CLIP ViT taken apart so that adapters fit between.
+
+An adapted encoder walks the same way as the frozen one:
+
+    tokens = embed_frames(visual, clips, temporal_embedding)
+    for block in visual.transformer.resblocks:
+        tokens = tokens + adapter(attend(block, block.ln_1(tokens)))       whatever the method makes of it
+        tokens = tokens + feed_forward(block, block.ln_2(tokens))
+    frames = read_out(visual, tokens)
+"""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from fsar.backbones import Backbone
+from fsar.shapes import Clips, FrameFeatures, Tokens
+
+
+class Adapter(nn.Module):
+    """Two linear maps with a GELU between: [..., channel] -> [..., channel].
+
+    The second map starts at zero, so a new adapter adds nothing (AIM, Yang et al., ICLR 2023).
+
+    Args:
+        width: channels of a token.
+        ratio: of the bottleneck to the width.
+        skip: add the input to the output.
+    """
+
+    def __init__(self, width: int, ratio: float = 0.25, skip: bool = False):
+        super().__init__()
+        self.skip = skip
+        self.down = nn.Linear(width, int(width * ratio))
+        self.up = nn.Linear(int(width * ratio), width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, tokens: Float[Tensor, "*tokens channel"]) -> Float[Tensor, "*tokens channel"]:
+        """Apply the adapter to every token."""
+        change = self.up(nn.functional.gelu(self.down(tokens)))
+        return tokens + change if self.skip else change
+
+
+def vision_transformer(backbone: Backbone, method: str) -> VisionTransformer:
+    """Return the ViT that adapters go into.
+
+    Raises:
+        ValueError: the backbone's image encoder is no CLIP ViT.
+    """
+    visual = getattr(getattr(backbone, "clip", None), "visual", None)
+    if not isinstance(visual, VisionTransformer) or not _is_plain(visual):
+        raise ValueError(
+            f"{method} puts adapters between the blocks of a CLIP ViT, and backbone {backbone.name!r} has none; "
+            f"use tiny, ViT-B-32/openai or ViT-B-16/openai, or a method that leaves the encoder as it is"
+        )
+    return visual
+
+
+def _is_plain(visual: VisionTransformer) -> bool:
+    """Whether it is read out at the class token and its blocks are CLIP's own."""
+    return visual.pool_type == "tok" and all(type(b) is ResidualAttentionBlock for b in visual.transformer.resblocks)
+
+
+def width_of(visual: VisionTransformer) -> int:
+    """Channels of a token."""
+    return visual.ln_post.normalized_shape[0]
+
+
+def temporal_embedding(visual: VisionTransformer, frames: int) -> nn.Parameter:
+    """Make a trainable embedding of the frame's index [frame, channel], zero at first (AIM)."""
+    return nn.Parameter(visual.positional_embedding.new_zeros(frames, width_of(visual)))
+
+
+def embed_frames(
+    visual: VisionTransformer, clips: Clips, temporal: Float[Tensor, "index channel"] | None = None
+) -> Tokens:
+    """Patches and class token with their place, plus the frame's index, after `ln_pre`; class token first.
+
+    Raises:
+        ValueError: `temporal` was made for another number of frames.
+    """
+    if temporal is not None and len(temporal) != clips.shape[-4]:
+        raise ValueError(
+            f"the method was built for {len(temporal)} frames per video and got {clips.shape[-4]}; give it "
+            f"`frames: {clips.shape[-4]}`, or sample {len(temporal)} frames"
+        )
+    patches = visual.conv1(clips.flatten(0, -4)).flatten(2).transpose(1, 2)  # image place channel
+    tokens = torch.cat([visual.class_embedding.expand(len(patches), 1, -1), patches], 1)
+    tokens = (tokens + visual.positional_embedding).unflatten(0, clips.shape[:-3])
+    if temporal is not None:
+        tokens = tokens + temporal[:, None]
+    return visual.ln_pre(tokens)
+
+
+def attend(
+    block: ResidualAttentionBlock, tokens: Float[Tensor, "*batch token channel"]
+) -> Float[Tensor, "*batch token channel"]:
+    """Run the block's frozen self-attention over the tokens (already normalised), without the residual."""
+    flat = tokens.reshape(-1, *tokens.shape[-2:])
+    return block.ls_1(block.attn(flat, flat, flat, need_weights=False)[0]).reshape(tokens.shape)
+
+
+def feed_forward(block: ResidualAttentionBlock, tokens: Float[Tensor, "*tokens channel"]) -> Tensor:
+    """Run the block's frozen MLP (input already normalised), without the residual."""
+    return block.ls_2(block.mlp(tokens))
+
+
+def read_out(visual: VisionTransformer, tokens: Tokens) -> FrameFeatures:
+    """Map each frame's class token to CLIP's image embedding."""
+    return visual.ln_post(tokens[..., 0, :]) @ visual.proj
+
+
+def run_block(backbone: Backbone, block: Callable[..., Tensor], *inputs: object) -> Tensor:
+    """Run a block; where the backbone checkpoints, compute it again in the backward pass instead of keeping it."""
+    if backbone.checkpointing:
+        return checkpoint(block, *inputs, use_reentrant=False)
+    return block(*inputs)

@@ -1,0 +1,212 @@
+"""What a trained method leaves behind: a folder with only what was trained, and what it goes on top of.
+
+    fsar.json            method, options, backbone, how it was trained, results
+    model.safetensors    the trained parameters, by name
+    README.md            the model card
+
+The frozen rest is not stored but named: its hash is checked when the folder is read.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from fsar.backbones import Backbone, load_backbone
+from fsar.backbones.base import fingerprint_of, read_safetensors
+from fsar.files import atomic_path
+from fsar.methods import Method, build_method
+from fsar.methods.base import PARAMETER_GROUPS
+
+FORMAT = 1
+HEADER, WEIGHTS, CARD = "fsar.json", "model.safetensors", "README.md"
+
+
+def group_of(name: str) -> str:
+    """The group of a method's parameter: exactly one rule fits its name."""
+    groups = [group for group, rule in PARAMETER_GROUPS.items() if re.fullmatch(rule, name)]
+    assert len(groups) == 1, f"parameter {name} is under {groups or 'no rule'}"
+    return groups[0]
+
+
+def trained_parameters(method: nn.Module, groups: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    """Parameters of the named groups, and no others."""
+    return {name: parameter for name, parameter in method.named_parameters() if group_of(name) in groups}
+
+
+def trained_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
+    """What training changes: parameters of the groups, and buffers (running statistics) beside them."""
+    state = method.state_dict()
+    return {name: tensor for name, tensor in state.items() if group_of(name) in groups}
+
+
+def kept_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
+    """What a checkpoint holds: `trained_state` without what only the loss needs."""
+    return {k: v for k, v in trained_state(method, groups).items() if not k.startswith("loss_heads.")}
+
+
+def frozen_fingerprint(method: Method, groups: tuple[str, ...]) -> str:
+    """Hash of everything that was not trained, 16 hexadecimal digits."""
+    return fingerprint_of({name: t for name, t in method.state_dict().items() if group_of(name) not in groups})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How a method was trained, as it goes into its checkpoint and into every result made with it."""
+
+    groups: tuple[str, ...]
+    """Groups of parameters that were trained."""
+    clip: Mapping[str, Any]
+    """Frames and sampling of the clips."""
+    recipe: Mapping[str, Any]
+    dataset: str
+    dataset_fingerprint: str
+    """Canonical hash of the training videos."""
+    classes: tuple[str, ...]
+    """Training classes."""
+    selection: str
+    """What was chosen on which split."""
+    episodes: int
+    """Training episodes behind the weights that were kept."""
+    results: tuple[Mapping[str, Any], ...] = field(default=())
+    """Validation results, for the model card."""
+
+
+def save_pretrained(method: Method, folder: Path, provenance: Provenance) -> None:
+    """Write a trained method to a folder."""
+    groups = provenance.groups
+    state = kept_state(method, groups)
+    header = {
+        "format": FORMAT,
+        "method": method.name,
+        "options": method.options(),
+        "backbone": method.backbone.name,
+        "frozen": frozen_fingerprint(method, groups),
+        "trained": sum(tensor.numel() for tensor in state.values()),
+        "provenance": asdict(provenance),
+    }
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary)
+    with atomic_path(folder / CARD) as temporary:
+        temporary.write_text(model_card(header), encoding="utf-8")
+    with atomic_path(folder / HEADER) as temporary:  # last: a folder without it is no checkpoint
+        temporary.write_text(json.dumps(header, indent=1), encoding="utf-8")
+
+
+def load_pretrained(source: str | Path, backbone: Backbone | None = None, **options: Any) -> Method:
+    """Read a trained method from a folder, or from the Hugging Face hub as `hf-hub:org/name`.
+
+    Args:
+        source: what `save_pretrained` or `fsar train` wrote (its run folder will do).
+        backbone: the one it was trained on; by default loaded by name.
+        options: that only change what is read out, as `readout="text"`.
+
+    Returns:
+        The method in evaluation mode; its `provenance` says how it was trained.
+
+    Raises:
+        ValueError: not such a folder, another format, or another backbone than it was trained on.
+    """
+    folder = _folder(source)
+    header = _header(folder)
+    backbone = backbone or load_backbone(header["backbone"])
+    stored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["provenance"].items()}
+    provenance = Provenance(**stored)
+    method = build_method(header["method"], backbone, **header["options"] | options)
+    state = read_safetensors(folder / WEIGHTS)
+    own = kept_state(method, provenance.groups)
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(k for k in own if own[k].shape != state[k].shape)
+    if wrong:
+        raise ValueError(f"{folder}: its weights do not fit {header['method']} on {backbone.name} ({wrong[0]} differs)")
+    frozen = frozen_fingerprint(method, provenance.groups)
+    if frozen != header["frozen"]:
+        raise ValueError(
+            f"{folder}: trained on backbone {header['backbone']} (frozen part {header['frozen']}), but {backbone.name} "
+            f"here is {frozen}; use the same weights"
+        )
+    method.load_state_dict(state, strict=False)  # names were compared above; the frozen rest is the backbone's
+    method.provenance = provenance
+    return method
+
+
+def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
+    """Upload a checkpoint folder to the Hugging Face hub; returns the address of the commit.
+
+    Raises:
+        ValueError: not a checkpoint folder, or the hub refuses (no token, no such account, no network).
+    """
+    _header(folder)
+    api = HfApi()
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=[HEADER, WEIGHTS, CARD]))
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ValueError(f"the hub did not take {repo_id}: {error}. Log in with `hf auth login`") from error
+
+
+def model_card(header: Mapping[str, Any]) -> str:
+    """Write the README of a checkpoint: what it is, how it was trained, how to use it, how good it was."""
+    provenance = header["provenance"]
+    changed = ", ".join(f"{k}={v}" for k, v in provenance["recipe"].get("options", {}).items()) or "defaults"
+    rows = "".join(
+        f"| {r['dataset']} {r['split']} | {r['way']}-way {r['shot']}-shot | "
+        f"{100 * r['accuracy']:.1f} ± {100 * r['ci95']:.1f} | {r['episodes']} |\n"
+        for r in provenance["results"]
+    )
+    return f"""---
+library_name: fsar
+pipeline_tag: video-classification
+tags: [few-shot-learning, action-recognition]
+---
+# {header["method"]} on {header["backbone"]}
+
+Few-shot action recognition: names the action in a video from a few labelled examples.
+
+- method `{header["method"]}` ({changed}), backbone `{header["backbone"]}`, {header["trained"]:,} trained numbers
+- trained on {len(provenance["classes"])} classes of {provenance["dataset"]}
+  ({provenance["dataset_fingerprint"][:12]}), {provenance["episodes"]:,} episodes
+- selection: {provenance["selection"]}
+
+| data | episodes | accuracy in %, ± 95 % interval | number |
+|---|---|---|---|
+{rows}
+```python
+from fsar.checkpoint import load_pretrained
+
+method = load_pretrained("FOLDER")  # or hf-hub:ORG/NAME
+```
+
+On the command line: `fsar evaluate --checkpoint FOLDER --data DIR`.
+"""
+
+
+def _folder(source: str | Path) -> Path:
+    if isinstance(source, str) and source.startswith("hf-hub:"):
+        try:
+            return Path(snapshot_download(source.removeprefix("hf-hub:"), allow_patterns=[HEADER, WEIGHTS]))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise ValueError(f"could not get {source}: {error}") from error
+    folder = Path(source)
+    return folder / "checkpoint" if (folder / "checkpoint" / HEADER).is_file() else folder
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    file = folder / HEADER
+    if not file.is_file():
+        raise ValueError(f"{folder}: no {HEADER} here; give a folder that `fsar train` or save_pretrained wrote")
+    try:
+        header = dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{file}: not a checkpoint's header ({error})") from error
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{file}: format {header.get('format')}, this version reads {FORMAT}; use the fsar that wrote it"
+        )
+    return header

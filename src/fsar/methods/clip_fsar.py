@@ -1,0 +1,172 @@
+"""CLIP-FSAR: class texts modulate the prototypes, and tie the features to their words in training.
+
+Wang et al., "CLIP-guided prototype modulating for few-shot action recognition", IJCV 132, 2024.
+
+    F~_Q = transformer(F_Q)                          F~_S = transformer([F_S; text])[:T]
+    logits = -OTAM(F~_Q, mean over shots of F~_S)    or the mean over shots of F_S before the transformer
+    loss = CE(logits) + w CE(scale cos(mean_t F, texts of all training classes))
+
+| what | function |
+|---|---|
+| temporal transformer | `fsar.temporal.TemporalTransformer` |
+| prototype modulation: the class text stands behind the support frames | `ClipFsar.enhance`, `ClipFsar._modulate` |
+| alignment distance of prototypes | `fsar.alignment.otam` |
+| probability by text, and mixed with the visual one | `ClipFsar.match` |
+| video-text contrastive objective | `ClipFsar.class_text_logits`, `ClipFsar.loss` |
+
+The numbers are those of the public code, step by step.
+
+Deviations:
+| point | public code | ours (switch) |
+|---|---|---|
+| several shots | averaged before the transformer (5-shot files) or after it (1-shot files) | `merge: before` (default) or `after`; equal at one shot |
+| direction of OTAM | both, summed; one by a flag | `direction: both` (default), `query-to-support`, `support-to-query` |
+| eps in the cosine | 0.01 between frames and in the contrastive objective, 0 in the read-out by text | the code's; `cos_eps` is the 0.01 |
+| read-out | visual in every published setting; mixed or text by flags | `readout: visual` (default), `combine`, `text`; the loss always reads the visual one |
+| mixed score | p_text^beta p_visual^(1-beta), not normalised | its logarithm, so that it is a logit |
+| temperature of p_visual | softmax((8 - D) / 8), whatever the number of frames | softmax((T - D) / T); equal at 8 frames |
+| weight w of the contrastive objective | 1.2 to 3.0 by benchmark | 3.0, SSv2's, unless the recipe says otherwise (`class_text_weight`) |
+"""  # noqa: E501
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from fsar.alignment import frame_similarity, otam, video_text_similarity
+from fsar.backbones import Backbone
+from fsar.backbones.base import fingerprint
+from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
+from fsar.prompts import class_features
+from fsar.shapes import FrameFeatures
+from fsar.temporal import TemporalTransformer, with_text
+
+IGNORED = -100
+"""The class that `cross_entropy` leaves out of its mean."""
+
+
+class ClipFsar(Method):
+    """Prototypes that have read their class text, aligned in time; the whole visual tower is trained."""
+
+    name = "clip-fsar"
+    trains = ("own", "visual")
+    needs_text = True
+    support_reads_text = True
+    episodes_per_match = 64
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Options of CLIP-FSAR."""
+
+        prompt: str = "a photo of {}"
+        """The sentence around a class name."""
+        merge: Literal["before", "after"] = "before"
+        """Average a class's shots before or after the transformer."""
+        direction: Literal["both", "query-to-support", "support-to-query"] = "both"
+        """Which sequence's frames are all visited; both is the sum."""
+        smoothing: float = 0.5
+        """Lambda of OTAM's soft minimum."""
+        cos_eps: float = 0.01
+        """Added to the product of norms, between frames and in the contrastive objective."""
+        class_text_weight: float = 3.0
+        """w, of the contrastive objective; 0 leaves it out."""
+        readout: Literal["visual", "combine", "text"] = "visual"
+        """What the logits are made of: the alignment, both as `text_weight` says, or the text alone."""
+        text_weight: float = 0.9
+        """beta, the exponent of the text's probability where `readout` is `combine`."""
+        hidden: int = 2048
+        """Channels inside the transformer's feed-forward part."""
+
+    config: Config
+    training_text: Tensor | None
+
+    def __init__(self, backbone: Backbone, config: Config):
+        super().__init__(backbone, config)
+        if not 0 <= config.text_weight <= 1 or config.class_text_weight < 0:
+            raise ValueError(
+                f"clip-fsar got text_weight {config.text_weight} and class_text_weight {config.class_text_weight}; "
+                f"expected a text_weight in [0, 1] and a class_text_weight of at least 0"
+            )
+        self.context = TemporalTransformer(backbone.dim, hidden=config.hidden)
+        self.scale = nn.Parameter(torch.ones(()))
+        # not saved: the frozen text tower gives it again
+        self.register_buffer("training_text", None, persistent=False)
+
+    def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Text features [label, dim]; with one prompt there is nothing to draw."""
+        return class_features(self.backbone, labels, self.config.prompt)
+
+    def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
+        """Add `enhanced`, the frames that have attended to each other and, of a support video, to its text."""
+        frames = encoding["frames"]
+        if role == "query":
+            return {"frames": frames, "enhanced": self.context(frames)}
+        if text is None:
+            raise ValueError("clip-fsar reads the class text of a support video; give encode its text feature")
+        return {"frames": frames, "enhanced": self._modulate(frames, text)}
+
+    def encoder(self) -> dict[str, Any]:
+        """The backbone, the transformer and the sentence around a class name."""
+        own = {"encoding": "clip-fsar", "own": fingerprint(self.context), "prompt": self.config.prompt}
+        return super().encoder() | own
+
+    def match(self, episode: Episode) -> Prediction:
+        """Logits: minus the alignment distance, or a log-probability, as `readout` says.
+
+        Named: `visual_logits`, and `text_logits` (the scaled cosines with the class texts).
+        """
+        frames, enhanced = episode.query["frames"], episode.query["enhanced"]
+        distance = 1 - frame_similarity(enhanced, self._prototypes(episode), self.config.cos_eps)
+        visual = -otam(distance, self.config.smoothing, self.config.direction)
+        assert episode.text is not None
+        text = self.scale * video_text_similarity(frames, episode.text)
+        named = {"visual_logits": visual, "text_logits": text}
+        if self.config.readout == "visual":
+            return Prediction(visual, named)
+        text = text.log_softmax(-1)
+        if self.config.readout == "text":
+            return Prediction(text, named)
+        visual = (visual / frames.shape[-2]).log_softmax(-1)  # of (T - D) / T: softmax forgets the constant
+        return Prediction(torch.lerp(visual, text, self.config.text_weight), named)
+
+    def _prototypes(self, episode: Episode) -> Float[Tensor, "episode way frame dim"]:
+        """Support frames that have attended to each other and to their class text, one row per class."""
+        mask = episode.shot_mask
+        if self.config.merge == "after" or mask.shape[-1] == 1:
+            return mean_over_shots(episode.support["enhanced"], mask)
+        assert episode.text is not None
+        return self._modulate(mean_over_shots(episode.support["frames"], mask), episode.text)
+
+    def _modulate(self, frames: FrameFeatures, text: Float[Tensor, "*clips dim"]) -> FrameFeatures:
+        """The class text is read by every frame, then dropped."""
+        return self.context(with_text(frames, text))[..., :-1, :]
+
+    def begin_training(self, class_texts: Sequence[str]) -> None:
+        """Keep the text features of all training classes, among which the loss names every video."""
+        self.training_text = self.encode_text(list(class_texts))
+
+    def class_text_logits(self, videos: Float[Tensor, "video frame dim"]) -> Float[Tensor, "video label"]:
+        """Scaled cosine of each video's mean frame feature and the text of every training class."""
+        if self.training_text is None:
+            raise ValueError(
+                f"clip-fsar got class_text_weight {self.config.class_text_weight} but no training classes; expected "
+                f"begin_training(class_texts) before the loss: call it, or set class_text_weight to 0"
+            )
+        return self.scale * video_text_similarity(videos, self.training_text, self.config.cos_eps)
+
+    def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
+        """`match`: cross-entropy of the visual logits; `class_text`: weighted, over support and query videos."""
+        terms = {"match": query_cross_entropy(prediction.named["visual_logits"], targets)}
+        if self.config.class_text_weight > 0:
+            videos = torch.cat([episode.support["frames"].flatten(0, 2), episode.query["frames"].flatten(0, 1)])
+            support_class = targets.way_class[:, :, None].where(episode.shot_mask, IGNORED)
+            query_class = targets.way_class.gather(1, targets.query_way)
+            classes = torch.cat([support_class.flatten(), query_class.flatten()])
+            mean = cross_entropy(self.class_text_logits(videos), classes, ignore_index=IGNORED)
+            terms["class_text"] = self.config.class_text_weight * mean
+        return terms

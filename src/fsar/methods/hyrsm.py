@@ -1,0 +1,232 @@
+"""HyRSM: frames that know their own video and the episode's other videos, compared as sets.
+
+Wang et al., "Hybrid relation guided set matching for few-shot action recognition", CVPR 2022.
+
+| equation | function |
+|---|---|
+| place: x sqrt(D / A) + B pe, pe[t, c] = sin or cos (even or odd c) of t / 10000^(2c / D) | `HyRsm.placed` |
+| intra-relation: ReLU(MHA(LN(x)) + x) over the frames of a video | `HyRsm.intra` |
+| inter-relation, per query: ReLU(LN(MHA(m) + m)) over the time-means m of [support; query] | `HyRsm.inter` |
+| 1x1 convolution of [frame; its video's inter-relation] | `HyRsm.fused` |
+| distance: Bi-MHM | `fsar.alignment.bi_mhm` |
+| loss: cross-entropy of the episode + w cross-entropy of every frame's training class | `HyRsm.loss` |
+
+Deviations (a dash: not checked):
+| point | paper | public code | ours (switch) |
+|---|---|---|---|
+| pe | - | exponent doubled against the usual 2 floor(c/2) / D | the code's |
+| A, B | - | 10, 1; Kinetics 2048, 0.01 | `frame_scale`, `position_scale`: 10, 1 |
+| several shots | - | 5-shot head: class mean after the intra-relation; 1-shot head: every video, mean distance of a class | `relation: prototype` (default) or `video`; the same at one shot |
+| classifier reads | - | all support and query frames after the intra-relation, before the class mean | the code's |
+| w | - | HMDB51, UCF101, SSv2-Small 0.15; Kinetics 0.4; SSv2-Full 0.6 | `class_weight`: 1, ours, since no one value is the code's |
+| dropout | - | 0.1 after pe; output maps 0.2 (intra), 0.05 (inter); attention weights 0.1 (inter only) | the code's |
+| initial values | - | inter: q, k, v normal of variance 2 / (D + D / heads), output map Xavier; the rest as PyTorch's layers | the code's |
+| Bi-MHM | divided by frames | not divided | the code's |
+| reduction | - | means over queries and over frames, / batch | the same, mean over the batch's episodes |
+"""  # noqa: E501
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear, relu, scaled_dot_product_attention
+
+from fsar.alignment import bi_mhm, frame_similarity
+from fsar.backbones import Backbone
+from fsar.methods.base import (
+    Episode,
+    Method,
+    Prediction,
+    Targets,
+    mean_over_shots,
+    per_video,
+    query_cross_entropy,
+)
+
+
+def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
+    """Sine at even and cosine at odd channels c, of the frame's index / 10000^(2c / dim)."""
+    channel = torch.arange(dim)
+    angle = torch.arange(frames)[:, None] / 10_000.0 ** (2 * channel / dim)
+    return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention; q, k and v without bias.
+
+    Args:
+        dim: channels of a row.
+        heads: must divide `dim`.
+        dropout: after the output map.
+        weight_dropout: on the attention weights.
+    """
+
+    def __init__(self, dim: int, heads: int, dropout: float, weight_dropout: float = 0.0):
+        super().__init__()
+        self.heads = heads
+        self.weight_dropout = weight_dropout
+        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
+        self.out = nn.Linear(dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self, rows: Float[Tensor, "*sets row dim"], present: Bool[Tensor, "*sets row"] | None = None
+    ) -> Float[Tensor, "*sets row dim"]:
+        """Let every row of a set look at the set's rows that are present; by default all are."""
+        split = (part.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for part in self.qkv(rows).chunk(3, -1))
+        query, key, value = split  # each *sets head row channel
+        mask = None if present is None else present[..., None, None, :]  # the same for every head and row
+        dropout = self.weight_dropout if self.training else 0.0
+        mixed = scaled_dot_product_attention(query, key, value, mask, dropout)
+        return self.dropout(self.out(mixed.transpose(-2, -3).flatten(-2)))
+
+
+class HyRsm(Method):
+    """Relations within and between videos, then bidirectional mean Hausdorff distances."""
+
+    name = "hyrsm"
+    trains = ("own", "visual")
+    episodes_per_match = 16  # of 5-way 5-shot, 5 queries, 2048 channels: 0.2 GB, per video 0.4 GB
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Options of HyRSM."""
+
+        frame_scale: float = 10.0
+        """A: frames are multiplied by sqrt(dim / A) before the positional encoding is added; above 0."""
+        position_scale: float = 1.0
+        """B: what the positional encoding is multiplied by."""
+        relation: Literal["prototype", "video"] = "prototype"
+        """What stands beside the query in the inter-relation: class means, or every support video."""
+        heads: int = 8
+        """Of both attentions; must divide the backbone's channels."""
+        position_dropout: float = 0.1
+        """On the frames with their positional encoding."""
+        intra_dropout: float = 0.2
+        """After the output map of the intra-relation's attention."""
+        inter_dropout: float = 0.05
+        """After the output map of the inter-relation's attention."""
+        inter_weight_dropout: float = 0.1
+        """On the attention weights of the inter-relation."""
+        class_weight: float = 1.0
+        """Weight of the loss of naming every frame's training class; 0 leaves it out."""
+
+    config: Config
+
+    def __init__(self, backbone: Backbone, config: Config):
+        super().__init__(backbone, config)
+        dim, heads = backbone.dim, config.heads
+        _check(config, backbone)
+        self.position_dropout = nn.Dropout(config.position_dropout)
+        self.intra_norm = nn.LayerNorm(dim)
+        self.intra_attention = SelfAttention(dim, heads, config.intra_dropout)
+        self.inter_attention = SelfAttention(dim, heads, config.inter_dropout, config.inter_weight_dropout)
+        self.inter_norm = nn.LayerNorm(dim)
+        self.fuse = nn.Linear(2 * dim, dim)  # the 1x1 convolution
+        nn.init.normal_(self.inter_attention.qkv.weight, std=math.sqrt(2 / (dim + dim // heads)))
+        nn.init.xavier_normal_(self.inter_attention.out.weight)
+
+    def placed(self, frames: Float[Tensor, "*videos frame dim"]) -> Float[Tensor, "*videos frame dim"]:
+        """Tell every frame its place in the video."""
+        count, dim = frames.shape[-2:]
+        encoding = self.config.position_scale * positional_encoding(count, dim).to(frames)
+        return self.position_dropout(frames * math.sqrt(dim / self.config.frame_scale) + encoding)
+
+    def intra(self, frames: Float[Tensor, "*videos frame dim"]) -> Float[Tensor, "*videos frame dim"]:
+        """Relate the frames of each video, on its own."""
+        return relu(self.intra_attention(self.intra_norm(frames)) + frames)
+
+    def inter(
+        self,
+        support: Float[Tensor, "episode reference frame dim"],
+        query: Float[Tensor, "episode query frame dim"],
+        present: Bool[Tensor, "episode reference"],
+    ) -> tuple[Float[Tensor, "episode query reference dim"], Float[Tensor, "episode query dim"]]:
+        """Relate each query's video, by itself, with the support's: what each of them learns, seen from it."""
+        queries, references = query.shape[1], support.shape[1]
+        beside = support.mean(-2)[:, None].expand(-1, queries, -1, -1)
+        videos = torch.cat([beside, query.mean(-2)[:, :, None]], 2)
+        seen = nn.functional.pad(present, (0, 1), value=True)  # the query itself
+        attended = self.inter_attention(videos, seen[:, None].expand(-1, queries, -1))
+        related = relu(self.inter_norm(attended + videos))
+        return related[:, :, :references], related[:, :, references]
+
+    def fused(
+        self, frames: Float[Tensor, "*#videos frame dim"], relation: Float[Tensor, "*#videos dim"]
+    ) -> Float[Tensor, "*videos frame dim"]:
+        """Map every [frame; its video's relation] by the 1x1 convolution.
+
+        That is a map of the frame plus one of the relation. The frame's does not depend on the query that
+        looks, so a support frame is mapped once and broadcast over the queries.
+        """
+        of_frame, of_relation = self.fuse.weight.chunk(2, 1)
+        return linear(frames, of_frame) + linear(relation, of_relation, self.fuse.bias).unsqueeze(-2)
+
+    def match(self, episode: Episode) -> Prediction:
+        """Logits: minus the Bi-MHM distance to each class; `support_frames` and `query_frames` feed the class loss."""
+        support, query = (self.intra(self.placed(part["frames"])) for part in (episode.support, episode.query))
+        beside, mask = support, episode.shot_mask
+        if self.config.relation == "prototype":
+            beside, mask = mean_over_shots(beside, mask).unsqueeze(2), mask.any(-1, keepdim=True)
+        references = beside.flatten(1, 2)  # episode (way shot) frame dim, one shot where it is a prototype
+        to_support, to_query = self.inter(references, query, mask.flatten(1))
+        support_out = self.fused(references[:, None], to_support)  # episode query reference frame dim
+        query_out = self.fused(query, to_query)
+        similarity = frame_similarity(query_out[:, :, None], support_out)  # each query has a support of its own
+        distance = bi_mhm(similarity.squeeze(2))  # episode query reference
+        named = {"support_frames": support, "query_frames": query, "support_out": support_out, "query_out": query_out}
+        return Prediction(-per_video(distance, mask), named)
+
+    def begin_training(self, class_texts: Sequence[str]) -> None:
+        """Make the classifier of frames that the class loss reads."""
+        if self.config.class_weight:
+            self.loss_heads["class"] = nn.Linear(self.backbone.dim, len(class_texts), device=self.device)
+
+    def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
+        """Cross-entropy of the queries; and of every frame's training class, of support and query alike.
+
+        Raises:
+            ValueError: `begin_training` was not called.
+        """
+        terms = {"match": query_cross_entropy(prediction.logits, targets)}
+        if self.config.class_weight:
+            terms["class"] = self.config.class_weight * self._class_loss(episode, prediction, targets)
+        return terms
+
+    def _class_loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> Float[Tensor, ""]:
+        """Mean over the frames of all videos; shots that a class does not have are none of them."""
+        if "class" not in self.loss_heads:
+            raise ValueError(
+                f"hyrsm has no classifier for the class loss of weight {self.config.class_weight:g}; expected "
+                f"begin_training(class_texts) before the first loss: call it, or build with class_weight 0"
+            )
+        mask = episode.shot_mask
+        support_class = targets.way_class[..., None].expand_as(mask)
+        query_class = targets.way_class.gather(1, targets.query_way)
+        videos = [prediction.named["support_frames"][mask], prediction.named["query_frames"].flatten(0, 1)]
+        frames = torch.cat(videos)  # video frame dim
+        classes = torch.cat([support_class[mask], query_class.flatten()])
+        logits = self.loss_heads["class"](frames)  # video frame class
+        return cross_entropy(logits.flatten(0, 1), classes.repeat_interleave(frames.shape[1]))
+
+
+def _check(config: HyRsm.Config, backbone: Backbone) -> None:
+    """Refuse what cannot be computed.
+
+    Raises:
+        ValueError: names the option.
+    """
+    if config.heads < 1 or backbone.dim % config.heads:
+        raise ValueError(
+            f"hyrsm got {config.heads} heads for the {backbone.dim} channels of backbone {backbone.name!r}; expected "
+            f"a divisor of {backbone.dim}: set heads to one, or choose another backbone"
+        )
+    if config.frame_scale <= 0 or config.class_weight < 0:
+        raise ValueError(
+            f"hyrsm got frame_scale {config.frame_scale:g} and class_weight {config.class_weight:g}; expected a "
+            f"frame_scale above 0 (10 is usual) and a class_weight of at least 0 (0 leaves the class loss out)"
+        )

@@ -1,0 +1,305 @@
+"""MA-FSAR: fine-grained multimodal adaptation of CLIP, and prototypes guided by the class text.
+
+Xing et al., "MA-FSAR: Multimodal adaptation of CLIP for few-shot action recognition", 2025. There is no
+public code.
+
+| equation | function |
+|---|---|
+| tokens with place (and time), eq. 1 | `fsar.adapters.embed_frames` |
+| global temporal adaptation (GTA), eq. 4 | `AdaptedBlock._global_temporal` |
+| text token, eq. 6 | `MaFsar._text_tokens` |
+| local spatiotemporal (query) and multimodal (support) adaptation, eq. 5, 7; Select | `AdaptedBlock._local` |
+| joint adaptation (JA), eq. 8 | `AdaptedBlock.forward` |
+| text-guided prototype construction (TPCM), eq. 9-12 | `MaFsar._prototype`, `fsar.temporal.TemporalTransformer` |
+| distance, eq. 13 | `metric_head` in `MaFsar.match` |
+| cosines with the class texts, eq. 14-15 | `fsar.alignment.video_text_similarity` |
+| Kullback-Leibler losses (ActionCLIP), eq. 16 | `text_divergence`, `MaFsar.loss` |
+| mixed probabilities, eq. 17 | `MaFsar.match` |
+
+Its tables are switches: 3 (`fgma`, `prototype: none`), 4 (`local`, `gta`, `ja`; full fine-tuning is `fgma: false`
+with `visual` trained), 5 (`local: lsta`), 6 (`prototype`), 7 (`metric`; its unimodal rows are the methods `otam`, `trx`
+and `bi-mhm` with `visual` trained), 9 (`templates`), 11 (`alpha: 1`), 12 (`joint_scale`), 13 (`alpha`).
+
+Deviations:
+| point | paper | ours (switch) |
+|---|---|---|
+| LayerNorm on q, k, v in TPCM | not in eq. 11 | yes, as the CLIP-FSAR lineage (`tpcm_norm`) |
+| temporal embedding | not in eq. 1; the parameter count needs it | on, zero at first (`temporal_embedding`) |
+| adapters per GTA, FC_text | one, shared; Table 4: more| the text's (`gta_pre_adapter`; `fc_text_per_layer`: 18.54 M)|
+| inner skip of the adapters | Fig. 3a has one, removed in GTA | LMA yes; GTA and JA no, as AIM (`ja_skip`) |
+| several shots | silent | mean before TPCM (`merge`); jointly with TRX |
+| OTAM | silent | both directions, smoothing 0.5, per prototype: CLIP-FSAR lineage |
+| templates in training | one per video | one per class and episode |
+| KL target and reduction | "inspired by ActionCLIP" | softmax of 10 x one-hot; mean over videos |
+| alpha | 0.75 (HMDB51, UCF101, Kinetics), 0.25 (SSv2) | 0.5 on other data |
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor, nn
+
+from fsar.adapters import (
+    Adapter,
+    attend,
+    embed_frames,
+    feed_forward,
+    read_out,
+    run_block,
+    temporal_embedding,
+    vision_transformer,
+    width_of,
+)
+from fsar.alignment import video_text_similarity
+from fsar.backbones import Backbone
+from fsar.backbones.base import fingerprint_of
+from fsar.methods import metric_head
+from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
+from fsar.methods.zero_shot import LOGIT_SCALE
+from fsar.prompts import class_features
+from fsar.shapes import Clips, FrameFeatures, Tokens
+from fsar.temporal import TemporalTransformer, with_text
+
+TARGET_SCALE = 10.0
+"""Sharpness of ActionCLIP's targets: softmax of this times the one-hot label."""
+
+
+class MaFsar(Method):
+    """Adapters that carry time and the support's class text into CLIP; prototypes guided by text."""
+
+    name = "ma-fsar"
+    trains = ("own",)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Options of MA-FSAR."""
+
+        frames: int = 8
+        """T, frames per video; the temporal embedding has as many rows."""
+        alpha: float = 0.5
+        """Share of the text branch in loss and prediction (eq. 16-17)."""
+        readout: Literal["mix", "visual", "text"] = "mix"
+        """What the logits are made of: eq. 17, the visual branch alone, or the text branch alone."""
+        text: bool = True
+        """Read class names; false is the unimodal model: no text token, none in TPCM, no text branch."""
+        templates: str = "ma-fsar"
+        """Template set; training draws one per class and episode, evaluation takes the mean."""
+        metric: Literal["otam", "bi-mhm", "trx", "protonet"] = "otam"
+        """Temporal alignment metric of eq. 13."""
+        fgma: bool = True
+        """Adapt the encoder; false leaves CLIP as it is (the only way with a ResNet)."""
+        gta: bool = True
+        """Global temporal adaptation (with `fgma`)."""
+        local: Literal["lma", "lsta", "none"] = "lma"
+        """Local adaptation (with `fgma`): the class text in support tokens, no text in either, or no adapter."""
+        ja: bool = True
+        """Joint adaptation beside the MLP (with `fgma`)."""
+        joint_scale: float = 0.5
+        """r, of the joint adapter's output."""
+        ratio: float = 0.25
+        """Bottleneck of the adapters over the width."""
+        temporal_embedding: bool = True
+        """A trainable embedding of the frame's index (with `fgma`)."""
+        fc_text_per_layer: bool = False
+        """One text map per block instead of a shared one."""
+        gta_pre_adapter: bool = False
+        """A second adapter before GTA's attention, as AIM has on SSv2."""
+        ja_skip: bool = False
+        """An inner skip in the joint adapter."""
+        prototype: Literal["tpcm", "unimodal-transformer", "multimodal-transformer", "none"] = "tpcm"
+        """How support and query features are enhanced before the metric."""
+        tpcm_norm: bool = True
+        """LayerNorm on q, k and v."""
+        hidden: int = 2048
+        """Channels inside TPCM's feed-forward part."""
+        merge: Literal["before", "after"] = "before"
+        """Average a class's shots before or after they are enhanced."""
+
+    config: Config
+
+    def __init__(self, backbone: Backbone, config: Config):
+        super().__init__(backbone, config, needs_text=config.text)
+        if not 0 <= config.alpha <= 1:
+            raise ValueError(f"ma-fsar got alpha {config.alpha}; expected a share in [0, 1]")
+        if not config.text and config.readout == "text":
+            raise ValueError("ma-fsar got text: false and readout: text; a model that reads no text has no text branch")
+        self.encodes_frames = not config.fgma
+        reads_token = config.text and config.fgma and config.local == "lma"
+        self.support_reads_text = reads_token or (config.text and config.prototype in _READ_TEXT)
+        if config.fgma:
+            visual = vision_transformer(backbone, "ma-fsar with fgma")
+            width, layers = width_of(visual), visual.transformer.layers
+            self.blocks = nn.ModuleList(AdaptedBlock(width, config) for _ in range(layers))
+            if config.temporal_embedding:
+                self.temporal = temporal_embedding(visual, config.frames)
+            if reads_token:
+                self.fc_text = nn.ModuleList(
+                    nn.Linear(backbone.dim, width) for _ in range(layers if config.fc_text_per_layer else 1)
+                )
+        if config.prototype != "none":
+            self.tpcm = TemporalTransformer(backbone.dim, hidden=config.hidden, norm=config.tpcm_norm)
+        # the CLIP-FSAR lineage's OTAM: one distance per class prototype
+        self.metric = metric_head(config.metric, backbone.dim, **{"otam": {"per": "prototype"}}.get(config.metric, {}))
+
+    # ----------------------------------------------------------------------- encode
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Frame features of the adapted encoder, `frames`, and what TPCM makes of them, `enhanced`.
+
+        Both [*clips, frame, dim]. A support video is read with its own class text [*clips, dim] (LMA), a query
+        without (LSTA).
+        """
+        if not self.config.fgma:
+            return super().encode(clips, role, text)
+        if role == "support" and self.support_reads_text and text is None:
+            raise ValueError("ma-fsar reads the class text of a support video; give encode its text feature")
+        visual = vision_transformer(self.backbone, self.name)
+        tokens = embed_frames(visual, clips, getattr(self, "temporal", None))
+        text_tokens = self._text_tokens(text) if role == "support" else [None] * len(self.blocks)
+        for block, adapted, text_token in zip(visual.transformer.resblocks, self.blocks, text_tokens, strict=True):
+            tokens = run_block(self.backbone, adapted, block, tokens, text_token)
+        return self.enhance({"frames": read_out(visual, tokens)}, role, text)
+
+    def _text_tokens(self, text: Tensor | None) -> list[Tensor | None]:
+        """The text token of each block (eq. 6), [*clips, channel]; None without LMA."""
+        if text is None or not hasattr(self, "fc_text"):
+            return [None] * len(self.blocks)
+        mapped: list[Tensor | None] = [fc_text(text) for fc_text in self.fc_text]
+        return mapped * (len(self.blocks) // len(mapped))
+
+    def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
+        """TPCM (eq. 9-12), or what Table 6 puts in its place: adds `enhanced` [*clips, frame, dim]."""
+        frames = encoding["frames"]
+        return {"frames": frames, "enhanced": self._prototype(frames, text if role == "support" else None)}
+
+    def _prototype(self, frames: FrameFeatures, text: Float[Tensor, "*clips dim"] | None) -> FrameFeatures:
+        kind = self.config.prototype
+        if kind == "none":
+            return frames
+        if text is None or kind not in _READ_TEXT:
+            return self.tpcm(frames)
+        if kind == "multimodal-transformer":  # CLIP-FSAR's: the text stands in the sequence
+            return self.tpcm(with_text(frames, text))[..., :-1, :]
+        return self.tpcm(frames + text.unsqueeze(-2), with_text(frames, text))
+
+    def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Text features [label, dim]: the mean over templates, or with `rng` of one drawn for each class."""
+        return class_features(self.backbone, labels, self.config.templates, rng)
+
+    def encoder(self) -> dict[str, Any]:
+        """With what the method adds to the encoding, and the options that change it."""
+        if not self.config.fgma and self.config.prototype == "none":
+            return super().encoder() | {"encoding": "ma-fsar without adaptation"}
+        own = {name: t for name, t in self.state_dict().items() if not name.startswith(_NOT_ENCODING)}
+        wiring = {key: value for key, value in self.options().items() if key not in _MATCHING}
+        return super().encoder() | {"encoding": "ma-fsar", "own": fingerprint_of(own), **wiring}
+
+    # ----------------------------------------------------------------------- match
+
+    def match(self, episode: Episode) -> Prediction:
+        """Logits: log of the mixed probabilities (eq. 17), or one branch's as `readout` says.
+
+        Named: `visual_logits` (minus the distance) and, where text is read, `text_logits`.
+        """
+        visual = self.metric.match(self._to_compare(episode)).logits
+        if not self.config.text:
+            return Prediction(visual, {"visual_logits": visual})
+        text = LOGIT_SCALE * video_text_similarity(episode.query["frames"], _texts_of(episode))
+        named = {"visual_logits": visual, "text_logits": text}
+        if self.config.readout != "mix":
+            return Prediction(named[f"{self.config.readout}_logits"], named)
+        shares = visual.new_tensor([self.config.alpha, 1 - self.config.alpha]).log()
+        return Prediction(torch.logaddexp(shares[0] + text.log_softmax(-1), shares[1] + visual.log_softmax(-1)), named)
+
+    def _to_compare(self, episode: Episode) -> Episode:
+        """Enhanced queries, and enhanced prototypes or (`merge: after`, TRX) every enhanced support video."""
+        support, mask = episode.support["enhanced"], episode.shot_mask
+        shots = mask.shape[-1]
+        if shots > 1 and self.config.merge == "before" and self.config.metric != "trx":
+            prototypes = mean_over_shots(episode.support["frames"], mask)  # episode way frame dim
+            support = self._prototype(prototypes, episode.text)[:, :, None]
+            mask = mask.any(-1, keepdim=True)
+        return Episode({"frames": support}, {"frames": episode.query["enhanced"]}, mask)
+
+    # ----------------------------------------------------------------------- loss
+
+    def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
+        """Equation 16: alpha / 2 (L_S2T + L_Q2T) + (1 - alpha) L_Q2S; a term of weight zero is left out."""
+        alpha = self.config.alpha if self.config.text else 0.0
+        terms = {}
+        if alpha < 1:
+            terms["query_to_support"] = (1 - alpha) * query_cross_entropy(prediction.named["visual_logits"], targets)
+        if alpha > 0:
+            support = episode.support["frames"]
+            own_way = torch.arange(support.shape[1], device=support.device)[None, :, None].expand(support.shape[:3])
+            logits = LOGIT_SCALE * video_text_similarity(support.flatten(1, 2), _texts_of(episode))
+            terms["support_to_text"] = alpha / 2 * text_divergence(logits, own_way.flatten(1))
+            text_logits = prediction.named["text_logits"]
+            terms["query_to_text"] = alpha / 2 * text_divergence(text_logits, targets.query_way)
+        return terms
+
+
+_READ_TEXT = ("tpcm", "multimodal-transformer")
+_MATCHING = ("alpha", "readout", "metric", "merge")
+"""Options that `encode` does not depend on."""
+_NOT_ENCODING = ("backbone.", "metric.", "loss_heads.")
+"""Beginnings of parameter names that `encode` does not depend on, or that the backbone's hash covers."""
+
+
+class AdaptedBlock(nn.Module):
+    """FgMA's adapters for one frozen block, and how the block runs with them."""
+
+    def __init__(self, width: int, config: MaFsar.Config):
+        super().__init__()
+        self.joint_scale = config.joint_scale
+        self.temporal_in = Adapter(width, config.ratio, skip=True) if config.gta and config.gta_pre_adapter else None
+        self.temporal = Adapter(width, config.ratio) if config.gta else None
+        self.local = Adapter(width, config.ratio, skip=True) if config.local != "none" else None
+        self.joint = Adapter(width, config.ratio, skip=config.ja_skip) if config.ja else None
+
+    def forward(
+        self, block: ResidualAttentionBlock, tokens: Tokens, text: Float[Tensor, "*clips channel"] | None = None
+    ) -> Tokens:
+        """GTA, LSTA or LMA, Select, JA (Fig. 3c-d); the class token is token 0."""
+        extra = []
+        if self.temporal is not None:
+            extra.append(self._global_temporal(block, tokens[..., 0, :]).unsqueeze(-2))
+        if text is not None:
+            extra.append(text[..., None, None, :].expand(*tokens.shape[:-2], 1, -1))
+        tokens = self._local(block, tokens, extra)
+        normed = block.ln_2(tokens)
+        adapted = tokens + feed_forward(block, normed)
+        return adapted if self.joint is None else adapted + self.joint_scale * self.joint(normed)
+
+    def _global_temporal(
+        self, block: ResidualAttentionBlock, class_tokens: Float[Tensor, "*clips frame channel"]
+    ) -> Float[Tensor, "*clips frame channel"]:
+        """Equation 4: class tokens attend to each other over the frames of a video."""
+        assert self.temporal is not None
+        normed = block.ln_1(class_tokens)
+        if self.temporal_in is not None:
+            normed = self.temporal_in(normed)
+        return class_tokens + self.temporal(attend(block, normed))
+
+    def _local(self, block: ResidualAttentionBlock, tokens: Tokens, extra: list[Tensor]) -> Tokens:
+        """Equations 5 and 7, and Select: the extra tokens are read, then dropped."""
+        joined = torch.cat([tokens, *extra], -2)
+        # only what Select keeps needs the adapter and the residual
+        attended = attend(block, block.ln_1(joined))[..., : tokens.shape[-2], :]
+        return tokens + (attended if self.local is None else self.local(attended))
+
+
+def _texts_of(episode: Episode) -> Tensor:
+    assert episode.text is not None
+    return episode.text
+
+
+def text_divergence(logits: Float[Tensor, "episode video way"], way: Int[Tensor, "episode video"]) -> Float[Tensor, ""]:
+    """KL(softened one-hot target || softmax(logits)), mean over videos (ActionCLIP's loss, one direction)."""
+    target = (TARGET_SCALE * F.one_hot(way, logits.shape[-1])).softmax(-1, dtype=logits.dtype)
+    return F.kl_div(logits.log_softmax(-1).flatten(0, 1), target.flatten(0, 1), reduction="batchmean")

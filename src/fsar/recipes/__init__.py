@@ -1,0 +1,235 @@
+"""Recipes: everything a training run depends on, in one YAML file; one per (method, benchmark).
+
+`load_recipe("ma-fsar/world")` reads the packaged `ma-fsar/world.yaml`, `load_recipe("mine.yaml")` a file of
+one's own; `key=value` overrides follow. The paper's settings come first in every file; what the paper leaves
+open is marked `ours`, with the reason.
+"""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser
+
+from fsar.names import unknown
+
+HARDWARE: dict[str, dict[str, Any]] = {
+    "1x8gb": {"devices": 1, "precision": "16-mixed", "checkpoint_activations": True},
+    "1x24gb": {"devices": 1, "precision": "16-mixed"},
+    "4x24gb": {"devices": 4, "precision": "16-mixed"},
+}
+"""Presets: none changes how many episodes make a step, so each gives the same run up to rounding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Settings of a training run."""
+
+    method: str
+    """A name in `fsar methods`."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Of the method."""
+    backbone: str = "tiny"
+    """See `fsar backbones`."""
+    data: str | None = None
+    """A folder of class folders, or `world`; with `lists`, the folder that the videos lie in."""
+    lists: tuple[str, ...] = ()
+    """Split lists."""
+    class_names: str | None = None
+    """JSON names of the classes that lists give by number."""
+    frames: int = 8
+    """T, frames per video."""
+    sampling: str = "tsn"
+    """Which frames: in training one at random of every segment, else the centres."""
+
+    way: int = 5
+    shot: int = 1
+    query: int = 1
+    """Queries per class in training; validation uses one."""
+    episodes: int = 10_000
+    """Training episodes in all."""
+    episodes_per_step: int = 16
+    """Episodes whose gradients are averaged for one step, over all devices."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: dict[str, float] = field(default_factory=dict)
+    """Learning rate of each group that trains: `own`, `visual`, `text`. A group that is not here is frozen."""
+    weight_decay: float = 0.0
+    """As an L2 term of the gradient (Adam, SGD), or decoupled (AdamW)."""
+    decay_norms: bool = True
+    """Whether weight decay also touches the parameters of normalisation layers."""
+    schedule: Literal["constant", "multi-step", "cosine"] = "constant"
+    milestones: tuple[float, ...] = (0.6, 0.8)
+    """Of `multi-step`: shares of the run after which the rate is multiplied by `gamma`."""
+    gamma: float = 0.1
+    warmup: float = 0.0
+    """Share of the run over which the rate rises linearly from `warmup_factor` of its value."""
+    warmup_factor: float = 0.1
+    clip_norm: float | None = None
+    """Largest norm of the gradient."""
+
+    crop: bool = True
+    """A random crop in training, one per clip."""
+    flip: bool = False
+    """Mirror every second clip; wrong where class names tell left from right."""
+    jitter: bool = False
+    """Change colours, once per clip."""
+    cached_frames: bool = False
+    """Keep all frames of the training videos decoded on disk: faster, for small datasets."""
+    from_bank: bool = False
+    """Train on the evaluation encodings, each made once; only where nothing that encodes is trained."""
+
+    val_every: int = 1000
+    """Episodes between validations; 0 keeps the last state instead of the best."""
+    val_episodes: int = 1000
+    val_way: int | None = None
+    """Classes per validation episode; None is `way`."""
+    val_shot: int | None = None
+    """Shots in validation; None is `shot`."""
+    patience: int | None = None
+    """Stop after this many validations without a better one."""
+
+    precision: Literal["32", "bf16", "16-mixed"] = "32"
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    checkpoint_activations: bool = False
+    """Compute activations again in the backward pass: less memory, more time, the same numbers."""
+    compile: bool = False
+    """Run through torch.compile."""
+    workers: int | None = None
+    """Decoding threads; None is one per core. Never changes a result."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.episodes, self.episodes_per_step, self.devices, self.nodes, self.frames) < 1:
+            raise ValueError(
+                f"a recipe needs at least one episode, episode per step, device, node and frame; got {self.episodes}, "
+                f"{self.episodes_per_step}, {self.devices}, {self.nodes}, {self.frames}"
+            )
+        if self.episodes < self.episodes_per_step:
+            raise ValueError(
+                f"{self.episodes} episodes do not fill one step of {self.episodes_per_step}; give more, or lower "
+                f"episodes_per_step"
+            )
+        if self.episodes_per_step % (self.devices * self.nodes):
+            raise ValueError(
+                f"{self.episodes_per_step} episodes per step do not divide over {self.devices * self.nodes} devices; "
+                f"choose a divisor"
+            )
+        if self.from_bank and (self.flip or self.jitter or "visual" in self.lr or "text" in self.lr):
+            raise ValueError("from_bank trains on encodings made once: leave out flip, jitter, lr.visual and lr.text")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the run; episodes that fill no step are left out."""
+        return self.episodes // self.episodes_per_step
+
+    def rate(self, step: int) -> float:
+        """Factor on the learning rates at a step."""
+        done = step / self.steps
+        factor = 1.0
+        if done < self.warmup:
+            factor = self.warmup_factor + (1 - self.warmup_factor) * done / self.warmup
+        if self.schedule == "multi-step":
+            factor *= self.gamma ** sum(done >= milestone for milestone in self.milestones)
+        if self.schedule == "cosine":
+            factor *= 0.5 * (1 + math.cos(math.pi * done))
+        return factor
+
+    def dump(self) -> str:
+        """Write all settings as YAML that `load_recipe` reads."""
+        plain = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return yaml.safe_dump(plain, sort_keys=False)
+
+
+def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """Check settings against the fields of `Recipe`.
+
+    Raises:
+        ValueError: an unknown key (names the nearest), or a value that does not fit.
+    """
+    known = [item.name for item in fields(Recipe)]
+    for key in settings:
+        if key not in known:
+            raise ValueError(unknown(str(key), known, "recipe key"))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(Recipe)
+    try:
+        checked = parser.parse_object(dict(settings)).as_dict()
+    except ArgumentError as error:
+        raise ValueError(f"recipe: {' '.join(str(error).split())}") from error
+    return Recipe(**checked)
+
+
+def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None = None) -> Recipe:
+    """Read a recipe by packaged name (`ma-fsar/world`) or path, then apply `key=value` overrides.
+
+    Args:
+        name: of a recipe; `recipes/ma-fsar/world.yaml` also finds the packaged one.
+        overrides: `shot=5`, `lr.own=1e-4`, `options.alpha=0.25`; values are read as YAML.
+        hardware: a name in `HARDWARE`, applied before the overrides.
+
+    Raises:
+        ValueError: no such recipe, preset or key, or a value that does not fit.
+    """
+    settings = _read(name)
+    if hardware is not None:
+        if hardware not in HARDWARE:
+            raise ValueError(unknown(hardware, HARDWARE, "hardware preset"))
+        settings |= HARDWARE[hardware]
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ValueError(f"cannot read {override!r}; expected key=value, as in shot=5 or lr.own=1e-4")
+        _set(settings, key.split("."), yaml.safe_load(value))
+    return parse_recipe(settings)
+
+
+def recipe_names() -> list[str]:
+    """List the packaged recipes, as `method/benchmark`."""
+    folders = [entry for entry in _PACKAGED.iterdir() if entry.is_dir()]
+    files = (file for folder in folders for file in folder.iterdir() if file.name.endswith(".yaml"))
+    return sorted(f"{folder_of(file)}/{file.name.removesuffix('.yaml')}" for file in files)
+
+
+_PACKAGED = resources.files("fsar") / "recipes"
+
+
+def folder_of(file: Traversable) -> str:
+    """Name of the folder that a packaged file lies in: the method's."""
+    return Path(str(file)).parent.name
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    packaged = name.removeprefix("recipes/").removesuffix(".yaml")
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif packaged in recipe_names():
+        text = (_PACKAGED / f"{packaged}.yaml").read_text(encoding="utf-8")
+    else:
+        near = difflib.get_close_matches(packaged, recipe_names(), 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no recipe {name!r}: neither a file nor one of {', '.join(recipe_names())}{hint}")
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{name}: expected `key: value` lines, got {type(settings).__name__}")
+    return settings
+
+
+def _set(settings: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        settings = settings.setdefault(key, {})
+        if not isinstance(settings, dict):
+            raise ValueError(f"cannot set {'.'.join(keys)}: {key} is no group of keys")
+    settings[keys[-1]] = value

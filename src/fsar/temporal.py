@@ -1,0 +1,76 @@
+"""Transformers over a video's frames, as the CLIP-FSAR family uses them.
+
+One layer of attention and feed-forward, without a positional embedding (methods.md 0.6):
+
+    x = out(MHA(LN(q), LN(k), LN(v))) + q          one LN for all three; the residual is q as it came
+    y = FFN(x) + x                                 no norm before or after
+"""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class TemporalTransformer(nn.Module):
+    """One layer of (cross-)attention over frames, with its feed-forward part.
+
+    Args:
+        dim: channels of a frame.
+        heads: of the attention.
+        head_dim: channels per head; None is dim / heads.
+        hidden: channels inside the feed-forward part.
+        attention_dropout, dropout: after the attention's output map, and inside and after the
+            feed-forward part.
+        norm: normalise q, k and v; without it the equations of MA-FSAR (9-12) to the letter.
+
+    Raises:
+        ValueError: `head_dim` is None and `heads` do not divide `dim`.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        heads: int = 8,
+        head_dim: int | None = None,
+        hidden: int = 2048,
+        attention_dropout: float = 0.2,
+        dropout: float = 0.05,
+        norm: bool = True,
+    ):
+        super().__init__()
+        if head_dim is None and dim % heads:
+            raise ValueError(f"{heads} heads do not divide features of {dim} channels; choose another backbone")
+        inner = heads * (head_dim or dim // heads)
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim) if norm else nn.Identity()
+        self.to_query = nn.Linear(dim, inner, bias=False)
+        self.to_key = nn.Linear(dim, inner, bias=False)
+        self.to_value = nn.Linear(dim, inner, bias=False)
+        self.to_out = nn.Sequential(nn.Linear(inner, dim), nn.Dropout(attention_dropout))
+        self.feed_forward = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim), nn.Dropout(dropout)
+        )
+
+    def forward(
+        self,
+        query: Float[Tensor, "*videos frame dim"],
+        context: Float[Tensor, "*videos row dim"] | None = None,
+    ) -> Float[Tensor, "*videos frame dim"]:
+        """Attend from `query`'s frames to the rows of `context` (key and value); by default to themselves."""
+        normed_context = self.norm(query if context is None else context)
+        split = (
+            rearrange(part, "... row (head dim) -> ... head row dim", head=self.heads)
+            for part in (self.to_query(self.norm(query)), self.to_key(normed_context), self.to_value(normed_context))
+        )
+        attended = rearrange(scaled_dot_product_attention(*split), "... head row dim -> ... row (head dim)")
+        mixed = self.to_out(attended) + query
+        return mixed + self.feed_forward(mixed)
+
+
+def with_text(
+    frames: Float[Tensor, "*videos frame dim"], text: Float[Tensor, "*videos dim"]
+) -> Float[Tensor, "*videos frame_and_text dim"]:
+    """Put a class text behind the frames, as one more row."""
+    return torch.cat([frames, text.unsqueeze(-2)], -2)

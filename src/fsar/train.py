@@ -1,0 +1,499 @@
+"""Episodic training: recipe + labelled videos -> a folder with the state that did best on the val classes.
+
+    for each step:
+        for each of its episodes:  clips -> encode -> match -> loss -> gradients
+        average the gradients, take a step; now and then validate, and keep the best
+
+Everything random about an episode (its videos, frames, crops, templates, dropout) is drawn from (seed, number of
+the episode). So a run is the same on any number of threads and devices, and goes on after a kill as if nothing had
+happened. A run's folder:
+
+    recipe.yaml          every setting; running it again gives the same run
+    log.jsonl            a line per step and per validation
+    tensorboard/         the same as curves
+    state.safetensors    where a killed run goes on
+    checkpoint/          the best state (fsar/checkpoint.py)
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+from lightning_fabric import Fabric
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from fsar.backbones import load_backbone
+from fsar.checkpoint import Provenance, group_of, save_pretrained, trained_state
+from fsar.datasets import VideoDataset
+from fsar.episodes import EpisodeSampler
+from fsar.evaluate import accuracy, match_from_bank
+from fsar.features import Bank, enhance_bank, fill_bank
+from fsar.files import atomic_path
+from fsar.frame_cache import SHORT_SIDE, FrameCache
+from fsar.methods import build_method
+from fsar.methods.base import PARAMETER_GROUPS, Encoding, Episode, Method, Targets
+from fsar.names import unknown
+from fsar.progress import ahead, progress_bar
+from fsar.recipes import Recipe
+from fsar.transforms import Augmentation, resize_short_side
+from fsar.video import Frames, frame_indices, read_frames
+
+SAVE_EVERY = 60.0
+"""Seconds between saved states; never changes a result."""
+RECIPE, LOG, STATE, CHECKPOINT = "recipe.yaml", "log.jsonl", "state.safetensors", "checkpoint"
+_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16-mixed": "16-mixed",
+}
+_FREE = ("devices", "nodes", "accelerator", "workers", "checkpoint_activations", "compile")  # change no result
+
+
+def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = True) -> None:
+    """Train by a recipe on the train classes of a dataset, selecting on its val classes.
+
+    Call it again with the same arguments to go on after a kill; of a finished run nothing is done again.
+    `load_pretrained(folder)` gives the method as kept.
+
+    Raises:
+        ValueError: the dataset has no such splits, the method nothing to train, or `folder` holds another run.
+    """
+    _require_same_run(recipe, folder)
+    fabric = Fabric(
+        accelerator=recipe.accelerator,
+        devices=recipe.devices,
+        num_nodes=recipe.nodes,
+        strategy="ddp_find_unused_parameters_true" if recipe.devices * recipe.nodes > 1 else "auto",
+        precision=_PRECISIONS[recipe.precision],
+    )
+    fabric.launch()
+    method = build_method(recipe.method, load_backbone(recipe.backbone), init_seed=recipe.seed, **recipe.options)
+    _Run(fabric, recipe, dataset, method, folder, progress).go()
+    fabric.barrier()
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """One episode, ready for the model; clips, or encodings out of a bank."""
+
+    support: Tensor | Encoding
+    query: Tensor | Encoding
+    text: Tensor | None
+    targets: Targets
+
+
+class EpisodeLoss(nn.Module):
+    """Encode, match and loss in one forward pass: what a device runs, and what is wrapped for several."""
+
+    def __init__(self, method: Method):
+        super().__init__()
+        self.method = method
+
+    def forward(self, inputs: _Inputs) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms of the loss, and the share of queries named right."""
+        if isinstance(inputs.support, Tensor) and isinstance(inputs.query, Tensor):
+            episode = self.method.encode_episode(inputs.support, inputs.query, inputs.text)
+        else:
+            assert not isinstance(inputs.support, Tensor) and not isinstance(inputs.query, Tensor)
+            shape = inputs.support["frames"].shape[:3]
+            mask = torch.ones(shape, dtype=torch.bool, device=self.method.device)
+            own_text = self.method.text_of_shots(inputs.text, shape[-1])
+            support = self.method.enhance(inputs.support, "support", own_text)
+            episode = Episode(support, self.method.enhance(inputs.query, "query"), mask, inputs.text)
+        prediction = self.method.match(episode)
+        right = (prediction.logits.argmax(-1) == inputs.targets.query_way).float().mean()
+        return self.method.loss(episode, prediction, inputs.targets), right
+
+
+class EpisodeLoader:
+    """Makes episode i's inputs, a pure function of (recipe, dataset, i)."""
+
+    def __init__(self, recipe: Recipe, dataset: VideoDataset, method: Method, bank: Bank | None):
+        self.recipe, self.dataset, self.method, self.bank = recipe, dataset, method, bank
+        self.paths = {video.id: video.path for video in dataset.videos}
+        self.rows = {} if bank is None else {video_id: i for i, video_id in enumerate(bank.video_ids)}
+        self.sampler = EpisodeSampler(
+            dataset=dataset, way=recipe.way, shot=recipe.shot, query=recipe.query, seed=recipe.seed
+        )
+        self.augment = Augmentation(crop=recipe.crop, flip=recipe.flip, jitter=recipe.jitter)
+        self.cache = FrameCache(frames=None) if recipe.cached_frames else None
+
+    def load(self, number: int) -> tuple[Any, Any, list[str], Targets]:
+        """Support and query (clips or encodings), the classes of the ways, and the targets; all on the CPU."""
+        drawn = self.sampler.draw(1, number)
+        targets = Targets(torch.from_numpy(drawn.target), torch.from_numpy(drawn.way_class))
+        labels = [drawn.classes[i] for i in drawn.way_class[0]]
+        if self.bank is not None:
+            rows = [np.vectorize(lambda i: self.rows[drawn.video_ids[i]])(v) for v in (drawn.support, drawn.query)]
+            support, query = ({"frames": self.bank.query["frames"][torch.from_numpy(chosen)]} for chosen in rows)
+            return support, query, labels, targets
+        videos = [*drawn.support.ravel(), *drawn.query.ravel()]
+        clips = [
+            self._clip(self.paths[drawn.video_ids[video]], np.random.default_rng((self.recipe.seed, number, place)))
+            for place, video in enumerate(videos, 1)
+        ]
+        split = drawn.support.size
+        support = torch.stack(clips[:split]).unflatten(0, drawn.support.shape)
+        return support, torch.stack(clips[split:])[None], labels, targets
+
+    def _clip(self, path: Path, rng: np.random.Generator) -> Tensor:
+        backbone = self.method.backbone
+        frames = self._frames(path, rng)
+        return self.augment(
+            frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation, rng
+        )  # frame rgb side side
+
+    def _frames(self, path: Path, rng: np.random.Generator) -> Frames:
+        count, sampling = self.recipe.frames, self.recipe.sampling
+        if self.cache is None:
+            return resize_short_side(read_frames(path, count, sampling, rng), SHORT_SIDE)
+        every = self.cache.read(path)
+        return every[frame_indices(len(every), count, sampling, rng=rng)]
+
+
+class _Run:
+    """One training run on one process."""
+
+    def __init__(
+        self, fabric: Fabric, recipe: Recipe, dataset: VideoDataset, method: Method, folder: Path, progress: bool
+    ):
+        self.fabric, self.recipe, self.method, self.folder = fabric, recipe, method, folder
+        self.train_set = dataset.split("train")
+        self.val_set = dataset.split("val") if recipe.val_every else None
+        self.shows = progress and fabric.is_global_zero
+        self.groups = trained_groups(recipe, method)
+        self.cache = FrameCache(frames=recipe.frames, sampling=recipe.sampling)
+        self.frames_only = build_method("otam", method.backbone)  # its encoding is the frame features
+        bank = None
+        if recipe.from_bank:
+            _require_encodes_frames(method)
+            bank = fill_bank(self.frames_only, self.train_set.videos, None, self.cache, progress=self.shows)
+        self.loader = EpisodeLoader(recipe, self.train_set, method, bank)
+        self.classes = self.train_set.classes
+        method.to(fabric.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            method.begin_training([self.train_set.texts[label] for label in self.classes])
+        freeze(method, self.groups)
+        if recipe.checkpoint_activations:
+            method.backbone.checkpoint_activations()
+        self.optimizer = make_optimizer(recipe, method)
+        module: Any = EpisodeLoss(method)
+        if recipe.compile:
+            module = torch.compile(module)
+        self.module, self.stepper = fabric.setup(module, self.optimizer)
+        self.step = 0
+        self.best: dict[str, Any] = {"accuracy": -1.0, "ci95": 0.0, "episodes": 0}
+        self.since_best = 0
+
+    # ------------------------------------------------------------------- the loop
+
+    def go(self) -> None:
+        """Train from where the folder stands to the end."""
+        self._resume()
+        if self.fabric.is_global_zero:
+            self._begin_folder()
+        saved = time.monotonic()
+        numbers = self._my_episodes()
+        loaded = ahead(self.loader.load, numbers, self.recipe.workers or torch.get_num_threads())
+        steps = range(self.step, self.recipe.steps)
+        bar = progress_bar(steps, f"train {self.recipe.method}", "step", len(steps), self.shows)
+        for step in bar:
+            if self._stopped():
+                break
+            bar.set_postfix_str(self._take_step(step, loaded), refresh=False)
+            self.step = step + 1
+            if self._validation_due():
+                self._validate()
+                saved = 0.0
+            if time.monotonic() - saved > SAVE_EVERY:
+                self._save()
+                saved = time.monotonic()
+        self._save()
+        if self.val_set is None:
+            self._keep(None)
+
+    def _my_episodes(self) -> Iterator[int]:
+        """Numbers of this process's episodes, from where the run stands."""
+        first, last = self.step * self.recipe.episodes_per_step, self.recipe.steps * self.recipe.episodes_per_step
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        return (number for number in range(first, last) if number % world == rank)
+
+    def _take_step(self, step: int, loaded: Iterator[tuple[Any, Any, list[str], Targets]]) -> str:
+        """Average the gradients of a step's episodes and follow them; returns what the bar shows."""
+        begun = time.perf_counter()
+        self.method.train()
+        if "visual" not in self.groups:
+            self.method.backbone.eval()  # nothing frozen drops anything
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        own = self.recipe.episodes_per_step // world
+        totals: dict[str, Tensor] = {}
+        for i in range(own):
+            number = step * self.recipe.episodes_per_step + i * world + rank
+            inputs = self._to_device(*next(loaded), number)
+            torch.manual_seed(int(np.random.SeedSequence((self.recipe.seed, number)).generate_state(1)[0]))
+            with self.fabric.no_backward_sync(self.module, enabled=i < own - 1):
+                terms, right = self.module(inputs)
+                self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)) / own)
+            for name, value in {**terms, "accuracy": right}.items():
+                totals[name] = totals.get(name, 0) + value.detach() / own
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["base_lr"] * self.recipe.rate(step)
+        if self.recipe.clip_norm is not None:
+            self.fabric.clip_gradients(self.module, self.stepper, max_norm=self.recipe.clip_norm)
+        self.stepper.step()
+        self.stepper.zero_grad()
+        return self._log_step(step, totals, time.perf_counter() - begun)
+
+    def _to_device(self, support: Any, query: Any, labels: list[str], targets: Targets, number: int) -> _Inputs:
+        text = None
+        if self.method.needs_text:
+            rng = np.random.default_rng((self.recipe.seed, number, 0))
+            text = self.method.encode_text([self.train_set.texts[label] for label in labels], rng)[None]
+        return _Inputs(
+            self.fabric.to_device(support),
+            self.fabric.to_device(query),
+            text,
+            Targets(self.fabric.to_device(targets.query_way), self.fabric.to_device(targets.way_class)),
+        )
+
+    # ------------------------------------------------------------------- validation
+
+    def _validation_due(self) -> bool:
+        if self.val_set is None:
+            return False
+        every = max(1, self.recipe.val_every // self.recipe.episodes_per_step)
+        return self.step % every == 0 or self.step == self.recipe.steps
+
+    def _stopped(self) -> bool:
+        return self.recipe.patience is not None and self.since_best >= self.recipe.patience
+
+    def _validate(self) -> None:
+        """Name val queries; keep the state if it is the best so far."""
+        mean, ci95 = self.fabric.broadcast(self._val_accuracy() if self.fabric.is_global_zero else (0.0, 0.0))
+        better = mean > self.best["accuracy"]
+        self.since_best = 0 if better else self.since_best + 1
+        if better:
+            episodes = self.step * self.recipe.episodes_per_step
+            self.best = {"accuracy": mean, "ci95": ci95, "episodes": episodes}
+            self._keep(self.best)
+        self._log({"step": self.step, "val_accuracy": mean, "val_ci95": ci95})
+        self._save()
+
+    def _val_accuracy(self) -> tuple[float, float]:
+        assert self.val_set is not None
+        self.method.eval()
+        way, shot = self.recipe.val_way or self.recipe.way, self.recipe.val_shot or self.recipe.shot
+        episodes = EpisodeSampler(dataset=self.val_set, way=way, shot=shot).draw(self.recipe.val_episodes)
+        videos, texts = self.val_set.videos, self.val_set.texts
+        if self.method.encodes_frames and "visual" not in self.groups:
+            frames = fill_bank(self.frames_only, videos, texts, self.cache, progress=False)
+            bank = enhance_bank(self.method, frames, videos, texts)
+        else:
+            bank = fill_bank(self.method, videos, texts, self.cache, progress=False, keep=False)
+        return accuracy(match_from_bank(self.method, bank, episodes, self.val_set.texts, progress=False), episodes)
+
+    # ------------------------------------------------------------------- what stays
+
+    def _begin_folder(self) -> None:
+        with atomic_path(self.folder / RECIPE) as temporary:
+            temporary.write_text(self.recipe.dump(), encoding="utf-8")
+        kept = []
+        if (self.folder / LOG).is_file():  # lines after the saved state will be written again
+            lines = (self.folder / LOG).read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
+        with atomic_path(self.folder / LOG) as temporary:
+            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1)
+        counts = {g: sum(p.numel() for n, p in self.method.named_parameters() if group_of(n) == g) for g in self.groups}
+        total = sum(p.numel() for p in self.method.parameters())
+        listed = ", ".join(f"{count:,} {group}" for group, count in counts.items())
+        if self.shows:
+            print(f"fsar: trains {listed} of {total:,} parameters in all", file=sys.stderr)  # noqa: T201
+
+    def _log_step(self, step: int, totals: Mapping[str, Tensor], seconds: float) -> str:
+        names = sorted(totals)
+        means = self.fabric.all_reduce(torch.stack([totals[name].float() for name in names]), reduce_op="mean")
+        assert isinstance(means, Tensor)
+        values = dict(zip(names, means.tolist(), strict=True))
+        right = values.pop("accuracy")
+        loss, memory = sum(values.values()), peak_memory()
+        if not np.isfinite(loss):
+            raise ValueError(f"the loss became {loss} at step {step + 1} ({values}); lower lr, or set clip_norm")
+        line = {"step": step + 1, "loss": loss, "terms": values, "accuracy": right, "rate": self.recipe.rate(step)}
+        self._log(line | {"seconds": round(seconds, 4), "memory_gb": round(memory, 3)})
+        return f"loss {loss:.3f}, accuracy {100 * right:.0f} %, {memory:.1f} GB"
+
+    def _log(self, line: Mapping[str, Any]) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        with (self.folder / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(name, value, line["step"])
+
+    def _keep(self, score: Mapping[str, Any] | None) -> None:
+        """Write the checkpoint: the present state is the one to use so far."""
+        if not self.fabric.is_global_zero:
+            return
+        recipe, results, selection = self.recipe, [], "none: the last state was kept"
+        if score is not None:
+            selection = f"best of the validations every {recipe.val_every} episodes, on the val classes"
+            way, shot = recipe.val_way or recipe.way, recipe.val_shot or recipe.shot
+            results = [{
+                "dataset": self.train_set.name, "split": "val", "way": way, "shot": shot,
+                "accuracy": score["accuracy"], "ci95": score["ci95"], "episodes": recipe.val_episodes,
+            }]  # fmt: skip
+        provenance = Provenance(
+            groups=self.groups,
+            clip=self.cache.settings(),
+            recipe=yaml.safe_load(recipe.dump()),
+            dataset=self.train_set.name,
+            dataset_fingerprint=self.train_set.fingerprint(),
+            classes=self.classes,
+            selection=selection,
+            episodes=self.step * recipe.episodes_per_step,
+            results=tuple(results),
+        )
+        save_pretrained(self.method, self.folder / CHECKPOINT, provenance)
+
+    def _save(self) -> None:
+        """Write everything that going on needs."""
+        if not self.fabric.is_global_zero:
+            return
+        tensors = {f"trained.{k}": v.detach().cpu().contiguous() for k, v in self._trained().items()}
+        for name, parameter in self.method.named_parameters():
+            for key, value in self.optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    tensors[f"optimizer.{name}:{key}"] = torch.as_tensor(value).cpu().contiguous()
+        header = {
+            "step": self.step,
+            "best": self.best,
+            "since_best": self.since_best,
+            "train_set": self.train_set.fingerprint(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+        with atomic_path(self.folder / STATE) as temporary:
+            save_file(tensors, temporary, {"fsar.state": json.dumps(header)})
+
+    def _trained(self) -> dict[str, Tensor]:
+        return trained_state(self.method, self.groups)
+
+    def _resume(self) -> None:
+        """Go on from the saved state, if there is one."""
+        if not (self.folder / STATE).is_file():
+            return
+        with safe_open(self.folder / STATE, "pt") as file:
+            header = json.loads(file.metadata()["fsar.state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        if header["train_set"] != self.train_set.fingerprint():
+            raise ValueError(f"{self.folder} holds a run on other training videos; choose another folder, or delete it")
+        own = {key.removeprefix("trained."): value for key, value in tensors.items() if key.startswith("trained.")}
+        assert own.keys() == self._trained().keys()
+        self.method.load_state_dict(own, strict=False)
+        parameters = dict(self.method.named_parameters())
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                name, _, part = key.removeprefix("optimizer.").partition(":")
+                # Adam counts its steps on the CPU
+                on = value if part == "step" else value.to(self.fabric.device)
+                self.optimizer.state[parameters[name]][part] = on
+        self.fabric.strategy.precision.load_state_dict(header["precision"])
+        self.step, self.best, self.since_best = header["step"], header["best"], header["since_best"]
+
+
+# --------------------------------------------------------------------------- what trains
+
+
+def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
+    """Groups that the recipe gives a learning rate.
+
+    Raises:
+        ValueError: the method has nothing to train, no rate is given, or a group has no parameters.
+    """
+    if not method.trains:
+        raise ValueError(
+            f"{method.name} has nothing to train; evaluate it as it is: fsar evaluate --method {method.name}"
+        )
+    if not recipe.lr:
+        example = ", ".join(f"{group}: 1e-5" for group in method.trains)
+        raise ValueError(f"the recipe gives no learning rate; {method.name} trains by lr: {{{example}}}")
+    present = {group_of(name) for name, _ in method.named_parameters()}
+    for group in recipe.lr:
+        if group not in PARAMETER_GROUPS:
+            raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
+        if group not in present:
+            raise ValueError(
+                f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it "
+                f"has {', '.join(sorted(present))}"
+            )
+    return tuple(recipe.lr)
+
+
+def freeze(method: Method, groups: tuple[str, ...]) -> None:
+    """Let gradients reach the parameters of these groups and no others."""
+    for name, parameter in method.named_parameters():
+        parameter.requires_grad_(group_of(name) in groups)
+
+
+def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
+    """Build the optimiser with a rate per group; `base_lr` is the rate before the schedule."""
+    norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+    buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            decays = recipe.decay_norms or id(parameter) not in norms
+            buckets.setdefault((group_of(name), decays), []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": recipe.lr[group],
+            "base_lr": recipe.lr[group],
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (group, decays), parameters in buckets.items()
+    ]
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return kinds[recipe.optimizer](groups)
+
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+
+
+def peak_memory() -> float:
+    """Most memory used so far in GB: the GPU's where there is one, else the process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    kilo = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo / 1e9
+
+
+def _require_encodes_frames(method: Method) -> None:
+    if not method.encodes_frames:
+        raise ValueError(
+            f"from_bank trains on encodings made once, but {method.name} trains what encodes; leave from_bank out"
+        )
+
+
+def _require_same_run(recipe: Recipe, folder: Path) -> None:
+    """Refuse a folder in which another run stands."""
+    file = folder / RECIPE
+    if not file.is_file():
+        return
+    found, wanted = yaml.safe_load(file.read_text(encoding="utf-8")), yaml.safe_load(recipe.dump())
+    differing = [key for key in wanted if key not in _FREE and found.get(key) != wanted[key]]
+    if differing:
+        listed = "; ".join(f"{key} is {found.get(key)!r} there, {wanted[key]!r} here" for key in differing)
+        raise ValueError(f"{folder} holds another run: {listed}. Give another --out, or delete that folder")
