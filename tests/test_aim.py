@@ -282,13 +282,13 @@ def test_otam_compares_with_prototypes(tiny: Backbone, clips: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_the_text_head_is_a_hundred_cosines(tiny: Backbone, clips: Tensor) -> None:
+def test_the_text_head_is_the_scaled_cosine(tiny: Backbone, clips: Tensor) -> None:
     method = shake(aim(tiny, text=True, templates="a video of {}"))
     assert method.needs_text and method.metric is None
     labels = ["waving", "clapping", "running"]
     text = tiny.text_features([f"a video of {label}" for label in labels])
     video = method.encode(clips[WAY * SHOT :])["frames"].mean(1)
-    expected = 100 * torch.nn.functional.cosine_similarity(video[:, None], text, dim=-1)
+    expected = tiny.logit_scale * torch.nn.functional.cosine_similarity(video[:, None], text, dim=-1)
     episode = encoded(method, clips, tuple(labels))
     torch.testing.assert_close(method.match(episode).logits[0], expected, atol=1e-4, rtol=1e-4)
     blind = replace(episode, support={"frames": torch.zeros_like(episode.support["frames"])})

@@ -15,7 +15,7 @@ from fsar.backbones.clip import ClipBackbone, tiny_tokenize
 from fsar.checkpoint import group_of
 from fsar.methods import build_method
 from fsar.methods.base import Episode, Targets
-from fsar.methods.ma_fsar import LOGIT_SCALE, MaFsar, text_divergence
+from fsar.methods.ma_fsar import MaFsar, text_divergence
 from tests.conftest import GOLDEN
 
 close = {"atol": 1e-4, "rtol": 1e-4}
@@ -62,6 +62,7 @@ def prototype(golden: dict[str, Tensor]) -> MaFsar:
         for kind in ("weight", "bias"):
             state[f"{block}.attn.in_proj_{kind}"] = golden[f"enc.blocks.{i}.attn.in_proj_{kind}"]
     clip.visual.load_state_dict(state)
+    clip.logit_scale.data.fill_(math.log(100))
     method = MaFsar(ClipBackbone("small", clip, tiny_tokenize), MaFsar.Config(frames=4, hidden=16, alpha=0.25)).eval()
     for i, block in enumerate(method.blocks):
         block.load_state_dict(adapter_state(golden, i))
@@ -117,7 +118,7 @@ def test_merged_after_matches_the_prototype(prototype: MaFsar, episode: Episode,
     prediction = after.match(episode)
     torch.testing.assert_close(-prediction.named["visual_logits"][0], golden["otam_bidir_lambda0.5"], **close)
     text = prediction.named["text_logits"][0]
-    torch.testing.assert_close(text / LOGIT_SCALE, golden["cos_Q2T"], **close)
+    torch.testing.assert_close(text / 100, golden["cos_Q2T"], **close)
     torch.testing.assert_close(text.softmax(-1), golden["p_Q2T"], **close)
     torch.testing.assert_close(prediction.named["visual_logits"][0].softmax(-1), golden["p_Q2S"], **close)
     torch.testing.assert_close(prediction.logits[0].exp(), golden["p_alpha0.25"], **close)

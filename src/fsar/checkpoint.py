@@ -120,6 +120,12 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     stored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["provenance"].items()}
     provenance = Provenance(**stored)
     method = build_method(header["method"], backbone, **header["options"] | options)
+    fixed = sorted(key for key in options if key not in method.readouts and options[key] != header["options"][key])
+    if fixed:
+        raise ValueError(
+            f"{folder} was trained with {fixed[0]}={header['options'][fixed[0]]}; only what is read out can be changed "
+            f"afterwards: {', '.join(method.readouts) or 'nothing'} of {method.name}"
+        )
     state = read_safetensors(folder / WEIGHTS)
     own = kept_state(method, provenance.groups)
     wrong = sorted(own.keys() ^ state.keys()) or sorted(k for k in own if own[k].shape != state[k].shape)

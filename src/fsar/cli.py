@@ -92,7 +92,7 @@ def _evaluate_options(parser: ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="train, val, test or all")
     parser.add_argument("--classes", nargs="+", help="only these classes of the split")
     parser.add_argument("--method", nargs="+", metavar="NAME[:OPTION=VALUE,...]",
-                        help="untrained ones (see `fsar methods`); default: protonet otam bi-mhm place-motion")  # fmt: skip
+                        help="untrained (see `fsar methods`); default: protonet otam bi-mhm place-motion")  # fmt: skip
     parser.add_argument("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]",
                         help="trained: folders that `fsar train` wrote, or hf-hub:ORG/NAME")  # fmt: skip
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")

@@ -103,5 +103,5 @@ def class_features(
         if (label, template_set) not in cache:
             texts = [template.replace("{}", label) for template in templates(template_set)]
             cache[label, template_set] = backbone.text_features(texts).mean(0)
-    device = next(backbone.parameters()).device
+    device = next(backbone.parameters(), torch.empty(0)).device
     return torch.stack([cache[label, template_set].to(device) for label in labels])

@@ -58,6 +58,11 @@ class Backbone(nn.Module):
         """Encode images to pooled features and a feature map, in one pass."""
         raise NotImplementedError
 
+    @property
+    def logit_scale(self) -> Tensor:
+        """What the cosine of an image and a text was multiplied by when both towers were trained; frozen."""
+        raise ValueError(f"backbone {self.name!r} has no text encoder, and so no scale of image-text cosines")
+
     def text_features(self, texts: list[str]) -> TextFeatures:
         """Encode sentences to features [text, dim], not normalised.
 

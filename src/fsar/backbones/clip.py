@@ -72,6 +72,11 @@ class ClipBackbone(Backbone):
         if isinstance(self.clip.visual, VisionTransformer):
             self.clip.visual.set_grad_checkpointing(True)
 
+    @property
+    def logit_scale(self) -> Tensor:
+        """CLIP's learned scale, at most 100 as in its training; 100 in the released weights."""
+        return self.clip.logit_scale.detach().exp().clamp(max=100)
+
     def text_features(self, texts: list[str]) -> TextFeatures:
         """Encode sentences to CLIP's text embedding."""
         tokens = self.tokenize(texts).to(self.clip.logit_scale.device)

@@ -56,7 +56,6 @@ from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
 from fsar.methods import metric_head
 from fsar.methods.base import Encoding, Episode, Method, Prediction, Role
-from fsar.methods.zero_shot import LOGIT_SCALE
 from fsar.prompts import class_features
 from fsar.shapes import Clips
 
@@ -171,11 +170,11 @@ class Aim(Method):
         return class_features(self.backbone, labels, self.config.templates, rng)
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits of the metric; or 100 cos(mean frame feature, class text)."""
+        """Logits of the metric; or the scaled cosine of mean frame feature and class text."""
         if self.metric is not None:
             return self.metric.match(episode)
         assert episode.text is not None
-        return Prediction(LOGIT_SCALE * video_text_similarity(episode.query["frames"], episode.text))
+        return Prediction(self.backbone.logit_scale * video_text_similarity(episode.query["frames"], episode.text))
 
 
 def _check(config: Aim.Config, width: int) -> None:

@@ -70,6 +70,8 @@ class Method(nn.Module):
     name: ClassVar[str]
     trains: ClassVar[tuple[str, ...]] = ("visual",)
     """The groups of parameters that its paper trains; empty where there is nothing to train."""
+    readouts: ClassVar[tuple[str, ...]] = ()
+    """Options that a trained method may be used with other than it was trained with."""
     needs_text: bool = False
     """Whether it reads class names, and so needs a backbone with a text tower."""
     transductive: ClassVar[bool] = False

@@ -54,6 +54,7 @@ class ClipFsar(Method):
     """Prototypes that have read their class text, aligned in time; the whole visual tower is trained."""
 
     name = "clip-fsar"
+    readouts = ("readout", "text_weight", "merge", "direction")
     trains = ("own", "visual")
     needs_text = True
     support_reads_text = True

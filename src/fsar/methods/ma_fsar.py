@@ -30,6 +30,7 @@ Deviations:
 | several shots | silent | mean before TPCM (`merge`); jointly with TRX |
 | OTAM | silent | both directions, smoothing 0.5, per prototype: CLIP-FSAR lineage |
 | templates in training | one per video | one per class and episode |
+| scale of the cosines | silent | CLIP's own, frozen: 100 in the released weights |
 | KL target and reduction | "inspired by ActionCLIP" | softmax of 10 x one-hot; mean over videos |
 | alpha | 0.75 (HMDB51, UCF101, Kinetics), 0.25 (SSv2) | 0.5 on other data |
 """
@@ -60,7 +61,6 @@ from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint_of
 from fsar.methods import metric_head
 from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
-from fsar.methods.zero_shot import LOGIT_SCALE
 from fsar.prompts import class_features
 from fsar.shapes import Clips, FrameFeatures, Tokens
 from fsar.temporal import TemporalTransformer, with_text
@@ -73,6 +73,7 @@ class MaFsar(Method):
     """Adapters that carry time and the support's class text into CLIP; prototypes guided by text."""
 
     name = "ma-fsar"
+    readouts = ("alpha", "readout", "merge")
     trains = ("own",)
 
     @dataclass(frozen=True, kw_only=True)
@@ -209,7 +210,7 @@ class MaFsar(Method):
         visual = self.metric.match(self._to_compare(episode)).logits
         if not self.config.text:
             return Prediction(visual, {"visual_logits": visual})
-        text = LOGIT_SCALE * video_text_similarity(episode.query["frames"], _texts_of(episode))
+        text = self.backbone.logit_scale * video_text_similarity(episode.query["frames"], _texts_of(episode))
         named = {"visual_logits": visual, "text_logits": text}
         if self.config.readout != "mix":
             return Prediction(named[f"{self.config.readout}_logits"], named)
@@ -237,7 +238,7 @@ class MaFsar(Method):
         if alpha > 0:
             support = episode.support["frames"]
             own_way = torch.arange(support.shape[1], device=support.device)[None, :, None].expand(support.shape[:3])
-            logits = LOGIT_SCALE * video_text_similarity(support.flatten(1, 2), _texts_of(episode))
+            logits = self.backbone.logit_scale * video_text_similarity(support.flatten(1, 2), _texts_of(episode))
             terms["support_to_text"] = alpha / 2 * text_divergence(logits, own_way.flatten(1))
             text_logits = prediction.named["text_logits"]
             terms["query_to_text"] = alpha / 2 * text_divergence(text_logits, targets.query_way)

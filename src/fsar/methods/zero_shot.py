@@ -1,14 +1,14 @@
 """Zero-shot CLIP: no example, only the class names.
 
 Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021,
-section 3.1: cosine between the video's feature and each class's text feature, times exp(logit_scale) =
-100. The video's feature is the mean over frames of un-normalised frame features, the text's the mean
-over templates (MA-FSAR 3.4 and Table 11).
+section 3.1: cosine between the video's feature and each class's text feature, times exp(logit_scale),
+100 in the released weights. The video's feature is the mean over frames of un-normalised frame features,
+the text's the mean over templates (MA-FSAR 3.4 and Table 11).
 
 | what | function |
 |---|---|
 | text feature of a class, mean over templates | `ZeroShot.encode_text`, `fsar.prompts.class_features` |
-| p(video = class): softmax of 100 cos(mean over frames, text) | `ZeroShot.match` |
+| p(video = class): softmax of exp(logit_scale) cos(mean over frames, text) | `ZeroShot.match` |
 
 Deviations: CLIP averages normalised text features over templates; MA-FSAR's templates are averaged
 un-normalised (methods.md 1.6). We follow MA-FSAR, so that the row of its Table 11 is this method.
@@ -22,9 +22,6 @@ from torch import Tensor
 from fsar.alignment import video_text_similarity
 from fsar.methods.base import Episode, Method, Prediction
 from fsar.prompts import class_features
-
-LOGIT_SCALE = 100.0
-"""exp(logit_scale) of the released CLIP weights."""
 
 
 class ZeroShot(Method):
@@ -50,4 +47,4 @@ class ZeroShot(Method):
     def match(self, episode: Episode) -> Prediction:
         """Logits: scaled cosine of the video's mean frame feature and each class text."""
         assert episode.text is not None
-        return Prediction(LOGIT_SCALE * video_text_similarity(episode.query["frames"], episode.text))
+        return Prediction(self.backbone.logit_scale * video_text_similarity(episode.query["frames"], episode.text))

@@ -1,0 +1,98 @@
+"""What a training episode costs: trainable parameters, seconds, peak memory (as MA-FSAR's Table 15).
+
+    python benchmarks/training.py                  # ViT-B/32 rows
+    python benchmarks/training.py --patch 16       # ViT-B/16 rows
+
+Weights are random: they change no cost. Every row runs in a process of its own, on 5-way 1-shot episodes
+with one query per class, 8 frames of 224 x 224, float32; seconds are the mean of `--episodes` after one
+for warming up. Memory is the GPU's peak allocation, or on a CPU how much the process grew over its size with
+the model loaded.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+
+import torch
+
+from fsar.backbones import load_backbone
+from fsar.methods import build_method
+from fsar.methods.base import Targets
+from fsar.recipes import Recipe
+from fsar.train import EpisodeLoss, _Inputs, freeze, make_optimizer, peak_memory
+
+WAY, FRAMES = 5, 8
+
+
+def rows(patch: int) -> list[dict]:
+    """The methods side by side."""
+    vit, full = f"ViT-B-{patch}-quickgelu/random", {"own": 1e-5, "visual": 1e-5}
+    return [
+        {"name": "OTAM, full", "method": "otam", "backbone": "timm/resnet50/random", "lr": {"visual": 1e-5}},
+        {"name": "HyRSM, full", "method": "hyrsm", "backbone": "timm/resnet50/random", "lr": full},
+        {"name": "CLIP-FSAR, full", "method": "clip-fsar", "backbone": vit, "lr": full},
+        {"name": "MA-FSAR, full", "method": "ma-fsar", "options": {"fgma": False}, "backbone": vit, "lr": full},
+        {"name": "MA-FSAR, adapters", "method": "ma-fsar", "backbone": vit, "lr": {"own": 2e-4}},
+        {"name": "MA-FSAR, adapters, recomputed", "method": "ma-fsar", "backbone": vit, "lr": {"own": 2e-4},
+         "checkpoint": True},
+    ]  # fmt: skip
+
+
+def measure(row: dict, episodes: int) -> dict:
+    """Train on random clips and time it."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    method = build_method(row["method"], load_backbone(row["backbone"]), **row.get("options", {})).to(device)
+    method.begin_training([f"action {i}" for i in range(64)])
+    freeze(method, tuple(row["lr"]))
+    if row.get("checkpoint"):
+        method.backbone.checkpoint_activations()
+    optimizer = make_optimizer(Recipe(method=row["method"], lr=row["lr"]), method)
+    loss, size = EpisodeLoss(method).train(), method.backbone.image_size
+    loaded = 0.0 if device == "cuda" else peak_memory()
+    support = torch.randn(1, WAY, 1, FRAMES, 3, size, size, device=device)
+    query, ways = torch.randn(1, WAY, FRAMES, 3, size, size, device=device), torch.arange(WAY, device=device)[None]
+    text = method.encode_text([f"action {i}" for i in range(WAY)])[None] if method.needs_text else None
+    times = []
+    for _ in range(episodes + 1):
+        begun = time.perf_counter()
+        terms, _ = loss(_Inputs(support, query, text, Targets(ways, ways)))
+        sum(terms.values()).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - begun)
+    return {
+        "trained": sum(p.numel() for p in method.parameters() if p.requires_grad),
+        "in all": sum(p.numel() for p in method.parameters()),
+        "seconds": sum(times[1:]) / episodes,
+        "gb": peak_memory() - loaded,
+        "device": torch.cuda.get_device_name() if device == "cuda" else f"{torch.get_num_threads()} CPU threads",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patch", type=int, choices=(16, 32), default=32)
+    parser.add_argument("--episodes", type=int, default=2)
+    parser.add_argument("--row", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.row:
+        print(json.dumps(measure(json.loads(options.row), options.episodes)))
+        return
+    print(f"| ViT-B/{options.patch} or ResNet-50 | trained | in all | s / episode | peak memory, GB |")
+    print("|---|---:|---:|---:|---:|")
+    for row in rows(options.patch):
+        command = [sys.executable, __file__, "--episodes", str(options.episodes), "--row", json.dumps(row)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        got = json.loads(done.stdout.splitlines()[-1])
+        trained, total = got["trained"] / 1e6, got["in all"] / 1e6
+        cells = f"{row['name']} | {trained:.2f} M | {total:.1f} M | {got['seconds']:.2f} | {got['gb']:.2f}"
+        print(f"| {cells} |", flush=True)
+    print(f"\n{got['device']}, float32, torch {torch.__version__}")
+
+
+if __name__ == "__main__":
+    main()
