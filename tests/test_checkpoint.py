@@ -201,6 +201,17 @@ def test_loading_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
         load_pretrained("hf-hub:me/model")
 
 
+def test_evaluation_adds_to_the_card(folder: Path, world: VideoDataset) -> None:
+    home = str(world.videos[0].path.parent.parent)
+    for episodes in ("20", "20", "30"):
+        assert main(["evaluate", "--data", home, "--episodes", episodes, "--checkpoint", str(folder),
+                     "--add-to-card", "--device", "cpu"]) == 0  # fmt: skip
+    card = (folder / "README.md").read_text()
+    assert card.count(" test | 5-way 1-shot |") == 2
+    assert "world val" in card
+    load_pretrained(folder)
+
+
 def test_the_card_carries_the_results(folder: Path) -> None:
     card = (folder / "README.md").read_text()
     assert "| world val | 5-way 1-shot | 50.0 ± 1.0 | 100 |" in card

@@ -144,6 +144,35 @@ def test_gradients_reach_what_the_method_adds(method: Method, clips: torch.Tenso
         method.zero_grad()
 
 
+@torch.no_grad()
+def test_enhancing_frame_features_is_encoding(method: Method, clips: torch.Tensor) -> None:
+    """What training on a bank of frame features rests on."""
+    if not method.encodes_frames:
+        return
+    text = method.encode_text(["waving", "clapping"]) if method.support_reads_text else None
+    for role in ("support", "query"):
+        encoded = method.encode(clips[:2], role, text)
+        enhanced = method.enhance({"frames": method.backbone.features(clips[:2])}, role, text)
+        assert encoded.keys() == enhanced.keys()
+        assert all(torch.equal(encoded[name], enhanced[name]) for name in encoded)
+
+
+@torch.no_grad()
+def test_the_bank_is_keyed_by_everything_that_encodes(method: Method, clips: torch.Tensor) -> None:
+    text = method.encode_text(["waving", "clapping"]) if method.support_reads_text else None
+    for name, parameter in method.named_parameters():
+        if name.startswith("backbone."):
+            continue
+        roles = ("support", "query")
+        key, before = method.encoder(), [method.encode(clips[:2], role, text) for role in roles]
+        kept = parameter.clone()
+        parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
+        after = [method.encode(clips[:2], role, text) for role in roles]
+        changed = any(not torch.equal(a[part], b[part]) for a, b in zip(before, after, strict=True) for part in a)
+        assert not changed or method.encoder() != key, f"{name} changes the encoding, but not the bank's key"
+        parameter.copy_(kept)
+
+
 def test_same_options_give_the_same_method(method: Method, clips: torch.Tensor, tiny: Backbone) -> None:
     again = build_method(method.name, tiny, **method.options())
     episode = episode_of(method, clips)

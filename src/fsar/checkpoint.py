@@ -9,7 +9,7 @@ The frozen rest is not stored but named: its hash is checked when the folder is 
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,10 +94,7 @@ def save_pretrained(method: Method, folder: Path, provenance: Provenance) -> Non
     }
     with atomic_path(folder / WEIGHTS) as temporary:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary)
-    with atomic_path(folder / CARD) as temporary:
-        temporary.write_text(model_card(header), encoding="utf-8")
-    with atomic_path(folder / HEADER) as temporary:  # last: a folder without it is no checkpoint
-        temporary.write_text(json.dumps(header, indent=1), encoding="utf-8")
+    _write_header(folder, header)
 
 
 def load_pretrained(source: str | Path, backbone: Backbone | None = None, **options: Any) -> Method:
@@ -142,12 +139,40 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     return method
 
 
+def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Add results of a checkpoint (as `Result` holds them) to its header and model card; the same one once.
+
+    Raises:
+        ValueError: not a checkpoint folder on this machine.
+    """
+    folder = _folder(source)
+    header = _header(folder)
+    known = list(header["provenance"]["results"])
+    for result in results:
+        entry = {key: result[key] for key in _CARD_KEYS}
+        known = [old for old in known if any(old[key] != entry[key] for key in _CARD_KEYS[:5])] + [entry]
+    header["provenance"]["results"] = known
+    _write_header(folder, header)
+
+
+_CARD_KEYS = ("dataset", "split", "way", "shot", "episodes", "accuracy", "ci95")
+"""What the card says of a result; the first five name it."""
+
+
+def _write_header(folder: Path, header: Mapping[str, Any]) -> None:
+    with atomic_path(folder / CARD) as temporary:
+        temporary.write_text(model_card(header), encoding="utf-8")
+    with atomic_path(folder / HEADER) as temporary:  # last: a folder without it is no checkpoint
+        temporary.write_text(json.dumps(header, indent=1), encoding="utf-8")
+
+
 def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
     """Upload a checkpoint folder to the Hugging Face hub; returns the address of the commit.
 
     Raises:
         ValueError: not a checkpoint folder, or the hub refuses (no token, no such account, no network).
     """
+    folder = _folder(folder)
     _header(folder)
     api = HfApi()
     try:
@@ -180,7 +205,7 @@ Few-shot action recognition: names the action in a video from a few labelled exa
   ({provenance["dataset_fingerprint"][:12]}), {provenance["episodes"]:,} episodes
 - selection: {provenance["selection"]}
 
-| data | episodes | accuracy in %, ± 95 % interval | number |
+| data | episodes | accuracy in %, ± 95 % interval | how many |
 |---|---|---|---|
 {rows}
 ```python

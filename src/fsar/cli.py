@@ -95,6 +95,7 @@ def _evaluate_options(parser: ArgumentParser) -> None:
                         help="untrained (see `fsar methods`); default: protonet otam bi-mhm place-motion")  # fmt: skip
     parser.add_argument("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]",
                         help="trained: folders that `fsar train` wrote, or hf-hub:ORG/NAME")  # fmt: skip
+    parser.add_argument("--add-to-card", action="store_true", help="write the results into the checkpoints' cards")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     _model_options(parser, "tiny")
     parser.add_argument("--way", nargs="+", type=int, default=[5], help="classes per episode, N")
@@ -111,13 +112,16 @@ def _evaluate_options(parser: ArgumentParser) -> None:
 
 
 def _evaluate(options: Namespace) -> int:
+    from dataclasses import asdict
+
+    from fsar.checkpoint import add_results
     from fsar.episodes import Episodes, EpisodeSampler
     from fsar.evaluate import evaluate
     from fsar.features import fill_bank
     from fsar.frame_cache import FrameCache
     from fsar.results import table
 
-    methods = _methods_to_evaluate(options)
+    methods, folders = _methods_to_evaluate(options)
     dataset = _dataset(options.data, options.lists, options.class_names, options.skip_missing)
     if options.classes:
         dataset = dataset.only(options.classes)
@@ -129,7 +133,7 @@ def _evaluate(options: Namespace) -> int:
                 EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     results = []
-    for method in methods:
+    for method, folder in zip(methods, folders, strict=True):
         bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
         for name, reason in bank.skipped.items():
             print(f"fsar: left out {name}: {reason}", file=sys.stderr)
@@ -140,6 +144,8 @@ def _evaluate(options: Namespace) -> int:
                     replayed or options.episodes, options.seed, cache, bank, options.naive,
                 )  # fmt: skip
                 results.append(result)
+                if options.add_to_card and folder is not None:
+                    add_results(folder, [asdict(result)])
                 if options.out:
                     name = f"{method.name}_{len(results):02d}_{result.way}way_{result.shot}shot.json"
                     result.save(options.out / name)
@@ -164,8 +170,8 @@ def _evaluate(options: Namespace) -> int:
     return 0
 
 
-def _methods_to_evaluate(options: Namespace) -> list["Method"]:
-    """Untrained methods by name, then trained ones by folder; checked before any work is done."""
+def _methods_to_evaluate(options: Namespace) -> tuple[list["Method"], list[str | None]]:
+    """Untrained methods by name, then trained ones with their folders; checked before any work is done."""
     import torch
 
     from fsar.backbones import load_backbone
@@ -180,6 +186,7 @@ def _methods_to_evaluate(options: Namespace) -> list["Method"]:
     if specs:
         backbone = load_backbone(options.backbone)
         methods = [build_method(name, backbone, **chosen) for name, chosen in specs]
+    folders: list[str | None] = [None] * len(methods)
     for spec in options.checkpoint or ():
         hub = "hf-hub:" if spec.startswith("hf-hub:") else ""
         folder, chosen = parse_method(spec.removeprefix("hf-hub:"))
@@ -189,11 +196,13 @@ def _methods_to_evaluate(options: Namespace) -> list["Method"]:
             raise ValueError(f"{spec} was trained on {clip['frames']} frames by {clip['sampling']}; add --frames "
                              f"{clip['frames']} --sampling {clip['sampling']}")  # fmt: skip
         methods.append(method)
+        folders.append(hub + folder)
     if options.bank and len({str(method.encoder()) for method in methods}) > 1:
         raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
                          "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
     auto = "cuda" if torch.cuda.is_available() else "cpu"
-    return [method.to(auto if options.device == "auto" else options.device) for method in methods]
+    device = auto if options.device == "auto" else options.device
+    return [method.to(device) for method in methods], folders
 
 
 # --------------------------------------------------------------------------- train
@@ -228,6 +237,19 @@ def _train(options: Namespace) -> int:
     names = None if recipe.class_names is None else Path(recipe.class_names)
     train(recipe, _dataset(recipe.data, lists, names, options.skip_missing), options.out)
     print(f"wrote {options.out}; next: fsar evaluate --checkpoint {options.out} --data {recipe.data}")
+    return 0
+
+
+def _push_options(parser: ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a folder that `fsar train` wrote")
+    parser.add_argument("repo", metavar="ORG/NAME")
+    parser.add_argument("--private", action="store_true")
+
+
+def _push(options: Namespace) -> int:
+    from fsar.checkpoint import push_to_hub
+
+    print(push_to_hub(options.folder, options.repo, options.private))
     return 0
 
 
@@ -432,6 +454,7 @@ VERBS: dict[str, Verb] = {
     "recognize": (_recognize_options, _recognize, "Name videos by a folder of example clips per action."),
     "evaluate": (_evaluate_options, _evaluate, "Few-shot accuracy of methods on a dataset, with its interval."),
     "train": (_train_options, _train, "Train a method by a recipe; goes on where a killed run stopped."),
+    "push": (_push_options, _push, "Upload a trained checkpoint to the Hugging Face hub."),
     "recipes": (_no_options, _recipes, "List the training recipes."),
     "methods": (_no_options, _methods, "List the methods and their options."),
     "backbones": (_no_options, _backbones, "List the backbones."),

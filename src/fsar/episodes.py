@@ -8,6 +8,7 @@ drawn at a time, or on who draws them.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b, sha256
 from pathlib import Path
 
@@ -126,35 +127,37 @@ class EpisodeSampler:
         """
         if count < 1 or start < 0:
             raise ValueError(f"cannot draw {count} episodes from number {start} on; ask for at least one, from 0 on")
-        ids = tuple(sorted(video.id for video in self.dataset.videos))
-        index = {video_id: i for i, video_id in enumerate(ids)}
-        classes = self.dataset.classes
-        members: list[list[int]] = [[] for _ in classes]
-        for video in self.dataset.videos:
-            members[classes.index(video.label)].append(index[video.id])
+        ids, classes, _, _ = self._videos
         chunks = [
-            self._draw(np.arange(first, min(first + _CHUNK, start + count)), ids, classes, members)
+            self._draw(np.arange(first, min(first + _CHUNK, start + count)))
             for first in range(start, start + count, _CHUNK)
         ]
         return Episodes(ids, classes, *(np.concatenate(parts) for parts in zip(*chunks, strict=True)))
 
-    def _draw(
-        self, episodes: np.ndarray, ids: Sequence[str], classes: Sequence[str], members: list[list[int]]
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    @cached_property
+    def _videos(self) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray]:
+        """Names of videos and classes, each class's videos padded with -1 [class, video], and a hash of each video."""
+        ids = tuple(sorted(video.id for video in self.dataset.videos))
+        index = {video_id: i for i, video_id in enumerate(ids)}
+        classes = self.dataset.classes
+        members: dict[str, list[int]] = {label: [] for label in classes}
+        for video in self.dataset.videos:
+            members[video.label].append(index[video.id])
+        padded = np.full((len(classes), max(map(len, members.values()))), -1)
+        for row, own in zip(padded, members.values(), strict=True):
+            row[: len(own)] = sorted(own)
+        return ids, classes, padded, _hashes("video ", ids)
+
+    def _draw(self, episodes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        _, classes, padded, video_hash = self._videos
         seeds = _hash(f"seed {self.seed}") ^ episodes.astype(np.uint64)
         class_priority = _mix(seeds[:, None], _hashes("class ", classes)[None])  # episode class
         way_class = np.argsort(class_priority, axis=1, kind="stable")[:, : self.way]
 
-        # priorities of the videos of every chosen class, padded to the largest class
-        most, needed = max(map(len, members)), self.shot + self.query
-        padded = np.full((len(classes), most), -1)
-        for row, own in zip(padded, members, strict=True):
-            row[: len(own)] = sorted(own)
         candidates = padded[way_class]  # episode way video
-        video_hash = _hashes("video ", ids)
         priority = _mix(seeds[:, None, None], video_hash[candidates])
         priority[candidates < 0] = np.iinfo(np.uint64).max
-        order = np.argsort(priority, axis=2, kind="stable")[..., :needed]
+        order = np.argsort(priority, axis=2, kind="stable")[..., : self.shot + self.query]
         taken = np.take_along_axis(candidates, order, axis=2)
         support, query = taken[..., : self.shot], taken[..., self.shot :]
 
