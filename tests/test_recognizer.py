@@ -142,7 +142,7 @@ def test_leave_one_out_never_shows_the_example_itself(recognizer: Recognizer) ->
         part: torch.nn.functional.normalize(torch.randn(t.shape, generator=generator), dim=-1)
         for part, t in encodings.items()
     }
-    logits, ways = leave_one_out(recognizer.method, (noise, mask), None)
+    logits, ways = leave_one_out(recognizer.method, (noise, mask), noise, None)
     assert logits[torch.arange(len(ways)), ways].max() < 0.12
 
 
@@ -155,3 +155,71 @@ def test_scale_and_threshold() -> None:
     unsure, _ = _fit_scale(sure, torch.tensor([0, 1, 1, 0]))
     assert unsure < 0.2 * scale
     assert _fit_threshold(torch.tensor([0.8, 1.0]), torch.tensor([0.1, 0.3])) == pytest.approx(0.55)
+
+
+# --------------------------------------------------------------------------- methods that read the class text
+
+
+def test_a_left_out_example_has_not_read_its_class_text(tiny: Backbone, clips: Clips) -> None:
+    """Encoded as support it carries its own class's words, and would name itself by them."""
+    made = Recognizer(tiny, "clip-fsar", hidden=16)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    supports, (queries, _) = made._supports(), made._supports("query")
+    assert not torch.allclose(supports[0]["enhanced"], queries["enhanced"], atol=1e-3)
+    logits, ways = leave_one_out(made.method, supports, queries, made._text())
+    spoiled, _ = leave_one_out(made.method, supports, supports[0], made._text())
+    assert len(ways) == 6 and not torch.allclose(logits, spoiled, atol=1e-4)
+    alone = made._encode([clips["something_growing"][0]], None, progress=False).query
+    assert torch.equal(alone["enhanced"][0], queries["enhanced"][0, 0])
+
+
+@pytest.mark.parametrize("groups", [("own",), ("own", "visual")])
+def test_a_trained_method_recognises(
+    groups: tuple[str, ...], world: VideoDataset, clips: Clips, tmp_path: Path
+) -> None:
+    from fsar.checkpoint import load_pretrained
+    from fsar.recipes import parse_recipe
+    from fsar.train import train
+
+    recipe = parse_recipe(
+        {"method": "clip-fsar", "options": {"hidden": 16}, "lr": dict.fromkeys(groups, 1e-3), "way": 3, "episodes": 1,
+         "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
+    )  # fmt: skip
+    train(recipe, world, tmp_path / "run", progress=False)
+    made = Recognizer(method=load_pretrained(tmp_path / "run"))
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    answer = made.predict(clips["something_growing"][5])
+    made.save(tmp_path / "mine.fsar")
+    again = Recognizer.load(tmp_path / "mine.fsar")
+    assert again.predict(clips["something_growing"][5]) == answer
+    assert again.fit() == made.fit() and again.method.provenance == made.method.provenance
+    with pytest.raises(ValueError, match="has its backbone and options"):
+        Recognizer("tiny", method=load_pretrained(tmp_path / "run"))
+
+
+def test_the_command_line_recognises_with_a_checkpoint(
+    world: VideoDataset, clips: Clips, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fsar.cli import main
+    from fsar.recipes import parse_recipe
+    from fsar.train import train
+
+    recipe = parse_recipe(
+        {"method": "ma-fsar", "options": {"hidden": 16}, "lr": {"own": 1e-3}, "way": 3, "episodes": 1,
+         "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
+    )  # fmt: skip
+    train(recipe, world, tmp_path / "run", progress=False)
+    examples = tmp_path / "examples"
+    for label, paths in clips.items():
+        (examples / label).mkdir(parents=True)
+        for path in paths[:2]:
+            (examples / label / path.name).symlink_to(path)
+    new = str(clips["something_growing"][5])
+    assert main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), new]) == 0
+    out, err = capsys.readouterr()
+    assert "something_growing" in out and "ma-fsar on tiny" in err
+    assert main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), "--frames", "4",
+                 new]) == 2  # fmt: skip
+    assert "--checkpoint holds its own method" in capsys.readouterr().err

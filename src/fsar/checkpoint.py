@@ -79,6 +79,12 @@ class Provenance:
     """Validation results, for the model card."""
 
 
+def provenance_of(stored: Mapping[str, Any]) -> Provenance:
+    """Read a provenance as JSON keeps it (tuples are lists there)."""
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Provenance(**fields)
+
+
 def save_pretrained(method: Method, folder: Path, provenance: Provenance) -> None:
     """Write a trained method to a folder."""
     groups = provenance.groups
@@ -114,8 +120,7 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     folder = _folder(source)
     header = _header(folder)
     backbone = backbone or load_backbone(header["backbone"])
-    stored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["provenance"].items()}
-    provenance = Provenance(**stored)
+    provenance = provenance_of(header["provenance"])
     method = build_method(header["method"], backbone, **header["options"] | options)
     fixed = sorted(key for key in options if key not in method.readouts and options[key] != header["options"][key])
     if fixed:

@@ -269,6 +269,7 @@ def _recognize_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help="a recogniser that --save wrote, instead of --examples")
     parser.add_argument("--save", type=Path, help="write the recogniser to this file")
     parser.add_argument("--method", metavar="NAME[:OPTION=VALUE,...]", help="default: place-motion")
+    parser.add_argument("--checkpoint", help="a folder that `fsar train` wrote, instead of --method and --backbone")
     parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
     parser.add_argument("--frames", type=int, help="frames per video, T; default: 8")
     parser.add_argument("--sampling", help="default: tsn")
@@ -282,6 +283,9 @@ def _recognize(options: Namespace) -> int:
     if not options.videos and not options.save:
         raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
     given = [name for name in ("method", "backbone", "frames", "sampling") if getattr(options, name) is not None]
+    if options.checkpoint and (given or options.model):
+        other = f"--{given[0]}" if given else "--model"
+        raise ValueError(f"--checkpoint holds its own method, backbone and frames; leave {other} out")
     if options.model and given:
         raise ValueError(f"--model holds its own {given[0]}; leave --{given[0]} out, or enrol anew with --examples")
 
@@ -311,16 +315,22 @@ def _recognize(options: Namespace) -> int:
 
 
 def _enrol(options: Namespace) -> "Recognizer":
+    from fsar.checkpoint import load_pretrained
     from fsar.datasets import load_folder
     from fsar.frame_cache import FrameCache
     from fsar.methods import parse_method
     from fsar.recognizer import Recognizer
     from fsar.video import VideoError, display
 
-    name, chosen = parse_method(options.method or "place-motion")
     examples = load_folder(options.examples)
-    cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
-    recognizer = Recognizer(options.backbone or "lite0", name, cache, **chosen)
+    if options.checkpoint:
+        trained = load_pretrained(options.checkpoint)
+        clip = trained.provenance.clip
+        recognizer = Recognizer(method=trained, cache=FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
+    else:
+        name, chosen = parse_method(options.method or "place-motion")
+        cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
+        recognizer = Recognizer(options.backbone or "lite0", name, cache, **chosen)
     for video in examples.videos:
         try:
             recognizer.enroll(display(Path(video.label)), video.path)

@@ -101,6 +101,7 @@ def fill_bank(
     workers: int | None = None,
     progress: bool = True,
     keep: bool = True,
+    role: Role | None = None,
 ) -> Bank:
     """Encode each video once (twice where a method's support role reads the class text).
 
@@ -118,6 +119,7 @@ def fill_bank(
         progress: show a progress bar.
         keep: read and write encodings on disk; without it they only live in the result, as suits an
             encoder that is still training.
+        role: encode in this role only; it then stands for both in the result.
 
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
@@ -130,6 +132,8 @@ def fill_bank(
     cache = cache or FrameCache()
     store = BankStore(method.encoder() | {"clip": cache.settings()}, folder) if keep else None
     roles: tuple[Role, ...] = ("support", "query") if method.support_reads_text else ("query",)
+    if role is not None:
+        roles = (role,) if method.support_reads_text else ("query",)
     encodings: dict[Role, list[Encoding]] = {role: [] for role in roles}
     kept, skipped = [], {}
 
@@ -142,7 +146,10 @@ def fill_bank(
             if store is None:
                 return {}, dict.fromkeys(roles), load_clip(method, cache, video.path)
             content = cache.content(video.path)
-            paths = {role: store.path(content, role if len(roles) > 1 else "", text_of(video, role)) for role in roles}
+            paths = {
+                role: store.path(content, role if method.support_reads_text else "", text_of(video, role))
+                for role in roles
+            }
             known = {role: store.load(path) for role, path in paths.items()}
             if all(encoding is not None for encoding in known.values()):
                 return paths, known, None
@@ -176,7 +183,8 @@ def fill_bank(
     if not kept:
         raise ValueError(f"none of the {len(videos)} videos could be read; the first: {next(iter(skipped.values()))}")
     stacked = {role: _stack(encodings.pop(role)) for role in roles}
-    return Bank(tuple(kept), stacked.get("support", stacked["query"]), stacked["query"], skipped)
+    support, query = stacked[roles[0]], stacked[roles[-1]]
+    return Bank(tuple(kept), support, query, skipped)
 
 
 @torch.no_grad()

@@ -36,16 +36,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fsar.backbones import Backbone, load_backbone
+from fsar.checkpoint import kept_state, provenance_of
 from fsar.datasets import Video
 from fsar.features import Bank, fill_bank
 from fsar.files import atomic_path
 from fsar.frame_cache import FrameCache
 from fsar.methods import build_method
-from fsar.methods.base import Encoding, Episode, Method
+from fsar.methods.base import Encoding, Episode, Method, Role
 from fsar.names import unknown
 from fsar.prompts import class_text
 
-FORMAT = 1
+FORMAT = 2
 UNKNOWN = "unknown"
 MOST_MISSED = 0.1
 """Share of known videos that the threshold may call unknown, as far as the examples tell."""
@@ -101,27 +102,42 @@ class Fit:
         )
 
 
+@dataclass(frozen=True)
+class _Example:
+    """An enrolled video, encoded in both roles: to name others by, and to be left out and named itself."""
+
+    video: str
+    support: Encoding
+    query: Encoding
+
+
 class Recognizer:
     """Names the action in a video by a few enrolled examples of each.
 
     Args:
         backbone: a name for `load_backbone`, or a backbone.
-        method: a name in `METHODS`.
+        method: a name in `METHODS`, or a method that `load_pretrained` gave (which has its own backbone).
         cache: frames on disk.
         options: of the method.
     """
 
     def __init__(
         self,
-        backbone: str | Backbone = "lite0",
-        method: str = "place-motion",
+        backbone: str | Backbone | None = None,
+        method: str | Method = "place-motion",
         cache: FrameCache | None = None,
         **options: Any,
     ):
-        self.backbone = load_backbone(backbone) if isinstance(backbone, str) else backbone
-        self.method: Method = build_method(method, self.backbone, **options)
+        if isinstance(method, Method):
+            if backbone is not None or options:
+                raise ValueError(f"the {method.name} given has its backbone and options; give neither beside it")
+            self.method = method
+        else:
+            built = load_backbone(backbone or "lite0") if isinstance(backbone, str | None) else backbone
+            self.method = build_method(method, built, **options)
+        self.backbone = self.method.backbone
         self.cache = cache or FrameCache()
-        self._examples: dict[str, list[tuple[str, Encoding]]] = {}  # action -> (video, support encoding)
+        self._examples: dict[str, list[_Example]] = {}
         self._fitted: tuple[Fit, Method] | None = None
 
     @property
@@ -141,10 +157,11 @@ class Recognizer:
         if name == UNKNOWN:
             raise ValueError(f"{UNKNOWN!r} is the answer for videos of no action; give the action another name")
         bank = self._encode(paths, name, progress)
-        known = dict(self._examples.get(name, []))
+        known = {example.video: example for example in self._examples.get(name, [])}
         for i, video in enumerate(paths):
-            known[str(video)] = {part: tensor[i] for part, tensor in bank.support.items()}
-        self._examples[name] = list(known.items())
+            support, query = ({part: t[i] for part, t in role.items()} for role in (bank.support, bank.query))
+            known[str(video)] = _Example(str(video), support, query)
+        self._examples[name] = list(known.values())
         self._fitted = None
 
     def remove(self, name: str) -> None:
@@ -191,12 +208,16 @@ class Recognizer:
             "options": self.method.options(),
             "frames": self.cache.frames,
             "sampling": self.cache.sampling,
-            "examples": [[name, video] for name, videos in self._examples.items() for video, _ in videos],
+            "trained": None if self.method.provenance is None else asdict(self.method.provenance),
+            "examples": [[name, example.video] for name, group in self._examples.items() for example in group],
             "fit": asdict(fit) if fit else None,
         }
-        encodings = [encoding for videos in self._examples.values() for _, encoding in videos]
-        parts = encodings[0] if encodings else {}
-        tensors = {f"example.{part}": torch.stack([e[part] for e in encodings]) for part in parts}
+        examples = [example for group in self._examples.values() for example in group]
+        tensors = {}
+        for role in _roles(self.method):
+            encodings = [getattr(example, role) for example in examples]
+            for part in encodings[0] if encodings else ():
+                tensors[f"{role}.{part}"] = torch.stack([encoding[part] for encoding in encodings])
         tensors |= {f"method.{key}": value for key, value in _own_state(self.method).items()}
         with atomic_path(Path(path)) as temporary:
             save_file(tensors, temporary, {"fsar.recognizer": json.dumps(header)})
@@ -215,20 +236,24 @@ class Recognizer:
                 f"again, or use the version of fsar that wrote it"
             )
         backbone = backbone or load_backbone(header["backbone"])
-        if backbone.fingerprint() != header["weights"]:
-            raise ValueError(
-                f"{path}: made with backbone {header['backbone']} (weights {header['weights']}), but the one at hand "
-                f"is {backbone.name} (weights {backbone.fingerprint()}); use the same weights, or enrol again"
-            )
         cache = cache or FrameCache(frames=header["frames"], sampling=header["sampling"])
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in header["options"].items()}
         recognizer = cls(backbone, header["method"], cache, **options)
         own = {key[7:]: value for key, value in tensors.items() if key.startswith("method.")}
         recognizer.method.load_state_dict(own, strict=False)
-        parts = {key[8:]: value for key, value in tensors.items() if key.startswith("example.")}
+        recognizer.method.provenance = header["trained"] and provenance_of(header["trained"])
+        if backbone.fingerprint() != header["weights"]:
+            raise ValueError(
+                f"{path}: made with backbone {header['backbone']} (weights {header['weights']}), but the one at hand "
+                f"is {backbone.name} (weights {backbone.fingerprint()}); use the same weights, or enrol again"
+            )
         for i, (name, video) in enumerate(header["examples"]):
-            encoding = {part: tensor[i] for part, tensor in parts.items()}
-            recognizer._examples.setdefault(name, []).append((video, encoding))
+            encoded = {
+                role: {key[len(role) + 1 :]: t[i] for key, t in tensors.items() if key.startswith(f"{role}.")}
+                for role in _roles(recognizer.method)
+            }
+            query = encoded["query"]
+            recognizer._examples.setdefault(name, []).append(_Example(video, encoded.get("support", query), query))
         if header["fit"]:
             fit = Fit(**header["fit"])
             chosen = next(m for m in recognizer.method.variants() if _json(m.options()) == fit.options)
@@ -238,11 +263,11 @@ class Recognizer:
     def _encode(self, paths: Sequence[Path], name: str | None, progress: bool) -> Bank:
         videos = [Video(str(path), path, name or "") for path in paths]
         texts = {name: class_text(name)} if name else {"": ""}
-        return fill_bank(self.method, videos, texts, self.cache, progress=progress)
+        return fill_bank(self.method, videos, texts, self.cache, progress=progress, role=None if name else "query")
 
-    def _supports(self) -> tuple[Encoding, Tensor]:
-        """All examples, padded to the largest class: tensors [way, shot, ...] and the mask [way, shot]."""
-        groups = [[encoding for _, encoding in videos] for videos in self._examples.values()]
+    def _supports(self, role: Role = "support") -> tuple[Encoding, Tensor]:
+        """All examples in a role, padded to the largest class: tensors [way, shot, ...] and the mask [way, shot]."""
+        groups = [[getattr(example, role) for example in group] for group in self._examples.values()]
         most = max(map(len, groups))
         mask = torch.tensor([[i < len(group) for i in range(most)] for group in groups])
         padded = [group + group[:1] * (most - len(group)) for group in groups]
@@ -261,19 +286,21 @@ class Recognizer:
             raise ValueError(f"a recogniser needs at least two actions; enrolled: {have}")
         if self._fitted is None:
             supports, text = self._supports(), self._text()
+            queries, _ = self._supports("query")
             with torch.no_grad():
-                runs = [(method, *leave_one_out(method, supports, text)) for method in self.method.variants()]
+                runs = [(method, *leave_one_out(method, supports, queries, text)) for method in self.method.variants()]
             self._fitted = _choose(runs)
         return self._fitted
 
 
 def leave_one_out(
-    method: Method, supports: tuple[Encoding, Tensor], text: Tensor | None
+    method: Method, supports: tuple[Encoding, Tensor], queries: Encoding, text: Tensor | None
 ) -> tuple[Float[Tensor, "example way"], Int[Tensor, " example"]]:
     """Name examples by the rest: in round k every class with at least two examples gives its k-th one.
 
     Taking one from every class at a time keeps the classes balanced and needs as many rounds as the
-    largest class has examples, not as many as there are examples.
+    largest class has examples, not as many as there are examples. A left-out example is encoded as a
+    query (`queries`, beside `supports`), which has not read the text of its class.
 
     Returns:
         Logits and true ways of the left-out examples; none where no class has two.
@@ -289,7 +316,7 @@ def leave_one_out(
         rest[out, k] = False
         # one query at a time, as in `predict`
         for way in out.tolist():
-            query = {part: tensor[way, k][None] for part, tensor in encodings.items()}
+            query = {part: tensor[way, k][None] for part, tensor in queries.items()}
             logits.append(_match(method, (encodings, rest), query, text))
             ways.append(way)
     stacked = torch.cat(logits) if logits else torch.empty(0, len(mask))
@@ -358,9 +385,14 @@ def _fit_threshold(known: Tensor, strange: Tensor) -> float:
     return min(equal, NormalDist(known.mean().item(), spread_known).inv_cdf(MOST_MISSED))
 
 
+def _roles(method: Method) -> tuple[Role, ...]:
+    """Roles in which an example is encoded differently."""
+    return ("support", "query") if method.support_reads_text else ("query",)
+
+
 def _own_state(method: Method) -> dict[str, Tensor]:
-    """What the method learns beside the backbone."""
-    return {key: value for key, value in method.state_dict().items() if not key.startswith("backbone.")}
+    """What the method has beside the backbone as it is loaded by name: its own, and whatever was trained."""
+    return kept_state(method, (*(method.provenance.groups if method.provenance else ()), "own"))
 
 
 def _json(options: dict[str, Any]) -> dict[str, Any]:

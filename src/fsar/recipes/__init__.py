@@ -18,6 +18,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from fsar.names import unknown
+from fsar.video import SAMPLINGS
 
 HARDWARE: dict[str, dict[str, Any]] = {
     "1x8gb": {"devices": 1, "precision": "16-mixed", "checkpoint_activations": True},
@@ -66,8 +67,9 @@ class Recipe:
     """Whether weight decay also touches the parameters of normalisation layers."""
     schedule: Literal["constant", "multi-step", "cosine"] = "constant"
     milestones: tuple[float, ...] = (0.6, 0.8)
-    """Of `multi-step`: shares of the run after which the rate is multiplied by `gamma`."""
-    gamma: float = 0.1
+    """Of `multi-step`: shares of the run at which the rate falls."""
+    factors: tuple[float, ...] = (0.1, 0.01)
+    """Of `multi-step`: what the first rate is multiplied by after each milestone."""
     warmup: float = 0.0
     """Share of the run over which the rate rises linearly from `warmup_factor` of its value."""
     warmup_factor: float = 0.1
@@ -108,11 +110,18 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.episodes, self.episodes_per_step, self.devices, self.nodes, self.frames) < 1:
-            raise ValueError(
-                f"a recipe needs at least one episode, episode per step, device, node and frame; got {self.episodes}, "
-                f"{self.episodes_per_step}, {self.devices}, {self.nodes}, {self.frames}"
-            )
+        counts = ("frames", "way", "shot", "query", "episodes", "episodes_per_step", "val_episodes", "devices", "nodes")
+        for key in counts:
+            if getattr(self, key) < 1:
+                raise ValueError(f"recipe: {key} is {getattr(self, key)}; expected at least 1")
+        for key in ("weight_decay", "val_every"):
+            if getattr(self, key) < 0:
+                raise ValueError(f"recipe: {key} is {getattr(self, key)}; expected 0 or more")
+        if any(rate < 0 for rate in self.lr.values()):
+            raise ValueError(f"recipe: lr is {self.lr}; expected rates of 0 or more")
+        if self.sampling not in SAMPLINGS:
+            raise ValueError(unknown(self.sampling, SAMPLINGS, "frame sampling"))
+        self._check_schedule()
         if self.episodes < self.episodes_per_step:
             raise ValueError(
                 f"{self.episodes} episodes do not fill one step of {self.episodes_per_step}; give more, or lower "
@@ -126,6 +135,20 @@ class Recipe:
         if self.from_bank and (self.flip or self.jitter or "visual" in self.lr or "text" in self.lr):
             raise ValueError("from_bank trains on encodings made once: leave out flip, jitter, lr.visual and lr.text")
 
+    def _check_schedule(self) -> None:
+        if not 0 <= self.warmup < 1 or not 0 < self.warmup_factor <= 1:
+            raise ValueError(
+                f"recipe: warmup is {self.warmup}, warmup_factor {self.warmup_factor}; expected a share of the run "
+                f"below 1, and a factor in (0, 1]"
+            )
+        if sorted(self.milestones) != list(self.milestones) or any(not 0 < m < 1 for m in self.milestones):
+            raise ValueError(f"recipe: milestones are {self.milestones}; expected rising shares of the run, in (0, 1)")
+        if self.schedule == "multi-step" and len(self.factors) != len(self.milestones):
+            raise ValueError(
+                f"recipe: {len(self.milestones)} milestones and {len(self.factors)} factors; expected one factor for "
+                f"each milestone"
+            )
+
     @property
     def steps(self) -> int:
         """Optimiser steps of the run; episodes that fill no step are left out."""
@@ -138,7 +161,7 @@ class Recipe:
         if done < self.warmup:
             factor = self.warmup_factor + (1 - self.warmup_factor) * done / self.warmup
         if self.schedule == "multi-step":
-            factor *= self.gamma ** sum(done >= milestone for milestone in self.milestones)
+            factor *= (1.0, *self.factors)[sum(done >= milestone for milestone in self.milestones)]
         if self.schedule == "cosine":
             factor *= 0.5 * (1 + math.cos(math.pi * done))
         return factor
@@ -155,10 +178,14 @@ def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
     Raises:
         ValueError: an unknown key (names the nearest), or a value that does not fit.
     """
-    known = [item.name for item in fields(Recipe)]
-    for key in settings:
-        if key not in known:
-            raise ValueError(unknown(str(key), known, "recipe key"))
+    defaults = {item.name: item.default for item in fields(Recipe)}
+    for key, value in settings.items():
+        if key not in defaults:
+            raise ValueError(unknown(str(key), list(defaults), "recipe key"))
+        if value is None and defaults[key] is not None:
+            raise ValueError(f"recipe: {key} has no value; give one, or leave the key out")
+    if settings.get("precision") == 32:  # what YAML reads an unquoted 32 as
+        settings = {**settings, "precision": "32"}
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(Recipe)
     try:
@@ -188,7 +215,11 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
         key, equals, value = override.partition("=")
         if not equals:
             raise ValueError(f"cannot read {override!r}; expected key=value, as in shot=5 or lr.own=1e-4")
-        _set(settings, key.split("."), yaml.safe_load(value))
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"cannot read the value in {override!r} as YAML; quote it, as in key='[1, 2]'") from error
+        _set(settings, key.split("."), read)
     return parse_recipe(settings)
 
 
@@ -224,7 +255,7 @@ def _read(name: str) -> dict[str, Any]:
         raise ValueError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict):
         raise ValueError(f"{name}: expected `key: value` lines, got {type(settings).__name__}")
-    return settings
+    return {str(key): value for key, value in settings.items()}
 
 
 def _set(settings: dict[str, Any], keys: list[str], value: Any) -> None:
