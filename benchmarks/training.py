@@ -19,9 +19,8 @@ import torch
 
 from fsar.backbones import load_backbone
 from fsar.methods import build_method
-from fsar.methods.base import Targets
 from fsar.recipes import Recipe
-from fsar.train import EpisodeLoss, _Inputs, freeze, make_optimizer, peak_memory
+from fsar.train import EpisodeLoss, freeze, make_optimizer, peak_memory
 
 WAY, FRAMES = 5, 8
 
@@ -57,7 +56,7 @@ def measure(row: dict, episodes: int) -> dict:
     times = []
     for _ in range(episodes + 1):
         begun = time.perf_counter()
-        terms, _ = loss(_Inputs(support, query, text, Targets(ways, ways)))
+        terms, _ = loss(support, query, text, ways, ways)
         sum(terms.values()).backward()
         optimizer.step()
         optimizer.zero_grad()

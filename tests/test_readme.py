@@ -40,17 +40,57 @@ def test_the_python_lines(folder: Path) -> None:
     assert (folder / "mine.fsar").is_file()
 
 
+def lines_of(block: str) -> list[list[str]]:
+    """Words of every `fsar` line, with the lines that it goes on in."""
+    lines = re.sub(r"\\\n", "", re.sub(r" +#.*", "", block)).splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("fsar")]
+
+
 def test_the_command_lines(folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset) -> None:
-    lines = [line.split("#")[0] for block in blocks("bash") for line in block.splitlines() if line.startswith("fsar")]
-    assert len(lines) == 3
-    for line in lines:
-        words = shlex.split(line.replace("lite0", "tiny").replace("10000", "20"))[1:]
-        words = [str(world.videos[0].path.parents[1]) if word == "world" else word for word in words]
+    lines = lines_of(blocks("bash")[1])
+    assert [words[1] for words in lines] == ["recognize", "evaluate", "evaluate", "train", "evaluate"]
+    home = str(world.videos[0].path.parents[1])
+    for words in lines:
+        words = [{"lite0": "tiny", "10000": "20", "world": home}.get(word, word) for word in words[1:]]
         if words[0] == "recognize":
             words += ["--backbone", "tiny"]
+        elif words[0] == "train":
+            words += ["--data", home, "--set", "episodes=1", "episodes_per_step=1", "val_every=0", "options.out_dim=16",
+                      "shot=1"]  # fmt: skip
         elif "--episodes" not in words:
             words += ["--episodes", "20"]
         assert cli.main(words) == 0, capsys.readouterr().err
+
+
+def test_the_lines_on_training(
+    folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = lines_of(blocks("bash")[2])
+    assert [words[1] for words in lines] == ["recipes", "train", "evaluate", "recognize", "push"]
+    home = str(world.videos[0].path.parents[1])
+    for split in ("train", "val", "test"):
+        videos = world.split(split).videos
+        (folder / f"{split}.txt").write_text("\n".join(f"{v.label}/{v.path.stem}" for v in videos))
+    monkeypatch.setattr("fsar.checkpoint.HfApi", _Hub)
+    for words in lines:
+        words = [{"SSV2/videos": home}.get(word, word) for word in words[1:]]
+        if words[0] == "train":
+            words += ["--backbone", "tiny", "--set", "episodes=1", "episodes_per_step=1", "val_every=0",
+                      "options.hidden=16", "way=3", "shot=1", "accelerator=cpu"]  # fmt: skip
+        elif words[0] == "evaluate":
+            words += ["--episodes", "20"]
+        assert cli.main(words) == 0, capsys.readouterr().err
+    assert "wrote runs/ma" in capsys.readouterr().out
+
+
+class _Hub:
+    """Stands in for the hub."""
+
+    def create_repo(self, *words: object, **options: object) -> None:
+        pass
+
+    def upload_folder(self, **options: object) -> str:
+        return "commit"
 
 
 def test_every_method_has_its_row() -> None:

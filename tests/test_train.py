@@ -141,12 +141,21 @@ def test_without_validation_the_last_state_is_kept(world: VideoDataset, tmp_path
 # --------------------------------------------------------------------------- killed, and several processes
 
 
+@pytest.fixture(scope="module")
+def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that the two tests below compare with, made by the same command."""
+    folder = tmp_path_factory.mktemp("command") / "run"
+    done = subprocess.run(command(folder, home), env=ONE_THREAD, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 5])
-def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(home: Path, tmp_path: Path, after: int) -> None:
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
+    home: Path, uninterrupted: Path, tmp_path: Path, after: int
+) -> None:
     """Kill -9 after so many log lines, then run the same command: same curve, same weights, bit for bit."""
-    uninterrupted = tmp_path / "uninterrupted"
-    subprocess.run(command(uninterrupted, home), check=True, env=ONE_THREAD, capture_output=True)
     killed = tmp_path / "killed"
     process = subprocess.Popen(command(killed, home), env=ONE_THREAD, stderr=subprocess.DEVNULL)
     log = killed / "log.jsonl"
@@ -165,21 +174,29 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(home: Path, tmp_
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_curve_of_one(home: Path, tmp_path: Path) -> None:
-    for folder, devices in ((tmp_path / "one", "1"), (tmp_path / "two", "2")):
-        done = subprocess.run(
-            command(folder, home, "--devices", devices), env=ONE_THREAD, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
-    one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
+def test_two_processes_give_the_curve_of_one(home: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    words = command(tmp_path / "two", home, "--devices", "2")
+    done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = curve(uninterrupted), curve(tmp_path / "two")
     assert len(one) == len(two)
     for left, right in zip(one, two, strict=True):
         assert left.keys() == right.keys()
         for key in left.keys() & {"loss", "accuracy", "val_accuracy"}:
             assert left[key] == pytest.approx(right[key], abs=1e-5), (key, left["step"])
-    final_one, final_two = weights(tmp_path / "one"), weights(tmp_path / "two")
+    final_one, final_two = weights(uninterrupted), weights(tmp_path / "two")
     for name, tensor in final_one.items():
         torch.testing.assert_close(tensor, final_two[name], atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"precision": "bf16"}, {"checkpoint_activations": True}])
+def test_cheaper_ways_to_the_same_run(world: VideoDataset, whole: Path, tmp_path: Path, change: dict) -> None:
+    """Half precision comes near, recomputed activations give the same numbers."""
+    train(recipe_of(episodes=4, **change), world, tmp_path / "run", progress=False)
+    ours, theirs = (
+        [line["loss"] for line in curve(folder) if "loss" in line][:2] for folder in (tmp_path / "run", whole)
+    )
+    assert ours == pytest.approx(theirs, rel=0.1 if "precision" in change else 1e-6)
 
 
 # --------------------------------------------------------------------------- what trains

@@ -20,13 +20,13 @@ import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 import yaml
+from jaxtyping import Int
 from lightning_fabric import Fabric
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -83,16 +83,6 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
     fabric.barrier()
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """One episode, ready for the model; clips, or encodings out of a bank."""
-
-    support: Tensor | Encoding
-    query: Tensor | Encoding
-    text: Tensor | None
-    targets: Targets
-
-
 class EpisodeLoss(nn.Module):
     """Encode, match and loss in one forward pass: what a device runs, and what is wrapped for several."""
 
@@ -100,20 +90,29 @@ class EpisodeLoss(nn.Module):
         super().__init__()
         self.method = method
 
-    def forward(self, inputs: _Inputs) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the loss, and the share of queries named right."""
-        if isinstance(inputs.support, Tensor) and isinstance(inputs.query, Tensor):
-            episode = self.method.encode_episode(inputs.support, inputs.query, inputs.text)
+    def forward(
+        self,
+        support: Tensor | Encoding,
+        query: Tensor | Encoding,
+        text: Tensor | None,
+        query_way: Int[Tensor, "episode query"],
+        way_class: Int[Tensor, "episode way"],
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Terms of the loss, and the share of queries named right; of clips, or of frame features out of a bank."""
+        if isinstance(support, Tensor) and isinstance(query, Tensor):
+            episode = self.method.encode_episode(support, query, text)
         else:
-            assert not isinstance(inputs.support, Tensor) and not isinstance(inputs.query, Tensor)
-            shape = inputs.support["frames"].shape[:3]
-            mask = torch.ones(shape, dtype=torch.bool, device=self.method.device)
-            own_text = self.method.text_of_shots(inputs.text, shape[-1])
-            support = self.method.enhance(inputs.support, "support", own_text)
-            episode = Episode(support, self.method.enhance(inputs.query, "query"), mask, inputs.text)
+            assert not isinstance(support, Tensor) and not isinstance(query, Tensor)
+            episode = self._from_features(support, query, text)
         prediction = self.method.match(episode)
-        right = (prediction.logits.argmax(-1) == inputs.targets.query_way).float().mean()
-        return self.method.loss(episode, prediction, inputs.targets), right
+        right = (prediction.logits.argmax(-1) == query_way).float().mean()
+        return self.method.loss(episode, prediction, Targets(query_way, way_class)), right
+
+    def _from_features(self, support: Encoding, query: Encoding, text: Tensor | None) -> Episode:
+        shape = support["frames"].shape[:3]
+        mask = torch.ones(shape, dtype=torch.bool, device=self.method.device)
+        enhanced = self.method.enhance(support, "support", self.method.text_of_shots(text, shape[-1]))
+        return Episode(enhanced, self.method.enhance(query, "query"), mask, text)
 
 
 class EpisodeLoader:
@@ -241,10 +240,10 @@ class _Run:
         totals: dict[str, Tensor] = {}
         for i in range(own):
             number = step * self.recipe.episodes_per_step + i * world + rank
-            inputs = self._to_device(*next(loaded), number)
+            inputs = self._inputs(*next(loaded), number)
             torch.manual_seed(int(np.random.SeedSequence((self.recipe.seed, number)).generate_state(1)[0]))
             with self.fabric.no_backward_sync(self.module, enabled=i < own - 1):
-                terms, right = self.module(inputs)
+                terms, right = self.module(*inputs)
                 self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)) / own)
             for name, value in {**terms, "accuracy": right}.items():
                 totals[name] = totals.get(name, 0) + value.detach() / own
@@ -256,17 +255,14 @@ class _Run:
         self.stepper.zero_grad()
         return self._log_step(step, totals, time.perf_counter() - begun)
 
-    def _to_device(self, support: Any, query: Any, labels: list[str], targets: Targets, number: int) -> _Inputs:
+    def _inputs(self, support: Any, query: Any, labels: list[str], targets: Targets, number: int) -> tuple[Any, ...]:
+        """What `EpisodeLoss` takes, on the device; the texts of the ways with the episode's own template."""
         text = None
         if self.method.needs_text:
             rng = np.random.default_rng((self.recipe.seed, number, 0))
             text = self.method.encode_text([self.train_set.texts[label] for label in labels], rng)[None]
-        return _Inputs(
-            self.fabric.to_device(support),
-            self.fabric.to_device(query),
-            text,
-            Targets(self.fabric.to_device(targets.query_way), self.fabric.to_device(targets.way_class)),
-        )
+        here = self.fabric.to_device
+        return here(support), here(query), text, here(targets.query_way), here(targets.way_class)
 
     # ------------------------------------------------------------------- validation
 
