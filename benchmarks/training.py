@@ -19,8 +19,9 @@ import torch
 
 from fsar.backbones import load_backbone
 from fsar.methods import build_method
+from fsar.parameters import freeze, make_optimizer
 from fsar.recipes import Recipe
-from fsar.train import EpisodeLoss, freeze, make_optimizer, peak_memory
+from fsar.train import EpisodeLoss, peak_memory
 
 WAY, FRAMES = 5, 8
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from fsar.alignment import cosine
 from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.clip import ClipBackbone, tiny_tokenize
-from fsar.checkpoint import group_of
 from fsar.methods import build_method
 from fsar.methods.base import Episode, Targets
 from fsar.methods.ma_fsar import MaFsar, text_divergence
+from fsar.parameters import group_of
 from tests.conftest import GOLDEN
 
 close = {"atol": 1e-4, "rtol": 1e-4}

@@ -10,11 +10,12 @@ import pytest
 import yaml
 
 from fsar.backbones import load_backbone
-from fsar.checkpoint import group_of, load_pretrained
+from fsar.checkpoint import load_pretrained
 from fsar.datasets import VideoDataset
 from fsar.methods import build_method, method_class
+from fsar.parameters import freeze, group_of, make_optimizer, trained_groups
 from fsar.recipes import HARDWARE, Recipe, load_recipe, parse_recipe, recipe_names
-from fsar.train import freeze, make_optimizer, train, trained_groups
+from fsar.train import train
 from fsar.video import SAMPLINGS
 
 METHODS = ("ma-fsar", "clip-fsar", "aim", "trx", "hyrsm", "otam")

@@ -12,7 +12,8 @@ SOURCE = Path(fsar.__file__).parent
 ORDER = (
     "names", "files", "progress", "shapes", "video", "transforms", "frame_cache", "backbones", "prompts", "datasets",
     "episodes", "adapters", "temporal",
-    "alignment", "methods", "features", "checkpoint", "results", "evaluate", "recipes", "train", "recognizer",
+    "alignment", "methods", "recipes", "parameters", "features", "checkpoint", "results", "evaluate", "loader", "train",
+    "recognizer",
     "demo", "cli",
 )  # fmt: skip
 

@@ -14,11 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from fsar.backbones import Backbone, load_backbone
-from fsar.checkpoint import group_of, load_pretrained
+from fsar.checkpoint import load_pretrained
 from fsar.datasets import VideoDataset
+from fsar.loader import EpisodeLoader
 from fsar.methods import METHODS, build_method, method_class
+from fsar.parameters import freeze, group_of, make_optimizer, trained_groups
 from fsar.recipes import Recipe, parse_recipe
-from fsar.train import EpisodeLoader, freeze, make_optimizer, train, trained_groups
+from fsar.train import train
 from fsar.transforms import Augmentation
 
 SETTINGS = {

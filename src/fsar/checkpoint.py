@@ -8,7 +8,6 @@ The frozen rest is not stored but named: its hash is checked when the folder is 
 """
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,44 +16,15 @@ from typing import Any
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import save_file
-from torch import Tensor, nn
 
 from fsar.backbones import Backbone, load_backbone
-from fsar.backbones.base import fingerprint_of, read_safetensors
+from fsar.backbones.base import read_safetensors
 from fsar.files import atomic_path
 from fsar.methods import Method, build_method
-from fsar.methods.base import PARAMETER_GROUPS
+from fsar.parameters import frozen_fingerprint, kept_state
 
 FORMAT = 1
 HEADER, WEIGHTS, CARD = "fsar.json", "model.safetensors", "README.md"
-
-
-def group_of(name: str) -> str:
-    """The group of a method's parameter: exactly one rule fits its name."""
-    groups = [group for group, rule in PARAMETER_GROUPS.items() if re.fullmatch(rule, name)]
-    assert len(groups) == 1, f"parameter {name} is under {groups or 'no rule'}"
-    return groups[0]
-
-
-def trained_parameters(method: nn.Module, groups: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """Parameters of the named groups, and no others."""
-    return {name: parameter for name, parameter in method.named_parameters() if group_of(name) in groups}
-
-
-def trained_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
-    """What training changes: parameters of the groups, and buffers (running statistics) beside them."""
-    state = method.state_dict()
-    return {name: tensor for name, tensor in state.items() if group_of(name) in groups}
-
-
-def kept_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
-    """What a checkpoint holds: `trained_state` without what only the loss needs."""
-    return {k: v for k, v in trained_state(method, groups).items() if not k.startswith("loss_heads.")}
-
-
-def frozen_fingerprint(method: Method, groups: tuple[str, ...]) -> str:
-    """Hash of everything that was not trained, 16 hexadecimal digits."""
-    return fingerprint_of({name: t for name, t in method.state_dict().items() if group_of(name) not in groups})
 
 
 @dataclass(frozen=True, kw_only=True)

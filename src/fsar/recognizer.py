@@ -36,7 +36,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fsar.backbones import Backbone, load_backbone
-from fsar.checkpoint import kept_state, provenance_of
+from fsar.checkpoint import provenance_of
 from fsar.datasets import Video
 from fsar.features import Bank, fill_bank
 from fsar.files import atomic_path
@@ -44,6 +44,7 @@ from fsar.frame_cache import FrameCache
 from fsar.methods import build_method
 from fsar.methods.base import Encoding, Episode, Method, Role
 from fsar.names import unknown
+from fsar.parameters import kept_state
 from fsar.prompts import class_text
 
 FORMAT = 2

@@ -34,20 +34,19 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from fsar.backbones import load_backbone
-from fsar.checkpoint import Provenance, group_of, save_pretrained, trained_state
+from fsar.checkpoint import Provenance, save_pretrained
 from fsar.datasets import VideoDataset
 from fsar.episodes import EpisodeSampler
 from fsar.evaluate import accuracy, match_from_bank
-from fsar.features import Bank, enhance_bank, fill_bank
+from fsar.features import enhance_bank, fill_bank
 from fsar.files import atomic_path
-from fsar.frame_cache import SHORT_SIDE, FrameCache
+from fsar.frame_cache import FrameCache
+from fsar.loader import EpisodeLoader
 from fsar.methods import build_method
-from fsar.methods.base import PARAMETER_GROUPS, Encoding, Episode, Method, Targets
-from fsar.names import unknown
+from fsar.methods.base import Encoding, Episode, Method, Targets
+from fsar.parameters import freeze, group_of, make_optimizer, trained_groups, trained_state
 from fsar.progress import ahead, progress_bar
 from fsar.recipes import Recipe
-from fsar.transforms import Augmentation, resize_short_side
-from fsar.video import Frames, frame_indices, read_frames
 
 SAVE_EVERY = 60.0
 """Seconds between saved states; never changes a result."""
@@ -113,52 +112,6 @@ class EpisodeLoss(nn.Module):
         mask = torch.ones(shape, dtype=torch.bool, device=self.method.device)
         enhanced = self.method.enhance(support, "support", self.method.text_of_shots(text, shape[-1]))
         return Episode(enhanced, self.method.enhance(query, "query"), mask, text)
-
-
-class EpisodeLoader:
-    """Makes episode i's inputs, a pure function of (recipe, dataset, i)."""
-
-    def __init__(self, recipe: Recipe, dataset: VideoDataset, method: Method, bank: Bank | None):
-        self.recipe, self.dataset, self.method, self.bank = recipe, dataset, method, bank
-        self.paths = {video.id: video.path for video in dataset.videos}
-        self.rows = {} if bank is None else {video_id: i for i, video_id in enumerate(bank.video_ids)}
-        self.sampler = EpisodeSampler(
-            dataset=dataset, way=recipe.way, shot=recipe.shot, query=recipe.query, seed=recipe.seed
-        )
-        self.augment = Augmentation(crop=recipe.crop, flip=recipe.flip, jitter=recipe.jitter)
-        self.cache = FrameCache(frames=None) if recipe.cached_frames else None
-
-    def load(self, number: int) -> tuple[Any, Any, list[str], Targets]:
-        """Support and query (clips or encodings), the classes of the ways, and the targets; all on the CPU."""
-        drawn = self.sampler.draw(1, number)
-        targets = Targets(torch.from_numpy(drawn.target), torch.from_numpy(drawn.way_class))
-        labels = [drawn.classes[i] for i in drawn.way_class[0]]
-        if self.bank is not None:
-            rows = [np.vectorize(lambda i: self.rows[drawn.video_ids[i]])(v) for v in (drawn.support, drawn.query)]
-            support, query = ({"frames": self.bank.query["frames"][torch.from_numpy(chosen)]} for chosen in rows)
-            return support, query, labels, targets
-        videos = [*drawn.support.ravel(), *drawn.query.ravel()]
-        clips = [
-            self._clip(self.paths[drawn.video_ids[video]], np.random.default_rng((self.recipe.seed, number, place)))
-            for place, video in enumerate(videos, 1)
-        ]
-        split = drawn.support.size
-        support = torch.stack(clips[:split]).unflatten(0, drawn.support.shape)
-        return support, torch.stack(clips[split:])[None], labels, targets
-
-    def _clip(self, path: Path, rng: np.random.Generator) -> Tensor:
-        backbone = self.method.backbone
-        frames = self._frames(path, rng)
-        return self.augment(
-            frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation, rng
-        )  # frame rgb side side
-
-    def _frames(self, path: Path, rng: np.random.Generator) -> Frames:
-        count, sampling = self.recipe.frames, self.recipe.sampling
-        if self.cache is None:
-            return resize_short_side(read_frames(path, count, sampling, rng), SHORT_SIDE)
-        every = self.cache.read(path)
-        return every[frame_indices(len(every), count, sampling, rng=rng)]
 
 
 class _Run:
@@ -408,64 +361,6 @@ class _Run:
                 self.optimizer.state[parameters[name]][part] = on
         self.fabric.strategy.precision.load_state_dict(header["precision"])
         self.step, self.best, self.since_best = header["step"], header["best"], header["since_best"]
-
-
-# --------------------------------------------------------------------------- what trains
-
-
-def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
-    """Groups that the recipe gives a learning rate.
-
-    Raises:
-        ValueError: the method has nothing to train, no rate is given, or a group has no parameters.
-    """
-    if not method.trains:
-        raise ValueError(
-            f"{method.name} has nothing to train; evaluate it as it is: fsar evaluate --method {method.name}"
-        )
-    if not recipe.lr:
-        example = ", ".join(f"{group}: 1e-5" for group in method.trains)
-        raise ValueError(f"the recipe gives no learning rate; {method.name} trains by lr: {{{example}}}")
-    present = {group_of(name) for name, _ in method.named_parameters()}
-    for group in recipe.lr:
-        if group not in PARAMETER_GROUPS:
-            raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
-        if group not in present:
-            raise ValueError(
-                f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it "
-                f"has {', '.join(sorted(present))}"
-            )
-    return tuple(recipe.lr)
-
-
-def freeze(method: Method, groups: tuple[str, ...]) -> None:
-    """Let gradients reach the parameters of these groups and no others."""
-    for name, parameter in method.named_parameters():
-        parameter.requires_grad_(group_of(name) in groups)
-
-
-def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
-    """Build the optimiser with a rate per group; `base_lr` is the rate before the schedule."""
-    norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
-    buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
-    for name, parameter in method.named_parameters():
-        if parameter.requires_grad:
-            decays = recipe.decay_norms or id(parameter) not in norms
-            buckets.setdefault((group_of(name), decays), []).append(parameter)
-    groups: list[dict[str, Any]] = [
-        {
-            "params": parameters,
-            "lr": recipe.lr[group],
-            "base_lr": recipe.lr[group],
-            "weight_decay": recipe.weight_decay if decays else 0.0,
-        }
-        for (group, decays), parameters in buckets.items()
-    ]
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    return kinds[recipe.optimizer](groups)
-
-
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
 
 
 def peak_memory() -> float:

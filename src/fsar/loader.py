@@ -1,0 +1,63 @@
+"""Episode number -> clips, classes and targets: what training feeds on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fsar.datasets import VideoDataset
+from fsar.episodes import EpisodeSampler
+from fsar.features import Bank
+from fsar.frame_cache import SHORT_SIDE, FrameCache
+from fsar.methods.base import Method, Targets
+from fsar.recipes import Recipe
+from fsar.transforms import Augmentation, resize_short_side
+from fsar.video import Frames, frame_indices, read_frames
+
+
+class EpisodeLoader:
+    """Makes episode i's inputs, a pure function of (recipe, dataset, i)."""
+
+    def __init__(self, recipe: Recipe, dataset: VideoDataset, method: Method, bank: Bank | None):
+        self.recipe, self.dataset, self.method, self.bank = recipe, dataset, method, bank
+        self.paths = {video.id: video.path for video in dataset.videos}
+        self.rows = {} if bank is None else {video_id: i for i, video_id in enumerate(bank.video_ids)}
+        self.sampler = EpisodeSampler(
+            dataset=dataset, way=recipe.way, shot=recipe.shot, query=recipe.query, seed=recipe.seed
+        )
+        self.augment = Augmentation(crop=recipe.crop, flip=recipe.flip, jitter=recipe.jitter)
+        self.cache = FrameCache(frames=None) if recipe.cached_frames else None
+
+    def load(self, number: int) -> tuple[Any, Any, list[str], Targets]:
+        """Support and query (clips or encodings), the classes of the ways, and the targets; all on the CPU."""
+        drawn = self.sampler.draw(1, number)
+        targets = Targets(torch.from_numpy(drawn.target), torch.from_numpy(drawn.way_class))
+        labels = [drawn.classes[i] for i in drawn.way_class[0]]
+        if self.bank is not None:
+            rows = [np.vectorize(lambda i: self.rows[drawn.video_ids[i]])(v) for v in (drawn.support, drawn.query)]
+            support, query = ({"frames": self.bank.query["frames"][torch.from_numpy(chosen)]} for chosen in rows)
+            return support, query, labels, targets
+        videos = [*drawn.support.ravel(), *drawn.query.ravel()]
+        clips = [
+            self._clip(self.paths[drawn.video_ids[video]], np.random.default_rng((self.recipe.seed, number, place)))
+            for place, video in enumerate(videos, 1)
+        ]
+        split = drawn.support.size
+        support = torch.stack(clips[:split]).unflatten(0, drawn.support.shape)
+        return support, torch.stack(clips[split:])[None], labels, targets
+
+    def _clip(self, path: Path, rng: np.random.Generator) -> Tensor:
+        backbone = self.method.backbone
+        frames = self._frames(path, rng)
+        return self.augment(
+            frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation, rng
+        )  # frame rgb side side
+
+    def _frames(self, path: Path, rng: np.random.Generator) -> Frames:
+        count, sampling = self.recipe.frames, self.recipe.sampling
+        if self.cache is None:
+            return resize_short_side(read_frames(path, count, sampling, rng), SHORT_SIDE)
+        every = self.cache.read(path)
+        return every[frame_indices(len(every), count, sampling, rng=rng)]

@@ -1,0 +1,90 @@
+"""Which parameters train, and how: every one is under exactly one rule (`PARAMETER_GROUPS`)."""
+
+import re
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fsar.backbones.base import fingerprint_of
+from fsar.methods.base import PARAMETER_GROUPS, Method
+from fsar.names import unknown
+from fsar.recipes import Recipe
+
+
+def group_of(name: str) -> str:
+    """The group of a method's parameter: exactly one rule fits its name."""
+    groups = [group for group, rule in PARAMETER_GROUPS.items() if re.fullmatch(rule, name)]
+    assert len(groups) == 1, f"parameter {name} is under {groups or 'no rule'}"
+    return groups[0]
+
+
+def trained_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
+    """What training changes: parameters of the groups, and buffers (running statistics) beside them."""
+    state = method.state_dict()
+    return {name: tensor for name, tensor in state.items() if group_of(name) in groups}
+
+
+def kept_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
+    """What a checkpoint holds: `trained_state` without what only the loss needs."""
+    return {k: v for k, v in trained_state(method, groups).items() if not k.startswith("loss_heads.")}
+
+
+def frozen_fingerprint(method: Method, groups: tuple[str, ...]) -> str:
+    """Hash of everything that was not trained, 16 hexadecimal digits."""
+    return fingerprint_of({name: t for name, t in method.state_dict().items() if group_of(name) not in groups})
+
+
+def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
+    """Groups that the recipe gives a learning rate.
+
+    Raises:
+        ValueError: the method has nothing to train, no rate is given, or a group has no parameters.
+    """
+    if not method.trains:
+        raise ValueError(
+            f"{method.name} has nothing to train; evaluate it as it is: fsar evaluate --method {method.name}"
+        )
+    if not recipe.lr:
+        example = ", ".join(f"{group}: 1e-5" for group in method.trains)
+        raise ValueError(f"the recipe gives no learning rate; {method.name} trains by lr: {{{example}}}")
+    present = {group_of(name) for name, _ in method.named_parameters()}
+    for group in recipe.lr:
+        if group not in PARAMETER_GROUPS:
+            raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
+        if group not in present:
+            raise ValueError(
+                f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it "
+                f"has {', '.join(sorted(present))}"
+            )
+    return tuple(recipe.lr)
+
+
+def freeze(method: Method, groups: tuple[str, ...]) -> None:
+    """Let gradients reach the parameters of these groups and no others."""
+    for name, parameter in method.named_parameters():
+        parameter.requires_grad_(group_of(name) in groups)
+
+
+def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
+    """Build the optimiser with a rate per group; `base_lr` is the rate before the schedule."""
+    norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+    buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            decays = recipe.decay_norms or id(parameter) not in norms
+            buckets.setdefault((group_of(name), decays), []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": recipe.lr[group],
+            "base_lr": recipe.lr[group],
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (group, decays), parameters in buckets.items()
+    ]
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+    return kinds[recipe.optimizer](groups)
+
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
