@@ -21,7 +21,8 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 
 from fsar.backbones.clip import TINY_CONFIG, tiny_tokenize
-from fsar.datasets.world import ACTIONS, describe_frame, draw_scene, render_scene
+from fsar.datasets.world import describe_frame, draw_scene, render_scene
+from fsar.datasets.world_actions import ACTIONS
 from fsar.transforms import to_clip
 
 FRAMES_PER_CLIP = 4

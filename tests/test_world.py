@@ -13,19 +13,17 @@ import pytest
 from fsar.datasets import VideoDataset, load_folder, load_world
 from fsar.datasets import world as module
 from fsar.datasets.world import (
-    ACTIONS,
     COLOURS,
-    PAIRS,
     SHAPES,
     SIZE,
     TEXTURES,
-    Action,
     describe_frame,
     draw_scene,
     render_clip,
     render_scene,
     render_world,
 )
+from fsar.datasets.world_actions import ACTIONS, PAIRS, Action
 from fsar.video import probe, read_frames
 
 TIMES = np.linspace(0, 1, 9)
@@ -147,7 +145,8 @@ def test_a_file_does_not_depend_on_what_was_encoded_before(tmp_path: Path) -> No
     script = """if True:
         import sys
         from pathlib import Path
-        from fsar.datasets.world import ACTIONS, render_clip
+        from fsar.datasets.world import render_clip
+        from fsar.datasets.world_actions import ACTIONS
         from fsar.video import write_video
         clips = {f"{action.name}{i}.mp4": render_clip(action, i) for action in ACTIONS[::4] for i in (0, 1)}
         for name in clips:

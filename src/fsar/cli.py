@@ -408,7 +408,8 @@ def _world_options(parser: ArgumentParser) -> None:
 
 
 def _world(options: Namespace) -> int:
-    from fsar.datasets.world import ACTIONS, render_world
+    from fsar.datasets.world import render_world
+    from fsar.datasets.world_actions import ACTIONS
 
     if options.clips < 1:
         raise ValueError(f"--clips is {options.clips}; expected at least 1")

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from fsar.alignment import frame_similarity, otam_alignment
 from fsar.backbones import Backbone, load_backbone
 from fsar.datasets import VideoDataset, load_world
-from fsar.datasets.world import PAIRS
+from fsar.datasets.world_actions import PAIRS
 from fsar.episodes import Episodes, EpisodeSampler
 from fsar.evaluate import accuracy, evaluate, match_from_bank
 from fsar.features import Bank, fill_bank
