@@ -390,8 +390,6 @@ def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
         load_recipe(str(tmp_path / "mine.yaml"))
 
 
-def test_a_missing_recipe_lists_what_there_is_and_names_the_nearest() -> None:
-    with pytest.raises(ValueError, match="no recipe 'ma-fsar/hmdb'.*neither a file nor one of") as caught:
+def test_a_missing_recipe_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no recipe 'ma-fsar/hmdb'.*did you mean 'ma-fsar/hmdb51'.*`fsar recipes`"):
         load_recipe("ma-fsar/hmdb")
-    assert all(name in str(caught.value) for name in recipe_names())
-    assert str(caught.value).endswith("did you mean 'ma-fsar/hmdb51'?")

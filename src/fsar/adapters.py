@@ -56,7 +56,7 @@ def vision_transformer(backbone: Backbone, method: str) -> VisionTransformer:
     if not isinstance(visual, VisionTransformer) or not _is_plain(visual):
         raise ValueError(
             f"{method} puts adapters between the blocks of a CLIP ViT, and backbone {backbone.name!r} has none; "
-            f"use tiny, ViT-B-32/openai or ViT-B-16/openai, or a method that leaves the encoder as it is"
+            f"use tiny, ViT-B-32/openai or ViT-B-16/openai, or a method without adapters (clip-fsar, trx, hyrsm, otam)"
         )
     return visual
 

@@ -73,6 +73,7 @@ class MaFsar(Method):
     """Adapters that carry time and the support's class text into CLIP; prototypes guided by text."""
 
     name = "ma-fsar"
+    needs_text = True
     readouts = ("alpha", "readout", "merge")
     trains = ("own",)
 
@@ -133,7 +134,7 @@ class MaFsar(Method):
         reads_token = config.text and config.fgma and config.local == "lma"
         self.support_reads_text = reads_token or (config.text and config.prototype in _READ_TEXT)
         if config.fgma:
-            visual = vision_transformer(backbone, "ma-fsar with fgma")
+            visual = vision_transformer(backbone, "ma-fsar (with fgma: true; false leaves the encoder as it is)")
             width, layers = width_of(visual), visual.transformer.layers
             self.blocks = nn.ModuleList(AdaptedBlock(width, config) for _ in range(layers))
             if config.temporal_embedding:

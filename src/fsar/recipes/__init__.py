@@ -246,9 +246,9 @@ def _read(name: str) -> dict[str, Any]:
     elif packaged in recipe_names():
         text = (_PACKAGED / f"{packaged}.yaml").read_text(encoding="utf-8")
     else:
-        near = difflib.get_close_matches(packaged, recipe_names(), 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no recipe {name!r}: neither a file nor one of {', '.join(recipe_names())}{hint}")
+        near = difflib.get_close_matches(packaged, recipe_names(), 3)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint} `fsar recipes` lists them")
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
