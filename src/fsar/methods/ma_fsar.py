@@ -147,6 +147,7 @@ class MaFsar(Method):
             self.tpcm = TemporalTransformer(backbone.dim, hidden=config.hidden, norm=config.tpcm_norm)
         # the CLIP-FSAR lineage's OTAM: one distance per class prototype
         self.metric = metric_head(config.metric, backbone.dim, **{"otam": {"per": "prototype"}}.get(config.metric, {}))
+        self.episodes_per_match = min(64, self.metric.episodes_per_match)
 
     # ----------------------------------------------------------------------- encode
 
