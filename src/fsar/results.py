@@ -1,7 +1,6 @@
 """What a run leaves behind, and tables of it."""
 
 import json
-import math
 import platform
 import statistics
 from collections.abc import Sequence
@@ -80,8 +79,9 @@ def versions() -> dict[str, str]:
 def table(results: Sequence[Result]) -> str:
     """Markdown table: a row per method, a column per way and shot; accuracy in percent ± 95 % interval.
 
-    Runs of one recipe that differ in the seed share a row: the mean over seeds, the interval of that mean
-    over episodes, and the seeds' own standard deviation.
+    Runs of one recipe that differ in the seed share a row: the mean over seeds, the mean of their intervals
+    (an upper bound of the mean's, since they were evaluated on the same episodes), and the seeds' standard
+    deviation.
     """
     columns = list(dict.fromkeys((r.way, r.shot) for r in results))
     groups: dict[tuple[str, tuple[int, int]], list[Result]] = {}
@@ -99,7 +99,7 @@ def _cell(results: Sequence[Result]) -> str:
     if len(results) == 1:
         return results[0].percent
     mean = statistics.mean(r.accuracy for r in results)
-    ci95 = math.sqrt(sum(r.ci95**2 for r in results)) / len(results)
+    ci95 = statistics.mean(r.ci95 for r in results)
     spread = statistics.stdev(r.accuracy for r in results)
     return f"{100 * mean:.1f} ± {100 * ci95:.1f} ({len(results)} seeds: sd {100 * spread:.1f})"
 
