@@ -1,6 +1,7 @@
 """MA-FSAR: the cross-check prototype, parameter counts, what adapters at initialisation equal, and its switches."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import open_clip
@@ -12,6 +13,8 @@ from torch import Tensor
 from fsar.alignment import cosine
 from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.clip import ClipBackbone, tiny_tokenize
+from fsar.datasets import VideoDataset
+from fsar.evaluate import evaluate
 from fsar.methods import build_method
 from fsar.methods.base import Episode, Targets
 from fsar.methods.ma_fsar import MaFsar, text_divergence
@@ -323,6 +326,27 @@ def test_the_bank_knows_what_encode_depends_on(tiny: Backbone) -> None:
     for other in ({"gta": False}, {"joint_scale": 0.1}, {"templates": "{}"}, {"prototype": "none"}, {"fgma": False}):
         assert build_method("ma-fsar", tiny, hidden=16, **other).encoder() != base
     assert disturbed(build_method("ma-fsar", tiny, hidden=16)).encoder() != base
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"prototype": "none"},
+        {"fgma": False},
+        {"fgma": False, "prototype": "none"},
+        {"text": False},
+        {"local": "lsta"},
+    ],
+    ids=str,
+)
+def test_every_wiring_evaluates_from_a_bank(tiny: Backbone, world: VideoDataset, options: dict) -> None:
+    method = build_method("ma-fsar", tiny, **{"hidden": 16, **options})
+    small = replace(world, videos=tuple(video for video in world.videos if video.id.endswith(("000", "001"))))
+    from_bank, anew = (
+        evaluate(method, small, way=3, episodes=4, naive=naive, progress=False) for naive in (False, True)
+    )
+    assert from_bank.accuracy == anew.accuracy
 
 
 def test_mistakes_are_named(tiny: Backbone, clips: Tensor) -> None:

@@ -158,6 +158,16 @@ def test_enhancing_frame_features_is_encoding(method: Method, clips: torch.Tenso
 
 
 @torch.no_grad()
+def test_encodings_can_be_kept(method: Method, clips: torch.Tensor) -> None:
+    """A bank's file holds tensors that share no memory, all with the videos' axis."""
+    text = method.encode_text(["waving", "clapping"]) if method.support_reads_text else None
+    for role in ("support", "query"):
+        encoded = method.encode(clips[:2], role, text)
+        assert all(len(tensor) == 2 for tensor in encoded.values())
+        assert len({tensor.untyped_storage().data_ptr() for tensor in encoded.values()}) == len(encoded)
+
+
+@torch.no_grad()
 def test_the_bank_is_keyed_by_everything_that_encodes(method: Method, clips: torch.Tensor) -> None:
     text = method.encode_text(["waving", "clapping"]) if method.support_reads_text else None
     for name, parameter in method.named_parameters():

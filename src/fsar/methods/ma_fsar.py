@@ -176,7 +176,9 @@ class MaFsar(Method):
         return mapped * (len(self.blocks) // len(mapped))
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """TPCM (eq. 9-12), or what Table 6 puts in its place: adds `enhanced` [*clips, frame, dim]."""
+        """TPCM (eq. 9-12), or what Table 6 puts in its place: adds `enhanced` [*clips, frame, dim], if anything."""
+        if self.config.prototype == "none":
+            return encoding
         frames = encoding["frames"]
         return {"frames": frames, "enhanced": self._prototype(frames, text if role == "support" else None)}
 
@@ -221,13 +223,14 @@ class MaFsar(Method):
 
     def _to_compare(self, episode: Episode) -> Episode:
         """Enhanced queries, and enhanced prototypes or (`merge: after`, TRX) every enhanced support video."""
-        support, mask = episode.support["enhanced"], episode.shot_mask
+        compared = "frames" if self.config.prototype == "none" else "enhanced"
+        support, mask = episode.support[compared], episode.shot_mask
         shots = mask.shape[-1]
         if shots > 1 and self.config.merge == "before" and self.config.metric != "trx":
             prototypes = mean_over_shots(episode.support["frames"], mask)  # episode way frame dim
             support = self._prototype(prototypes, episode.text)[:, :, None]
             mask = mask.any(-1, keepdim=True)
-        return Episode({"frames": support}, {"frames": episode.query["enhanced"]}, mask)
+        return Episode({"frames": support}, {"frames": episode.query[compared]}, mask)
 
     # ----------------------------------------------------------------------- loss
 
