@@ -1,0 +1,55 @@
+"""The corpus of sub-actions: three stages for every class of every split, specific, ordered, short enough."""
+
+import json
+from pathlib import Path
+
+import open_clip
+import pytest
+import yaml
+
+import fsar
+from fsar.prompts import class_text
+from tests.conftest import SHARED, needs_shared
+
+FOLDER = Path(fsar.__file__).parent / "subactions"
+FILES = sorted(file.stem for file in FOLDER.glob("*.yaml"))
+LISTS = {"kinetics100": "kinetics_CMN", "hmdb51": "hmdb_ARN", "ucf101": "ucf_ARN", "ssv2-small": "ssv2_CMN"}
+
+
+def stages(name: str) -> dict[str, list[str]]:
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["classes"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_class_has_three_distinct_sentences_within_clips_tokens(name: str) -> None:
+    tokenize = open_clip.get_tokenizer("ViT-B-32")
+    seen = set()
+    for label, sentences in stages(name).items():
+        assert label == class_text(label)
+        assert len(sentences) == 3 and all(sentence.strip() for sentence in sentences)
+        assert not seen & set(sentences) and len(set(sentences)) == 3, label
+        seen |= set(sentences)
+        for sentence in sentences:
+            tokens = tokenize([f"A video of action about {label}: {sentence}"], context_length=200)  # not cut at 77
+            assert int((tokens != 0).sum()) <= 77, sentence
+
+
+@needs_shared
+@pytest.mark.parametrize("name", [name for name in FILES if name in LISTS])
+def test_every_class_of_every_split_is_there(name: str) -> None:
+    assert SHARED is not None
+    folder = SHARED / "splits" / "trx" / LISTS[name]
+    lines = [line for file in folder.iterdir() for line in file.read_text().splitlines() if line]
+    assert stages(name).keys() == {class_text(line.rpartition("/")[0]) for line in lines}
+
+
+@needs_shared
+def test_ssv2_full_has_its_own_classes() -> None:
+    assert SHARED is not None
+    names = json.loads((SHARED / "splits" / "ssv2_full_class_names.json").read_text())
+    values = names.values() if isinstance(names, dict) else names
+    flat = [item for value in values for item in (value if isinstance(value, list) else [value])]
+    full, small = stages("ssv2-full"), stages("ssv2-small")
+    assert full.keys() <= {class_text(label) for label in flat} and len(full) == 100
+    shared = full.keys() & small.keys()
+    assert len(shared) == 55 and all(full[label] == small[label] for label in shared)
