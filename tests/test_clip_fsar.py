@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from fsar.backbones import Backbone
-from fsar.methods import Targets
+from fsar.methods import Prediction, Targets
 from fsar.methods.base import Episode
 from fsar.methods.clip_fsar import ClipFsar
 from tests.conftest import GOLDEN
@@ -95,6 +95,13 @@ def random_episode(episodes: int = 2, way: int = 3, shot: int = 2, query: int = 
     )
 
 
+def run(method: ClipFsar, episode: Episode) -> Prediction:
+    """Go on from the episode's frame features to encodings, then match."""
+    text = method.text_of_shots(episode.text, episode.shot_mask.shape[-1])
+    support, query = method.enhance(episode.support, "support", text), method.enhance(episode.query, "query")
+    return method.match(replace(episode, support=support, query=query))
+
+
 TARGETS = Targets(
     query_way=torch.tensor([[0, 2, 1, 1], [2, 2, 0, 1]]),
     way_class=torch.tensor([[6, 0, 3], [1, 5, 2]]),
@@ -115,7 +122,7 @@ def test_transformer(golden: dict[str, Tensor]) -> None:
 @heads
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_logits(golden: dict[str, Tensor], split: str, head: str) -> None:
-    logits = head_of(golden, **HEADS[head]).match(episode_of(golden, split)).logits
+    logits = run(head_of(golden, **HEADS[head]), episode_of(golden, split)).logits
     torch.testing.assert_close(logits[0], golden[f"{split}.{head}.logits"], **close)
 
 
@@ -131,12 +138,12 @@ def test_class_text_logits(golden: dict[str, Tensor], head: str) -> None:
 @pytest.mark.parametrize(("beta", "name"), [(0.9, "default0.9"), (0.8, "0.8")])
 def test_combined_scores(golden: dict[str, Tensor], head: str, beta: float, name: str) -> None:
     method = head_of(golden, readout="combine", text_weight=beta, **HEADS[head])
-    scores = method.match(episode_of(golden, "test")).logits.exp()
+    scores = run(method, episode_of(golden, "test")).logits.exp()
     torch.testing.assert_close(scores[0], golden[f"test_combine_{name}.{head}.scores"], **exact)
 
 
 def test_text_probabilities(golden: dict[str, Tensor]) -> None:
-    probabilities = head_of(golden, readout="text").match(episode_of(golden, "test")).logits.exp()
+    probabilities = run(head_of(golden, readout="text"), episode_of(golden, "test")).logits.exp()
     torch.testing.assert_close(probabilities[0], golden["test_text_only.probabilities"], **exact)
 
 
@@ -155,13 +162,13 @@ def test_masked_shots_change_nothing(golden: dict[str, Tensor], merge: str, junk
     method, episode = head_of(golden, merge=merge), random_episode()
     padded, mask = episode.support["frames"].clone(), episode.shot_mask.clone()
     padded[0, 1, 1], mask[0, 1, 1] = junk, False
-    got = method.match(replace(episode, support={"frames": padded}, shot_mask=mask)).logits
-    full = method.match(episode).logits
+    got = run(method, replace(episode, support={"frames": padded}, shot_mask=mask)).logits
+    full = run(method, episode).logits
     first = replace(
         episode, support={"frames": episode.support["frames"][:, :, :1]}, shot_mask=episode.shot_mask[..., :1]
     )
     expected = full.clone()
-    expected[0, :, 1] = method.match(first).logits[0, :, 1]
+    expected[0, :, 1] = run(method, first).logits[0, :, 1]
     torch.testing.assert_close(got, expected, **close)
     assert not torch.allclose(expected, full, **close)
 
@@ -169,13 +176,13 @@ def test_masked_shots_change_nothing(golden: dict[str, Tensor], merge: str, junk
 def test_merging_before_and_after_agree_at_one_shot_only(golden: dict[str, Tensor]) -> None:
     before, after = head_of(golden, merge="before"), head_of(golden, merge="after")
     one, two = random_episode(shot=1), random_episode(shot=2)
-    torch.testing.assert_close(before.match(one).logits, after.match(one).logits, **close)
-    assert not torch.allclose(before.match(two).logits, after.match(two).logits, **close)
+    torch.testing.assert_close(run(before, one).logits, run(after, one).logits, **close)
+    assert not torch.allclose(run(before, two).logits, run(after, two).logits, **close)
 
 
 def test_temperature_follows_the_number_of_frames(golden: dict[str, Tensor]) -> None:
     episode = random_episode(frames=5)
-    prediction = head_of(golden, readout="combine", text_weight=0.0).match(episode)
+    prediction = run(head_of(golden, readout="combine", text_weight=0.0), episode)
     expected = ((5 + prediction.named["visual_logits"]) / 5).softmax(-1)
     torch.testing.assert_close(prediction.logits.exp(), expected, **close)
 
@@ -183,7 +190,7 @@ def test_temperature_follows_the_number_of_frames(golden: dict[str, Tensor]) -> 
 def test_every_readout_names_the_same_branches(golden: dict[str, Tensor]) -> None:
     episode = random_episode()
     visual, combine, text = (
-        head_of(golden, readout=readout).match(episode) for readout in ("visual", "combine", "text")
+        run(head_of(golden, readout=readout), episode) for readout in ("visual", "combine", "text")
     )
     for prediction in (combine, text):
         for name in ("visual_logits", "text_logits"):
@@ -192,13 +199,18 @@ def test_every_readout_names_the_same_branches(golden: dict[str, Tensor]) -> Non
     torch.testing.assert_close(text.logits, visual.named["text_logits"].log_softmax(-1))
 
 
-def test_encoding_is_the_frames(tiny: Backbone) -> None:
-    """So a bank filled for another method on this backbone serves it too."""
-    method = ClipFsar(tiny, ClipFsar.Config(hidden=16))
+def test_encoding_is_the_frames_and_what_the_transformer_makes_of_them(tiny: Backbone) -> None:
+    method = ClipFsar(tiny, ClipFsar.Config(hidden=16)).eval()
     clips = torch.randn(2, 4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    text = method.encode_text(["waving", "clapping"])
     with torch.no_grad():
-        torch.testing.assert_close(method.encode(clips)["frames"], tiny.features(clips))
-    assert method.encodes_frames and method.encoder()["encoding"] == "frames"
+        query, support = method.encode(clips), method.encode(clips, "support", text)
+        torch.testing.assert_close(query["frames"], tiny.features(clips))
+        torch.testing.assert_close(query["enhanced"], method.context(query["frames"]))
+    assert torch.equal(query["frames"], support["frames"])
+    assert not torch.allclose(query["enhanced"], support["enhanced"], atol=1e-3)
+    with pytest.raises(ValueError, match="class text of a support video"):
+        method.encode(clips, "support")
 
 
 # --------------------------------------------------------------------------- training
@@ -211,7 +223,7 @@ def test_loss_by_hand(golden: dict[str, Tensor], readout: str) -> None:
     episode.shot_mask[1, 0, 1] = False
     episode.support["frames"][1, 0, 1] = 1e3
     method.begin_training(LABELS)
-    prediction = method.match(episode)
+    prediction = run(method, episode)
     got = method.loss(episode, prediction, TARGETS)
 
     match, class_text = [], []
@@ -237,7 +249,7 @@ def by_hand(golden: dict[str, Tensor], frames: Tensor, label: Tensor) -> Tensor:
 
 def test_loss_needs_the_training_classes(golden: dict[str, Tensor]) -> None:
     method, episode = head_of(golden), random_episode()
-    prediction = method.match(episode)
+    prediction = run(method, episode)
     with pytest.raises(ValueError, match=r"class_text_weight 3.0 but no training classes.*begin_training\(class_texts"):
         method.loss(episode, prediction, TARGETS)
     without = head_of(golden, class_text_weight=0.0)
@@ -259,7 +271,7 @@ def test_gradients_reach_what_it_adds_and_the_frames(golden: dict[str, Tensor]) 
     method.begin_training(LABELS)
     for encoding in (episode.support, episode.query):
         encoding["frames"].requires_grad_()
-    terms = method.loss(episode, method.match(episode), TARGETS)
+    terms = method.loss(episode, run(method, episode), TARGETS)
     terms["match"].backward(retain_graph=True)
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.context.parameters())
     assert method.scale.grad is None  # the loss reads the visual logits

@@ -7,6 +7,7 @@
 The frozen rest is not stored but named: its hash is checked when the folder is read.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -89,8 +90,11 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     """
     folder = _folder(source)
     header = _header(folder)
-    backbone = backbone or load_backbone(header["backbone"])
     provenance = provenance_of(header["provenance"])
+    if backbone is None:
+        backbone = load_backbone(header["backbone"])
+    elif set(provenance.groups) & {"visual", "text"}:
+        backbone = copy.deepcopy(backbone)  # the caller's stays as it is
     method = build_method(header["method"], backbone, **header["options"] | options)
     fixed = sorted(key for key in options if key not in method.readouts and options[key] != header["options"][key])
     if fixed:
@@ -120,6 +124,8 @@ def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
     Raises:
         ValueError: not a checkpoint folder on this machine.
     """
+    if str(source).startswith("hf-hub:"):
+        raise ValueError(f"{source} is on the hub; results are added to a folder on this machine, then pushed")
     folder = _folder(source)
     header = _header(folder)
     known = list(header["provenance"]["results"])
@@ -153,7 +159,7 @@ def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=[HEADER, WEIGHTS, CARD]))
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
+    except Exception as error:  # the HTTP client's own errors have no common class with the hub's
         raise ValueError(f"the hub did not take {repo_id}: {error}. Log in with `hf auth login`") from error
 
 

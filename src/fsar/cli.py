@@ -201,8 +201,13 @@ def _methods_to_evaluate(options: Namespace) -> tuple[list["Method"], list[str |
         raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
                          "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
     auto = "cuda" if torch.cuda.is_available() else "cpu"
-    device = auto if options.device == "auto" else options.device
-    return [method.to(device) for method in methods], folders
+    try:
+        device = torch.device(auto if options.device == "auto" else options.device)
+        return [method.to(device) for method in methods], folders
+    except (AssertionError, RuntimeError) as error:
+        raise ValueError(
+            f"--device {options.device}: {str(error).splitlines()[0]}; expected auto, cpu or cuda"
+        ) from error
 
 
 # --------------------------------------------------------------------------- train
@@ -236,7 +241,8 @@ def _train(options: Namespace) -> int:
     lists = [Path(path) for path in recipe.lists]
     names = None if recipe.class_names is None else Path(recipe.class_names)
     train(recipe, _dataset(recipe.data, lists, names, options.skip_missing), options.out)
-    print(f"wrote {options.out}; next: fsar evaluate --checkpoint {options.out} --data {recipe.data}")
+    where = f"--data {recipe.data}" + (f" --lists {' '.join(recipe.lists)}" if recipe.lists else "")
+    print(f"wrote {options.out}; next: fsar evaluate --checkpoint {options.out} {where}")
     return 0
 
 

@@ -26,13 +26,14 @@ def trained_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tenso
 
 
 def kept_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
-    """What a checkpoint holds: `trained_state` without what only the loss needs."""
-    return {k: v for k, v in trained_state(method, groups).items() if not k.startswith("loss_heads.")}
+    """What a checkpoint holds: what was trained and all of the method's own, without what only the loss needs."""
+    return {k: v for k, v in trained_state(method, (*groups, "own")).items() if not k.startswith("loss_heads.")}
 
 
 def frozen_fingerprint(method: Method, groups: tuple[str, ...]) -> str:
-    """Hash of everything that was not trained, 16 hexadecimal digits."""
-    return fingerprint_of({name: t for name, t in method.state_dict().items() if group_of(name) not in groups})
+    """Hash of everything that a checkpoint does not hold, 16 hexadecimal digits."""
+    kept = (*groups, "own")
+    return fingerprint_of({name: t for name, t in method.state_dict().items() if group_of(name) not in kept})
 
 
 def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
@@ -52,6 +53,8 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
     for group in recipe.lr:
         if group not in PARAMETER_GROUPS:
             raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
+        if group == "text":
+            raise ValueError("lr names group 'text', but every method so far reads the text tower frozen; leave it out")
         if group not in present:
             raise ValueError(
                 f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it "

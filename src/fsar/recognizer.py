@@ -329,12 +329,12 @@ def _match(
 ) -> Float[Tensor, "query way"]:
     encodings, mask = supports
     episode = Episode(
-        {part: tensor[None] for part, tensor in encodings.items()},
-        {part: tensor[None] for part, tensor in query.items()},
-        mask[None],
+        {part: tensor[None].to(method.device) for part, tensor in encodings.items()},
+        {part: tensor[None].to(method.device) for part, tensor in query.items()},
+        mask[None].to(method.device),
         None if text is None else text[None],
     )
-    return method.match(episode).logits[0]
+    return method.match(episode).logits[0].cpu()
 
 
 def _choose(runs: Sequence[tuple[Method, Tensor, Tensor]]) -> tuple[Fit, Method]:

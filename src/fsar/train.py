@@ -28,7 +28,8 @@ import torch
 import yaml
 from jaxtyping import Int
 from lightning_fabric import Fabric
-from safetensors import safe_open
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
@@ -56,7 +57,7 @@ _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "16-mixed": "16-mixed",
 }
-_FREE = ("devices", "nodes", "accelerator", "workers", "checkpoint_activations", "compile")  # change no result
+_FREE = ("devices", "nodes", "workers", "checkpoint_activations")  # change no result
 
 
 def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = True) -> None:
@@ -69,13 +70,19 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
         ValueError: the dataset has no such splits, the method nothing to train, or `folder` holds another run.
     """
     _require_same_run(recipe, folder)
-    fabric = Fabric(
-        accelerator=recipe.accelerator,
-        devices=recipe.devices,
-        num_nodes=recipe.nodes,
-        strategy="ddp_find_unused_parameters_true" if recipe.devices * recipe.nodes > 1 else "auto",
-        precision=_PRECISIONS[recipe.precision],
-    )
+    try:
+        fabric = Fabric(
+            accelerator=recipe.accelerator,
+            devices=recipe.devices,
+            num_nodes=recipe.nodes,
+            strategy="ddp_find_unused_parameters_true" if recipe.devices * recipe.nodes > 1 else "auto",
+            precision=_PRECISIONS[recipe.precision],
+        )
+    except (RuntimeError, TypeError, ValueError, MisconfigurationException) as error:
+        raise ValueError(
+            f"cannot run on accelerator {recipe.accelerator!r} with {recipe.devices} devices: {error}. "
+            f"Lower devices, or set accelerator=cpu"
+        ) from error
     fabric.launch()
     method = build_method(recipe.method, load_backbone(recipe.backbone), init_seed=recipe.seed, **recipe.options)
     _Run(fabric, recipe, dataset, method, folder, progress).go()
@@ -123,17 +130,24 @@ class _Run:
         self.fabric, self.recipe, self.method, self.folder = fabric, recipe, method, folder
         self.train_set = dataset.split("train")
         self.val_set = dataset.split("val") if recipe.val_every else None
+        if self.val_set is not None:  # at once, since drawing may be impossible
+            way, shot = recipe.val_way or recipe.way, recipe.val_shot or recipe.shot
+            self.val_sampler = EpisodeSampler(dataset=self.val_set, way=way, shot=shot)
         self.shows = progress and fabric.is_global_zero
         self.groups = trained_groups(recipe, method)
         self.cache = FrameCache(frames=recipe.frames, sampling=recipe.sampling)
         self.frames_only = build_method("otam", method.backbone)  # its encoding is the frame features
+        method.to(fabric.device)
         bank = None
         if recipe.from_bank:
             _require_encodes_frames(method)
+            if not fabric.is_global_zero:
+                fabric.barrier()  # the first process encodes, the others read what it wrote
             bank = fill_bank(self.frames_only, self.train_set.videos, None, self.cache, progress=self.shows)
+            if fabric.is_global_zero:
+                fabric.barrier()
         self.loader = EpisodeLoader(recipe, self.train_set, method, bank)
         self.classes = self.train_set.classes
-        method.to(fabric.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(recipe.seed)
             method.begin_training([self.train_set.texts[label] for label in self.classes])
@@ -156,7 +170,7 @@ class _Run:
         self._resume()
         if self.fabric.is_global_zero:
             self._begin_folder()
-        saved = time.monotonic()
+        saved, begun_at = time.monotonic(), self.step
         numbers = self._my_episodes()
         loaded = ahead(self.loader.load, numbers, self.recipe.workers or torch.get_num_threads())
         steps = range(self.step, self.recipe.steps)
@@ -168,12 +182,12 @@ class _Run:
             self.step = step + 1
             if self._validation_due():
                 self._validate()
-                saved = 0.0
+                saved = time.monotonic()
             if time.monotonic() - saved > SAVE_EVERY:
                 self._save()
                 saved = time.monotonic()
         self._save()
-        if self.val_set is None:
+        if self.val_set is None and (self.step > begun_at or not (self.folder / CHECKPOINT).is_dir()):
             self._keep(None)
 
     def _my_episodes(self) -> Iterator[int]:
@@ -203,10 +217,12 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self.recipe.rate(step)
         if self.recipe.clip_norm is not None:
-            self.fabric.clip_gradients(self.module, self.stepper, max_norm=self.recipe.clip_norm)
+            self.fabric.clip_gradients(
+                self.module, self.stepper, max_norm=self.recipe.clip_norm, error_if_nonfinite=False
+            )
         self.stepper.step()
         self.stepper.zero_grad()
-        return self._log_step(step, totals, time.perf_counter() - begun)
+        return self._log_step(step, totals, begun)
 
     def _inputs(self, support: Any, query: Any, labels: list[str], targets: Targets, number: int) -> tuple[Any, ...]:
         """What `EpisodeLoss` takes, on the device; the texts of the ways with the episode's own template."""
@@ -243,8 +259,7 @@ class _Run:
     def _val_accuracy(self) -> tuple[float, float]:
         assert self.val_set is not None
         self.method.eval()
-        way, shot = self.recipe.val_way or self.recipe.way, self.recipe.val_shot or self.recipe.shot
-        episodes = EpisodeSampler(dataset=self.val_set, way=way, shot=shot).draw(self.recipe.val_episodes)
+        episodes = self.val_sampler.draw(self.recipe.val_episodes)
         videos, texts = self.val_set.videos, self.val_set.texts
         if self.method.encodes_frames and "visual" not in self.groups:
             frames = fill_bank(self.frames_only, videos, texts, self.cache, progress=False)
@@ -261,7 +276,7 @@ class _Run:
         kept = []
         if (self.folder / LOG).is_file():  # lines after the saved state will be written again
             lines = (self.folder / LOG).read_text(encoding="utf-8").splitlines()
-            kept = [line for line in lines if line.endswith("}") and json.loads(line)["step"] <= self.step]
+            kept = [line for line in lines if _step_of(line) <= self.step]
         with atomic_path(self.folder / LOG) as temporary:
             temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
         self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1)
@@ -271,11 +286,12 @@ class _Run:
         if self.shows:
             print(f"fsar: trains {listed} of {total:,} parameters in all", file=sys.stderr)  # noqa: T201
 
-    def _log_step(self, step: int, totals: Mapping[str, Tensor], seconds: float) -> str:
+    def _log_step(self, step: int, totals: Mapping[str, Tensor], begun: float) -> str:
         names = sorted(totals)
         means = self.fabric.all_reduce(torch.stack([totals[name].float() for name in names]), reduce_op="mean")
         assert isinstance(means, Tensor)
         values = dict(zip(names, means.tolist(), strict=True))
+        seconds = time.perf_counter() - begun  # reading the values has waited for the device
         right = values.pop("accuracy")
         loss, memory = sum(values.values()), peak_memory()
         if not np.isfinite(loss):
@@ -292,6 +308,8 @@ class _Run:
         for name, value in line.items():
             if isinstance(value, float):
                 self.writer.add_scalar(name, value, line["step"])
+        for name, value in line.get("terms", {}).items():
+            self.writer.add_scalar(f"terms/{name}", value, line["step"])
 
     def _keep(self, score: Mapping[str, Any] | None) -> None:
         """Write the checkpoint: the present state is the one to use so far."""
@@ -344,9 +362,12 @@ class _Run:
         """Go on from the saved state, if there is one."""
         if not (self.folder / STATE).is_file():
             return
-        with safe_open(self.folder / STATE, "pt") as file:
-            header = json.loads(file.metadata()["fsar.state"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        try:
+            with safe_open(self.folder / STATE, "pt") as file:
+                header = json.loads(file.metadata()["fsar.state"])
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{self.folder / STATE}: damaged ({error}); delete it to begin the run again") from error
         if header["train_set"] != self.train_set.fingerprint():
             raise ValueError(f"{self.folder} holds a run on other training videos; choose another folder, or delete it")
         own = {key.removeprefix("trained."): value for key, value in tensors.items() if key.startswith("trained.")}
@@ -361,6 +382,14 @@ class _Run:
                 self.optimizer.state[parameters[name]][part] = on
         self.fabric.strategy.precision.load_state_dict(header["precision"])
         self.step, self.best, self.since_best = header["step"], header["best"], header["since_best"]
+
+
+def _step_of(line: str) -> float:
+    """Step of a line of the log; infinity for one that a kill cut short."""
+    try:
+        return float(json.loads(line)["step"])
+    except (KeyError, TypeError, ValueError):
+        return float("inf")
 
 
 def peak_memory() -> float:

@@ -21,10 +21,13 @@ def frame_similarity(
     eps: float = 0.0,
 ) -> Float[Tensor, "*batch query support query_frame support_frame"]:
     """Cosine between every frame of every query and every frame of every support video or prototype."""
-    dots = torch.einsum("...qtd,...sud->...qstu", query, support)
-    query_norm, support_norm = query.norm(dim=-1), support.norm(dim=-1)
-    norms = query_norm[..., :, None, :, None] * support_norm[..., None, :, None, :] + eps
-    return dots / norms.clamp(min=torch.finfo(dots.dtype).tiny)
+    if query.dtype in (torch.float16, torch.bfloat16):
+        query, support = query.float(), support.float()
+    with torch.autocast(query.device.type, enabled=False):  # products of long vectors overflow half precision
+        dots = torch.einsum("...qtd,...sud->...qstu", query, support.to(query))
+        query_norm, support_norm = query.norm(dim=-1), support.to(query).norm(dim=-1)
+        norms = query_norm[..., :, None, :, None] * support_norm[..., None, :, None, :] + eps
+        return dots / norms.clamp(min=torch.finfo(dots.dtype).tiny)
 
 
 def video_text_similarity(

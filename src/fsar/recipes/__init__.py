@@ -60,7 +60,7 @@ class Recipe:
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: dict[str, float] = field(default_factory=dict)
-    """Learning rate of each group that trains: `own`, `visual`, `text`. A group that is not here is frozen."""
+    """Learning rate of each group that trains: `own`, `visual`. A group that is not here is frozen."""
     weight_decay: float = 0.0
     """As an L2 term of the gradient (Adam, SGD), or decoupled (AdamW)."""
     decay_norms: bool = True
@@ -121,6 +121,12 @@ class Recipe:
             raise ValueError(f"recipe: lr is {self.lr}; expected rates of 0 or more")
         if self.sampling not in SAMPLINGS:
             raise ValueError(unknown(self.sampling, SAMPLINGS, "frame sampling"))
+        for key in ("val_way", "val_shot", "patience", "clip_norm", "workers"):
+            value = getattr(self, key)
+            if value is not None and value <= 0:
+                raise ValueError(f"recipe: {key} is {value}; expected more than 0, or nothing")
+        if self.patience is not None and not self.val_every:
+            raise ValueError("recipe: patience counts validations, and val_every is 0; set val_every, or drop patience")
         self._check_schedule()
         if self.episodes < self.episodes_per_step:
             raise ValueError(
