@@ -1,7 +1,7 @@
 """What a training episode costs: trainable parameters, seconds, peak memory (as MA-FSAR's Table 15).
 
     python benchmarks/training.py                  # ViT-B/32 rows
-    python benchmarks/training.py --patch 16       # ViT-B/16 rows
+    python benchmarks/training.py --patch 16 --way 2   # ViT-B/16 rows, where memory is short
 
 Weights are random: they change no cost. Every row runs in a process of its own, on 5-way 1-shot episodes
 with one query per class, 8 frames of 224 x 224, float32; seconds are the mean of `--episodes` after one
@@ -23,7 +23,7 @@ from fsar.parameters import freeze, make_optimizer
 from fsar.recipes import Recipe
 from fsar.train import EpisodeLoss, peak_memory
 
-WAY, FRAMES = 5, 8
+FRAMES = 8
 
 
 def rows(patch: int) -> list[dict]:
@@ -40,7 +40,7 @@ def rows(patch: int) -> list[dict]:
     ]  # fmt: skip
 
 
-def measure(row: dict, episodes: int) -> dict:
+def measure(row: dict, way: int, episodes: int) -> dict:
     """Train on random clips and time it."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     method = build_method(row["method"], load_backbone(row["backbone"]), **row.get("options", {})).to(device)
@@ -51,9 +51,9 @@ def measure(row: dict, episodes: int) -> dict:
     optimizer = make_optimizer(Recipe(method=row["method"], lr=row["lr"]), method)
     loss, size = EpisodeLoss(method).train(), method.backbone.image_size
     loaded = 0.0 if device == "cuda" else peak_memory()
-    support = torch.randn(1, WAY, 1, FRAMES, 3, size, size, device=device)
-    query, ways = torch.randn(1, WAY, FRAMES, 3, size, size, device=device), torch.arange(WAY, device=device)[None]
-    text = method.encode_text([f"action {i}" for i in range(WAY)])[None] if method.needs_text else None
+    support = torch.randn(1, way, 1, FRAMES, 3, size, size, device=device)
+    query, ways = torch.randn(1, way, FRAMES, 3, size, size, device=device), torch.arange(way, device=device)[None]
+    text = method.encode_text([f"action {i}" for i in range(way)])[None] if method.needs_text else None
     times = []
     for _ in range(episodes + 1):
         begun = time.perf_counter()
@@ -77,15 +77,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patch", type=int, choices=(16, 32), default=32)
     parser.add_argument("--episodes", type=int, default=2)
+    parser.add_argument("--way", type=int, default=5, help="fewer where memory does not hold 5")
+    parser.add_argument("--rows", nargs="+", type=int, help="only these rows, from 0")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
-        print(json.dumps(measure(json.loads(options.row), options.episodes)))
+        print(json.dumps(measure(json.loads(options.row), options.way, options.episodes)))
         return
     print(f"| ViT-B/{options.patch} or ResNet-50 | trained | in all | s / episode | peak memory, GB |")
     print("|---|---:|---:|---:|---:|")
-    for row in rows(options.patch):
-        command = [sys.executable, __file__, "--episodes", str(options.episodes), "--row", json.dumps(row)]
+    for i, row in enumerate(rows(options.patch)):
+        if options.rows and i not in options.rows:
+            continue
+        command = [sys.executable, __file__, "--episodes", str(options.episodes), "--way", str(options.way), "--row",
+                   json.dumps(row)]  # fmt: skip
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         got = json.loads(done.stdout.splitlines()[-1])
         trained, total = got["trained"] / 1e6, got["in all"] / 1e6

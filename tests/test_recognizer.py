@@ -110,13 +110,14 @@ def test_loading_refuses_another_backbone(recognizer: Recognizer, tmp_path: Path
     recognizer.save(tmp_path / "mine.fsar")
     other = type(recognizer)(recognizer.backbone).backbone
     weight = next(other.parameters())
+    kept = weight.detach().clone()
     with torch.no_grad():
         weight += 1
         try:
             with pytest.raises(ValueError, match="made with backbone tiny .*use the same weights, or enrol again"):
                 Recognizer.load(tmp_path / "mine.fsar", other)
         finally:
-            weight -= 1
+            weight.copy_(kept)  # the other tests' backbone
 
 
 def test_names_it_cannot_take(recognizer: Recognizer, clips: Clips) -> None:
