@@ -334,7 +334,7 @@ def _evaluation_frames(path: Path) -> np.ndarray:
             "group 'own', of which otam on tiny has no parameters",
         ),
         ({"from_bank": True, "jitter": False}, "ma-fsar trains what encodes"),
-        ({"way": 30}, "30-way episodes need 30 classes; world has 24"),
+        ({"way": 30}, "30-way episodes need 30 classes; world has 6 here"),
         ({"val_way": 7}, "7-way episodes need 7 classes; world has 6"),
         ({"options": {"hiden": 3}}, "did you mean 'hidden'"),
     ],
