@@ -14,6 +14,7 @@ from fsar.video import write_video
 
 SHARED = Path(os.environ["FSAR_SHARED"]) if os.environ.get("FSAR_SHARED") else None
 GOLDEN = Path(os.environ.get("FSAR_GOLDEN_DIR", Path(__file__).parent / "golden"))
+SUB_ACTIONS = str(Path(__file__).parent / "sub_actions.yaml")
 needs_shared = pytest.mark.skipif(
     SHARED is None or not SHARED.is_dir(), reason="FSAR_SHARED names no folder of shared material"
 )

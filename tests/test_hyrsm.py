@@ -326,7 +326,7 @@ def test_parameters_with_resnet_50() -> None:
 
 
 def test_encode_is_the_frame_features(tiny: Backbone) -> None:
-    assert HyRsm.encode is Method.encode and HyRsm.encodes_frames
+    assert HyRsm.encode is Method.encode and HyRsm.frozen_start is Method.frozen_start
     method = HyRsm(tiny, HyRsm.Config()).eval()
     clips = torch.randn(1, 2, 1, 3, 3, 64, 64)  # episode way shot frame rgb height width
     with torch.no_grad():

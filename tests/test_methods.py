@@ -8,12 +8,14 @@ import torch
 from fsar.backbones import Backbone
 from fsar.methods import METHODS, build_method, method_class, parse_method
 from fsar.methods.base import Encoding, Episode, Method
+from tests.conftest import SUB_ACTIONS
 
 WAY, SHOT, QUERY, FRAMES = 3, 2, 4, 8
 SMALL = {
     "trx": {"out_dim": 16},
     "clip-fsar": {"hidden": 16},
     "ma-fsar": {"hidden": 16},
+    "task-adapter-pp": {"sub_actions": SUB_ACTIONS},
 }  # options that make a method quick
 
 
@@ -146,13 +148,14 @@ def test_gradients_reach_what_the_method_adds(method: Method, clips: torch.Tenso
 
 @torch.no_grad()
 def test_enhancing_frame_features_is_encoding(method: Method, clips: torch.Tensor) -> None:
-    """What training on a bank of frame features rests on."""
-    if not method.encodes_frames:
+    """What training on a bank rests on."""
+    start = method.frozen_start()
+    if start is None:
         return
     text = method.encode_text(["waving", "clapping"]) if method.support_reads_text else None
     for role in ("support", "query"):
         encoded = method.encode(clips[:2], role, text)
-        enhanced = method.enhance({"frames": method.backbone.features(clips[:2])}, role, text)
+        enhanced = method.enhance(start.encode(clips[:2]), role, text)
         assert encoded.keys() == enhanced.keys()
         assert all(torch.equal(encoded[name], enhanced[name]) for name in encoded)
 
@@ -174,12 +177,13 @@ def test_the_bank_is_keyed_by_everything_that_encodes(method: Method, clips: tor
         if name.startswith("backbone."):
             continue
         roles = ("support", "query")
-        key, before = method.encoder(), [method.encode(clips[:2], role, text) for role in roles]
+        key, before = [method.encoder(role) for role in roles], [method.encode(clips[:2], role, text) for role in roles]
         kept = parameter.clone()
         parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
         after = [method.encode(clips[:2], role, text) for role in roles]
-        changed = any(not torch.equal(a[part], b[part]) for a, b in zip(before, after, strict=True) for part in a)
-        assert not changed or method.encoder() != key, f"{name} changes the encoding, but not the bank's key"
+        for role, own_key, a, b in zip(roles, key, before, after, strict=True):
+            changed = any(not torch.equal(a[part], b[part]) for part in a)
+            assert not changed or method.encoder(role) != own_key, f"{name} changes what encodes, not the key"
         parameter.copy_(kept)
 
 

@@ -1,4 +1,4 @@
-"""Bottleneck adapters, and the frozen blocks of a CLIP ViT taken apart so that adapters fit between.
+"""Bottleneck adapters, and the frozen blocks of a CLIP taken apart so that adapters fit between.
 
 An adapted encoder walks the same way as the frozen one:
 
@@ -7,13 +7,16 @@ An adapted encoder walks the same way as the frozen one:
         tokens = tokens + adapter(attend(block, block.ln_1(tokens)))       whatever the method makes of it
         tokens = tokens + feed_forward(block, block.ln_2(tokens))
     frames = read_out(visual, tokens)
+
+and an adapted text tower like it, with `text_transformer`, `embed_text`, `attend(..., mask)` and `read_out_text`.
 """
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from jaxtyping import Float, Int
+from open_clip import CLIP
+from open_clip.transformer import ResidualAttentionBlock, Transformer, VisionTransformer
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -24,21 +27,23 @@ from fsar.shapes import Clips, FrameFeatures, Tokens
 class Adapter(nn.Module):
     """Two linear maps with a GELU between: [..., channel] -> [..., channel].
 
-    The second map starts at zero, so a new adapter adds nothing (AIM, Yang et al., ICLR 2023).
+    The second map starts at zero, so a new adapter adds nothing (AIM, Yang et al., ICLR 2023), unless told otherwise.
 
     Args:
         width: channels of a token.
         ratio: of the bottleneck to the width.
         skip: add the input to the output.
+        zero_init: start the second map at zero, else at PyTorch's initial values.
     """
 
-    def __init__(self, width: int, ratio: float = 0.25, skip: bool = False):
+    def __init__(self, width: int, ratio: float = 0.25, skip: bool = False, zero_init: bool = True):
         super().__init__()
         self.skip = skip
         self.down = nn.Linear(width, int(width * ratio))
         self.up = nn.Linear(int(width * ratio), width)
-        nn.init.zeros_(self.up.weight)
-        nn.init.zeros_(self.up.bias)
+        if zero_init:
+            nn.init.zeros_(self.up.weight)
+            nn.init.zeros_(self.up.bias)
 
     def forward(self, tokens: Float[Tensor, "*tokens channel"]) -> Float[Tensor, "*tokens channel"]:
         """Apply the adapter to every token."""
@@ -63,7 +68,11 @@ def vision_transformer(backbone: Backbone, method: str) -> VisionTransformer:
 
 def _is_plain(visual: VisionTransformer) -> bool:
     """Whether it is read out at the class token and its blocks are CLIP's own."""
-    return visual.pool_type == "tok" and all(type(b) is ResidualAttentionBlock for b in visual.transformer.resblocks)
+    return visual.pool_type == "tok" and _has_plain_blocks(visual.transformer)
+
+
+def _has_plain_blocks(transformer: Transformer) -> bool:
+    return all(type(block) is ResidualAttentionBlock for block in transformer.resblocks)
 
 
 def width_of(visual: VisionTransformer) -> int:
@@ -98,11 +107,22 @@ def embed_frames(
 
 
 def attend(
-    block: ResidualAttentionBlock, tokens: Float[Tensor, "*batch token channel"]
+    block: ResidualAttentionBlock,
+    tokens: Float[Tensor, "*batch token channel"],
+    context: Float[Tensor, "*batch context channel"] | None = None,
+    mask: Float[Tensor, "token context"] | None = None,
 ) -> Float[Tensor, "*batch token channel"]:
-    """Run the block's frozen self-attention over the tokens (already normalised), without the residual."""
+    """Run the block's frozen attention (inputs already normalised), without the residual.
+
+    Args:
+        block: of CLIP.
+        tokens: that attend.
+        context: what they attend to; by default each other.
+        mask: added to the attention's logits.
+    """
     flat = tokens.reshape(-1, *tokens.shape[-2:])
-    return block.ls_1(block.attn(flat, flat, flat, need_weights=False)[0]).reshape(tokens.shape)
+    to = flat if context is None else context.reshape(-1, *context.shape[-2:])
+    return block.ls_1(block.attn(flat, to, to, need_weights=False, attn_mask=mask)[0]).reshape(tokens.shape)
 
 
 def feed_forward(block: ResidualAttentionBlock, tokens: Float[Tensor, "*tokens channel"]) -> Tensor:
@@ -113,6 +133,34 @@ def feed_forward(block: ResidualAttentionBlock, tokens: Float[Tensor, "*tokens c
 def read_out(visual: VisionTransformer, tokens: Tokens) -> FrameFeatures:
     """Map each frame's class token to CLIP's image embedding."""
     return visual.ln_post(tokens[..., 0, :]) @ visual.proj
+
+
+def text_transformer(backbone: Backbone, method: str) -> CLIP:
+    """Return the CLIP whose text tower adapters go into.
+
+    Raises:
+        ValueError: the backbone has no text tower of CLIP's own kind.
+    """
+    clip = getattr(backbone, "clip", None)
+    if not isinstance(clip, CLIP) or clip.text_pool_type != "argmax" or not _has_plain_blocks(clip.transformer):
+        raise ValueError(
+            f"{method} works inside CLIP's own text tower, and backbone {backbone.name!r} has none; use tiny, "
+            f"ViT-B-32/openai or ViT-B-16/openai"
+        )
+    return clip
+
+
+def embed_text(clip: CLIP, ids: Int[Tensor, "*texts token"]) -> Float[Tensor, "*texts token channel"]:
+    """Words and their place, before the first block."""
+    return clip.token_embedding(ids) + clip.positional_embedding
+
+
+def read_out_text(
+    clip: CLIP, tokens: Float[Tensor, "*texts token channel"], ids: Int[Tensor, "*texts token"]
+) -> Float[Tensor, "*texts dim"]:
+    """Map each text's last token (the one of the highest id) to CLIP's text embedding."""
+    last = ids.argmax(-1)[..., None, None].expand(*ids.shape[:-1], 1, tokens.shape[-1])
+    return clip.ln_final(tokens.gather(-2, last).squeeze(-2)) @ clip.text_projection
 
 
 def run_block(backbone: Backbone, block: Callable[..., Tensor], *inputs: object) -> Tensor:

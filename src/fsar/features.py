@@ -130,10 +130,10 @@ def fill_bank(
     if not videos:
         raise ValueError("there is no video to encode; give at least one")
     cache = cache or FrameCache()
-    store = BankStore(method.encoder() | {"clip": cache.settings()}, folder) if keep else None
-    roles: tuple[Role, ...] = ("support", "query") if method.support_reads_text else ("query",)
+    roles: tuple[Role, ...] = ("support", "query") if method.roles_differ else ("query",)
     if role is not None:
-        roles = (role,) if method.support_reads_text else ("query",)
+        roles = (role,) if method.roles_differ else ("query",)
+    stores = _stores(method, roles, cache, folder) if keep else {}
     encodings: dict[Role, list[Encoding]] = {role: [] for role in roles}
     kept, skipped = [], {}
 
@@ -143,14 +143,14 @@ def fill_bank(
     def prepare(video: Video) -> tuple[dict[Role, Path], dict[Role, Encoding | None], Tensor | None] | VideoError:
         """Whatever can be had without the model: encodings on disk, or else the clip."""
         try:
-            if store is None:
+            if not stores:
                 return {}, dict.fromkeys(roles), load_clip(method, cache, video.path)
             content = cache.content(video.path)
             paths = {
-                role: store.path(content, role if method.support_reads_text else "", text_of(video, role))
+                role: stores[role].path(content, role if method.support_reads_text else "", text_of(video, role))
                 for role in roles
             }
-            known = {role: store.load(path) for role, path in paths.items()}
+            known = {role: stores[role].load(path) for role, path in paths.items()}
             if all(encoding is not None for encoding in known.values()):
                 return paths, known, None
             return paths, known, load_clip(method, cache, video.path)
@@ -176,8 +176,8 @@ def fill_bank(
                     feature = method.encode_text([text]).to(device) if text else None
                     batch = method.encode(clip[None].to(device), role, feature)
                     encoding = {name: tensor[0].cpu() for name, tensor in batch.items()}
-                    if store is not None:
-                        store.save(paths[role], encoding)
+                    if stores:
+                        stores[role].save(paths[role], encoding)
                 encodings[role].append(encoding)
             kept.append(video.id)
     if not kept:
@@ -187,16 +187,34 @@ def fill_bank(
     return Bank(tuple(kept), support, query, skipped)
 
 
+def _stores(method: Method, roles: Sequence[Role], cache: FrameCache, folder: Path | None) -> dict[Role, BankStore]:
+    """Where each role's encodings lie; in an explicit folder, apart where the roles depend on different things."""
+    encoders = {role: method.encoder(role) | {"clip": cache.settings()} for role in roles}
+    apart = folder is not None and len({str(encoder) for encoder in encoders.values()}) > 1
+    return {role: BankStore(encoders[role], folder / role if apart and folder else folder) for role in roles}
+
+
+_ENHANCED_AT_ONCE = 32  # videos; bounds memory
+
+
 @torch.no_grad()
-def enhance_bank(method: Method, frames: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
-    """Go on from a bank of frame features to a method's own encodings, where it starts from such."""
+def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
+    """Go on from a bank of `method.frozen_start()` to the method's own encodings."""
     label = {video.id: video.label for video in videos}
-    query = {name: tensor.to(method.device) for name, tensor in frames.query.items()}
-    encoded = method.enhance(query, "query")
-    if not method.support_reads_text:
-        return Bank(frames.video_ids, encoded, encoded, frames.skipped)
-    text = method.encode_text([texts[label[video_id]] for video_id in frames.video_ids])
-    return Bank(frames.video_ids, method.enhance(query, "support", text), encoded, frames.skipped)
+    chunks = range(0, len(start.video_ids), _ENHANCED_AT_ONCE)
+
+    def enhanced(role: Role) -> Encoding:
+        parts = []
+        for first in chunks:
+            ids = start.video_ids[first : first + _ENHANCED_AT_ONCE]
+            reads_text = role == "support" and method.support_reads_text
+            text = method.encode_text([texts[label[video_id]] for video_id in ids]) if reads_text else None
+            begun = {name: t[first : first + _ENHANCED_AT_ONCE].to(method.device) for name, t in start.query.items()}
+            parts.append(method.enhance(begun, role, text))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    query = enhanced("query")
+    return Bank(start.video_ids, enhanced("support") if method.roles_differ else query, query, start.skipped)
 
 
 def load_clip(method: Method, cache: FrameCache, video: Path) -> Tensor:

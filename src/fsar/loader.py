@@ -33,11 +33,15 @@ class EpisodeLoader:
     def load(self, number: int) -> tuple[Any, Any, list[str], Targets]:
         """Support and query (clips or encodings), the classes of the ways, and the targets; all on the CPU."""
         drawn = self.sampler.draw(1, number)
+        if self.method.leaks_labels:
+            drawn = drawn.in_class_order()
         targets = Targets(torch.from_numpy(drawn.target), torch.from_numpy(drawn.way_class))
         labels = [drawn.classes[i] for i in drawn.way_class[0]]
         if self.bank is not None:
             rows = [np.vectorize(lambda i: self.rows[drawn.video_ids[i]])(v) for v in (drawn.support, drawn.query)]
-            support, query = ({"frames": self.bank.query["frames"][torch.from_numpy(chosen)]} for chosen in rows)
+            support, query = (
+                {name: tensor[torch.from_numpy(chosen)] for name, tensor in self.bank.query.items()} for chosen in rows
+            )
             return support, query, labels, targets
         videos = [*drawn.support.ravel(), *drawn.query.ravel()]
         clips = [

@@ -53,8 +53,8 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
     for group in recipe.lr:
         if group not in PARAMETER_GROUPS:
             raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
-        if group == "text":
-            raise ValueError("lr names group 'text', but every method so far reads the text tower frozen; leave it out")
+        if group == "text" and not method.trains_text:
+            raise ValueError(f"lr names group 'text', but {method.name} reads the text tower frozen; leave it out")
         if group not in present:
             raise ValueError(
                 f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it "

@@ -104,18 +104,19 @@ class EpisodeLoss(nn.Module):
         query_way: Int[Tensor, "episode query"],
         way_class: Int[Tensor, "episode way"],
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Terms of the loss, and the share of queries named right; of clips, or of frame features out of a bank."""
+        """Terms of the loss, and the share of queries named right; of clips, or of encodings begun in a bank."""
+        text = None if text is None else self.method.adapt_text(text)
         if isinstance(support, Tensor) and isinstance(query, Tensor):
             episode = self.method.encode_episode(support, query, text)
         else:
             assert not isinstance(support, Tensor) and not isinstance(query, Tensor)
-            episode = self._from_features(support, query, text)
+            episode = self._from_bank(support, query, text)
         prediction = self.method.match(episode)
         right = (prediction.logits.argmax(-1) == query_way).float().mean()
         return self.method.loss(episode, prediction, Targets(query_way, way_class)), right
 
-    def _from_features(self, support: Encoding, query: Encoding, text: Tensor | None) -> Episode:
-        shape = support["frames"].shape[:3]
+    def _from_bank(self, support: Encoding, query: Encoding, text: Tensor | None) -> Episode:
+        shape = next(iter(support.values())).shape[:3]
         mask = torch.ones(shape, dtype=torch.bool, device=self.method.device)
         enhanced = self.method.enhance(support, "support", self.method.text_of_shots(text, shape[-1]))
         return Episode(enhanced, self.method.enhance(query, "query"), mask, text)
@@ -136,14 +137,14 @@ class _Run:
         self.shows = progress and fabric.is_global_zero
         self.groups = trained_groups(recipe, method)
         self.cache = FrameCache(frames=recipe.frames, sampling=recipe.sampling)
-        self.frames_only = build_method("otam", method.backbone)  # its encoding is the frame features
+        self.frozen_start = method.frozen_start() if "visual" not in self.groups else None
         method.to(fabric.device)
         bank = None
         if recipe.from_bank:
-            _require_encodes_frames(method)
+            start = _require_frozen_start(method, self.frozen_start)
             if not fabric.is_global_zero:
                 fabric.barrier()  # the first process encodes, the others read what it wrote
-            bank = fill_bank(self.frames_only, self.train_set.videos, None, self.cache, progress=self.shows)
+            bank = fill_bank(start, self.train_set.videos, None, self.cache, progress=self.shows)
             if fabric.is_global_zero:
                 fabric.barrier()
         self.loader = EpisodeLoader(recipe, self.train_set, method, bank)
@@ -229,7 +230,7 @@ class _Run:
         text = None
         if self.method.needs_text:
             rng = np.random.default_rng((self.recipe.seed, number, 0))
-            text = self.method.encode_text([self.train_set.texts[label] for label in labels], rng)[None]
+            text = self.method.text_input([self.train_set.texts[label] for label in labels], rng)[None]
         here = self.fabric.to_device
         return here(support), here(query), text, here(targets.query_way), here(targets.way_class)
 
@@ -260,10 +261,12 @@ class _Run:
         assert self.val_set is not None
         self.method.eval()
         episodes = self.val_sampler.draw(self.recipe.val_episodes)
+        if self.method.leaks_labels:
+            episodes = episodes.in_class_order()
         videos, texts = self.val_set.videos, self.val_set.texts
-        if self.method.encodes_frames and "visual" not in self.groups:
-            frames = fill_bank(self.frames_only, videos, texts, self.cache, progress=False)
-            bank = enhance_bank(self.method, frames, videos, texts)
+        if self.frozen_start is not None:
+            begun = fill_bank(self.frozen_start, videos, texts, self.cache, progress=False)
+            bank = enhance_bank(self.method, begun, videos, texts)
         else:
             bank = fill_bank(self.method, videos, texts, self.cache, progress=False, keep=False)
         return accuracy(match_from_bank(self.method, bank, episodes, self.val_set.texts, progress=False), episodes)
@@ -400,11 +403,12 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo / 1e9
 
 
-def _require_encodes_frames(method: Method) -> None:
-    if not method.encodes_frames:
+def _require_frozen_start(method: Method, start: Method | None) -> Method:
+    if start is None:
         raise ValueError(
             f"from_bank trains on encodings made once, but {method.name} trains what encodes; leave from_bank out"
         )
+    return start
 
 
 def _require_same_run(recipe: Recipe, folder: Path) -> None:

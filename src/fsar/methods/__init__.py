@@ -34,6 +34,8 @@ METHODS = {
     "aim": "fsar.methods.aim:Aim",
     "clip-fsar": "fsar.methods.clip_fsar:ClipFsar",
     "ma-fsar": "fsar.methods.ma_fsar:MaFsar",
+    "task-adapter": "fsar.methods.task_adapter:TaskAdapter",
+    "task-adapter-pp": "fsar.methods.task_adapter_pp:TaskAdapterPlusPlus",
     "place-motion": "fsar.methods.place_motion:PlaceMotion",
 }
 

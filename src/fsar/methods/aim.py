@@ -100,7 +100,6 @@ class Aim(Method):
 
     name = "aim"
     trains = ("own",)
-    encodes_frames = False
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -155,7 +154,10 @@ class Aim(Method):
             tokens = run_block(self.backbone, partial(adapted, block), tokens)
         return {"frames": read_out(visual, tokens).reshape(*clips.shape[:-3], -1)}
 
-    def encoder(self) -> dict[str, Any]:
+    def frozen_start(self) -> None:
+        """None: adapters work from the first block on."""
+
+    def encoder(self, role: Role = "query") -> dict[str, Any]:
         """The backbone, and the adapters with their temporal embedding; the metric only matches."""
         added = nn.ModuleDict({"temporal": nn.ParameterList([self.temporal]), "blocks": self.blocks})
         return super().encoder() | {

@@ -1,7 +1,8 @@
 """The one interface of every method: `encode` a video, `match` an episode, and the `loss` it trains by."""
 
+import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -70,18 +71,18 @@ class Method(nn.Module):
     name: ClassVar[str]
     trains: ClassVar[tuple[str, ...]] = ("visual",)
     """The groups of parameters that its paper trains; empty where there is nothing to train."""
-    readouts: ClassVar[tuple[str, ...]] = ()
+    readouts: ClassVar[Sequence[str]] = ()
     """Options that a trained method may be used with other than it was trained with."""
     needs_text: bool = False
     """Whether it reads class names, and so needs a backbone with a text tower."""
-    transductive: ClassVar[bool] = False
-    """Whether queries of an episode see each other."""
+    leaks_labels: bool = False
+    """Whether its scores rest on the order of the queries, as a faulty public code's do: only for audits."""
+    trains_text: ClassVar[bool] = False
+    """Whether gradients reach the text tower, so that it can be trained."""
     episodes_per_match: int = 512
     """How many episodes evaluation matches at once: bounds memory, never changes a result."""
     support_reads_text: bool = False
-    """Whether the support role of `encode` depends on the class text (and so differs from the query's)."""
-    encodes_frames: bool = True
-    """Whether the method starts from the backbone's frame features, with nothing of its own inside."""
+    """Whether the support role of `encode` depends on the class text."""
 
     def __init__(self, backbone: Backbone, config: Any, needs_text: bool | None = None):
         super().__init__()
@@ -96,6 +97,16 @@ class Method(nn.Module):
         self.config = config
         self.loss_heads = nn.ModuleDict()  # what `begin_training` makes: no part of the trained method
         self.provenance: Any = None  # how it was trained (fsar.checkpoint.Provenance); None where it was not
+
+    @property
+    def transductive(self) -> bool:
+        """Whether queries of an episode see each other."""
+        return False
+
+    @property
+    def roles_differ(self) -> bool:
+        """Whether `encode` makes of a support video something else than of a query."""
+        return self.support_reads_text
 
     @property
     def device(self) -> torch.device:
@@ -113,9 +124,16 @@ class Method(nn.Module):
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
         """Add what follows from the frame features of one video (and, for a support video, its class text).
 
-        It is part of `encode`, and so done once per video; training on a bank of frame features starts here.
+        It is part of `encode`, and so done once per video; training on a bank starts here.
         """
         return encoding
+
+    def frozen_start(self) -> "Method | None":
+        """The part of `encode` that comes before `enhance`, as a method of its own; what `own` trains is not in it.
+
+        None where parts of the method's own work from the first layer on. The default is the frame features.
+        """
+        return Method(self.backbone, Method.Config())
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Encode class texts: [label, ...]. Only methods that need text define it.
@@ -123,6 +141,14 @@ class Method(nn.Module):
         With `rng`, as in training: where the method draws a template, one per class.
         """
         raise NotImplementedError(f"{self.name} reads no text")
+
+    def text_input(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Start on the class texts, [label, ...]: whatever no gradient has to pass; `adapt_text` does the rest."""
+        return self.encode_text(labels, rng)
+
+    def adapt_text(self, text: Tensor) -> Tensor:
+        """Finish what `text_input` began, with the parameters that train: [*labels, ...] -> [*labels, ...]."""
+        return text
 
     def encode_episode(
         self,
@@ -162,8 +188,8 @@ class Method(nn.Module):
         """
         return {"match": query_cross_entropy(prediction.logits, targets)}
 
-    def encoder(self) -> dict[str, Any]:
-        """Everything `encode` depends on besides the clip; methods that agree on it share a bank."""
+    def encoder(self, role: Role = "query") -> dict[str, Any]:
+        """Everything `encode` depends on besides the clip and its text; methods that agree on it share a bank."""
         return {
             "encoding": "frames",
             "backbone": self.backbone.name,
@@ -174,14 +200,33 @@ class Method(nn.Module):
         """Methods with the same encoder, itself first, among which leave-one-out may choose."""
         return (self,)
 
+    def other_mode(self) -> "Method | None":
+        """The same method with `inductive` the other way round; None where that changes nothing."""
+        return None
+
+    def with_inductive(self, inductive: bool) -> "Method":
+        """Share every parameter, with `inductive` as given."""
+        other = copy.copy(self)
+        other.config = replace(self.config, inductive=inductive)
+        return other
+
     def options(self) -> dict[str, Any]:
         """The resolved options, as they go into a result."""
         return asdict(self.config)
 
     def changed_options(self) -> dict[str, Any]:
-        """The options that differ from their defaults."""
-        defaults = asdict(self.Config())
-        return {key: value for key, value in self.options().items() if value != defaults[key]}
+        """The options that differ from their defaults, which are those of its variant."""
+        options = self.options()
+        chosen = {"variant": options["variant"]} if "variant" in options else {}
+        usual, defaults = asdict(self.Config()), asdict(self.Config(**chosen))
+        return {k: v for k, v in options.items() if v != (usual if k in chosen else defaults)[k]}
+
+
+def fill_in(config: Any, variants: Mapping[str, Mapping[str, Any]]) -> None:
+    """Give the options that were left at None the values of the config's `variant`; called by `__post_init__`."""
+    for key, value in variants[config.variant].items():
+        if getattr(config, key) is None:
+            object.__setattr__(config, key, value)
 
 
 PARAMETER_GROUPS = {

@@ -112,7 +112,7 @@ class ClipFsar(Method):
             raise ValueError("clip-fsar reads the class text of a support video; give encode its text feature")
         return {"frames": frames, "enhanced": self._modulate(frames, text)}
 
-    def encoder(self) -> dict[str, Any]:
+    def encoder(self, role: Role = "query") -> dict[str, Any]:
         """The backbone, the transformer and the sentence around a class name."""
         own = {"encoding": "clip-fsar", "own": fingerprint(self.context), "prompt": self.config.prompt}
         return super().encoder() | own

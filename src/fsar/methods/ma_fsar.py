@@ -130,7 +130,6 @@ class MaFsar(Method):
             raise ValueError(f"ma-fsar got alpha {config.alpha}; expected a share in [0, 1]")
         if not config.text and config.readout == "text":
             raise ValueError("ma-fsar got text: false and readout: text; a model that reads no text has no text branch")
-        self.encodes_frames = not config.fgma
         reads_token = config.text and config.fgma and config.local == "lma"
         self.support_reads_text = reads_token or (config.text and config.prototype in _READ_TEXT)
         if config.fgma:
@@ -196,7 +195,11 @@ class MaFsar(Method):
         """Text features [label, dim]: the mean over templates, or with `rng` of one drawn for each class."""
         return class_features(self.backbone, labels, self.config.templates, rng)
 
-    def encoder(self) -> dict[str, Any]:
+    def frozen_start(self) -> Method | None:
+        """The frame features, where the encoder is not adapted."""
+        return None if self.config.fgma else super().frozen_start()
+
+    def encoder(self, role: Role = "query") -> dict[str, Any]:
         """With what the method adds to the encoding, and the options that change it."""
         if not self.config.fgma and self.config.prototype == "none":
             return super().encoder() | {"encoding": "ma-fsar without adaptation"}

@@ -44,7 +44,6 @@ class PlaceMotion(Method):
 
     name = "place-motion"
     trains = ()
-    encodes_frames = False
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -81,7 +80,10 @@ class PlaceMotion(Method):
         place = place / torch.maximum(place.norm(dim=-1, keepdim=True), least).clamp(min=1e-12)
         return {"appearance": F.normalize(features, dim=-1), "place": place}
 
-    def encoder(self) -> dict[str, Any]:
+    def frozen_start(self) -> None:
+        """None: nothing of it trains."""
+
+    def encoder(self, role: Role = "query") -> dict[str, Any]:
         """Grid and motion beside the backbone; weight and alignment are matching."""
         grid, motion = self.config.grid, self.config.motion
         return super().encoder() | {"encoding": "place-motion", "grid": grid, "motion": motion}

@@ -1,0 +1,422 @@
+"""Task-Adapter: a CLIP ViT whose last blocks look over time, and over the videos of the whole task.
+
+Cao et al., "Task-Adapter: Task-specific adaptation of image models for few-shot action recognition", ACM MM 2024. The
+paper is not at hand: equations are those of Task-Adapter++ (Cao et al., "Task-Adapter++", sections 3.3, 3.4 and 3.7),
+whose visual branch it is. Only the adapters A and the temporal embedding are new; MSA, MLP, ln_1 and ln_2 are the
+frozen block's, in the last L blocks:
+
+    S = S + A_t( MSA over frames( ln_1(S) ) )                  eq. 6    every token, across the frames of its video
+    S = S + A_s( MSA over tokens( ln_1(S) ) )                  eq. 7    A_s adds its input
+    S = S + A_task( MSA over videos( ln_1(S) ) )               eq. 8    same frame and token, across the videos
+    S = S + MLP( ln_2(S) ) + A_mlp( ln_2(S) )                  eq. 9
+    score = metric(query, mean of a class's shots) x cos(mean query frame, class text)     eq. 10, 11, 18
+
+| equation | function |
+|---|---|
+| 1-2, the frozen blocks before | `FrozenTokens.encode` |
+| 6-9, one adapted block | `TaskAdaptedBlock.forward` |
+| 8, attention over videos | `TaskAdaptedBlock.over_videos` |
+| 10-11, prototype and metric | `TaskAdapter.visual_scores` |
+| video-text score, 18, cross-entropy | `TaskAdapter.text_scores`, `TaskAdapter.match` |
+
+Support and query never see each other. What depends on one video alone is encoding: the frozen blocks for a support
+video; for a query all of them, since an inductive query is alone in equation 8.
+
+Deviations:
+| point | paper | public code (of Task-Adapter++) | ours (switch) |
+|---|---|---|---|
+| queries in eq. 8 | all queries of the episode together | the same | each alone: `inductive: true` (default); `false` is the paper |
+| eq. 11, when no metric is named | mean of same-index frame cosines | cosine of time means | the paper's (`similarity: frame-wise`); `time-mean` |
+| metrics that give distances | "arbitrary metric" | none | probabilities: softmax over classes of -distance |
+| temporal embedding | not stated | [8, channel], zero at first, before `ln_pre` | the code's (`temporal_embedding_at`); `first_adapted_block` leaves the frozen blocks frozen |
+| second map of A_task | not stated | PyTorch's initial values, the others zero | the code's; `zero_init_task: true` |
+| factor on the score | not stated | 64 | `scale: 64` |
+| last block | all tokens | all tokens | only the class tokens are computed from equation 7 on: nothing else is read out |
+| template | not stated | `a photo of action about {}` | the code's |
+"""  # noqa: E501
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor, nn
+
+from fsar.adapters import (
+    Adapter,
+    attend,
+    embed_frames,
+    feed_forward,
+    read_out,
+    run_block,
+    temporal_embedding,
+    vision_transformer,
+    width_of,
+)
+from fsar.alignment import video_text_similarity
+from fsar.backbones import Backbone
+from fsar.backbones.base import fingerprint_of
+from fsar.methods import metric_head
+from fsar.methods.base import Encoding, Episode, Method, Prediction, Role
+from fsar.prompts import class_features
+from fsar.shapes import Clips, Logits, ShotMask, Tokens
+
+TEMPLATE = "a photo of action about {}"
+Videos = Float[Tensor, "task video frame token channel"]
+
+
+class TaskAdapter(Method):
+    """Adapters for space, time and the task in the last blocks of a CLIP ViT, beside the class texts."""
+
+    name = "task-adapter"
+    needs_text = True
+    trains = ("own",)
+    readouts: ClassVar[Sequence[str]] = ("inductive", "modality", "half_tokens", "keep_attention")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Options of Task-Adapter."""
+
+        frames: int = 8
+        """Frames per video: the length of the temporal embedding."""
+        layers: int = 2
+        """L, adapted blocks; 0 leaves the encoder as it is."""
+        where: Literal["top", "bottom"] = "top"
+        """Adapt the last L blocks, or the first."""
+        aim: bool = True
+        """Temporal, spatial and joint adaptation (AIM); without it a block's own attention stays as it is."""
+        task: bool = True
+        """Task-specific adaptation: attention over the videos of the task."""
+        task_at: Literal["front", "between", "back"] = "back"
+        """Attention over videos before that over frames, before that over tokens, or after both (Table 9)."""
+        inductive: bool = True
+        """Whether a query is alone in the attention over videos; otherwise all queries of an episode see each other."""
+        ratio: float = 0.25
+        """Bottleneck of an adapter as a share of the token's width."""
+        zero_init_task: bool = False
+        """Start the task adapter at zero like the others, so that a new method is the frozen encoder."""
+        temporal_embedding_at: Literal["input", "first_adapted_block"] = "input"
+        """Where the frame's index is added: as published, or after the frozen blocks, which then stay frozen."""
+        metric: Literal["protonet", "otam", "bi-mhm", "trx"] = "protonet"
+        """What compares frame features (eq. 11)."""
+        similarity: Literal["frame-wise", "time-mean"] = "frame-wise"
+        """Of `protonet`: mean of same-index frame cosines, or cosine of the means over time."""
+        modality: Literal["both", "visual", "text"] = "both"
+        """What the score is made of (Table 5): the product, the videos alone, or the class texts alone."""
+        scale: float = 64.0
+        """Factor on the score before softmax."""
+        half_tokens: bool = False
+        """Keep the frozen tokens in half precision."""
+        keep_attention: bool = False
+        """Also give the attention over the support videos at their class tokens, `task_attention`."""
+
+    config: Any
+
+    def __init__(self, backbone: Backbone, config: Any):
+        super().__init__(backbone, config, needs_text=config.modality != "visual")
+        visual = vision_transformer(backbone, self.name)
+        blocks, width = visual.transformer.layers, width_of(visual)
+        _check(self.name, config, blocks, width)
+        self.first = blocks - config.layers if config.where == "top" else 0
+        self.blocks = nn.ModuleList(
+            TaskAdaptedBlock(width, config.ratio, config.aim, config.task, config.task_at, config.zero_init_task)
+            for _ in range(config.layers)
+        )
+        if config.layers and config.aim:
+            self.temporal = temporal_embedding(visual, config.frames)
+        options = {"similarity": config.similarity, "cos_eps": 0.0} if config.metric == "protonet" else {}
+        self.metric = metric_head(config.metric, backbone.dim, **options)
+
+    @property
+    def looks_over_videos(self) -> bool:
+        """Whether any block attends to other videos."""
+        return self.config.task and self.config.layers > 0
+
+    @property
+    def compares_queries(self) -> bool:
+        """Whether queries see each other where they may."""
+        return self.looks_over_videos
+
+    @property
+    def transductive(self) -> bool:
+        """Whether queries of an episode see each other."""
+        return self.compares_queries and not self.config.inductive
+
+    def other_mode(self) -> Method | None:
+        """The same method with `inductive` the other way round; None where queries have nothing to see."""
+        return self.with_inductive(not self.config.inductive) if self.compares_queries else None
+
+    def waits(self, role: Role) -> bool:
+        """Whether a video of that role is adapted with its episode, in `match`."""
+        return self.looks_over_videos and (role == "support" or not self.config.inductive)
+
+    @property
+    def roles_differ(self) -> bool:
+        """A support video waits for its episode; an inductive query does not."""
+        return self.waits("support") != self.waits("query")
+
+    # ----------------------------------------------------------------------- encode
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Frame features [*clips, frame, dim], `frames`; `tokens` where the episode has a say in them.
+
+        `tokens` [*clips, frame, token, channel] are those before the first adapted block.
+        """
+        if not self.config.layers:
+            return super().encode(clips, role, text)
+        temporal = self.temporal if self.adds_index_at("input") else None
+        return self.enhance(FrozenTokens(self.backbone, self.first, temporal).encode(clips), role, text)
+
+    def adds_index_at(self, place: str) -> bool:
+        """Whether the temporal embedding is added there."""
+        return hasattr(self, "temporal") and self.config.temporal_embedding_at == place
+
+    def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
+        """Frozen tokens -> frame features, for whatever is adapted without its episode."""
+        if "frames" in encoding:
+            return encoding
+        tokens = encoding["tokens"]
+        if self.waits(role):
+            return {"tokens": tokens.half() if self.config.half_tokens else tokens}
+        alone = tokens.reshape(-1, 1, *tokens.shape[-3:])  # task video=1 frame token channel
+        return {"frames": self.adapt(alone).reshape(*tokens.shape[:-2], -1)}
+
+    def frozen_start(self) -> Method | None:
+        """The tokens before the first adapted block, unless the temporal embedding is in them."""
+        if not self.config.layers:
+            return super().frozen_start()
+        return None if self.adds_index_at("input") else FrozenTokens(self.backbone, self.first, None)
+
+    def encoder(self, role: Role = "query") -> dict[str, Any]:
+        """With the adapters for whatever is adapted in `encode`; else the frozen blocks alone."""
+        if not self.config.layers:
+            return super().encoder(role)
+        temporal = self.temporal if self.adds_index_at("input") else None
+        start = FrozenTokens(self.backbone, self.first, temporal).encoder()
+        if self.waits(role):
+            return start | {"half": self.config.half_tokens}
+        own = {name: t for name, t in self.state_dict().items() if name.startswith(("blocks.", "temporal"))}
+        wiring = {key: getattr(self.config, key) for key in ("where", "aim", "task", "task_at")}
+        return start | {"encoding": "task-adapter", "own": fingerprint_of(own), **wiring}
+
+    def adapt(
+        self, tokens: Videos, present: ShotMask | None = None, attention: list[Tensor] | None = None
+    ) -> Float[Tensor, "task video frame dim"]:
+        """Run everything from the first adapted block on, over the videos of each task.
+
+        Args:
+            tokens: before that block.
+            present: [task, way, shot], false where a video is only padding; None where all are there.
+            attention: takes each adapted block's attention over videos at the class tokens, [task, frame, video,
+                video].
+        """
+        visual = vision_transformer(self.backbone, self.name)
+        tokens = tokens.to(visual.proj)
+        if self.adds_index_at("first_adapted_block"):
+            tokens = tokens + self.temporal[:, None]
+        mask = None if present is None or bool(present.all()) else present.flatten(1)
+        blocks = visual.transformer.resblocks
+        for index, block in enumerate(blocks[self.first :]):
+            adapted: Callable[..., Tensor] = block_over_tokens
+            if index < len(self.blocks):
+                only_class = self.first + index == len(blocks) - 1
+                adapted = partial(self.blocks[index], mask=mask, only_class=only_class, attention=attention)
+            tokens = run_block(self.backbone, adapted, block, tokens)
+        return read_out(visual, tokens)
+
+    # ----------------------------------------------------------------------- match
+
+    def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Text feature of each class, [label, dim]."""
+        return class_features(self.backbone, labels, TEMPLATE)
+
+    def match(self, episode: Episode) -> Prediction:
+        """Logits: the scaled score (eq. 18).
+
+        Named: `visual_scores`, `text_scores` [episode, query, way], and what else `text_scores` gives.
+        """
+        attention: list[Tensor] | None = [] if self.config.keep_attention else None
+        support = self._frames_of(episode.support, episode.shot_mask, attention)
+        query = self._frames_of(episode.query, None, None)
+        named: dict[str, Tensor] = {}
+        if self.config.modality != "text":
+            named["visual_scores"] = self.visual_scores(query, support, episode.shot_mask)
+        if self.config.modality != "visual":
+            assert episode.text is not None
+            named |= self.text_scores(query, episode.text)
+        score = torch.stack([scores for name, scores in named.items() if name in _FACTORS]).prod(0)
+        if attention:
+            named["task_attention"] = torch.stack(attention, 1)  # episode block frame video video
+        return Prediction(self.config.scale * score, named)
+
+    def _frames_of(
+        self, encoding: Encoding, shot_mask: ShotMask | None, attention: list[Tensor] | None
+    ) -> Float[Tensor, "episode *videos frame dim"]:
+        """Frame features of the episode's support or query videos, adapted together where they were not alone."""
+        if "frames" in encoding:
+            return encoding["frames"]
+        tokens = encoding["tokens"]  # episode *videos frame token channel
+        together = tokens.flatten(1, -4)
+        return self.adapt(together, shot_mask, attention).unflatten(1, tokens.shape[1:-3])
+
+    def visual_scores(
+        self,
+        query: Float[Tensor, "episode query frame dim"],
+        support: Float[Tensor, "episode way shot frame dim"],
+        shot_mask: ShotMask,
+    ) -> Logits:
+        """Equation 11: cosines as they are; distances as probabilities over the classes."""
+        scores = self.metric.match(Episode({"frames": support}, {"frames": query}, shot_mask)).logits
+        return scores if self.config.metric == "protonet" else scores.softmax(-1)
+
+    def text_scores(self, query: Float[Tensor, "episode query frame dim"], text: Tensor) -> dict[str, Tensor]:
+        """Cosine of the query's mean frame and each class text [episode, way, dim], as `text_scores`."""
+        return {"text_scores": video_text_similarity(query, text)}
+
+
+_FACTORS = ("visual_scores", "text_scores")
+
+
+def block_over_tokens(block: ResidualAttentionBlock, tokens: Tokens) -> Tokens:
+    """Run a frozen block as CLIP does, frame by frame."""
+    tokens = tokens + attend(block, block.ln_1(tokens))
+    return tokens + feed_forward(block, block.ln_2(tokens))
+
+
+class FrozenTokens(Method):
+    """What the blocks before the first adapted one make of a clip: `tokens` [*clips, frame, token, channel].
+
+    Args:
+        backbone: with a ViT.
+        blocks: how many of them.
+        temporal: embedding of the frame's index, where it is added at the input.
+    """
+
+    name = "task-adapter"
+
+    def __init__(self, backbone: Backbone, blocks: int, temporal: Float[Tensor, "index channel"] | None):
+        super().__init__(backbone, Method.Config())
+        self.visual = vision_transformer(backbone, self.name)
+        self.frozen = self.visual.transformer.resblocks[:blocks]
+        self.index = temporal
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Equations 1 and 2."""
+        tokens = embed_frames(self.visual, clips, self.index)
+        for block in self.frozen:
+            tokens = run_block(self.backbone, partial(block_over_tokens, block), tokens)
+        return {"tokens": tokens}
+
+    def encoder(self, role: Role = "query") -> dict[str, Any]:
+        """The backbone, how far it goes, and the temporal embedding if it has one."""
+        own = {} if self.index is None else {"temporal": fingerprint_of({"temporal": self.index})}
+        return super().encoder() | {"encoding": "tokens", "blocks": len(self.frozen), **own}
+
+
+class TaskAdaptedBlock(nn.Module):
+    """The adapters of one block; the frozen block itself is lent to `forward`.
+
+    Args:
+        width: channels of a token.
+        ratio: of an adapter's bottleneck to the width.
+        aim: adapt over frames, over tokens and beside the MLP.
+        task: adapt over videos.
+        task_at: where, among these.
+        zero_init_task: start that adapter at zero.
+    """
+
+    def __init__(self, width: int, ratio: float, aim: bool, task: bool, task_at: str, zero_init_task: bool):
+        super().__init__()
+        self.temporal = Adapter(width, ratio) if aim else None
+        self.spatial = Adapter(width, ratio, skip=True) if aim else None
+        self.joint = Adapter(width, ratio) if aim else None
+        self.task = Adapter(width, ratio, zero_init=zero_init_task) if task else None
+        self.task_at = task_at
+
+    def forward(
+        self,
+        block: ResidualAttentionBlock,
+        tokens: Videos,
+        mask: Tensor | None = None,
+        only_class: bool = False,
+        attention: list[Tensor] | None = None,
+    ) -> Float[Tensor, "task video frame kept channel"]:
+        """Equations 6 to 9; with `only_class` of the class tokens alone, for which all tokens are read in eq. 7."""
+        over_videos = partial(self.over_videos, block, mask=mask, attention=attention)
+        if self.task_at == "front":
+            tokens = over_videos(tokens)
+        if self.temporal is not None:
+            tokens = tokens + self.temporal(over_frames(block, block.ln_1(tokens)))
+        if self.task_at == "between":
+            tokens = over_videos(tokens)
+        normed = block.ln_1(tokens)
+        if only_class:
+            tokens = tokens[..., :1, :]
+            attended = attend(block, normed[..., :1, :], normed)
+        else:
+            attended = attend(block, normed)
+        tokens = tokens + (attended if self.spatial is None else self.spatial(attended))
+        if self.task_at == "back":
+            tokens = over_videos(tokens)
+        normed = block.ln_2(tokens)
+        adapted = tokens + feed_forward(block, normed)
+        return adapted if self.joint is None else adapted + self.joint(normed)
+
+    def over_videos(
+        self,
+        block: ResidualAttentionBlock,
+        tokens: Videos,
+        mask: Tensor | None = None,
+        attention: list[Tensor] | None = None,
+    ) -> Videos:
+        """Equation 8: every token attends to the same frame and token of the task's videos.
+
+        `mask` [task, video] is false where a video is only padding.
+        """
+        if self.task is None:
+            return tokens
+        task, _, frame, token, _ = tokens.shape
+        across = rearrange(block.ln_1(tokens), "task video frame token channel -> (task frame token) video channel")
+        absent = None if mask is None else ~mask.repeat_interleave(frame * token, 0)
+        attended, weights = block.attn(
+            across, across, across, need_weights=attention is not None, key_padding_mask=absent
+        )
+        if attention is not None:
+            attention.append(weights.unflatten(0, (task, frame, token))[:, :, 0])
+        back = rearrange(
+            block.ls_1(attended),
+            "(task frame token) video channel -> task video frame token channel",
+            frame=frame,
+            token=token,
+        )
+        return tokens + self.task(back)
+
+
+def over_frames(block: ResidualAttentionBlock, tokens: Videos) -> Videos:
+    """Equation 6's attention: every token attends to the same token in all frames of its video."""
+    across = rearrange(tokens, "task video frame token channel -> (task video token) frame channel")
+    return rearrange(
+        attend(block, across),
+        "(task video token) frame channel -> task video frame token channel",
+        task=tokens.shape[0],
+        video=tokens.shape[1],
+    )
+
+
+def _check(name: str, config: Any, blocks: int, width: int) -> None:
+    """Refuse sizes that do not fit, and options that would have no effect."""
+    if not 0 <= config.layers <= blocks or config.frames < 1 or int(width * config.ratio) < 1:
+        raise ValueError(
+            f"{name} got layers {config.layers}, frames {config.frames}, ratio {config.ratio}; expected 0 to {blocks} "
+            f"adapted blocks, at least 1 frame, and a ratio of at least 1/{width} (the width of a token)"
+        )
+    if config.layers and not (config.aim or config.task):
+        raise ValueError(f"{name} got aim: false and task: false, so nothing adapts; set layers: 0 instead")
+    if config.metric != "protonet" and config.similarity == "time-mean":
+        raise ValueError(f"{name} got similarity 'time-mean' with metric {config.metric!r}, which has no such option; "
+                         f"leave out one of them")  # fmt: skip

@@ -1,0 +1,318 @@
+"""Task-Adapter++: Task-Adapter, whose class texts are three stages in their order, matched stage by stage.
+
+Cao et al., "Task-Adapter++: Task-specific adaptation with order-aware alignment for few-shot action recognition", 2025.
+A class is three sentences, its beginning, its process and its end (`fsar.prompts.sub_actions`); in the last M text
+blocks an adapter A_o lets them see each other. A query's frames are aligned by attention between neighbours and pooled
+into three stages, each compared with its own sentence:
+
+    T = T + MSA( ln_1(T) )                                       eq. 12   causal, over the tokens of a sentence
+    T = T + A_o( MSA over the three sentences( ln_1(T) ) )       eq. 13   same token, no mask, the same weights
+    T = T + MLP( ln_2(T) )                                       eq. 14
+    F'_i = attention(F_{i-1} -> F_i) + F_{i-1}                   eq. 15
+    stages = means of F'_1..3, F'_3..5, F'_5..7                  eq. 16
+    video-text score = mean over stages of cos(stage, text)      eq. 17
+    score = video score x video-text score                       eq. 18
+
+| equation | function |
+|---|---|
+| 6-11, the visual branch | `fsar.methods.task_adapter` |
+| prompts, section 3.5 | `TaskAdapterPlusPlus.prompts` |
+| 12-14, one text block | `OrderAdaptedBlock.forward` |
+| the text tower | `TaskAdapterPlusPlus.adapt_text` |
+| 15 | `neighbours` |
+| 16 | `stage_windows` |
+| 17 | `TaskAdapterPlusPlus.text_scores`, `stage_scores` |
+| 18, cross-entropy | `TaskAdapter.match` |
+
+Deviations:
+| point | paper | public code | ours (switch) |
+|---|---|---|---|
+| residual of eq. 15 | F_{i-1}, the frame that asks | F_i, the frame that answers | the paper's (`residual: earlier`); `later` |
+| eq. 16-17 | cosine of a stage's mean | mean of its frames' cosines | the paper's (`stage_score: cosine-of-mean`); `mean-of-cosines` |
+| video score | mean of same-index frame cosines | cosine of time means | the paper's (`similarity`) |
+| eq. 17's axes | [query, class] | [class, query], multiplied as [query, class]: with queries in class order, each meets its own class's text | the paper's; `variant: official-leaky` is the code, for audits only |
+| eq. 15 attends over | all queries of the episode (by its shapes) | the same | the query alone: `inductive: true` (default); it is then the sum of two neighbours |
+| scale of eq. 15's attention | not stated | 512^-0.5, whatever the width | dim^-0.5: the same for ViT-B |
+| LayerNorm after eq. 15's attention | none | on SSv2-Full only | none; `alignment_norm: true` |
+| precision | not stated | text tower and adapters in fp16 | the run's |
+| A_o | not stated | a quarter of the width, no inner skip, second map zero | the code's |
+| everything else of the visual branch | | | see `task_adapter.py` |
+"""  # noqa: E501
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float, Int
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor, nn
+
+from fsar.adapters import (
+    Adapter,
+    attend,
+    embed_text,
+    feed_forward,
+    read_out_text,
+    run_block,
+    text_transformer,
+)
+from fsar.alignment import frame_similarity
+from fsar.backbones import Backbone
+from fsar.backbones.clip import ClipBackbone
+from fsar.methods.base import fill_in
+from fsar.methods.task_adapter import TEMPLATE, TaskAdapter
+from fsar.prompts import sub_actions
+
+STAGES = 3
+PROMPT = "A video of action about {}: {}"
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {"residual": "earlier", "stage_score": "cosine-of-mean", "similarity": "frame-wise"},
+    "official": {"residual": "later", "stage_score": "mean-of-cosines", "similarity": "time-mean"},
+    "official-leaky": {"residual": "later", "stage_score": "mean-of-cosines", "similarity": "time-mean"},
+}
+
+Sentences = Float[Tensor, "label stage token channel"]
+
+
+class TaskAdapterPlusPlus(TaskAdapter):
+    """Task-Adapter with three ordered stages of every action in its text, matched stage by stage."""
+
+    name = "task-adapter-pp"
+    trains_text = True
+    readouts = (*TaskAdapter.readouts, "sub_actions")
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(TaskAdapter.Config):
+        """Options of Task-Adapter++."""
+
+        variant: Literal["paper", "official", "official-leaky"] = "paper"
+        """Whose equations; `official-leaky` lets labels reach the scores, as the public code does: for audits."""
+        similarity: Literal["frame-wise", "time-mean"] | None = None  # type: ignore[assignment]
+        """Of `protonet`: mean of same-index frame cosines, or cosine of the means over time; by the variant."""
+        text_layers: int = 2
+        """M, text blocks with order adapters; 0 leaves the text tower as it is."""
+        text_where: Literal["top", "bottom"] = "top"
+        """Adapt the last M text blocks, or the first."""
+        order_at: Literal["front", "back"] = "back"
+        """Attention over the three sentences before a block's own attention, or after it (Table 9)."""
+        sub_actions: str | None = None
+        """Corpus of the three sentences: a packaged one (`hmdb51`) or a file; by default any packaged one."""
+        text: Literal["stages", "average", "concat", "label"] = "stages"
+        """Three sentences, their mean feature, all three in one prompt, or the label alone (Tables 4 and 6)."""
+        alignment: Literal["attention", "conv1d", "none"] = "attention"
+        """How neighbouring frames are joined before they are pooled into stages (Table 7)."""
+        alignment_layers: int = 1
+        """Layers of attention; each shortens the video by one frame."""
+        residual: Literal["earlier", "later"] | None = None
+        """Frame added to equation 15's attention; by the variant."""
+        stage_score: Literal["cosine-of-mean", "mean-of-cosines"] | None = None
+        """Equations 16 and 17: cosine of a stage's mean, or mean of its frames' cosines; by the variant."""
+        alignment_norm: bool = False
+        """LayerNorm on the attention's output, as the public code has on SSv2-Full."""
+
+        def __post_init__(self) -> None:
+            fill_in(self, VARIANTS)
+
+    config: Config
+
+    def __init__(self, backbone: Backbone, config: Config):
+        super().__init__(backbone, config)
+        self.leaks_labels = config.variant == "official-leaky"
+        if config.modality == "visual":
+            return
+        clip = text_transformer(backbone, self.name)
+        blocks, width = clip.transformer.layers, clip.positional_embedding.shape[-1]
+        _check(config, blocks)
+        self.first_text = blocks - config.text_layers if config.text_where == "top" else 0
+        self.text_blocks = nn.ModuleList(OrderAdaptedBlock(width, config.order_at) for _ in range(config.text_layers))
+        if config.alignment == "conv1d":
+            self.convolution = nn.Conv1d(backbone.dim, backbone.dim, kernel_size=3, padding=1)
+        if config.alignment_norm:
+            self.alignment_norm = nn.LayerNorm(backbone.dim)
+        self._known: dict[tuple[str, bytes], Tensor] = {}  # sentences after the frozen text blocks
+
+    @property
+    def compares_queries(self) -> bool:
+        """Equation 15's attention is over the queries, too."""
+        return self.looks_over_videos or (self.config.alignment == "attention" and self.config.modality != "visual")
+
+    # ----------------------------------------------------------------------- text
+
+    def prompts(self, label: str) -> list[str]:
+        """What the text tower reads of a class: one prompt per stage, or one in all."""
+        if self.config.text == "label":
+            return [TEMPLATE.format(label)]
+        (stages,) = sub_actions([label], self.config.sub_actions)
+        if self.config.text == "concat":
+            return [PROMPT.format(label, " ".join(stages))]
+        return [PROMPT.format(label, stage) for stage in stages]
+
+    def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Text features of each class, [label, stage, dim]; one stage where the prompts are not by stage."""
+        return self.adapt_text(self.text_input(labels, rng))
+
+    def text_input(self, labels: list[str], rng: np.random.Generator | None = None) -> Int[Tensor, "label stage token"]:
+        """Token ids of each class's prompts."""
+        prompts = [self.prompts(label) for label in labels]
+        ids = self._tokenize([prompt for own in prompts for prompt in own])
+        return ids.unflatten(0, (len(labels), -1))
+
+    def _tokenize(self, texts: list[str]) -> Int[Tensor, "text token"]:
+        assert isinstance(self.backbone, ClipBackbone)
+        return self.backbone.tokenize(texts)
+
+    def adapt_text(self, text: Int[Tensor, "*labels stage token"]) -> Float[Tensor, "*labels sentence dim"]:
+        """Token ids -> text features: the frozen blocks once per class, then the adapted ones (eq. 12-14)."""
+        clip = text_transformer(self.backbone, self.name)
+        ids = text.to(clip.positional_embedding.device).flatten(0, -3)
+        sentences = torch.stack([self._frozen_sentences(own) for own in ids])
+        for index, block in enumerate(clip.transformer.resblocks[self.first_text :]):
+            adapted = self.text_blocks[index] if index < len(self.text_blocks) else over_tokens
+            sentences = run_block(self.backbone, partial(adapted, block, mask=clip.attn_mask), sentences)
+        features = read_out_text(clip, sentences, ids)
+        if self.config.text == "average":
+            features = features.mean(1, keepdim=True)
+        return features.unflatten(0, text.shape[:-2])
+
+    def _frozen_sentences(self, ids: Int[Tensor, "stage token"]) -> Float[Tensor, "stage token channel"]:
+        """One class's sentences before the first adapted block; remembered while the text tower is frozen."""
+        clip = text_transformer(self.backbone, self.name)
+        trains = clip.positional_embedding.requires_grad
+        key = (str(ids.device), ids.cpu().numpy().tobytes())
+        if not trains and key in self._known:
+            return self._known[key]
+        sentences = embed_text(clip, ids)
+        for block in clip.transformer.resblocks[: self.first_text]:
+            sentences = run_block(self.backbone, partial(over_tokens, block, mask=clip.attn_mask), sentences)
+        if not trains:
+            self._known[key] = sentences
+        return sentences
+
+    # ----------------------------------------------------------------------- match
+
+    def text_scores(self, query: Float[Tensor, "episode query frame dim"], text: Tensor) -> dict[str, Tensor]:
+        """Equations 15 to 17: `text_scores` [episode, query, way], and `stage_scores` [episode, query, way, stage].
+
+        `text` is [episode, way, stage, dim].
+        """
+        named: dict[str, Tensor] = {}
+        frames = query
+        if self.config.alignment == "conv1d":
+            frames = query + self.convolution(query.flatten(0, 1).transpose(1, 2)).transpose(1, 2).view_as(query)
+        if self.config.alignment == "attention":
+            frames, weights = self._align(query)
+            if self.config.keep_attention:
+                named["alignment_attention"] = weights
+        stages = stage_scores(frames, text, self._stages(), self.config.stage_score == "cosine-of-mean")
+        scores = stages.mean(-1)
+        if self.leaks_labels:
+            if scores.shape[-1] != scores.shape[-2]:
+                raise ValueError(
+                    f"variant official-leaky multiplies [class, query] with [query, class] scores and so needs one "
+                    f"query per class; got {scores.shape[-2]} queries for {scores.shape[-1]} classes"
+                )
+            scores = scores.mT
+        return named | {"text_scores": scores, "stage_scores": stages}
+
+    def _stages(self) -> int:
+        """How many stages a video is pooled into."""
+        by_stage = self.config.text == "stages" or (self.config.text == "label" and self.config.alignment != "none")
+        return STAGES if by_stage else 1
+
+    def _align(self, query: Float[Tensor, "episode query frame dim"]) -> tuple[Tensor, Tensor]:
+        """Equation 15, over queries or (`inductive`) over each alone; with the last layer's attention weights."""
+        frames = query.flatten(0, 1)[:, None] if self.config.inductive else query
+        norm = self.alignment_norm if self.config.alignment_norm else nn.Identity()
+        weights = frames
+        for _ in range(self.config.alignment_layers):
+            frames, weights = neighbours(frames, norm, self.config.residual == "earlier", query.shape[-1] ** -0.5)
+        return frames.reshape(*query.shape[:2], *frames.shape[-2:]), weights
+
+
+def neighbours(
+    frames: Float[Tensor, "task query frame dim"], norm: nn.Module, add_earlier: bool, scale: float
+) -> tuple[Float[Tensor, "task query pair dim"], Float[Tensor, "task pair query query"]]:
+    """Equation 15: each frame of a query attends to the next frame of all queries; one frame less, and the weights."""
+    earlier, later = frames[:, :, :-1], frames[:, :, 1:]
+    weights = (scale * torch.einsum("tqfd,tkfd->tfqk", earlier, later)).softmax(-1)
+    attended = norm(torch.einsum("tfqk,tkfd->tqfd", weights, later))
+    return attended + (earlier if add_earlier else later), weights
+
+
+def stage_windows(frames: int, stages: int) -> Float[Tensor, "stage frame"]:
+    """Weights of each stage's mean (eq. 16): overlapping windows, for 7 frames 1-3, 3-5 and 5-7."""
+    weights = torch.zeros(stages, frames)
+    for stage in range(stages):
+        begin, end = stage * frames // stages, -(-(stage + 1) * frames // stages)
+        weights[stage, begin:end] = 1 / (end - begin)
+    return weights
+
+
+def stage_scores(
+    frames: Float[Tensor, "episode query frame dim"],
+    text: Float[Tensor, "episode way sentence dim"],
+    stages: int,
+    of_mean: bool,
+) -> Float[Tensor, "episode query way stage"]:
+    """Equations 16 and 17 before the mean over stages; one sentence stands against every stage.
+
+    `of_mean`: cosine of each stage's mean, else mean of its frames' cosines.
+    """
+    windows = stage_windows(frames.shape[-2], stages).to(frames)
+    text = text.expand(*text.shape[:2], stages, text.shape[-1])
+    if of_mean:
+        pooled = torch.einsum("sf,eqfd->eqsd", windows, frames)
+        return frame_similarity(pooled, text).diagonal(dim1=-2, dim2=-1)
+    return torch.einsum("eqwfs,sf->eqws", frame_similarity(frames, text), windows)
+
+
+def over_tokens(block: ResidualAttentionBlock, sentences: Tensor, mask: Tensor) -> Tensor:
+    """Run a frozen text block as CLIP does, sentence by sentence."""
+    sentences = sentences + attend(block, block.ln_1(sentences), mask=mask)
+    return sentences + feed_forward(block, block.ln_2(sentences))
+
+
+class OrderAdaptedBlock(nn.Module):
+    """The order adapter of one text block; the frozen block itself is lent to `forward`."""
+
+    def __init__(self, width: int, order_at: str):
+        super().__init__()
+        self.order = Adapter(width)
+        self.order_at = order_at
+
+    def forward(self, block: ResidualAttentionBlock, sentences: Sentences, mask: Tensor) -> Sentences:
+        """Equations 12 to 14; `mask` [token, token] is the causal one."""
+        if self.order_at == "front":
+            sentences = self.over_sentences(block, sentences)
+        sentences = sentences + attend(block, block.ln_1(sentences), mask=mask)
+        if self.order_at == "back":
+            sentences = self.over_sentences(block, sentences)
+        return sentences + feed_forward(block, block.ln_2(sentences))
+
+    def over_sentences(self, block: ResidualAttentionBlock, sentences: Sentences) -> Sentences:
+        """Equation 13: every token attends to the token of the same index in the class's sentences."""
+        across = rearrange(block.ln_1(sentences), "label stage token channel -> label token stage channel")
+        ordered = self.order(attend(block, across))
+        return sentences + rearrange(ordered, "label token stage channel -> label stage token channel")
+
+
+def _check(config: TaskAdapterPlusPlus.Config, blocks: int) -> None:
+    """Refuse sizes that do not fit, and options that would have no effect."""
+    if not 0 <= config.text_layers <= blocks or not 1 <= config.alignment_layers < config.frames:
+        raise ValueError(
+            f"task-adapter-pp got text_layers {config.text_layers} and alignment_layers {config.alignment_layers}; "
+            f"expected 0 to {blocks} adapted text blocks, and 1 to {config.frames - 1} layers of alignment"
+        )
+    if config.text_layers and config.text != "stages":
+        raise ValueError(
+            f"task-adapter-pp got text: {config.text} with {config.text_layers} order adapters, which need three "
+            f"sentences apart; set text_layers: 0"
+        )
+    if config.alignment != "attention" and (config.alignment_norm or config.alignment_layers != 1):
+        raise ValueError(
+            f"task-adapter-pp got alignment: {config.alignment} with alignment_layers {config.alignment_layers} and "
+            f"alignment_norm {config.alignment_norm}, which belong to alignment: attention; leave them out"
+        )
