@@ -203,11 +203,12 @@ def test_loading_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_evaluation_adds_to_the_card(folder: Path, world: VideoDataset) -> None:
     home = str(world.videos[0].path.parent.parent)
-    for episodes in ("20", "20", "30"):
-        assert main(["evaluate", "--data", home, "--episodes", episodes, "--checkpoint", str(folder),
+    for episodes, read_out in (("20", ""), ("20", ""), ("30", ""), ("20", ":readout=text")):
+        assert main(["evaluate", "--data", home, "--episodes", episodes, "--checkpoint", f"{folder}{read_out}",
                      "--add-to-card", "--device", "cpu"]) == 0  # fmt: skip
     card = (folder / "README.md").read_text()
-    assert card.count(" test | 5-way 1-shot |") == 2
+    assert card.count(" test (10 classes) | 5-way 1-shot |") == 2
+    assert card.count(" test (10 classes), readout=text | 5-way 1-shot |") == 1
     assert "world val" in card
     load_pretrained(folder)
 

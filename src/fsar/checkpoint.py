@@ -130,14 +130,22 @@ def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
     header = _header(folder)
     known = list(header["provenance"]["results"])
     for result in results:
-        entry = {key: result[key] for key in _CARD_KEYS}
-        known = [old for old in known if any(old[key] != entry[key] for key in _CARD_KEYS[:5])] + [entry]
+        entry = _card_entry(header["options"], result)
+        known = [old for old in known if any(old.get(key) != entry[key] for key in _CARD_NAME)] + [entry]
     header["provenance"]["results"] = known
     _write_header(folder, header)
 
 
-_CARD_KEYS = ("dataset", "split", "way", "shot", "episodes", "accuracy", "ci95")
-"""What the card says of a result; the first five name it."""
+_CARD_NAME = ("dataset", "split", "classes", "read_out", "way", "shot", "episodes")
+"""What tells a result of the card from the others."""
+
+
+def _card_entry(trained_with: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card says of a result: also how many classes it rests on, and what was read out otherwise."""
+    changed = {key: value for key, value in result["options"].items() if value != trained_with.get(key)}
+    read_out = ", ".join(f"{key}={value}" for key, value in changed.items())
+    entry = {"classes": len(result["confusion"]["classes"]), "read_out": read_out}
+    return entry | {key: result[key] for key in (*_CARD_NAME, "accuracy", "ci95") if key not in entry}
 
 
 def _write_header(folder: Path, header: Mapping[str, Any]) -> None:
@@ -168,7 +176,7 @@ def model_card(header: Mapping[str, Any]) -> str:
     provenance = header["provenance"]
     changed = ", ".join(f"{k}={v}" for k, v in provenance["recipe"].get("options", {}).items()) or "defaults"
     rows = "".join(
-        f"| {r['dataset']} {r['split']} | {r['way']}-way {r['shot']}-shot | "
+        f"| {_where(r)} | {r['way']}-way {r['shot']}-shot | "
         f"{100 * r['accuracy']:.1f} ± {100 * r['ci95']:.1f} | {r['episodes']} |\n"
         for r in provenance["results"]
     )
@@ -222,3 +230,11 @@ def _header(folder: Path) -> dict[str, Any]:
             f"{file}: format {header.get('format')}, this version reads {FORMAT}; use the fsar that wrote it"
         )
     return header
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    """Name the data of a card's line, and what was read out otherwise than trained."""
+    classes = f" ({result['classes']} classes)" if "classes" in result else ""
+    return f"{result['dataset']} {result['split']}{classes}" + (
+        f", {result['read_out']}" if result.get("read_out") else ""
+    )

@@ -136,6 +136,11 @@ class Recognizer:
         else:
             built = load_backbone(backbone or "lite0") if isinstance(backbone, str | None) else backbone
             self.method = build_method(method, built, **options)
+        if self.method.leaks_labels:
+            raise ValueError(
+                f"{self.method.name} in this variant reads labels of queries, which a new video has not; it is for "
+                f"audits of published numbers. Use variant=paper or variant=official"
+            )
         self.backbone = self.method.backbone
         self.cache = cache or FrameCache()
         self._examples: dict[str, list[_Example]] = {}

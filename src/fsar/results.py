@@ -105,11 +105,15 @@ def _cell(results: Sequence[Result]) -> str:
 
 
 def _row_name(result: Result) -> str:
-    changed = ", ".join(f"{key}={value}" for key, value in result.changed.items())
+    changed = ", ".join(f"{key}={value}" for key, value in result.changed.items() if key != "inductive")
+    mode = ""
+    if "inductive" in result.options:
+        mode = ", transductive" if result.transductive else ", inductive"
+    leak = f" [{result.protocol}]" if result.protocol != "clean" else ""
     trained = ""
     if result.training is not None:
         recipe = result.training["recipe"]
         same = {key: value for key, value in recipe.items() if key not in ("seed", "workers", "devices", "nodes")}
         run = blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=2).hexdigest()
         trained = f", trained on {result.training['dataset']} {recipe['way']}-way {recipe['shot']}-shot, recipe {run}"
-    return f"{result.method}{f' {changed}' if changed else ''} ({result.backbone}{trained})"
+    return f"{result.method}{f' {changed}' if changed else ''} ({result.backbone}{trained}){mode}{leak}"
