@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 import fsar
-from fsar.prompts import class_text
+from fsar.prompts import class_text, dump_sub_actions, read_sub_actions, sub_actions
 from tests.conftest import SHARED, needs_shared
 
 FOLDER = Path(fsar.__file__).parent / "subactions"
@@ -53,3 +53,43 @@ def test_ssv2_full_has_its_own_classes() -> None:
     assert full.keys() <= {class_text(label) for label in flat} and len(full) == 100
     shared = full.keys() & small.keys()
     assert len(shared) == 55 and all(full[label] == small[label] for label in shared)
+
+
+def test_the_world_has_its_own() -> None:
+    from fsar.datasets.world_actions import ACTIONS
+
+    assert stages("world").keys() == {class_text(action.text) for action in ACTIONS}
+
+
+def test_one_corpus_serves_all_classes_where_it_can() -> None:
+    """`fencing` is also a class of HMDB51, with other sentences."""
+    assert sub_actions(["fencing", "yo yo"]) == sub_actions(["fencing", "yo yo"], "ucf101")
+    assert sub_actions(["fencing", "clap"]) == sub_actions(["fencing", "clap"], "hmdb51")
+    assert sub_actions(["yo yo", "clap"]) == [*sub_actions(["yo yo"], "ucf101"), *sub_actions(["clap"], "hmdb51")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("classes: [", "not YAML"),
+        ("a: b", "not a corpus of sub-actions"),
+        ("version: 2\nclasses: {}", "version is 2; this fsar reads 1"),
+        ("version: 1\nclasses: {wave: [a, b]}", "'wave' has .*three different sentences"),
+        ("version: 1\nclasses: {wave: [a, b, b]}", "three different sentences"),
+        ("version: 1\nclasses: {wave: [a, b, '']}", "three different sentences"),
+        ("version: 1\nclasses: {clap: [a, b, c]}", "no sub-actions for 1 of 1 classes"),
+    ],
+)
+def test_what_is_wrong_with_a_corpus_is_named(tmp_path: Path, content: str, message: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        sub_actions(["wave"], str(file))
+    with pytest.raises(ValueError, match="unknown corpus of sub-actions 'hmdb'"):
+        sub_actions(["wave"], "hmdb")
+
+
+def test_a_corpus_is_written_as_it_is_read(tmp_path: Path) -> None:
+    corpus = {"wave: a hand": ("it rises", "it's swung", "42")}
+    (tmp_path / "mine.yaml").write_text(dump_sub_actions(corpus, "by hand\nlater"))
+    assert read_sub_actions(str(tmp_path / "mine.yaml")) == corpus

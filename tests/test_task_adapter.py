@@ -285,17 +285,19 @@ def test_no_layers_is_protonet_times_zero_shot(tiny: Backbone, clips: Tensor) ->
 @torch.no_grad()
 def test_the_text_tower_without_order_is_clips_own(tiny: Backbone) -> None:
     method = plus_plus(tiny)
-    prompts = [prompt for label in LABELS for prompt in method.prompts(label)]
+    prompts = [prompt for own in method.prompts(LABELS) for prompt in own]
     assert prompts[0] == "A video of action about waving: A hand rises with an open palm."
     expected = tiny.text_features(prompts).unflatten(0, (3, 3))
     torch.testing.assert_close(method.encode_text(LABELS), expected, **close)
     assert not torch.allclose(shaken(method).encode_text(LABELS), expected, atol=1e-2)
     mean = plus_plus(tiny, text="average", text_layers=0).encode_text(LABELS)
     torch.testing.assert_close(mean, expected.mean(1, keepdim=True), **close)
-    concat = plus_plus(tiny, text="concat", text_layers=0).prompts("waving")
+    concat = plus_plus(tiny, text="concat", text_layers=0).prompts(["waving"])
     assert concat == [
-        "A video of action about waving: A hand rises with an open palm. The raised hand swings from side to side. "
-        "The hand sinks again."
+        [
+            "A video of action about waving: A hand rises with an open palm. The raised hand swings from side to side. "
+            "The hand sinks again."
+        ]
     ]
 
 
@@ -381,7 +383,7 @@ def test_half_tokens_change_little(tiny: Backbone, clips: Tensor) -> None:
     episode = encoded(half, clips)
     assert episode.support["tokens"].dtype == torch.float16
     torch.testing.assert_close(half.match(episode).logits, logits(full, clips), atol=0.1, rtol=0)
-    assert half.encoder("support") != full.encoder("support") and half.encoder("query") == full.encoder("query")
+    assert half.banked().encoder() != full.banked().encoder()
 
 
 @torch.no_grad()
@@ -402,8 +404,7 @@ def test_gradients_reach_the_adapters_and_stop_at_the_frozen_blocks(tiny: Backbo
         method = plus_plus(tiny, temporal_embedding_at=place)
         for name, parameter in method.named_parameters():
             parameter.requires_grad_(not name.startswith("backbone."))
-        encoding = method.encode(clips[:2], "support")
-        assert encoding["tokens"].requires_grad == crosses
+        assert method._start().encode(clips[:2])["tokens"].requires_grad == crosses
         assert (method.frozen_start() is None) == crosses
         support = clips[: WAY * SHOT].unflatten(0, (1, WAY, SHOT))
         episode = method.encode_episode(support, clips[None, WAY * SHOT :], method.encode_text(LABELS)[None])

@@ -2,16 +2,19 @@
 
 On disk one safetensors file per video, named by the video's content, the frame sampling, the role and
 (where the role's encoding reads it) the class text, in a folder named by everything else the encoding
-depends on. So banks are shared between methods with the same encoder, between datasets and between
-processes; a filled part is never computed again, and a killed run goes on where it stopped.
+depends on. What lies there is the frozen start of `encode`, if the method has one (`Method.banked`): methods
+and checkpoints with the same frozen encoder share it, and go on from there in memory. Banks are shared
+between datasets and processes, too; a filled part is never computed again, and a killed run goes on where
+it stopped.
 """
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -130,34 +133,32 @@ def fill_bank(
     if not videos:
         raise ValueError("there is no video to encode; give at least one")
     cache = cache or FrameCache()
-    roles: tuple[Role, ...] = ("support", "query") if method.roles_differ else ("query",)
-    if role is not None:
-        roles = (role,) if method.roles_differ else ("query",)
-    stores = _stores(method, roles, cache, folder) if keep else {}
+    banked = method.banked()
+    store = BankStore(banked.encoder() | {"clip": cache.settings()}, folder) if keep else None
+    roles, banked_roles = _roles(method, role), _roles(banked, role)
     encodings: dict[Role, list[Encoding]] = {role: [] for role in roles}
     kept, skipped = [], {}
 
-    def text_of(video: Video, role: Role) -> str | None:
-        return texts[video.label] if texts and role == "support" and method.support_reads_text else None
+    def text_of(reader: Method, video: Video, role: Role) -> str | None:
+        return texts[video.label] if texts and role == "support" and reader.support_reads_text else None
 
     def prepare(video: Video) -> tuple[dict[Role, Path], dict[Role, Encoding | None], Tensor | None] | VideoError:
         """Whatever can be had without the model: encodings on disk, or else the clip."""
         try:
-            if not stores:
-                return {}, dict.fromkeys(roles), load_clip(method, cache, video.path)
+            if store is None:
+                return {}, dict.fromkeys(banked_roles), load_clip(method, cache, video.path)
             content = cache.content(video.path)
             paths = {
-                role: stores[role].path(content, role if method.support_reads_text else "", text_of(video, role))
-                for role in roles
+                role: store.path(content, role if banked.roles_differ else "", text_of(banked, video, role))
+                for role in banked_roles
             }
-            known = {role: stores[role].load(path) for role, path in paths.items()}
+            known = {role: store.load(path) for role, path in paths.items()}
             if all(encoding is not None for encoding in known.values()):
                 return paths, known, None
             return paths, known, load_clip(method, cache, video.path)
         except VideoError as error:
             return error
 
-    device = method.device
     prepared = ahead(prepare, videos, workers or os.cpu_count() or 1)
     bar = progress_bar(zip(videos, prepared, strict=True), "encode", "video", len(videos), progress)
     with torch.no_grad():
@@ -168,17 +169,17 @@ def fill_bank(
                 skipped[video.id] = str(outcome)
                 continue
             paths, known, clip = outcome
-            for role in roles:
-                encoding = known[role]
-                if encoding is None:
-                    assert clip is not None
-                    text = text_of(video, role)
-                    feature = method.encode_text([text]).to(device) if text else None
-                    batch = method.encode(clip[None].to(device), role, feature)
-                    encoding = {name: tensor[0].cpu() for name, tensor in batch.items()}
-                    if stores:
-                        stores[role].save(paths[role], encoding)
-                encodings[role].append(encoding)
+            for part in [part for part, encoding in known.items() if encoding is None]:
+                assert clip is not None
+                known[part] = new = _of_one(banked.encode, method, clip, part, text_of(banked, video, part))
+                if store is not None:
+                    store.save(paths[part], new)
+            for part in roles:
+                encoding = known[part if banked is method else "query"]
+                assert encoding is not None
+                if banked is not method:
+                    encoding = _of_one(method.enhance, method, encoding, part, text_of(method, video, part))
+                encodings[part].append(encoding)
             kept.append(video.id)
     if not kept:
         raise ValueError(f"none of the {len(videos)} videos could be read; the first: {next(iter(skipped.values()))}")
@@ -187,34 +188,38 @@ def fill_bank(
     return Bank(tuple(kept), support, query, skipped)
 
 
-def _stores(method: Method, roles: Sequence[Role], cache: FrameCache, folder: Path | None) -> dict[Role, BankStore]:
-    """Where each role's encodings lie; in an explicit folder, apart where the roles depend on different things."""
-    encoders = {role: method.encoder(role) | {"clip": cache.settings()} for role in roles}
-    apart = folder is not None and len({str(encoder) for encoder in encoders.values()}) > 1
-    return {role: BankStore(encoders[role], folder / role if apart and folder else folder) for role in roles}
+def _roles(method: Method, role: Role | None) -> tuple[Role, ...]:
+    """Roles to encode in: both, the one asked for, or `query` where they do not differ."""
+    if not method.roles_differ:
+        return ("query",)
+    return ("support", "query") if role is None else (role,)
 
 
-_ENHANCED_AT_ONCE = 32  # videos; bounds memory
+def _of_one(
+    function: Callable[..., Encoding], method: Method, video: Tensor | Encoding, role: Role, text: str | None
+) -> Encoding:
+    """Apply `encode` to one clip, or `enhance` to one encoding; nothing rests on how videos are batched."""
+    feature = method.encode_text([text]) if text else None
+    device = method.device
+    if isinstance(video, Tensor):
+        batch: Any = video[None].to(device)
+    else:
+        batch = {name: tensor[None].to(device) for name, tensor in video.items()}
+    return {name: tensor[0].cpu() for name, tensor in function(batch, role, feature).items()}
 
 
 @torch.no_grad()
 def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
     """Go on from a bank of `method.frozen_start()` to the method's own encodings."""
     label = {video.id: video.label for video in videos}
-    chunks = range(0, len(start.video_ids), _ENHANCED_AT_ONCE)
-
-    def enhanced(role: Role) -> Encoding:
-        parts = []
-        for first in chunks:
-            ids = start.video_ids[first : first + _ENHANCED_AT_ONCE]
-            reads_text = role == "support" and method.support_reads_text
-            text = method.encode_text([texts[label[video_id]] for video_id in ids]) if reads_text else None
-            begun = {name: t[first : first + _ENHANCED_AT_ONCE].to(method.device) for name, t in start.query.items()}
-            parts.append(method.enhance(begun, role, text))
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    query = enhanced("query")
-    return Bank(start.video_ids, enhanced("support") if method.roles_differ else query, query, start.skipped)
+    made: dict[Role, list[Encoding]] = {role: [] for role in _roles(method, None)}
+    for i, video_id in enumerate(start.video_ids):
+        begun = {name: tensor[i] for name, tensor in start.query.items()}
+        for role, encodings in made.items():
+            text = texts[label[video_id]] if role == "support" and method.support_reads_text else None
+            encodings.append(_of_one(method.enhance, method, begun, role, text))
+    stacked = {role: _stack(encodings) for role, encodings in made.items()}
+    return Bank(start.video_ids, stacked.get("support", stacked["query"]), stacked["query"], start.skipped)
 
 
 def load_clip(method: Method, cache: FrameCache, video: Path) -> Tensor:

@@ -39,7 +39,7 @@ from fsar.checkpoint import Provenance, save_pretrained
 from fsar.datasets import VideoDataset
 from fsar.episodes import EpisodeSampler
 from fsar.evaluate import accuracy, match_from_bank
-from fsar.features import enhance_bank, fill_bank
+from fsar.features import fill_bank
 from fsar.files import atomic_path
 from fsar.frame_cache import FrameCache
 from fsar.loader import EpisodeLoader
@@ -264,11 +264,8 @@ class _Run:
         if self.method.leaks_labels:
             episodes = episodes.in_class_order()
         videos, texts = self.val_set.videos, self.val_set.texts
-        if self.frozen_start is not None:
-            begun = fill_bank(self.frozen_start, videos, texts, self.cache, progress=False)
-            bank = enhance_bank(self.method, begun, videos, texts)
-        else:
-            bank = fill_bank(self.method, videos, texts, self.cache, progress=False, keep=False)
+        keep = self.frozen_start is not None  # what lies on disk is the part that never changes
+        bank = fill_bank(self.method, videos, texts, self.cache, progress=False, keep=keep)
         return accuracy(match_from_bank(self.method, bank, episodes, self.val_set.texts, progress=False), episodes)
 
     # ------------------------------------------------------------------- what stays

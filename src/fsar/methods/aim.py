@@ -157,7 +157,7 @@ class Aim(Method):
     def frozen_start(self) -> None:
         """None: adapters work from the first block on."""
 
-    def encoder(self, role: Role = "query") -> dict[str, Any]:
+    def encoder(self) -> dict[str, Any]:
         """The backbone, and the adapters with their temporal embedding; the metric only matches."""
         added = nn.ModuleDict({"temporal": nn.ParameterList([self.temporal]), "blocks": self.blocks})
         return super().encoder() | {

@@ -135,6 +135,10 @@ class Method(nn.Module):
         """
         return Method(self.backbone, Method.Config())
 
+    def banked(self) -> "Method":
+        """What a bank on disk holds of `encode`: its frozen start, which checkpoints share, or else all of it."""
+        return self.frozen_start() or self
+
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Encode class texts: [label, ...]. Only methods that need text define it.
 
@@ -188,8 +192,8 @@ class Method(nn.Module):
         """
         return {"match": query_cross_entropy(prediction.logits, targets)}
 
-    def encoder(self, role: Role = "query") -> dict[str, Any]:
-        """Everything `encode` depends on besides the clip and its text; methods that agree on it share a bank."""
+    def encoder(self) -> dict[str, Any]:
+        """Everything `encode` depends on besides the clip and its text: what a bank's folder is named by."""
         return {
             "encoding": "frames",
             "backbone": self.backbone.name,

@@ -31,7 +31,7 @@ Deviations:
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,6 @@ from torch.nn.functional import cross_entropy
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
-from fsar.backbones.base import fingerprint
 from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
 from fsar.prompts import class_features
 from fsar.shapes import FrameFeatures
@@ -111,11 +110,6 @@ class ClipFsar(Method):
         if text is None:
             raise ValueError("clip-fsar reads the class text of a support video; give encode its text feature")
         return {"frames": frames, "enhanced": self._modulate(frames, text)}
-
-    def encoder(self, role: Role = "query") -> dict[str, Any]:
-        """The backbone, the transformer and the sentence around a class name."""
-        own = {"encoding": "clip-fsar", "own": fingerprint(self.context), "prompt": self.config.prompt}
-        return super().encoder() | own
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: minus the alignment distance, or a log-probability, as `readout` says.

@@ -199,7 +199,7 @@ class MaFsar(Method):
         """The frame features, where the encoder is not adapted."""
         return None if self.config.fgma else super().frozen_start()
 
-    def encoder(self, role: Role = "query") -> dict[str, Any]:
+    def encoder(self) -> dict[str, Any]:
         """With what the method adds to the encoding, and the options that change it."""
         if not self.config.fgma and self.config.prototype == "none":
             return super().encoder() | {"encoding": "ma-fsar without adaptation"}

@@ -83,7 +83,7 @@ class PlaceMotion(Method):
     def frozen_start(self) -> None:
         """None: nothing of it trains."""
 
-    def encoder(self, role: Role = "query") -> dict[str, Any]:
+    def encoder(self) -> dict[str, Any]:
         """Grid and motion beside the backbone; weight and alignment are matching."""
         grid, motion = self.config.grid, self.config.motion
         return super().encoder() | {"encoding": "place-motion", "grid": grid, "motion": motion}

@@ -14,13 +14,14 @@ frozen block's, in the last L blocks:
 | equation | function |
 |---|---|
 | 1-2, the frozen blocks before | `FrozenTokens.encode` |
-| 6-9, one adapted block | `TaskAdaptedBlock.forward` |
-| 8, attention over videos | `TaskAdaptedBlock.over_videos` |
+| 6-9, one adapted block | `TaskAdaptedBlock.before`, `.after` |
+| 6, 7, 8, 9 | `TaskAdaptedBlock.over_frames`, `.over_tokens`, `.over_videos`, `.feed_forward` |
 | 10-11, prototype and metric | `TaskAdapter.visual_scores` |
 | video-text score, 18, cross-entropy | `TaskAdapter.text_scores`, `TaskAdapter.match` |
 
-Support and query never see each other. What depends on one video alone is encoding: the frozen blocks for a support
-video; for a query all of them, since an inductive query is alone in equation 8.
+Support and query never see each other. What depends on one video alone is encoding: for a support video everything
+before the first equation 8, for a query everything, since an inductive query is alone in equation 8. Kept on disk is
+what the frozen blocks give (`FrozenTokens`), which all checkpoints share.
 
 Deviations:
 | point | paper | public code (of Task-Adapter++) | ours (switch) |
@@ -35,7 +36,7 @@ Deviations:
 | template | not stated | `a photo of action about {}` | the code's |
 """  # noqa: E501
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -44,7 +45,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
-from open_clip.transformer import ResidualAttentionBlock
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
 from fsar.adapters import (
@@ -165,69 +166,80 @@ class TaskAdapter(Method):
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Frame features [*clips, frame, dim], `frames`; `tokens` where the episode has a say in them.
 
-        `tokens` [*clips, frame, token, channel] are those before the first adapted block.
+        `tokens` [*clips, frame, token, channel] are those before the first attention over videos.
         """
+        return self.enhance(self._start().encode(clips), role, text)
+
+    def _start(self) -> Method:
+        """What comes before the first adapted block."""
         if not self.config.layers:
-            return super().encode(clips, role, text)
+            return Method(self.backbone, Method.Config())
         temporal = self.temporal if self.adds_index_at("input") else None
-        return self.enhance(FrozenTokens(self.backbone, self.first, temporal).encode(clips), role, text)
+        return FrozenTokens(self.backbone, self.first, temporal, self.config.half_tokens)
+
+    def frozen_start(self) -> Method | None:
+        """The tokens before the first adapted block, unless the temporal embedding is in them."""
+        return None if self.adds_index_at("input") else self._start()
 
     def adds_index_at(self, place: str) -> bool:
         """Whether the temporal embedding is added there."""
         return hasattr(self, "temporal") and self.config.temporal_embedding_at == place
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Frozen tokens -> frame features, for whatever is adapted without its episode."""
-        if "frames" in encoding:
+        """Frozen tokens -> as far as a video can be adapted without its episode."""
+        if not self.config.layers:
             return encoding
-        tokens = encoding["tokens"]
-        if self.waits(role):
-            return {"tokens": tokens.half() if self.config.half_tokens else tokens}
+        tokens = encoding["tokens"].to(self._visual().proj)
+        if self.adds_index_at("first_adapted_block"):
+            tokens = tokens + self.temporal[:, None]
+        first, only_class = self._adapted(0)
+        block = self._visual().transformer.resblocks[self.first]
         alone = tokens.reshape(-1, 1, *tokens.shape[-3:])  # task video=1 frame token channel
+        alone = run_block(self.backbone, partial(first.before, block, only_class=only_class), alone)
+        if self.waits(role):
+            waiting = alone.reshape(*tokens.shape[:-2], *alone.shape[-2:])
+            return {"tokens": waiting.half() if self.config.half_tokens else waiting}
         return {"frames": self.adapt(alone).reshape(*tokens.shape[:-2], -1)}
 
-    def frozen_start(self) -> Method | None:
-        """The tokens before the first adapted block, unless the temporal embedding is in them."""
-        if not self.config.layers:
-            return super().frozen_start()
-        return None if self.adds_index_at("input") else FrozenTokens(self.backbone, self.first, None)
-
-    def encoder(self, role: Role = "query") -> dict[str, Any]:
-        """With the adapters for whatever is adapted in `encode`; else the frozen blocks alone."""
-        if not self.config.layers:
-            return super().encoder(role)
-        temporal = self.temporal if self.adds_index_at("input") else None
-        start = FrozenTokens(self.backbone, self.first, temporal).encoder()
-        if self.waits(role):
-            return start | {"half": self.config.half_tokens}
+    def encoder(self) -> dict[str, Any]:
+        """The adapters, too, where the temporal embedding stands before the frozen blocks."""
         own = {name: t for name, t in self.state_dict().items() if name.startswith(("blocks.", "temporal"))}
-        wiring = {key: getattr(self.config, key) for key in ("where", "aim", "task", "task_at")}
-        return start | {"encoding": "task-adapter", "own": fingerprint_of(own), **wiring}
+        wiring = ("layers", "where", "aim", "task", "task_at", "inductive", "half_tokens", "temporal_embedding_at")
+        options = {key: getattr(self.config, key) for key in wiring}
+        return super().encoder() | {"encoding": "task-adapter", "own": fingerprint_of(own), **options}
 
     def adapt(
         self, tokens: Videos, present: ShotMask | None = None, attention: list[Tensor] | None = None
     ) -> Float[Tensor, "task video frame dim"]:
-        """Run everything from the first adapted block on, over the videos of each task.
+        """Run everything from the first attention over videos on, over the videos of each task.
 
         Args:
-            tokens: before that block.
+            tokens: before it, as `enhance` leaves them.
             present: [task, way, shot], false where a video is only padding; None where all are there.
             attention: takes each adapted block's attention over videos at the class tokens, [task, frame, video,
                 video].
         """
-        visual = vision_transformer(self.backbone, self.name)
+        visual = self._visual()
         tokens = tokens.to(visual.proj)
-        if self.adds_index_at("first_adapted_block"):
-            tokens = tokens + self.temporal[:, None]
         mask = None if present is None or bool(present.all()) else present.flatten(1)
-        blocks = visual.transformer.resblocks
-        for index, block in enumerate(blocks[self.first :]):
-            adapted: Callable[..., Tensor] = block_over_tokens
+        for index, block in enumerate(visual.transformer.resblocks[self.first :]):
             if index < len(self.blocks):
-                only_class = self.first + index == len(blocks) - 1
-                adapted = partial(self.blocks[index], mask=mask, only_class=only_class, attention=attention)
-            tokens = run_block(self.backbone, adapted, block, tokens)
+                adapted, only_class = self._adapted(index)
+                rest = adapted.after if index == 0 else adapted
+                run = partial(rest, block, mask=mask, only_class=only_class, attention=attention)
+            else:
+                run = partial(block_over_tokens, block)
+            tokens = run_block(self.backbone, run, tokens)
         return read_out(visual, tokens)
+
+    def _adapted(self, index: int) -> tuple["TaskAdaptedBlock", bool]:
+        """An adapted block, and whether it is the encoder's last, where only the class tokens are read out."""
+        block = self.blocks[index]
+        assert isinstance(block, TaskAdaptedBlock)
+        return block, self.first + index == self._visual().transformer.layers - 1
+
+    def _visual(self) -> VisionTransformer:
+        return vision_transformer(self.backbone, self.name)
 
     # ----------------------------------------------------------------------- match
 
@@ -295,27 +307,31 @@ class FrozenTokens(Method):
         backbone: with a ViT.
         blocks: how many of them.
         temporal: embedding of the frame's index, where it is added at the input.
+        half: keep the tokens in half precision.
     """
 
     name = "task-adapter"
 
-    def __init__(self, backbone: Backbone, blocks: int, temporal: Float[Tensor, "index channel"] | None):
+    def __init__(self, backbone: Backbone, blocks: int, temporal: Float[Tensor, "index channel"] | None, half: bool):
         super().__init__(backbone, Method.Config())
         self.visual = vision_transformer(backbone, self.name)
         self.frozen = self.visual.transformer.resblocks[:blocks]
         self.index = temporal
+        self.half_tokens = half
+
+    def frozen_start(self) -> None:
+        """None: it is one."""
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Equations 1 and 2."""
         tokens = embed_frames(self.visual, clips, self.index)
         for block in self.frozen:
             tokens = run_block(self.backbone, partial(block_over_tokens, block), tokens)
-        return {"tokens": tokens}
+        return {"tokens": tokens.half() if self.half_tokens else tokens}
 
-    def encoder(self, role: Role = "query") -> dict[str, Any]:
-        """The backbone, how far it goes, and the temporal embedding if it has one."""
-        own = {} if self.index is None else {"temporal": fingerprint_of({"temporal": self.index})}
-        return super().encoder() | {"encoding": "tokens", "blocks": len(self.frozen), **own}
+    def encoder(self) -> dict[str, Any]:
+        """The backbone, how far it goes, and how precisely it is kept."""
+        return super().encoder() | {"encoding": "tokens", "blocks": len(self.frozen), "half": self.half_tokens}
 
 
 class TaskAdaptedBlock(nn.Module):
@@ -347,22 +363,59 @@ class TaskAdaptedBlock(nn.Module):
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "task video frame kept channel"]:
         """Equations 6 to 9; with `only_class` of the class tokens alone, for which all tokens are read in eq. 7."""
-        over_videos = partial(self.over_videos, block, mask=mask, attention=attention)
+        return self.after(block, self.before(block, tokens, only_class), mask, only_class, attention)
+
+    def before(
+        self, block: ResidualAttentionBlock, tokens: Videos, only_class: bool
+    ) -> Float[Tensor, "task video frame kept channel"]:
+        """Whatever comes before the attention over videos: each video on its own."""
         if self.task_at == "front":
-            tokens = over_videos(tokens)
-        if self.temporal is not None:
-            tokens = tokens + self.temporal(over_frames(block, block.ln_1(tokens)))
-        if self.task_at == "between":
-            tokens = over_videos(tokens)
+            return tokens
+        tokens = self.over_frames(block, tokens)
+        return tokens if self.task_at == "between" else self.over_tokens(block, tokens, only_class)
+
+    def after(
+        self,
+        block: ResidualAttentionBlock,
+        tokens: Videos,
+        mask: Tensor | None = None,
+        only_class: bool = False,
+        attention: list[Tensor] | None = None,
+    ) -> Float[Tensor, "task video frame kept channel"]:
+        """The attention over videos, and the rest."""
+        tokens = self.over_videos(block, tokens, mask, attention)
+        if self.task_at == "front":
+            tokens = self.over_frames(block, tokens)
+        if self.task_at != "back":
+            tokens = self.over_tokens(block, tokens, only_class)
+        return self.feed_forward(block, tokens)
+
+    def over_frames(self, block: ResidualAttentionBlock, tokens: Videos) -> Videos:
+        """Equation 6: every token attends to the same token in all frames of its video."""
+        if self.temporal is None:
+            return tokens
+        across = rearrange(block.ln_1(tokens), "task video frame token channel -> (task video token) frame channel")
+        adapted = rearrange(
+            self.temporal(attend(block, across)),
+            "(task video token) frame channel -> task video frame token channel",
+            task=tokens.shape[0],
+            video=tokens.shape[1],
+        )
+        return tokens + adapted
+
+    def over_tokens(
+        self, block: ResidualAttentionBlock, tokens: Videos, only_class: bool
+    ) -> Float[Tensor, "task video frame kept channel"]:
+        """Equation 7: the tokens of a frame attend to each other."""
         normed = block.ln_1(tokens)
         if only_class:
-            tokens = tokens[..., :1, :]
-            attended = attend(block, normed[..., :1, :], normed)
+            tokens, attended = tokens[..., :1, :], attend(block, normed[..., :1, :], normed)
         else:
             attended = attend(block, normed)
-        tokens = tokens + (attended if self.spatial is None else self.spatial(attended))
-        if self.task_at == "back":
-            tokens = over_videos(tokens)
+        return tokens + (attended if self.spatial is None else self.spatial(attended))
+
+    def feed_forward(self, block: ResidualAttentionBlock, tokens: Videos) -> Videos:
+        """Equation 9."""
         normed = block.ln_2(tokens)
         adapted = tokens + feed_forward(block, normed)
         return adapted if self.joint is None else adapted + self.joint(normed)
@@ -395,17 +448,6 @@ class TaskAdaptedBlock(nn.Module):
             token=token,
         )
         return tokens + self.task(back)
-
-
-def over_frames(block: ResidualAttentionBlock, tokens: Videos) -> Videos:
-    """Equation 6's attention: every token attends to the same token in all frames of its video."""
-    across = rearrange(tokens, "task video frame token channel -> (task video token) frame channel")
-    return rearrange(
-        attend(block, across),
-        "(task video token) frame channel -> task video frame token channel",
-        task=tokens.shape[0],
-        video=tokens.shape[1],
-    )
 
 
 def _check(name: str, config: Any, blocks: int, width: int) -> None:

@@ -141,14 +141,14 @@ class TaskAdapterPlusPlus(TaskAdapter):
 
     # ----------------------------------------------------------------------- text
 
-    def prompts(self, label: str) -> list[str]:
-        """What the text tower reads of a class: one prompt per stage, or one in all."""
+    def prompts(self, labels: list[str]) -> list[list[str]]:
+        """What the text tower reads of each class: one prompt per stage, or one in all."""
         if self.config.text == "label":
-            return [TEMPLATE.format(label)]
-        (stages,) = sub_actions([label], self.config.sub_actions)
+            return [[TEMPLATE.format(label)] for label in labels]
+        classes = list(zip(labels, sub_actions(labels, self.config.sub_actions), strict=True))
         if self.config.text == "concat":
-            return [PROMPT.format(label, " ".join(stages))]
-        return [PROMPT.format(label, stage) for stage in stages]
+            return [[PROMPT.format(label, " ".join(stages))] for label, stages in classes]
+        return [[PROMPT.format(label, stage) for stage in stages] for label, stages in classes]
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Text features of each class, [label, stage, dim]; one stage where the prompts are not by stage."""
@@ -156,8 +156,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
 
     def text_input(self, labels: list[str], rng: np.random.Generator | None = None) -> Int[Tensor, "label stage token"]:
         """Token ids of each class's prompts."""
-        prompts = [self.prompts(label) for label in labels]
-        ids = self._tokenize([prompt for own in prompts for prompt in own])
+        ids = self._tokenize([prompt for own in self.prompts(labels) for prompt in own])
         return ids.unflatten(0, (len(labels), -1))
 
     def _tokenize(self, texts: list[str]) -> Int[Tensor, "text token"]:
