@@ -1,6 +1,8 @@
 """The bank against encoding every episode anew, and a cached clip against a decoded one.
 
 python benchmarks/bank.py [--data DIR --split all --backbone lite0 --episodes 50]
+python benchmarks/bank.py --backbone ViT-B-16/random --videos 20 --episodes 3 \\
+    --method task-adapter:layers=2,temporal_embedding_at=first_adapted_block,half_tokens=true
 """
 
 import argparse
@@ -17,7 +19,7 @@ from fsar.episodes import EpisodeSampler
 from fsar.evaluate import match_from_bank, match_naively
 from fsar.features import fill_bank
 from fsar.frame_cache import FrameCache
-from fsar.methods import build_method
+from fsar.methods import build_method, parse_method
 from fsar.video import read_frames
 
 
@@ -27,11 +29,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="default: the generated world")
     parser.add_argument("--split", default="test")
     parser.add_argument("--backbone", default="tiny")
-    parser.add_argument("--method", default="otam")
+    parser.add_argument("--method", default="otam", help="NAME[:OPTION=VALUE,...]")
+    parser.add_argument("--videos", type=int, help="of each class, at most")
     parser.add_argument("--episodes", type=int, default=100)
     options = parser.parse_args()
 
     dataset = (load_folder(options.data) if options.data else load_world()).split(options.split)
+    if options.videos:
+        rank = {v.id: sum(w.label == v.label for w in dataset.videos[:i]) for i, v in enumerate(dataset.videos)}
+        dataset = dataset.without([video_id for video_id, place in rank.items() if place >= options.videos])
     with tempfile.TemporaryDirectory() as folder:
         cache = FrameCache(Path(folder) / "frames")
         decoded, cached = [], []
@@ -46,17 +52,22 @@ def main() -> None:
         slow, fast = (1e3 * statistics.median(times) for times in (decoded, cached))
         print(f"a clip: decoded {slow:.2f} ms, cached {fast:.2f} ms")
 
-        method = build_method(options.method, load_backbone(options.backbone))
+        name, chosen = parse_method(options.method)
+        method = build_method(name, load_backbone(options.backbone), **chosen)
         episodes = EpisodeSampler(dataset=dataset).draw(options.episodes)
         start = time.perf_counter()
         bank = fill_bank(method, dataset.videos, dataset.texts, cache, Path(folder) / "bank", progress=False)
         filled = time.perf_counter() - start
+        start = time.perf_counter()
+        fill_bank(method, dataset.videos, dataset.texts, cache, Path(folder) / "bank", progress=False)
+        again = time.perf_counter() - start
+        size = sum(file.stat().st_size for file in (Path(folder) / "bank").rglob("*.safetensors"))
         banked = match_from_bank(method, bank, episodes, dataset.texts, progress=False)
         anew = match_naively(method, dataset, episodes, cache, progress=False)
         per_episode = anew.seconds / options.episodes
+        print(f"{options.method} on {options.backbone}, {len(dataset.videos)} videos, {options.episodes} episodes")
         print(
-            f"{options.method} on {options.backbone}, {len(dataset.videos)} videos, {options.episodes} episodes: bank "
-            f"{filled:.1f} s to fill + {banked.seconds:.2f} s, anew {anew.seconds:.1f} s; same predictions: "
+            f"bank {filled:.1f} s to fill ({again:.1f} s from disk, {size / 1e6:.0f} MB) + {banked.seconds:.2f} s, anew {anew.seconds:.1f} s; same predictions: "
             f"{(banked.predicted == anew.predicted).all()}, largest difference of logits "
             f"{np.abs(banked.logits - anew.logits).max():.1e}"
         )

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from fsar.backbones import Backbone
+from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.episodes import Episodes, EpisodeSampler
 from fsar.evaluate import Scores, accuracy, confusion, evaluate, match_from_bank, match_naively
@@ -180,3 +181,34 @@ def test_world_shows_what_order_is_worth(world: VideoDataset, tiny: Backbone) ->
 
 def test_one_episode_has_the_widest_interval() -> None:
     assert accuracy(Scores(np.array([[[1.0, 0.0]]]), 0.0), _episodes(target=[[0]])) == (1.0, 1.0)
+
+
+def test_both_modes_stand_side_by_side(world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The mode asked for first, then the other; a method with one way has one row."""
+    home = str(world.videos[0].path.parent.parent)
+    sets = ["--data", home, "--way", "3", "--shot", "1", "2", "--episodes", "10", "--device", "cpu"]
+    methods = ["task-adapter:inductive=false,layers=1", "otam", "task-adapter:layers=0"]
+    assert main(["evaluate", *sets, "--method", *methods, "--out", str(tmp_path)]) == 0
+    rows = capsys.readouterr().out.splitlines()[2:6]
+    assert rows[0].startswith("| task-adapter layers=1 (tiny), transductive |")
+    assert rows[1].startswith("| task-adapter layers=1 (tiny), inductive |")
+    assert rows[2].startswith("| otam (tiny) |") and rows[3].startswith("| task-adapter layers=0 (tiny), inductive |")
+    results = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("task-adapter_0[1-4]*.json"))]
+    assert [result["transductive"] for result in results] == [True, True, False, False]
+    assert len({result["episodes_fingerprint"] for result in results if result["shot"] == 1}) == 1
+
+
+def test_the_audit_of_a_leak_says_so_in_every_result(novel: VideoDataset, tiny: Backbone) -> None:
+    """The public code's rule takes scores from the queries' order; the same weights without it do not."""
+    makes = {v: build_method("task-adapter-pp", tiny, variant=v, layers=0, sub_actions="world", modality="text")
+             for v in ("official", "official-leaky")}  # fmt: skip
+    results = {v: evaluate(method, novel, "all", way=4, episodes=200, progress=False) for v, method in makes.items()}
+    assert results["official"].protocol == "clean"
+    assert results["official-leaky"].protocol == "leaky: labels reach the scores"
+    assert "[leaky: labels reach the scores]" in table([results["official-leaky"]])
+    drawn = EpisodeSampler(dataset=novel, way=4).draw(200)
+    assert (drawn.in_class_order().target == np.arange(4)).all()
+    assert results["official-leaky"].episodes_fingerprint != results["official"].episodes_fingerprint
+    bank = fill_bank(makes["official"], novel.videos, progress=False)
+    ordered = match_from_bank(makes["official"], bank, drawn.in_class_order(), novel.texts, progress=False)
+    assert accuracy(ordered, drawn.in_class_order())[0] == pytest.approx(results["official"].accuracy)

@@ -8,6 +8,7 @@ import torch
 from fsar import Recognizer
 from fsar.backbones import Backbone
 from fsar.datasets import VideoDataset
+from fsar.prompts import class_text, dump_sub_actions
 from fsar.recognizer import _fit_scale, _fit_threshold, leave_one_out
 
 Clips = dict[str, list[Path]]
@@ -224,3 +225,28 @@ def test_the_command_line_recognises_with_a_checkpoint(
     assert main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), "--frames", "4",
                  new]) == 2  # fmt: skip
     assert "--checkpoint holds its own method" in capsys.readouterr().err
+
+
+def test_texts_are_kept_with_the_examples(tiny: Backbone, clips: Clips, tmp_path: Path) -> None:
+    """A recogniser goes on working where the file of sub-actions is gone."""
+    words = {class_text(label): ("it starts", "it goes on", f"{label} ends") for label in clips}
+    corpus = tmp_path / "mine.yaml"
+    corpus.write_text(dump_sub_actions(words))
+    made = Recognizer(tiny, "task-adapter-pp", sub_actions=str(corpus))
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    new = clips["something_growing"][5]
+    answer = made.predict(new)
+    made.save(tmp_path / "mine.fsar")
+    corpus.unlink()
+    again = Recognizer.load(tmp_path / "mine.fsar", tiny)
+    assert again.predict(new) == answer
+    with pytest.raises(ValueError, match="unknown corpus of sub-actions"):
+        again.enroll("something else", clips["something_growing"][6])
+    again.remove("something_growing")
+    assert set(again.predict(new).probabilities) == set(clips) - {"something_growing"}
+
+
+def test_a_method_that_leaks_labels_is_refused(tiny: Backbone) -> None:
+    with pytest.raises(ValueError, match="reads labels of queries.*variant=paper"):
+        Recognizer(tiny, "task-adapter-pp", variant="official-leaky")

@@ -14,7 +14,7 @@ ORDER = (
     "episodes", "adapters", "temporal",
     "alignment", "methods", "recipes", "parameters", "features", "checkpoint", "results", "evaluate", "loader", "train",
     "recognizer",
-    "demo", "cli",
+    "describe", "demo", "cli",
 )  # fmt: skip
 
 

@@ -130,6 +130,8 @@ def class_features(
 SubActions = tuple[str, str, str]
 """What a class's beginning, process and end look like."""
 SUB_ACTIONS_VERSION = 1
+SUB_ACTION_PROMPT = "A video of action about {label}: {sentence}"
+"""How a sub-action reaches CLIP."""
 
 
 def packaged_sub_actions() -> list[str]:

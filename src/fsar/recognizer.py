@@ -47,7 +47,7 @@ from fsar.names import unknown
 from fsar.parameters import kept_state
 from fsar.prompts import class_text
 
-FORMAT = 2
+FORMAT = 3
 UNKNOWN = "unknown"
 MOST_MISSED = 0.1
 """Share of known videos that the threshold may call unknown, as far as the examples tell."""
@@ -144,6 +144,7 @@ class Recognizer:
         self.backbone = self.method.backbone
         self.cache = cache or FrameCache()
         self._examples: dict[str, list[_Example]] = {}
+        self._texts: dict[str, Tensor] = {}
         self._fitted: tuple[Fit, Method] | None = None
 
     @property
@@ -162,6 +163,9 @@ class Recognizer:
             raise ValueError(f"action {name!r} came without a video; give at least one example")
         if name == UNKNOWN:
             raise ValueError(f"{UNKNOWN!r} is the answer for videos of no action; give the action another name")
+        if self.method.needs_text and name not in self._texts:
+            with torch.no_grad():
+                self._texts[name] = self.method.encode_text([class_text(name)])[0]
         bank = self._encode(paths, name, progress)
         known = {example.video: example for example in self._examples.get(name, [])}
         for i, video in enumerate(paths):
@@ -179,6 +183,7 @@ class Recognizer:
         if name not in self._examples:
             raise ValueError(unknown(name, self._examples, "action"))
         del self._examples[name]
+        self._texts.pop(name, None)
         self._fitted = None
 
     def predict(self, video: str | Path) -> Answer:
@@ -224,6 +229,8 @@ class Recognizer:
             encodings = [getattr(example, role) for example in examples]
             for part in encodings[0] if encodings else ():
                 tensors[f"{role}.{part}"] = torch.stack([encoding[part] for encoding in encodings])
+        if self._texts:
+            tensors["text"] = torch.stack([self._texts[name] for name in self._examples])
         tensors |= {f"method.{key}": value for key, value in _own_state(self.method).items()}
         with atomic_path(Path(path)) as temporary:
             save_file(tensors, temporary, {"fsar.recognizer": json.dumps(header)})
@@ -260,6 +267,8 @@ class Recognizer:
             }
             query = encoded["query"]
             recognizer._examples.setdefault(name, []).append(_Example(video, encoded.get("support", query), query))
+        if "text" in tensors:
+            recognizer._texts = dict(zip(recognizer._examples, tensors["text"], strict=True))
         if header["fit"]:
             fit = Fit(**header["fit"])
             chosen = next(m for m in recognizer.method.variants() if _json(m.options()) == fit.options)
@@ -282,9 +291,7 @@ class Recognizer:
 
     def _text(self) -> Tensor | None:
         """Class texts [way, ...], for methods that read them."""
-        if not self.method.needs_text:
-            return None
-        return self.method.encode_text([class_text(name) for name in self._examples])
+        return torch.stack([self._texts[name] for name in self._examples]) if self.method.needs_text else None
 
     def _fit(self) -> tuple[Fit, Method]:
         if len(self._examples) < 2:
@@ -393,7 +400,7 @@ def _fit_threshold(known: Tensor, strange: Tensor) -> float:
 
 def _roles(method: Method) -> tuple[Role, ...]:
     """Roles in which an example is encoded differently."""
-    return ("support", "query") if method.support_reads_text else ("query",)
+    return ("support", "query") if method.roles_differ else ("query",)
 
 
 def _own_state(method: Method) -> dict[str, Tensor]:

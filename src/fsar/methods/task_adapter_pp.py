@@ -64,10 +64,9 @@ from fsar.backbones import Backbone
 from fsar.backbones.clip import ClipBackbone
 from fsar.methods.base import fill_in
 from fsar.methods.task_adapter import TEMPLATE, TaskAdapter
-from fsar.prompts import sub_actions
+from fsar.prompts import SUB_ACTION_PROMPT, sub_actions
 
 STAGES = 3
-PROMPT = "A video of action about {}: {}"
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {"residual": "earlier", "stage_score": "cosine-of-mean", "similarity": "frame-wise"},
     "official": {"residual": "later", "stage_score": "mean-of-cosines", "similarity": "time-mean"},
@@ -147,8 +146,10 @@ class TaskAdapterPlusPlus(TaskAdapter):
             return [[TEMPLATE.format(label)] for label in labels]
         classes = list(zip(labels, sub_actions(labels, self.config.sub_actions), strict=True))
         if self.config.text == "concat":
-            return [[PROMPT.format(label, " ".join(stages))] for label, stages in classes]
-        return [[PROMPT.format(label, stage) for stage in stages] for label, stages in classes]
+            return [[SUB_ACTION_PROMPT.format(label=label, sentence=" ".join(stages))] for label, stages in classes]
+        return [
+            [SUB_ACTION_PROMPT.format(label=label, sentence=stage) for stage in stages] for label, stages in classes
+        ]
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Text features of each class, [label, stage, dim]; one stage where the prompts are not by stage."""

@@ -1,0 +1,74 @@
+"""The command line: `fsar <verb>`. Nothing heavy is imported before a verb runs."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+
+from fsar.cli import describe, evaluate, recognize, small, train
+from fsar.names import unknown
+
+EXIT_USER_ERROR = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser, verbs = _parsers()
+    try:
+        if words and not words[0].startswith("-"):
+            _refuse_unknown(words, verbs)
+        options = parser.parse_args(words)
+        if not options.verb:
+            parser.print_help()
+            return 0
+        return VERBS[options.verb][1](options)
+    except (ValueError, OSError) as error:
+        print(f"fsar: error: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print("fsar: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    parser = ArgumentParser(
+        prog="fsar", description="Few-shot action recognition: name the action in a video from a few examples."
+    )
+    subcommands = parser.add_subparsers(dest="verb", metavar="verb")
+    verbs = {}
+    for verb, (add_options, _, description) in VERBS.items():
+        verbs[verb] = subcommands.add_parser(verb, help=description, description=description, allow_abbrev=False)
+        add_options(verbs[verb])
+    return parser, verbs
+
+
+def _refuse_unknown(words: list[str], verbs: dict[str, ArgumentParser]) -> None:
+    """Name the nearest verb or option to a misspelt one, which argparse does not."""
+    if words[0] not in verbs:
+        raise ValueError(unknown(words[0], verbs, "verb"))
+    known = list(verbs[words[0]]._option_string_actions)
+    for word in words[1 : words.index("--") if "--" in words else None]:
+        option = word.partition("=")[0]
+        if option.startswith("--") and option not in known:
+            raise ValueError(unknown(option, known, f"option of `fsar {words[0]}`"))
+
+
+Verb = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int], str]
+VERBS: dict[str, Verb] = {
+    "demo": (
+        small.demo_options,
+        small.demo,
+        "The main job in minutes, offline: evaluates, recognises, writes a report.",
+    ),
+    "recognize": (recognize.add_options, recognize.run, "Name videos by a folder of example clips per action."),
+    "evaluate": (evaluate.add_options, evaluate.run, "Few-shot accuracy of methods on a dataset, with its interval."),
+    "train": (train.add_options, train.run, "Train a method by a recipe; goes on where a killed run stopped."),
+    "push": (train.push_options, train.push, "Upload a trained checkpoint to the Hugging Face hub."),
+    "recipes": (small.no_options, train.recipes, "List the training recipes."),
+    "describe": (describe.add_options, describe.run, "Sub-actions of your classes, by a language model."),
+    "methods": (small.no_options, small.methods, "List the methods and their options."),
+    "backbones": (small.no_options, small.backbones, "List the backbones."),
+    "probe": (small.probe_options, small.probe, "Show frames, length, size and rotation of videos."),
+    "world": (small.world_options, small.world, "Render the generated world into a folder."),
+}

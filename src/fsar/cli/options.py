@@ -1,0 +1,35 @@
+"""What several verbs ask for: the model and the videos."""
+
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fsar.datasets import VideoDataset
+
+
+def model_options(parser: ArgumentParser, backbone: str) -> None:
+    """Ask which backbone encodes, and which frames."""
+    parser.add_argument("--backbone", default=backbone, help="tiny, lite0, ViT-B-16/openai, ... (see `fsar backbones`)")
+    parser.add_argument("--frames", type=int, default=8, help="frames per video, T")
+    parser.add_argument("--sampling", default="tsn", help="tsn, trx, task-adapter or clip-fsar-interval")
+
+
+def data_options(parser: ArgumentParser, default: str | None) -> None:
+    """Ask where the videos are."""
+    parser.add_argument("--data", default=default, help="a folder of class folders, or `world` (generated)")
+    parser.add_argument("--lists", nargs="+", type=Path, help="split lists; the videos then lie below --data")
+    parser.add_argument("--class-names", type=Path, help="JSON names of the classes that lists give by number")
+    parser.add_argument("--skip-missing", action="store_true", help="leave out listed videos that are not there")
+
+
+def load_dataset(
+    data: str, lists: Sequence[Path] | None, class_names: Path | None, skip_missing: bool
+) -> "VideoDataset":
+    """Load what `data_options` asked for."""
+    from fsar.datasets import load_folder, load_lists, load_world
+
+    if lists:
+        return load_lists(lists, Path(data), class_names, None, skip_missing)
+    return load_world() if data == "world" else load_folder(Path(data))

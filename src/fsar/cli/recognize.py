@@ -1,0 +1,139 @@
+"""`fsar recognize`."""
+
+import csv
+import io
+import json
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fsar.recognizer import Answer, Recognizer
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Ask for the examples, the videos and the form of the answers."""
+    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="videos, or folders of videos")
+    parser.add_argument("--examples", type=Path, help="folder with one folder of example clips per action")
+    parser.add_argument("--model", type=Path, help="a recogniser that --save wrote, instead of --examples")
+    parser.add_argument("--save", type=Path, help="write the recogniser to this file")
+    parser.add_argument("--method", metavar="NAME[:OPTION=VALUE,...]", help="default: place-motion")
+    parser.add_argument("--checkpoint", help="a folder that `fsar train` wrote, instead of --method and --backbone")
+    parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
+    parser.add_argument("--frames", type=int, help="frames per video, T; default: 8")
+    parser.add_argument("--sampling", help="default: tsn")
+    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
+    parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
+
+
+def run(options: Namespace) -> int:
+    """Enrol the examples or load a recogniser, then name the videos."""
+    if (options.examples is None) == (options.model is None):
+        raise ValueError("give either --examples DIR (one folder of clips per action) or --model FILE")
+    if not options.videos and not options.save:
+        raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
+    given = [name for name in ("method", "backbone", "frames", "sampling") if getattr(options, name) is not None]
+    if options.checkpoint and (given or options.model):
+        other = f"--{given[0]}" if given else "--model"
+        raise ValueError(f"--checkpoint holds its own method, backbone and frames; leave {other} out")
+    if options.model and given:
+        raise ValueError(f"--model holds its own {given[0]}; leave --{given[0]} out, or enrol anew with --examples")
+
+    from fsar.progress import progress_bar
+    from fsar.recognizer import Recognizer
+    from fsar.video import VideoError, display
+
+    recognizer = Recognizer.load(options.model) if options.model else _enrol(options)
+    print(f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
+          f"{recognizer.fit()}", file=sys.stderr)  # fmt: skip
+    if options.save:
+        recognizer.save(options.save)
+    answers: list["Answer"] = []
+    failed = 0
+    videos = [video for given in options.videos for video in _videos_in(given)]
+    for video in progress_bar(videos, "recognize", "video", len(videos), len(videos) > 1):
+        try:
+            answers.append(recognizer.predict(video))
+        except VideoError as error:
+            if options.on_error == "stop":
+                raise
+            failed += 1
+            print(f"fsar: left out {display(video)}: {error.reason}", file=sys.stderr)
+    if videos:
+        print(_format_answers(answers, options.format))
+    return 1 if failed else 0
+
+
+def _enrol(options: Namespace) -> "Recognizer":
+    from fsar.checkpoint import load_pretrained
+    from fsar.datasets import load_folder
+    from fsar.frame_cache import FrameCache
+    from fsar.methods import parse_method
+    from fsar.recognizer import Recognizer
+    from fsar.video import VideoError, display
+
+    examples = load_folder(options.examples)
+    if options.checkpoint:
+        trained = load_pretrained(options.checkpoint)
+        clip = trained.provenance.clip
+        recognizer = Recognizer(method=trained, cache=FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
+    else:
+        name, chosen = parse_method(options.method or "place-motion")
+        cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
+        recognizer = Recognizer(options.backbone or "lite0", name, cache, **chosen)
+    for video in examples.videos:
+        try:
+            recognizer.enroll(display(Path(video.label)), video.path)
+        except VideoError as error:
+            if options.on_error == "stop":
+                raise
+            print(f"fsar: example left out: {error}", file=sys.stderr)
+    return recognizer
+
+
+def _videos_in(path: Path) -> list[Path]:
+    """A video, or the videos of a folder, sorted."""
+    from fsar.datasets.folder import is_video
+    from fsar.video import display
+
+    if not path.is_dir() or is_video(path):
+        return [path]
+    found = sorted(entry for entry in path.iterdir() if is_video(entry) and not entry.name.startswith("."))
+    if not found:
+        raise ValueError(f"{display(path)}: no videos in this folder")
+    return found
+
+
+def _format_answers(answers: Sequence["Answer"], form: str) -> str:
+    from fsar.video import display
+
+    rows: list[dict[str, Any]] = [
+        {
+            "video": display(Path(answer.video)),
+            "action": answer.action,
+            "best": next(iter(answer.probabilities)),
+            "probability": round(next(iter(answer.probabilities.values())), 4),
+            "score": round(answer.score, 4),
+            "threshold": None if answer.threshold is None else round(answer.threshold, 4),
+            "probabilities": {name: round(p, 4) for name, p in answer.probabilities.items()},
+        }
+        for answer in answers
+    ]
+    if form == "json":
+        return json.dumps(rows, indent=1)
+    if form == "csv":
+        names = sorted({name for row in rows for name in row["probabilities"]})
+        text = io.StringIO()
+        columns = ["video", "action", "best", "probability", "score", "threshold"]
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([*columns, *(f"p({name})" for name in names)])
+        writer.writerows([*(row[c] for c in columns), *(row["probabilities"][n] for n in names)] for row in rows)
+        return text.getvalue().rstrip("\n")
+    width = max([5, *(len(row["video"]) for row in rows)])
+    lines = [f"{'video':{width}}  {'action':24} likeliest"]
+    for row in rows:
+        ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(row["probabilities"].items())[:3])
+        lines.append(f"{row['video']:{width}}  {row['action']:24} {ranked}")
+    return "\n".join(lines)

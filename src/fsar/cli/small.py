@@ -1,0 +1,82 @@
+"""The small verbs: `demo`, `world`, `probe`, `methods`, `backbones`."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+
+def demo_options(parser: ArgumentParser) -> None:
+    """Ask how long and where to."""
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of report.html")
+    parser.add_argument("--episodes", type=int, default=2000)
+
+
+def demo(options: Namespace) -> int:
+    """Run the demo."""
+    from fsar.demo import run_demo
+
+    print(f"wrote {run_demo(options.out, options.episodes)}")
+    return 0
+
+
+def world_options(parser: ArgumentParser) -> None:
+    """Ask how many clips and where to."""
+    parser.add_argument("--out", type=Path, required=True, help="folder to render into")
+    parser.add_argument("--clips", type=int, default=20, help="clips per class")
+
+
+def world(options: Namespace) -> int:
+    """Render the world."""
+    from fsar.datasets.world import render_world
+    from fsar.datasets.world_actions import ACTIONS
+
+    if options.clips < 1:
+        raise ValueError(f"--clips is {options.clips}; expected at least 1")
+    render_world(options.out, options.clips)
+    print(f"{len(ACTIONS)} classes with {options.clips} clips each in {options.out}")
+    return 0
+
+
+def probe_options(parser: ArgumentParser) -> None:
+    """Ask which videos."""
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
+
+
+def probe(options: Namespace) -> int:
+    """Show what each video is."""
+    from dataclasses import asdict
+
+    from fsar.video import display, probe
+
+    for video in options.videos:
+        facts = ", ".join(f"{key} {value}" for key, value in asdict(probe(video)).items())
+        print(f"{display(video)}: {facts}")
+    return 0
+
+
+def methods(options: Namespace) -> int:
+    """List the methods."""
+    import dataclasses
+
+    from fsar.methods import METHODS, method_class
+
+    for name in METHODS:
+        cls = method_class(name)
+        fields = dataclasses.fields(cls.Config)
+        modes = "inductive or transductive" if "inductive" in [field.name for field in fields] else "inductive"
+        text = "reads class names" if cls.needs_text else "no text"
+        print(f"{name}: {(cls.__doc__ or '').splitlines()[0]} ({text}, {modes})")
+        for field in fields:
+            print(f"    {field.name}={field.default}")
+    return 0
+
+
+def backbones(options: Namespace) -> int:
+    """List the backbones."""
+    import fsar.backbones
+
+    print(fsar.backbones.__doc__)
+    return 0
+
+
+def no_options(parser: ArgumentParser) -> None:
+    """Ask for nothing."""
