@@ -67,7 +67,8 @@ def main() -> None:
         per_episode = anew.seconds / options.episodes
         print(f"{options.method} on {options.backbone}, {len(dataset.videos)} videos, {options.episodes} episodes")
         print(
-            f"bank {filled:.1f} s to fill ({again:.1f} s from disk, {size / 1e6:.0f} MB) + {banked.seconds:.2f} s, anew {anew.seconds:.1f} s; same predictions: "
+            f"bank {filled:.1f} s to fill ({again:.1f} s from disk, {size / 1e6:.0f} MB) + {banked.seconds:.2f} s, "
+            f"anew {anew.seconds:.1f} s; same predictions: "
             f"{(banked.predicted == anew.predicted).all()}, largest difference of logits "
             f"{np.abs(banked.logits - anew.logits).max():.1e}"
         )

@@ -1,9 +1,14 @@
 """What the README shows runs as it stands there."""
 
+import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -62,10 +67,41 @@ def test_the_command_lines(folder: Path, capsys: pytest.CaptureFixture[str], wor
         assert cli.main(words) == 0, capsys.readouterr().err
 
 
+def test_the_lines_on_describing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    template, asks, evaluates = lines_of(blocks("bash")[2])
+    assert cli.main(template[1:]) == 0
+    blank = (folder / "mine.yaml").read_text()
+    assert cli.main(evaluates[1:]) == 2 and "three different sentences" in capsys.readouterr().err
+    with _model("a hand rises", "it swings", "it sinks") as url:
+        assert cli.main([url if word.startswith("http") else word for word in asks[1:]]) == 0
+    assert "a hand rises" in (folder / "mine.yaml").read_text() != blank
+    assert cli.main([*evaluates[1:], "--episodes", "20"]) == 0, capsys.readouterr().err
+
+
+@contextmanager
+def _model(*sentences: str) -> Iterator[str]:
+    """A server that answers every class with the same stages."""
+    answer = {"choices": [{"message": {"content": json.dumps(sentences)}}]}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+
+
 def test_the_lines_on_training(
     folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = lines_of(blocks("bash")[2])
+    lines = lines_of(blocks("bash")[3])
     assert [words[1] for words in lines] == ["recipes", "train", "evaluate", "recognize", "push"]
     home = str(world.videos[0].path.parents[1])
     for split in ("train", "val", "test"):

@@ -18,11 +18,22 @@ from fsar.recipes import HARDWARE, Recipe, load_recipe, parse_recipe, recipe_nam
 from fsar.train import train
 from fsar.video import SAMPLINGS
 
-METHODS = ("ma-fsar", "clip-fsar", "aim", "trx", "hyrsm", "otam")
+METHODS = ("ma-fsar", "clip-fsar", "aim", "trx", "hyrsm", "otam", "task-adapter", "task-adapter-pp")
 BENCHMARKS = ("hmdb51", "ucf101", "kinetics100", "ssv2-small", "ssv2-full")
 PAPERS = [f"{method}/{benchmark}" for method in METHODS for benchmark in BENCHMARKS]
-RANDOM = {"RN50/openai": "RN50/random", "ViT-B-32/openai": "ViT-B-32/random", "timm/resnet50": "timm/resnet50/random"}
-SMALL = {"ma-fsar": ["options.hidden=16"], "clip-fsar": ["options.hidden=16"], "trx": ["options.out_dim=16"]}
+RANDOM = {
+    "RN50/openai": "RN50/random",
+    "ViT-B-32/openai": "ViT-B-32/random",
+    "ViT-B-16/openai": "ViT-B-16/random",
+    "timm/resnet50": "timm/resnet50/random",
+}
+SMALL = {
+    "ma-fsar": ["options.hidden=16"],
+    "clip-fsar": ["options.hidden=16"],
+    "trx": ["options.out_dim=16"],
+    "task-adapter": ["options.layers=1"],
+    "task-adapter-pp": ["options.layers=1", "options.text_layers=1", "options.sub_actions=world"],
+}
 SHORT = [
     "backbone=tiny", "data=world", "way=3", "shot=1", "query=1", "episodes=2", "episodes_per_step=1", "val_every=0",
     "accelerator=cpu", "workers=1",
@@ -68,8 +79,9 @@ def test_a_papers_recipe_leaves_the_data_to_the_user(name: str) -> None:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_only_data_without_left_and_right_is_flipped(name: str) -> None:
+    """Task-Adapter++ names random crops alone."""
     spatial = name.partition("/")[2] in ("hmdb51", "ucf101", "kinetics100")
-    assert load_recipe(name).flip is spatial
+    assert load_recipe(name).flip is (spatial and not name.startswith("task-adapter"))
 
 
 RESNET_LINE = ["backbone=RN50/openai", "options.fgma=false", "query=5", "lr.own=1e-5", "lr.visual=1e-5"]
@@ -295,6 +307,10 @@ def test_a_dump_holds_every_key(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", PAPERS)
 def test_hardware_never_changes_how_many_episodes_make_a_step(name: str, preset: str) -> None:
     plain = load_recipe(name)
+    if plain.episodes_per_step % HARDWARE[preset]["devices"]:
+        with pytest.raises(ValueError, match="1 episodes per step do not divide over 4 devices"):
+            load_recipe(name, hardware=preset)
+        return
     fitted = load_recipe(name, hardware=preset)
     differing = {item.name for item in fields(Recipe) if getattr(plain, item.name) != getattr(fitted, item.name)}
     assert differing <= {"devices", "precision", "checkpoint_activations"}
@@ -393,3 +409,16 @@ def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
 def test_a_missing_recipe_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no recipe 'ma-fsar/hmdb'.*did you mean 'ma-fsar/hmdb51'.*`fsar recipes`"):
         load_recipe("ma-fsar/hmdb")
+
+
+@pytest.mark.parametrize("name", [name for name in PAPERS if name.startswith("task-adapter")])
+def test_task_adapters_settings(name: str) -> None:
+    """Task-Adapter++, sections 4.1 and 4.3, and its code where the paper is silent."""
+    recipe = load_recipe(name)
+    assert (recipe.optimizer, recipe.lr, recipe.schedule, recipe.weight_decay) == ("sgd", {"own": 1e-3}, "constant", 0)
+    assert (recipe.episodes, recipe.episodes_per_step, recipe.query, recipe.val_every) == (10_000, 1, 1, 1000)
+    temporal = "ssv2" in name
+    assert recipe.options["layers"] == (6 if temporal else 2) and (recipe.crop, recipe.jitter) == (True, False)
+    if recipe.method == "task-adapter-pp":
+        assert recipe.options["text_layers"] == (2 if temporal else 8)
+        assert recipe.options["sub_actions"] == name.partition("/")[2]
