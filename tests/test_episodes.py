@@ -1,6 +1,7 @@
 """Episodes: what an episode is, and that it is a pure function of (dataset, seed, number)."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -226,3 +227,17 @@ def test_everything_there_is_can_be_drawn() -> None:
 def test_no_episodes_are_refused(count: int, start: int) -> None:
     with pytest.raises(ValueError, match=f"cannot draw {count} episodes from number {start} on"):
         EpisodeSampler(dataset=dataset_of()).draw(count, start)
+
+
+def test_draws_depend_on_the_episode_the_query_and_the_class_alone() -> None:
+    sampler = EpisodeSampler(dataset=dataset_of(), way=4, shot=2, query=2)
+    drawn = sampler.draw(200)
+    draws = drawn.draws()
+    assert draws.shape == (200, 8, 4) and draws.min() > 0 and draws.max() < 1
+    assert abs(draws.mean() - 0.5) < 0.02 and len(np.unique(draws)) > 0.9 * draws.size
+    np.testing.assert_array_equal(drawn[50:60].draws(), draws[50:60])
+    order = [2, 0, 3, 1]
+    permuted = replace(drawn, way_class=drawn.way_class[:, order], support=drawn.support[:, order, ::-1])
+    np.testing.assert_array_equal(permuted.draws(), draws[..., order])
+    turned = replace(drawn, query=drawn.query[:, ::-1])
+    np.testing.assert_array_equal(turned.draws(), draws[:, ::-1])

@@ -307,7 +307,7 @@ def test_training_from_the_bank_is_training_on_evaluation_frames(
         videos = world.split("train")
         loader = EpisodeLoader(recipe_of(crop=False, jitter=False, cached_frames=True), videos, fresh, None)
         loader._frames = lambda path, rng: _evaluation_frames(path)  # the centres, not random frames
-        support, query, _, targets = loader.load(0)
+        support, query, _, targets, _ = loader.load(0)
         with torch.no_grad():
             episode = fresh.encode_episode(support, query)
             terms = fresh.loss(episode, fresh.match(episode), targets)

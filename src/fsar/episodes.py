@@ -6,14 +6,13 @@ drawn at a time, or on who draws them.
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import blake2b, sha256
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int, UInt64
+from jaxtyping import Float, Int, UInt64
 
 from fsar.datasets import VideoDataset
 from fsar.files import atomic_path
@@ -45,6 +44,17 @@ class Episodes:
         order = np.argsort(self.target, axis=1, kind="stable")
         query, target = (np.take_along_axis(array, order, 1) for array in (self.query, self.target))
         return Episodes(self.video_ids, self.classes, self.way_class, self.support, query, target)
+
+    def draws(self) -> Float[np.ndarray, "episode query way"]:
+        """Numbers in (0, 1) for whatever a method draws: a hash of the episode's videos, the query and the class.
+
+        So they depend neither on the order of classes and shots nor on which episodes are matched together.
+        """
+        videos, classes = _hashes("video ", self.video_ids), _hashes("class ", self.classes)
+        episode = np.bitwise_xor.reduce(_scramble(videos[self.support]), axis=(1, 2))
+        query = _mix(episode[:, None], videos[self.query])
+        mixed = _mix(query[:, :, None], classes[self.way_class][:, None])
+        return ((mixed >> np.uint64(11)).astype(float) + 0.5) * 2.0**-53
 
     def fingerprint(self) -> str:
         """Hash of the episodes: equal for equal videos in equal roles."""
@@ -179,7 +189,8 @@ def _hash(text: str) -> np.uint64:
     return np.uint64(int.from_bytes(digest, "little"))
 
 
-def _hashes(prefix: str, texts: Sequence[str]) -> UInt64[np.ndarray, " text"]:
+@lru_cache(maxsize=16)
+def _hashes(prefix: str, texts: tuple[str, ...]) -> UInt64[np.ndarray, " text"]:
     return np.array([_hash(prefix + text) for text in texts], dtype=np.uint64)
 
 

@@ -55,6 +55,7 @@ def match_from_bank(
             query={name: tensor[query].to(device) for name, tensor in bank.query.items()},
             shot_mask=torch.ones(support.shape, dtype=torch.bool, device=device),
             text=None if class_text is None else class_text[torch.from_numpy(chosen.way_class)],
+            draws=_draws(method, chosen),
         )
 
     return _match(method, episodes, gather, batch, progress)
@@ -79,7 +80,7 @@ def match_naively(
 
     def encode(chosen: Episodes) -> Episode:
         text = None if class_text is None else class_text[torch.from_numpy(chosen.way_class)]
-        return method.encode_episode(clips(chosen.support), clips(chosen.query), text)
+        return method.encode_episode(clips(chosen.support), clips(chosen.query), text, _draws(method, chosen))
 
     return _match(method, episodes, encode, 1, progress)
 
@@ -96,6 +97,10 @@ def _match(method: Method, episodes: Episodes, make: Any, batch: int, progress: 
     if not np.isfinite(logits).all():
         raise ValueError(f"{method.name} gave logits that are not finite; please report this with the options used")
     return Scores(logits, time.perf_counter() - begun)
+
+
+def _draws(method: Method, episodes: Episodes) -> Tensor | None:
+    return torch.from_numpy(episodes.draws()).float().to(method.device) if method.draws else None
 
 
 def _require_all(rows: np.ndarray) -> None:

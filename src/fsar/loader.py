@@ -1,10 +1,11 @@
 """Episode number -> clips, classes and targets: what training feeds on."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from fsar.datasets import VideoDataset
@@ -15,6 +16,20 @@ from fsar.methods.base import Method, Targets
 from fsar.recipes import Recipe
 from fsar.transforms import Augmentation, resize_short_side
 from fsar.video import Frames, frame_indices, read_frames
+
+
+class Loaded(NamedTuple):
+    """An episode for training."""
+
+    support: Any
+    """Clips, or encodings begun in a bank, [episode=1, way, shot, ...]."""
+    query: Any
+    """The same, [episode=1, query, ...]."""
+    labels: list[str]
+    """Classes of the ways."""
+    targets: Targets
+    draws: Float[Tensor, "episode query way"] | None
+    """For methods that draw."""
 
 
 class EpisodeLoader:
@@ -30,19 +45,20 @@ class EpisodeLoader:
         self.augment = Augmentation(crop=recipe.crop, flip=recipe.flip, jitter=recipe.jitter)
         self.cache = FrameCache(frames=None) if recipe.cached_frames else None
 
-    def load(self, number: int) -> tuple[Any, Any, list[str], Targets]:
-        """Support and query (clips or encodings), the classes of the ways, and the targets; all on the CPU."""
+    def load(self, number: int) -> Loaded:
+        """What `EpisodeLoss` takes of an episode; all on the CPU."""
         drawn = self.sampler.draw(1, number)
         if self.method.leaks_labels:
             drawn = drawn.in_class_order()
         targets = Targets(torch.from_numpy(drawn.target), torch.from_numpy(drawn.way_class))
         labels = [drawn.classes[i] for i in drawn.way_class[0]]
+        draws = torch.from_numpy(drawn.draws()).float() if self.method.draws else None
         if self.bank is not None:
             rows = [np.vectorize(lambda i: self.rows[drawn.video_ids[i]])(v) for v in (drawn.support, drawn.query)]
             support, query = (
                 {name: tensor[torch.from_numpy(chosen)] for name, tensor in self.bank.query.items()} for chosen in rows
             )
-            return support, query, labels, targets
+            return Loaded(support, query, labels, targets, draws)
         videos = [*drawn.support.ravel(), *drawn.query.ravel()]
         clips = [
             self._clip(self.paths[drawn.video_ids[video]], np.random.default_rng((self.recipe.seed, number, place)))
@@ -50,7 +66,7 @@ class EpisodeLoader:
         ]
         split = drawn.support.size
         support = torch.stack(clips[:split]).unflatten(0, drawn.support.shape)
-        return support, torch.stack(clips[split:])[None], labels, targets
+        return Loaded(support, torch.stack(clips[split:])[None], labels, targets, draws)
 
     def _clip(self, path: Path, rng: np.random.Generator) -> Tensor:
         backbone = self.method.backbone

@@ -26,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import yaml
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from lightning_fabric import Fabric
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from safetensors import SafetensorError, safe_open
@@ -42,7 +42,7 @@ from fsar.evaluate import accuracy, match_from_bank
 from fsar.features import fill_bank
 from fsar.files import atomic_path
 from fsar.frame_cache import FrameCache
-from fsar.loader import EpisodeLoader
+from fsar.loader import EpisodeLoader, Loaded
 from fsar.methods import build_method
 from fsar.methods.base import Encoding, Episode, Method, Targets
 from fsar.parameters import freeze, group_of, make_optimizer, trained_groups, trained_state
@@ -103,23 +103,26 @@ class EpisodeLoss(nn.Module):
         text: Tensor | None,
         query_way: Int[Tensor, "episode query"],
         way_class: Int[Tensor, "episode way"],
+        draws: Float[Tensor, "episode query way"] | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
         """Terms of the loss, and the share of queries named right; of clips, or of encodings begun in a bank."""
         text = None if text is None else self.method.adapt_text(text)
         if isinstance(support, Tensor) and isinstance(query, Tensor):
-            episode = self.method.encode_episode(support, query, text)
+            episode = self.method.encode_episode(support, query, text, draws)
         else:
             assert not isinstance(support, Tensor) and not isinstance(query, Tensor)
-            episode = self._from_bank(support, query, text)
+            episode = self._from_bank(support, query, text, draws)
         prediction = self.method.match(episode)
         right = (prediction.logits.argmax(-1) == query_way).float().mean()
         return self.method.loss(episode, prediction, Targets(query_way, way_class)), right
 
-    def _from_bank(self, support: Encoding, query: Encoding, text: Tensor | None) -> Episode:
+    def _from_bank(
+        self, support: Encoding, query: Encoding, text: Tensor | None, draws: Float[Tensor, "episode query way"] | None
+    ) -> Episode:
         shape = next(iter(support.values())).shape[:3]
         mask = torch.ones(shape, dtype=torch.bool, device=self.method.device)
         enhanced = self.method.enhance(support, "support", self.method.text_of_shots(text, shape[-1]))
-        return Episode(enhanced, self.method.enhance(query, "query"), mask, text)
+        return Episode(enhanced, self.method.enhance(query, "query"), mask, text, draws)
 
 
 class _Run:
@@ -197,7 +200,7 @@ class _Run:
         world, rank = self.fabric.world_size, self.fabric.global_rank
         return (number for number in range(first, last) if number % world == rank)
 
-    def _take_step(self, step: int, loaded: Iterator[tuple[Any, Any, list[str], Targets]]) -> str:
+    def _take_step(self, step: int, loaded: Iterator[Loaded]) -> str:
         """Average the gradients of a step's episodes and follow them; returns what the bar shows."""
         begun = time.perf_counter()
         self.method.train()
@@ -208,7 +211,7 @@ class _Run:
         totals: dict[str, Tensor] = {}
         for i in range(own):
             number = step * self.recipe.episodes_per_step + i * world + rank
-            inputs = self._inputs(*next(loaded), number)
+            inputs = self._inputs(next(loaded), number)
             torch.manual_seed(int(np.random.SeedSequence((self.recipe.seed, number)).generate_state(1)[0]))
             with self.fabric.no_backward_sync(self.module, enabled=i < own - 1):
                 terms, right = self.module(*inputs)
@@ -225,14 +228,15 @@ class _Run:
         self.stepper.zero_grad()
         return self._log_step(step, totals, begun)
 
-    def _inputs(self, support: Any, query: Any, labels: list[str], targets: Targets, number: int) -> tuple[Any, ...]:
+    def _inputs(self, loaded: Loaded, number: int) -> tuple[Any, ...]:
         """What `EpisodeLoss` takes, on the device; the texts of the ways with the episode's own template."""
         text = None
         if self.method.needs_text:
             rng = np.random.default_rng((self.recipe.seed, number, 0))
-            text = self.method.text_input([self.train_set.texts[label] for label in labels], rng)[None]
-        here = self.fabric.to_device
-        return here(support), here(query), text, here(targets.query_way), here(targets.way_class)
+            text = self.method.text_input([self.train_set.texts[label] for label in loaded.labels], rng)[None]
+        here, targets = self.fabric.to_device, loaded.targets
+        inputs = (loaded.support, loaded.query, text, targets.query_way, targets.way_class, loaded.draws)
+        return tuple(None if part is None else here(part) for part in inputs)
 
     # ------------------------------------------------------------------- validation
 

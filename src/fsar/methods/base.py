@@ -34,6 +34,8 @@ class Episode:
     """False where a class has fewer examples than `shot`; what stands there is finite and ignored."""
     text: Tensor | None = None
     """Class texts [episode, way, ...] as `encode_text` gives them; None where the method reads no text."""
+    draws: Float[Tensor, "episode query way"] | None = None
+    """Numbers in (0, 1) for methods that draw (`Episodes.draws`); None where nothing may be drawn."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class Method(nn.Module):
     """Whether it reads class names, and so needs a backbone with a text tower."""
     leaks_labels: bool = False
     """Whether its scores rest on the order of the queries, as a faulty public code's do: only for audits."""
+    draws: bool = False
+    """Whether `match` draws, and so takes `Episode.draws`."""
     trains_text: ClassVar[bool] = False
     """Whether gradients reach the text tower, so that it can be trained."""
     episodes_per_match: int = 512
@@ -159,6 +163,7 @@ class Method(nn.Module):
         support: Float[Tensor, "episode way shot frame rgb=3 height width"],
         query: Float[Tensor, "episode query frame rgb=3 height width"],
         text: Tensor | None = None,
+        draws: Float[Tensor, "episode query way"] | None = None,
     ) -> Episode:
         """Encode the clips of episodes in which every class has the same number of shots.
 
@@ -166,7 +171,7 @@ class Method(nn.Module):
         """
         mask = torch.ones(support.shape[:3], dtype=torch.bool, device=support.device)
         own_text = self.text_of_shots(text, support.shape[2])
-        return Episode(self.encode(support, "support", own_text), self.encode(query, "query"), mask, text)
+        return Episode(self.encode(support, "support", own_text), self.encode(query, "query"), mask, text, draws)
 
     def text_of_shots(self, text: Tensor | None, shots: int) -> Tensor | None:
         """Each support video's own class text, [episode, way, ...] -> [episode, way, shot, ...], if it is read."""
