@@ -139,7 +139,9 @@ def test_the_command_line_evaluates_checkpoints_beside_untrained(
     assert main([*shared, "--checkpoint", str(folder), "--split", "train"]) == 0
     assert "was trained on 24 of the 24 classes" in capsys.readouterr().err
     assert main([*shared, "--checkpoint", str(folder), "--frames", "4"]) == 2
-    assert "was trained on 8 frames by tsn" in capsys.readouterr().err
+    assert "was trained with --frames 8, not 4; leave --frames out" in capsys.readouterr().err
+    assert main([*shared, "--checkpoint", str(folder), "--backbone", "tiny"]) == 2
+    assert "--backbone has no effect on checkpoints" in capsys.readouterr().err
 
 
 def test_seeds_of_one_recipe_share_a_row(tiny: Backbone, world: VideoDataset) -> None:

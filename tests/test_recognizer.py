@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import open_clip
 import pytest
 import torch
 
 from fsar import Recognizer
 from fsar.backbones import Backbone
+from fsar.backbones.clip import TINY_CONFIG, ClipBackbone, tiny_tokenize
 from fsar.datasets import VideoDataset
 from fsar.prompts import class_text, dump_sub_actions
 from fsar.recognizer import _fit_scale, _fit_threshold, leave_one_out
@@ -250,3 +252,16 @@ def test_texts_are_kept_with_the_examples(tiny: Backbone, clips: Clips, tmp_path
 def test_a_method_that_leaks_labels_is_refused(tiny: Backbone) -> None:
     with pytest.raises(ValueError, match="reads labels of queries.*variant=paper"):
         Recognizer(tiny, "task-adapter-pp", variant="official-leaky")
+
+
+def test_a_backbone_of_another_size_is_named(tiny: Backbone, clips: Clips, tmp_path: Path) -> None:
+    made = Recognizer(tiny, "clip-fsar", hidden=16)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:1])
+    made.save(tmp_path / "mine.fsar")
+    vision = TINY_CONFIG["vision_cfg"] | {"width": 64}
+    other = ClipBackbone(
+        "small", open_clip.CLIP(**TINY_CONFIG | {"embed_dim": 64, "vision_cfg": vision}), tiny_tokenize
+    )
+    with pytest.raises(ValueError, match="made with backbone tiny, whose sizes small has not"):
+        Recognizer.load(tmp_path / "mine.fsar", other)

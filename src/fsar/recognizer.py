@@ -253,7 +253,12 @@ class Recognizer:
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in header["options"].items()}
         recognizer = cls(backbone, header["method"], cache, **options)
         own = {key[7:]: value for key, value in tensors.items() if key.startswith("method.")}
-        recognizer.method.load_state_dict(own, strict=False)
+        try:
+            recognizer.method.load_state_dict(own, strict=False)
+        except RuntimeError as error:  # of other shapes
+            raise ValueError(
+                f"{path}: made with backbone {header['backbone']}, whose sizes {backbone.name} has not; use the same"
+            ) from error
         recognizer.method.provenance = header["trained"] and provenance_of(header["trained"])
         if backbone.fingerprint() != header["weights"]:
             raise ValueError(

@@ -3,11 +3,12 @@
 import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from fsar.cli.options import data_options, load_dataset, model_options
+from fsar.cli.options import data_options, load_dataset
 
 if TYPE_CHECKING:
+    from fsar.frame_cache import FrameCache
     from fsar.methods import Method
 
 
@@ -22,7 +23,9 @@ def add_options(parser: ArgumentParser) -> None:
                         help="trained: folders that `fsar train` wrote, or hf-hub:ORG/NAME")  # fmt: skip
     parser.add_argument("--add-to-card", action="store_true", help="write the results into the checkpoints' cards")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    model_options(parser, "tiny")
+    parser.add_argument("--backbone", help="of --method; default: tiny (see `fsar backbones`)")
+    parser.add_argument("--frames", type=int, help="frames per video, T; default: a checkpoint's own, or 8")
+    parser.add_argument("--sampling", help="tsn, trx, task-adapter, ...; default: a checkpoint's own, or tsn")
     parser.add_argument("--way", nargs="+", type=int, default=[5], help="classes per episode, N")
     parser.add_argument("--shot", nargs="+", type=int, default=[1], help="examples per class, K")
     parser.add_argument("--query", type=int, default=1, help="queries per class")
@@ -44,22 +47,20 @@ def run(options: Namespace) -> int:
     from fsar.episodes import Episodes, EpisodeSampler
     from fsar.evaluate import evaluate
     from fsar.features import fill_bank
-    from fsar.frame_cache import FrameCache
     from fsar.results import table
 
-    methods, folders = _in_both_modes(*_methods_to_evaluate(options))
+    entries = _in_both_modes(_entries(options))
     dataset = load_dataset(options.data, options.lists, options.class_names, options.skip_missing)
     if options.classes:
         dataset = dataset.only(options.classes)
     videos = dataset.split(options.split)
-    cache = FrameCache(frames=options.frames, sampling=options.sampling)
     if not options.manifest:
         for way in options.way:
             for shot in options.shot:  # before any work: every episode asked for can be drawn
                 EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     results = []
-    for method, folder in zip(methods, folders, strict=True):
+    for method, folder, cache in entries:
         bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
         for name, reason in bank.skipped.items():
             print(f"fsar: left out {name}: {reason}", file=sys.stderr)
@@ -96,48 +97,65 @@ def run(options: Namespace) -> int:
     return 0
 
 
-def _in_both_modes(methods: list["Method"], folders: list[str | None]) -> tuple[list["Method"], list[str | None]]:
+class _Entry(NamedTuple):
+    """What is evaluated: a method, the checkpoint it came from, and how its clips are taken."""
+
+    method: "Method"
+    folder: str | None
+    cache: "FrameCache"
+
+
+def _in_both_modes(entries: list[_Entry]) -> list[_Entry]:
     """Follow every method that has two modes by its other one: queries alone, or seeing each other."""
-    pairs = [(mode, folder) for method, folder in zip(methods, folders, strict=True)
-             for mode in (method, method.other_mode()) if mode is not None]  # fmt: skip
-    return [mode for mode, _ in pairs], [folder for _, folder in pairs]
+    modes = [(entry, mode) for entry in entries for mode in (entry.method, entry.method.other_mode())]
+    return [entry._replace(method=mode) for entry, mode in modes if mode is not None]
 
 
-def _methods_to_evaluate(options: Namespace) -> tuple[list["Method"], list[str | None]]:
-    """Untrained methods by name, then trained ones with their folders; checked before any work is done."""
-    import torch
-
+def _entries(options: Namespace) -> list[_Entry]:
+    """Untrained methods by name, then trained ones from their folders; checked before any work is done."""
     from fsar.backbones import load_backbone
-    from fsar.checkpoint import load_pretrained
+    from fsar.frame_cache import FrameCache
     from fsar.methods import build_method, parse_method
 
     if options.save_manifest and (len(options.way) > 1 or len(options.shot) > 1):
         raise ValueError("--save-manifest writes one list of episodes; give one --way and one --shot")
     default = [] if options.checkpoint else ["protonet", "otam", "bi-mhm", "place-motion"]
     specs = [parse_method(spec) for spec in options.method or default]
-    methods = []
+    if options.backbone and not specs:
+        raise ValueError("--backbone has no effect on checkpoints, which have their own; leave it out, or add --method")
+    cache = FrameCache(frames=options.frames or 8, sampling=options.sampling or "tsn")
+    entries = []
     if specs:
-        backbone = load_backbone(options.backbone)
-        methods = [build_method(name, backbone, **chosen) for name, chosen in specs]
-    folders: list[str | None] = [None] * len(methods)
-    for spec in options.checkpoint or ():
-        hub = "hf-hub:" if spec.startswith("hf-hub:") else ""
-        folder, chosen = parse_method(spec.removeprefix("hf-hub:"))
-        method = load_pretrained(hub + folder, **chosen)
-        clip = method.provenance.clip
-        if (clip["frames"], clip["sampling"]) != (options.frames, options.sampling):
-            raise ValueError(f"{spec} was trained on {clip['frames']} frames by {clip['sampling']}; add --frames "
-                             f"{clip['frames']} --sampling {clip['sampling']}")  # fmt: skip
-        methods.append(method)
-        folders.append(hub + folder)
-    if options.bank and len({str(method.banked().encoder()) for method in methods}) > 1:
+        backbone = load_backbone(options.backbone or "tiny")
+        entries = [_Entry(build_method(name, backbone, **chosen), None, cache) for name, chosen in specs]
+    entries += [_trained(spec, options) for spec in options.checkpoint or ()]
+    if options.bank and len({str(entry.method.banked().encoder()) for entry in entries}) > 1:
         raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
                          "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
+    return [entry._replace(method=_to_device(entry.method, options.device)) for entry in entries]
+
+
+def _trained(spec: str, options: Namespace) -> _Entry:
+    """A checkpoint, on the frames it was trained on."""
+    from fsar.checkpoint import load_pretrained
+    from fsar.frame_cache import FrameCache
+    from fsar.methods import parse_method
+
+    hub = "hf-hub:" if spec.startswith("hf-hub:") else ""
+    folder, chosen = parse_method(spec.removeprefix("hf-hub:"))
+    method = load_pretrained(hub + folder, **chosen)
+    clip = method.provenance.clip
+    for name in ("frames", "sampling"):
+        if (given := getattr(options, name)) not in (None, clip[name]):
+            raise ValueError(f"{spec} was trained with --{name} {clip[name]}, not {given}; leave --{name} out")
+    return _Entry(method, hub + folder, FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
+
+
+def _to_device(method: "Method", name: str) -> "Method":
+    import torch
+
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        device = torch.device(auto if options.device == "auto" else options.device)
-        return [method.to(device) for method in methods], folders
+        return method.to(torch.device(auto if name == "auto" else name))
     except (AssertionError, RuntimeError) as error:
-        raise ValueError(
-            f"--device {options.device}: {str(error).splitlines()[0]}; expected auto, cpu or cuda"
-        ) from error
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}; expected auto, cpu or cuda") from error

@@ -1,4 +1,4 @@
-"""What several verbs ask for: the model and the videos."""
+"""What several verbs ask for: the videos."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -7,13 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fsar.datasets import VideoDataset
-
-
-def model_options(parser: ArgumentParser, backbone: str) -> None:
-    """Ask which backbone encodes, and which frames."""
-    parser.add_argument("--backbone", default=backbone, help="tiny, lite0, ViT-B-16/openai, ... (see `fsar backbones`)")
-    parser.add_argument("--frames", type=int, default=8, help="frames per video, T")
-    parser.add_argument("--sampling", default="tsn", help="tsn, trx, task-adapter or clip-fsar-interval")
 
 
 def data_options(parser: ArgumentParser, default: str | None) -> None:
