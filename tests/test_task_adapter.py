@@ -365,6 +365,21 @@ def test_other_mode_shares_everything_but_the_mode(tiny: Backbone, clips: Tensor
 
 
 @torch.no_grad()
+def test_one_score_of_a_joint_model_can_be_read_out(tiny: Backbone, clips: Tensor) -> None:
+    """Table 5; a model that has only one reads the same."""
+    both, visual, text = (shaken(plus_plus(tiny, readout=readout)) for readout in ("both", "visual", "text"))
+    episode = encoded(both, clips)
+    named = both.match(episode).named
+    torch.testing.assert_close(visual.match(episode).logits, 64 * named["visual_scores"], **close)
+    torch.testing.assert_close(text.match(episode).logits, 64 * named["text_scores"], **close)
+    torch.testing.assert_close(both.match(episode).logits, 64 * named["visual_scores"] * named["text_scores"], **close)
+    alone = build_method("task-adapter", tiny, modality="text")
+    torch.testing.assert_close(
+        logits(alone, clips), logits(build_method("task-adapter", tiny, readout="text"), clips), **close
+    )
+
+
+@torch.no_grad()
 def test_attention_and_stages_can_be_looked_at(tiny: Backbone, clips: Tensor) -> None:
     plain, looking = (shaken(plus_plus(tiny, inductive=False, keep_attention=keep)) for keep in (False, True))
     named = looking.match(encoded(looking, clips)).named
@@ -481,6 +496,7 @@ def test_variants_fill_in_what_is_not_chosen(tiny: Backbone) -> None:
         ({"text": "average"}, "three sentences apart; set text_layers: 0"),
         ({"alignment": "none", "alignment_layers": 2}, "belong to alignment: attention"),
         ({"metric": "otam", "similarity": "time-mean"}, "leave out one of them"),
+        ({"modality": "visual", "readout": "text"}, "readout 'text' with modality 'visual'"),
         ({"variant": "offical"}, "variant"),
     ],
 )

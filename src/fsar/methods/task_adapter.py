@@ -77,7 +77,7 @@ class TaskAdapter(Method):
     name = "task-adapter"
     needs_text = True
     trains = ("own",)
-    readouts: ClassVar[Sequence[str]] = ("inductive", "modality", "half_tokens", "keep_attention")
+    readouts: ClassVar[Sequence[str]] = ("inductive", "readout", "half_tokens", "keep_attention")
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -108,7 +108,9 @@ class TaskAdapter(Method):
         similarity: Literal["frame-wise", "time-mean"] = "frame-wise"
         """Of `protonet`: mean of same-index frame cosines, or cosine of the means over time."""
         modality: Literal["both", "visual", "text"] = "both"
-        """What the score is made of (Table 5): the product, the videos alone, or the class texts alone."""
+        """What the method has, and trains: videos and class texts, the videos alone, or the texts alone."""
+        readout: Literal["both", "visual", "text"] = "both"
+        """What of that the logits are made of (Table 5): the product, or one score."""
         scale: float = 64.0
         """Factor on the score before softmax."""
         half_tokens: bool = False
@@ -261,7 +263,8 @@ class TaskAdapter(Method):
         if self.config.modality != "visual":
             assert episode.text is not None
             named |= self.text_scores(query, episode.text)
-        score = torch.stack([scores for name, scores in named.items() if name in _FACTORS]).prod(0)
+        read = _FACTORS if self.config.readout == "both" else (f"{self.config.readout}_scores",)
+        score = torch.stack([named[name] for name in read if name in named]).prod(0)
         if attention:
             named["task_attention"] = torch.stack(attention, 1)  # episode block frame video video
         return Prediction(self.config.scale * score, named)
@@ -459,6 +462,9 @@ def _check(name: str, config: Any, blocks: int, width: int) -> None:
         )
     if config.layers and not (config.aim or config.task):
         raise ValueError(f"{name} got aim: false and task: false, so nothing adapts; set layers: 0 instead")
+    if config.modality != "both" and config.readout not in ("both", config.modality):
+        raise ValueError(f"{name} got readout {config.readout!r} with modality {config.modality!r}, which has no such "
+                         f"score; leave readout out")  # fmt: skip
     if config.metric != "protonet" and config.similarity == "time-mean":
         raise ValueError(f"{name} got similarity 'time-mean' with metric {config.metric!r}, which has no such option; "
                          f"leave out one of them")  # fmt: skip
