@@ -281,12 +281,17 @@ def test_a_frozen_encoder_keeps_no_activations(tiny: Backbone) -> None:
         ("aim", {"metric": "trx"}, {"own": 1e-3}),
         ("otam", {}, {"visual": 1e-4}),
         ("ma-fsar", {"fgma": False, "hidden": 16}, {"own": 1e-3, "visual": 1e-4}),
+        ("task-adapter", {"layers": 1}, {"own": 1e-3}),
+        ("task-adapter-pp", {"layers": 1, "sub_actions": "world"}, {"own": 1e-3}),
+        ("task-adapter-pp", {"variant": "official-leaky", "layers": 1, "sub_actions": "world"}, {"own": 1e-3}),
+        ("task-adapter-pp", {"layers": 0, "text_layers": 0, "sub_actions": "world"}, {"visual": 1e-4, "text": 1e-4}),
     ],
 )
 def test_every_trainable_method_trains(
     world: VideoDataset, tmp_path: Path, method: str, options: dict, lr: dict
 ) -> None:
-    recipe = recipe_of(method=method, options=options, lr=lr, episodes=2, episodes_per_step=1, val_every=0, query=2)
+    query = 1 if options.get("variant") == "official-leaky" else 2
+    recipe = recipe_of(method=method, options=options, lr=lr, episodes=2, episodes_per_step=1, val_every=0, query=query)
     train(recipe, world, tmp_path / "run", progress=False)
     assert all(np.isfinite(line["loss"]) for line in curve(tmp_path / "run"))
     loaded = load_pretrained(tmp_path / "run")
@@ -294,22 +299,29 @@ def test_every_trainable_method_trains(
     assert not any(name.startswith("loss_heads") for name in load_file(tmp_path / "run/checkpoint/model.safetensors"))
 
 
-@pytest.mark.parametrize(("method", "options"), [("trx", {"out_dim": 16}), ("clip-fsar", {"hidden": 16})])
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("trx", {"out_dim": 16, "dropout": 0.0}),
+        ("clip-fsar", {"hidden": 16}),
+        ("task-adapter-pp", {"layers": 1, "temporal_embedding_at": "first_adapted_block", "sub_actions": "world"}),
+    ],
+)
 def test_training_from_the_bank_is_training_on_evaluation_frames(
     world: VideoDataset, tmp_path: Path, method: str, options: dict
 ) -> None:
     """The first loss equals one computed from the clips as evaluation sees them."""
-    options |= {"dropout": 0.0} if method == "trx" else {}
     recipe = recipe_of(method=method, options=options, from_bank=True, jitter=False, episodes=4, episodes_per_step=1)
     train(recipe, world, tmp_path / "run", progress=False)
-    if method == "trx":  # the other one has dropout
+    if method != "clip-fsar":  # which has dropout
         fresh = build_method(method, load_backbone("tiny"), **options)
         videos = world.split("train")
         loader = EpisodeLoader(recipe_of(crop=False, jitter=False, cached_frames=True), videos, fresh, None)
         loader._frames = lambda path, rng: _evaluation_frames(path)  # the centres, not random frames
-        support, query, _, targets, _ = loader.load(0)
+        support, query, labels, targets, _ = loader.load(0)
         with torch.no_grad():
-            episode = fresh.encode_episode(support, query)
+            text = fresh.encode_text([videos.texts[label] for label in labels])[None] if fresh.needs_text else None
+            episode = fresh.encode_episode(support, query, text)
             terms = fresh.loss(episode, fresh.match(episode), targets)
         assert curve(tmp_path / "run")[0]["loss"] == pytest.approx(float(sum(terms.values())), abs=1e-4)
 
