@@ -14,6 +14,7 @@ WAY, SHOT, QUERY, FRAMES = 3, 2, 4, 8
 SMALL = {
     "trx": {"out_dim": 16},
     "clip-fsar": {"hidden": 16},
+    "clip-mdmf": {"hidden": 16},
     "ma-fsar": {"hidden": 16},
     "task-adapter-pp": {"sub_actions": SUB_ACTIONS},
 }  # options that make a method quick

@@ -33,6 +33,7 @@ METHODS = {
     "hyrsm": "fsar.methods.hyrsm:HyRsm",
     "aim": "fsar.methods.aim:Aim",
     "clip-fsar": "fsar.methods.clip_fsar:ClipFsar",
+    "clip-mdmf": "fsar.methods.clip_mdmf:ClipMdmf",
     "ma-fsar": "fsar.methods.ma_fsar:MaFsar",
     "task-adapter": "fsar.methods.task_adapter:TaskAdapter",
     "task-adapter-pp": "fsar.methods.task_adapter_pp:TaskAdapterPlusPlus",
