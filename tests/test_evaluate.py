@@ -212,3 +212,14 @@ def test_the_audit_of_a_leak_says_so_in_every_result(novel: VideoDataset, tiny: 
     bank = fill_bank(makes["official"], novel.videos, progress=False)
     ordered = match_from_bank(makes["official"], bank, drawn.in_class_order(), novel.texts, progress=False)
     assert accuracy(ordered, drawn.in_class_order())[0] == pytest.approx(results["official"].accuracy)
+
+
+def test_batches_are_bounded_by_what_is_gathered(novel: VideoDataset, tiny: Backbone) -> None:
+    """A support video's tokens are 500 times as large as a query's frame features."""
+    method = build_method("task-adapter", tiny, modality="visual")
+    own = fill_bank(method, novel.videos, novel.texts, progress=False)
+    most = []
+    match = method.match
+    method.match = lambda episode: most.append(episode.support["tokens"].nbytes) or match(episode)
+    match_from_bank(method, own, EpisodeSampler(dataset=novel, way=5, shot=5).draw(8), novel.texts, progress=False)
+    assert max(most) <= 48 * 2**20

@@ -15,7 +15,7 @@ from fsar.datasets import VideoDataset
 from fsar.episodes import Episodes, EpisodeSampler
 from fsar.features import Bank, fill_bank, load_clip
 from fsar.frame_cache import FrameCache
-from fsar.methods.base import Episode, Method
+from fsar.methods.base import Encoding, Episode, Method
 from fsar.progress import progress_bar
 from fsar.results import Result, versions
 
@@ -43,8 +43,7 @@ def match_from_bank(
     rows = np.array([row.get(video_id, -1) for video_id in episodes.video_ids])
     _require_all(rows[np.concatenate([episodes.support.ravel(), episodes.query.ravel()])])
     class_text = _class_text(method, episodes, texts)
-    videos = episodes.support[0].size + episodes.query[0].size
-    size = videos * sum(tensor[0].numel() * tensor.element_size() for tensor in bank.query.values())
+    size = episodes.support[0].size * _bytes(bank.support) + episodes.query[0].size * _bytes(bank.query)
     device = method.device
     batch = max(1, min(method.episodes_per_match, _BATCH_BYTES // size))
 
@@ -97,6 +96,11 @@ def _match(method: Method, episodes: Episodes, make: Any, batch: int, progress: 
     if not np.isfinite(logits).all():
         raise ValueError(f"{method.name} gave logits that are not finite; please report this with the options used")
     return Scores(logits, time.perf_counter() - begun)
+
+
+def _bytes(encoding: Encoding) -> int:
+    """Bytes of one video's encoding."""
+    return sum(tensor[0].numel() * tensor.element_size() for tensor in encoding.values())
 
 
 def _draws(method: Method, episodes: Episodes) -> Tensor | None:
