@@ -265,3 +265,31 @@ def test_a_backbone_of_another_size_is_named(tiny: Backbone, clips: Clips, tmp_p
     )
     with pytest.raises(ValueError, match="made with backbone tiny, whose sizes small has not"):
         Recognizer.load(tmp_path / "mine.fsar", other)
+
+
+def test_a_trained_method_takes_ones_own_sub_actions(
+    world: VideoDataset, clips: Clips, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fsar.cli import main
+    from fsar.recipes import parse_recipe
+    from fsar.train import train
+
+    recipe = parse_recipe(
+        {"method": "task-adapter-pp", "options": {"layers": 1, "sub_actions": "world"}, "lr": {"own": 1e-3}, "way": 3,
+         "episodes": 1, "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
+    )  # fmt: skip
+    train(recipe, world, tmp_path / "run", progress=False)
+    for label, name in zip(clips, ("juggling a cat", "feeding a fish", "walking a snail"), strict=True):
+        (tmp_path / "examples" / name).mkdir(parents=True)
+        for path in clips[label][:2]:
+            (tmp_path / "examples" / name / path.name).symlink_to(path)
+    new = ["--examples", str(tmp_path / "examples"), str(clips["something_growing"][5])]
+    assert main(["recognize", "--checkpoint", str(tmp_path / "run"), *new]) == 2
+    assert "no sub-actions for 1 of 1 classes" in capsys.readouterr().err
+    words = {
+        name: ("it starts", "it goes on", f"{name} ends")
+        for name in ("juggling a cat", "feeding a fish", "walking a snail")
+    }
+    (tmp_path / "mine.yaml").write_text(dump_sub_actions(words))
+    spec = f"{tmp_path / 'run'}:sub_actions={tmp_path / 'mine.yaml'}"
+    assert main(["recognize", "--checkpoint", spec, *new]) == 0, capsys.readouterr().err

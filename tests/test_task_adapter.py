@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from zlib import crc32
 
 import open_clip
 import pytest
@@ -14,6 +16,8 @@ from torch.nn.functional import cosine_similarity, cross_entropy
 from fsar.backbones import Backbone
 from fsar.backbones.base import load_strictly
 from fsar.backbones.clip import ClipBackbone, tiny_tokenize
+from fsar.datasets import VideoDataset
+from fsar.features import fill_bank
 from fsar.methods import build_method, task_adapter_pp
 from fsar.methods.base import Episode
 from fsar.methods.protonet import ProtoNet
@@ -47,10 +51,10 @@ def clips() -> Tensor:
 
 @torch.no_grad()
 def shaken(method: TaskAdapter) -> TaskAdapter:
-    """Give every parameter of the method's own a value, as training would."""
-    generator = torch.Generator().manual_seed(0)
+    """Give every parameter of the method's own a value, as training would; the same under the same name."""
     for name, parameter in method.named_parameters():
         if not name.startswith("backbone."):
+            generator = torch.Generator().manual_seed(crc32(name.encode()))
             parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
     return method
 
@@ -466,17 +470,19 @@ ROWS_PP = ROWS | {
 }
 
 
+@pytest.mark.parametrize("inductive", [True, False])
 @pytest.mark.parametrize("row", ROWS_PP)
 @torch.no_grad()
-def test_every_row_of_the_tables_is_a_switch(tiny: Backbone, clips: Tensor, row: str) -> None:
+def test_every_row_of_the_tables_is_a_switch(tiny: Backbone, clips: Tensor, row: str, inductive: bool) -> None:
     """Each gives finite logits of its own, in both modes, and says its options again."""
-    base, changed = shaken(plus_plus(tiny)), shaken(plus_plus(tiny, **ROWS_PP[row]))
+    base = shaken(plus_plus(tiny, inductive=inductive))
+    changed = shaken(plus_plus(tiny, inductive=inductive, **ROWS_PP[row]))
     found = logits(changed, clips)
     assert torch.isfinite(found).all() and found.shape == (1, QUERY, WAY)
     assert not torch.allclose(found, logits(base, clips), atol=1e-3)
     assert ROWS_PP[row].items() <= {k: v for k, v in changed.changed_options().items() if k != "sub_actions"}.items()
     if row in ROWS:
-        found = logits(shaken(build_method("task-adapter", tiny, **ROWS[row])), clips)
+        found = logits(shaken(build_method("task-adapter", tiny, inductive=inductive, **ROWS[row])), clips)
         assert torch.isfinite(found).all()
 
 
@@ -496,6 +502,8 @@ def test_variants_fill_in_what_is_not_chosen(tiny: Backbone) -> None:
         ({"text": "average"}, "three sentences apart; set text_layers: 0"),
         ({"alignment": "none", "alignment_layers": 2}, "belong to alignment: attention"),
         ({"metric": "otam", "similarity": "time-mean"}, "leave out one of them"),
+        ({"scale": 0.0}, "scale 0.0; expected a factor above 0"),
+        ({"modality": "visual", "text_layers": 9}, "text_layers 9"),
         ({"modality": "visual", "readout": "text"}, "readout 'text' with modality 'visual'"),
         ({"variant": "offical"}, "variant"),
     ],
@@ -505,9 +513,41 @@ def test_options_without_effect_are_refused(tiny: Backbone, options: dict, messa
         plus_plus(tiny, **options)
 
 
+@torch.no_grad()
+def test_otam_compares_with_prototypes(tiny: Backbone, clips: Tensor) -> None:
+    """Equation 10 comes before the metric; distances become probabilities."""
+    method = build_method("task-adapter", tiny, layers=0, metric="otam", modality="visual")
+    episode = encoded(method, clips)
+    prototypes = episode.support["frames"].mean(2, keepdim=True)
+    mask = torch.ones(1, WAY, 1, dtype=torch.bool)
+    expected = build_method("otam", tiny, per="prototype").match(
+        replace(episode, support={"frames": prototypes}, shot_mask=mask)
+    )
+    torch.testing.assert_close(method.match(episode).logits, 64 * expected.logits.softmax(-1), **close)
+
+
+@pytest.mark.parametrize("place", ["input", "first_adapted_block"])
+@pytest.mark.parametrize("frames", [1, 4])
+def test_another_number_of_frames_is_named(tiny: Backbone, clips: Tensor, place: str, frames: int) -> None:
+    method = build_method("task-adapter", tiny, temporal_embedding_at=place)
+    with pytest.raises(ValueError, match=f"built for 8 frames per video and got {frames}"):
+        method.encode(clips[:2, :frames])
+    again = build_method("task-adapter", tiny, temporal_embedding_at=place, frames=frames)
+    assert again.encode(clips[:2, :frames])["frames"].shape == (2, frames, 128)
+
+
+def test_both_modes_share_a_folder(tiny: Backbone, world: VideoDataset, tmp_path: Path) -> None:
+    """`--bank`: each mode finds its own encodings there, and neither the other's."""
+    method = build_method("task-adapter", tiny, layers=1)
+    videos = world.split("test").videos[:2]
+    for mode in (method, method.other_mode(), method):
+        bank = fill_bank(mode, videos, folder=tmp_path, progress=False)
+        assert ("frames" in bank.query) == (not mode.transductive) and "tokens" in bank.support
+
+
 def test_unknown_classes_and_missing_towers_are_named(tiny: Backbone) -> None:
     with pytest.raises(ValueError, match="no sub-actions for 1 of 1 classes \\('juggling a cat'\\).*fsar describe"):
-        build_method("task-adapter-pp", tiny).encode_text(["juggling a cat"])
+        build_method("task-adapter-pp", tiny).check_texts(["juggling a cat"])
     with pytest.raises(ValueError, match="no text encoder; use"):
         build_method("task-adapter", Backbone("blind"))
 

@@ -93,17 +93,25 @@ def embed_frames(
     Raises:
         ValueError: `temporal` was made for another number of frames.
     """
-    if temporal is not None and len(temporal) != clips.shape[-4]:
-        raise ValueError(
-            f"the method was built for {len(temporal)} frames per video and got {clips.shape[-4]}; give it "
-            f"`frames: {clips.shape[-4]}`, or sample {len(temporal)} frames"
-        )
     patches = visual.conv1(clips.flatten(0, -4)).flatten(2).transpose(1, 2)  # image place channel
     tokens = torch.cat([visual.class_embedding.expand(len(patches), 1, -1), patches], 1)
     tokens = (tokens + visual.positional_embedding).unflatten(0, clips.shape[:-3])
-    if temporal is not None:
-        tokens = tokens + temporal[:, None]
-    return visual.ln_pre(tokens)
+    return visual.ln_pre(tokens if temporal is None else add_index(tokens, temporal))
+
+
+def add_index(tokens: Tokens, temporal: Float[Tensor, "index channel"]) -> Tokens:
+    """Add the embedding of the frame's index to every token.
+
+    Raises:
+        ValueError: it was made for another number of frames.
+    """
+    frames = tokens.shape[-3]
+    if len(temporal) != frames:
+        raise ValueError(
+            f"the method was built for {len(temporal)} frames per video and got {frames}; give it `frames: {frames}`, "
+            f"or sample {len(temporal)} frames"
+        )
+    return tokens + temporal[:, None]
 
 
 def attend(

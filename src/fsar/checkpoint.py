@@ -136,15 +136,17 @@ def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
     _write_header(folder, header)
 
 
-_CARD_NAME = ("dataset", "split", "classes", "read_out", "way", "shot", "episodes")
+_CARD_NAME = ("dataset", "split", "classes", "videos", "read_out", "protocol", "way", "shot", "query", "episodes")
 """What tells a result of the card from the others."""
 
 
 def _card_entry(trained_with: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
     """What the card says of a result: also how many classes it rests on, and what was read out otherwise."""
-    changed = {key: value for key, value in result["options"].items() if value != trained_with.get(key)}
+    options = json.loads(json.dumps(result["options"]))  # tuples are lists in the header
+    changed = {key: value for key, value in options.items() if value != trained_with.get(key)}
     read_out = ", ".join(f"{key}={value}" for key, value in changed.items())
-    entry = {"classes": len(result["confusion"]["classes"]), "read_out": read_out}
+    entry = {"classes": len(result["confusion"]["classes"]), "videos": result["dataset_fingerprint"][:12]}
+    entry |= {"read_out": read_out}
     return entry | {key: result[key] for key in (*_CARD_NAME, "accuracy", "ci95") if key not in entry}
 
 
@@ -235,6 +237,9 @@ def _header(folder: Path) -> dict[str, Any]:
 def _where(result: Mapping[str, Any]) -> str:
     """Name the data of a card's line, and what was read out otherwise than trained."""
     classes = f" ({result['classes']} classes)" if "classes" in result else ""
-    return f"{result['dataset']} {result['split']}{classes}" + (
-        f", {result['read_out']}" if result.get("read_out") else ""
-    )
+    notes = [result["read_out"]] if result.get("read_out") else []
+    if result.get("query", 1) > 1:
+        notes.append(f"{result['query']} queries per class")
+    if result.get("protocol", "clean") != "clean":
+        notes.append(result["protocol"])
+    return ", ".join([f"{result['dataset']} {result['split']}{classes}", *notes])

@@ -112,6 +112,7 @@ def _require_all(rows: np.ndarray) -> None:
         raise ValueError("the episodes name videos that the bank lacks; fill it with the same dataset and split")
 
 
+@torch.no_grad()
 def _class_text(method: Method, episodes: Episodes, texts: Mapping[str, str] | None) -> Tensor | None:
     """Encoded texts of all classes of the episodes: [class, ...]."""
     if not method.needs_text:
@@ -153,6 +154,7 @@ def evaluate(
     """
     cache = cache or FrameCache()
     videos = dataset.split(split)
+    method.check_texts(list(videos.texts.values()))
     if bank is None:
         bank = fill_bank(method, videos.videos, videos.texts, cache, progress=progress)
     videos = videos.without(bank.skipped)

@@ -147,15 +147,14 @@ def sub_actions(labels: Sequence[str], source: str | None = None) -> list[SubAct
 
     Args:
         labels: class texts, as `class_text` gives them.
-        source: a packaged corpus (`hmdb51`) or a file; None is the packaged one that has them all, or else
-            for each class the first that has it.
+        source: a packaged corpus (`hmdb51`) or a file; None is, for each class, the first packaged one by name
+            that has it.
 
     Raises:
         ValueError: no such corpus, not a corpus, or classes that it lacks; the message says how to describe them.
     """
     sources = packaged_sub_actions() if source is None else [source]
     corpora = [read_sub_actions(name) for name in sources]
-    corpora.sort(key=lambda corpus: not set(labels) <= corpus.keys())
     found = [next((corpus[label] for corpus in corpora if label in corpus), None) for label in labels]
     missing = [label for label, stages in zip(labels, found, strict=True) if stages is None]
     if missing:

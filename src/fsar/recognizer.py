@@ -349,7 +349,7 @@ def _match(
         {part: tensor[None].to(method.device) for part, tensor in encodings.items()},
         {part: tensor[None].to(method.device) for part, tensor in query.items()},
         mask[None].to(method.device),
-        None if text is None else text[None],
+        None if text is None else text[None].to(method.device),
     )
     return method.match(episode).logits[0].cpu()
 

@@ -137,6 +137,8 @@ class _Run:
         if self.val_set is not None:  # at once, since drawing may be impossible
             way, shot = recipe.val_way or recipe.way, recipe.val_shot or recipe.shot
             self.val_sampler = EpisodeSampler(dataset=self.val_set, way=way, shot=shot)
+        for videos in (self.train_set, self.val_set or self.train_set):
+            method.check_texts([videos.texts[label] for label in videos.classes])
         self.shows = progress and fabric.is_global_zero
         self.groups = trained_groups(recipe, method)
         self.cache = FrameCache(frames=recipe.frames, sampling=recipe.sampling)
@@ -268,7 +270,8 @@ class _Run:
         if self.method.leaks_labels:
             episodes = episodes.in_class_order()
         videos, texts = self.val_set.videos, self.val_set.texts
-        keep = self.frozen_start is not None  # what lies on disk is the part that never changes
+        # what lies on disk is the part that never changes; its key names the whole backbone
+        keep = self.frozen_start is not None and "text" not in self.groups
         bank = fill_bank(self.method, videos, texts, self.cache, progress=False, keep=keep)
         return accuracy(match_from_bank(self.method, bank, episodes, self.val_set.texts, progress=False), episodes)
 

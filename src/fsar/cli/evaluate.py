@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsar.cli.options import data_options, load_dataset
+from fsar.cli.options import data_options, load_checkpoint, load_dataset
 
 if TYPE_CHECKING:
     from fsar.frame_cache import FrameCache
@@ -60,6 +60,8 @@ def run(options: Namespace) -> int:
                 EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     results = []
+    for method in {id(entry.method): entry.method for entry in entries}.values():
+        method.check_texts([videos.texts[label] for label in videos.classes])
     for method, folder, cache in entries:
         bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
         for name, reason in bank.skipped.items():
@@ -137,18 +139,14 @@ def _entries(options: Namespace) -> list[_Entry]:
 
 def _trained(spec: str, options: Namespace) -> _Entry:
     """A checkpoint, on the frames it was trained on."""
-    from fsar.checkpoint import load_pretrained
     from fsar.frame_cache import FrameCache
-    from fsar.methods import parse_method
 
-    hub = "hf-hub:" if spec.startswith("hf-hub:") else ""
-    folder, chosen = parse_method(spec.removeprefix("hf-hub:"))
-    method = load_pretrained(hub + folder, **chosen)
+    method, folder = load_checkpoint(spec)
     clip = method.provenance.clip
     for name in ("frames", "sampling"):
         if (given := getattr(options, name)) not in (None, clip[name]):
             raise ValueError(f"{spec} was trained with --{name} {clip[name]}, not {given}; leave --{name} out")
-    return _Entry(method, hub + folder, FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
+    return _Entry(method, folder, FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
 
 
 def _to_device(method: "Method", name: str) -> "Method":

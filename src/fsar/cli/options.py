@@ -1,4 +1,4 @@
-"""What several verbs ask for: the videos."""
+"""What several verbs ask for: videos and checkpoints."""
 
 from argparse import ArgumentParser
 from collections.abc import Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fsar.datasets import VideoDataset
+    from fsar.methods import Method
 
 
 def data_options(parser: ArgumentParser, default: str | None) -> None:
@@ -26,3 +27,13 @@ def load_dataset(
     if lists:
         return load_lists(lists, Path(data), class_names, None, skip_missing)
     return load_world() if data == "world" else load_folder(Path(data))
+
+
+def load_checkpoint(spec: str) -> tuple["Method", str]:
+    """Load `DIR[:OPTION=VALUE,...]` or `hf-hub:ORG/NAME[:...]`: the method, and where it lies."""
+    from fsar.checkpoint import load_pretrained
+    from fsar.methods import parse_method
+
+    hub = "hf-hub:" if spec.startswith("hf-hub:") else ""
+    folder, chosen = parse_method(spec.removeprefix("hf-hub:"))
+    return load_pretrained(hub + folder, **chosen), hub + folder

@@ -20,7 +20,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, help="a recogniser that --save wrote, instead of --examples")
     parser.add_argument("--save", type=Path, help="write the recogniser to this file")
     parser.add_argument("--method", metavar="NAME[:OPTION=VALUE,...]", help="default: place-motion")
-    parser.add_argument("--checkpoint", help="a folder that `fsar train` wrote, instead of --method and --backbone")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="DIR[:OPTION=VALUE,...]",
+        help="a folder that `fsar train` wrote, instead of --method and --backbone",
+    )
     parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
     parser.add_argument("--frames", type=int, help="frames per video, T; default: 8")
     parser.add_argument("--sampling", help="default: tsn")
@@ -67,7 +71,7 @@ def run(options: Namespace) -> int:
 
 
 def _enrol(options: Namespace) -> "Recognizer":
-    from fsar.checkpoint import load_pretrained
+    from fsar.cli.options import load_checkpoint
     from fsar.datasets import load_folder
     from fsar.frame_cache import FrameCache
     from fsar.methods import parse_method
@@ -76,7 +80,7 @@ def _enrol(options: Namespace) -> "Recognizer":
 
     examples = load_folder(options.examples)
     if options.checkpoint:
-        trained = load_pretrained(options.checkpoint)
+        trained, _ = load_checkpoint(options.checkpoint)
         clip = trained.provenance.clip
         recognizer = Recognizer(method=trained, cache=FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
     else:

@@ -150,6 +150,13 @@ class Method(nn.Module):
         """
         raise NotImplementedError(f"{self.name} reads no text")
 
+    def check_texts(self, labels: Sequence[str]) -> None:
+        """Look, before any work, whether the method can read these classes.
+
+        Raises:
+            ValueError: it cannot; the message names them.
+        """
+
     def text_input(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Start on the class texts, [label, ...]: whatever no gradient has to pass; `adapt_text` does the rest."""
         return self.encode_text(labels, rng)

@@ -20,8 +20,9 @@ frozen block's, in the last L blocks:
 | video-text score, 18, cross-entropy | `TaskAdapter.text_scores`, `TaskAdapter.match` |
 
 Support and query never see each other. What depends on one video alone is encoding: for a support video everything
-before the first equation 8, for a query everything, since an inductive query is alone in equation 8. Kept on disk is
-what the frozen blocks give (`FrozenTokens`), which all checkpoints share.
+before the first equation 8, for a query everything, since an inductive query is alone in equation 8. What the frozen
+blocks give (`FrozenTokens`) is kept on disk, where checkpoints share it, with `temporal_embedding_at:
+first_adapted_block`; an embedding at the input makes the tokens, and the bank, each checkpoint's own.
 
 Deviations:
 | point | paper | public code (of Task-Adapter++) | ours (switch) |
@@ -36,6 +37,7 @@ Deviations:
 | template | not stated | `a photo of action about {}` | the code's |
 """  # noqa: E501
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -50,6 +52,7 @@ from torch import Tensor, nn
 
 from fsar.adapters import (
     Adapter,
+    add_index,
     attend,
     embed_frames,
     feed_forward,
@@ -132,8 +135,12 @@ class TaskAdapter(Method):
         )
         if config.layers and config.aim:
             self.temporal = temporal_embedding(visual, config.frames)
-        options = {"similarity": config.similarity, "cos_eps": 0.0} if config.metric == "protonet" else {}
-        self.metric = metric_head(config.metric, backbone.dim, **options)
+        options: dict[str, dict[str, Any]] = {
+            "protonet": {"similarity": config.similarity, "cos_eps": 0.0},
+            "otam": {"per": "prototype"},  # eq. 10
+        }
+        self.metric = metric_head(config.metric, backbone.dim, **options.get(config.metric, {}))
+        self.episodes_per_match = min(self.episodes_per_match, self.metric.episodes_per_match)
 
     @property
     def looks_over_videos(self) -> bool:
@@ -193,7 +200,7 @@ class TaskAdapter(Method):
             return encoding
         tokens = encoding["tokens"].to(self._visual().proj)
         if self.adds_index_at("first_adapted_block"):
-            tokens = tokens + self.temporal[:, None]
+            tokens = add_index(tokens, self.temporal)
         first, only_class = self._adapted(0)
         block = self._visual().transformer.resblocks[self.first]
         alone = tokens.reshape(-1, 1, *tokens.shape[-3:])  # task video=1 frame token channel
@@ -206,7 +213,7 @@ class TaskAdapter(Method):
     def encoder(self) -> dict[str, Any]:
         """The adapters, too, where the temporal embedding stands before the frozen blocks."""
         own = {name: t for name, t in self.state_dict().items() if name.startswith(("blocks.", "temporal"))}
-        wiring = ("layers", "where", "aim", "task", "task_at", "inductive", "half_tokens", "temporal_embedding_at")
+        wiring = ("layers", "where", "aim", "task", "task_at", "half_tokens", "temporal_embedding_at")
         options = {key: getattr(self.config, key) for key in wiring}
         return super().encoder() | {"encoding": "task-adapter", "own": fingerprint_of(own), **options}
 
@@ -255,10 +262,10 @@ class TaskAdapter(Method):
         Named: `visual_scores`, `text_scores` [episode, query, way], and what else `text_scores` gives.
         """
         attention: list[Tensor] | None = [] if self.config.keep_attention else None
-        support = self._frames_of(episode.support, episode.shot_mask, attention)
         query = self._frames_of(episode.query, None, None)
         named: dict[str, Tensor] = {}
         if self.config.modality != "text":
+            support = self._frames_of(episode.support, episode.shot_mask, attention)
             named["visual_scores"] = self.visual_scores(query, support, episode.shot_mask)
         if self.config.modality != "visual":
             assert episode.text is not None
@@ -460,6 +467,8 @@ def _check(name: str, config: Any, blocks: int, width: int) -> None:
             f"{name} got layers {config.layers}, frames {config.frames}, ratio {config.ratio}; expected 0 to {blocks} "
             f"adapted blocks, at least 1 frame, and a ratio of at least 1/{width} (the width of a token)"
         )
+    if not 0 < config.scale < math.inf:
+        raise ValueError(f"{name} got scale {config.scale}; expected a factor above 0")
     if config.layers and not (config.aim or config.task):
         raise ValueError(f"{name} got aim: false and task: false, so nothing adapts; set layers: 0 instead")
     if config.modality != "both" and config.readout not in ("both", config.modality):

@@ -39,6 +39,7 @@ Deviations:
 | everything else of the visual branch | | | see `task_adapter.py` |
 """  # noqa: E501
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -120,11 +121,11 @@ class TaskAdapterPlusPlus(TaskAdapter):
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
         self.leaks_labels = config.variant == "official-leaky"
-        if config.modality == "visual":
-            return
         clip = text_transformer(backbone, self.name)
         blocks, width = clip.transformer.layers, clip.positional_embedding.shape[-1]
         _check(config, blocks)
+        if config.modality == "visual":
+            return
         self.first_text = blocks - config.text_layers if config.text_where == "top" else 0
         self.text_blocks = nn.ModuleList(OrderAdaptedBlock(width, config.order_at) for _ in range(config.text_layers))
         if config.alignment == "conv1d":
@@ -136,7 +137,8 @@ class TaskAdapterPlusPlus(TaskAdapter):
     @property
     def compares_queries(self) -> bool:
         """Equation 15's attention is over the queries, too."""
-        return self.looks_over_videos or (self.config.alignment == "attention" and self.config.modality != "visual")
+        reads_text = "visual" not in (self.config.modality, self.config.readout)
+        return self.looks_over_videos or (reads_text and self.config.alignment == "attention")
 
     # ----------------------------------------------------------------------- text
 
@@ -150,6 +152,11 @@ class TaskAdapterPlusPlus(TaskAdapter):
         return [
             [SUB_ACTION_PROMPT.format(label=label, sentence=stage) for stage in stages] for label, stages in classes
         ]
+
+    def check_texts(self, labels: Sequence[str]) -> None:
+        """Every class has its sub-actions."""
+        if self.config.modality != "visual":
+            self.prompts(list(labels))
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Text features of each class, [label, stage, dim]; one stage where the prompts are not by stage."""
@@ -177,6 +184,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
             features = features.mean(1, keepdim=True)
         return features.unflatten(0, text.shape[:-2])
 
+    @torch.compiler.disable
     def _frozen_sentences(self, ids: Int[Tensor, "stage token"]) -> Float[Tensor, "stage token channel"]:
         """One class's sentences before the first adapted block; remembered while the text tower is frozen."""
         clip = text_transformer(self.backbone, self.name)
