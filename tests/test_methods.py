@@ -15,6 +15,7 @@ SMALL = {
     "trx": {"out_dim": 16},
     "clip-fsar": {"hidden": 16},
     "clip-mdmf": {"hidden": 16},
+    "clip-spm": {"hidden": 16, "head_dim": 4},
     "ma-fsar": {"hidden": 16},
     "task-adapter-pp": {"sub_actions": SUB_ACTIONS},
 }  # options that make a method quick

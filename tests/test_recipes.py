@@ -18,7 +18,9 @@ from fsar.recipes import HARDWARE, Recipe, load_recipe, parse_recipe, recipe_nam
 from fsar.train import train
 from fsar.video import SAMPLINGS
 
-METHODS = ("ma-fsar", "clip-fsar", "clip-mdmf", "aim", "trx", "hyrsm", "otam", "task-adapter", "task-adapter-pp")
+METHODS = (
+    "ma-fsar", "clip-fsar", "clip-mdmf", "clip-spm", "aim", "trx", "hyrsm", "otam", "task-adapter", "task-adapter-pp",
+)  # fmt: skip
 BENCHMARKS = ("hmdb51", "ucf101", "kinetics100", "ssv2-small", "ssv2-full")
 PAPERS = [f"{method}/{benchmark}" for method in METHODS for benchmark in BENCHMARKS]
 RANDOM = {
@@ -31,6 +33,7 @@ SMALL = {
     "ma-fsar": ["options.hidden=16"],
     "clip-fsar": ["options.hidden=16"],
     "clip-mdmf": ["options.hidden=16"],
+    "clip-spm": ["options.hidden=16", "options.head_dim=4"],
     "trx": ["options.out_dim=16"],
     "task-adapter": ["options.layers=1"],
     "task-adapter-pp": ["options.layers=1", "options.text_layers=1", "options.sub_actions=world"],

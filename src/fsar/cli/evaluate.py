@@ -125,7 +125,7 @@ def _entries(options: Namespace) -> list[_Entry]:
     specs = [parse_method(spec) for spec in options.method or default]
     if options.backbone and not specs:
         raise ValueError("--backbone has no effect on checkpoints, which have their own; leave it out, or add --method")
-    cache = FrameCache(frames=options.frames or 8, sampling=options.sampling or "tsn")
+    cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
     entries = []
     if specs:
         backbone = load_backbone(options.backbone or "tiny")

@@ -37,6 +37,7 @@ METHODS = {
     "ma-fsar": "fsar.methods.ma_fsar:MaFsar",
     "task-adapter": "fsar.methods.task_adapter:TaskAdapter",
     "task-adapter-pp": "fsar.methods.task_adapter_pp:TaskAdapterPlusPlus",
+    "clip-spm": "fsar.methods.clip_spm:ClipSpm",
     "place-motion": "fsar.methods.place_motion:PlaceMotion",
 }
 

@@ -1,0 +1,493 @@
+"""CLIP-SPM: motion that stays itself when refined, prompts made for queries, and prototypes that look at their videos.
+
+Li et al., "Distinguishing visually similar actions: Prompt-guided semantic prototype modulation for few-shot action
+recognition", 2025. f are a video's T frames, tp a prompt (its motion, or its class text), t the mean class text:
+
+    f_tp of a class = sum over R templates of its text features                                          eq. 2
+    m = sum over t of (Phi(f)[t+1] - f[t]) + (Phi(f)[t] - f[t+1])                                        eq. 8   MFE
+    tp, f = Transformer([ tp ; Psi_v(f) f + Psi_tp(tp) tp ])                                             eq. 9   SF
+    shallow, f' = SF(MFE(f), f);  deep = MFE(f');  d_h = ConDis(shallow, deep)                           eq. 3, 7   HSMR
+    prompt of a video = Upsilon( t x mean over frames of f )                                             eq. 13   PG
+    S = SF(own class text, f) of a support video, Q = SF(prompt, f) of a query; their frames go on       eq. 10-11   SPM
+    d_spm = OTAM(mean over shots of S, Q)                                                                eq. 4
+    P_c = mean of S of class c and Q;  A = mean of P_c;  P, S = Transformer([P; S]);  A, Q = Transformer([A; Q])
+    d_padm = OTAM(mean over shots of S, Q) + OTAM(P, A)                                                  eq. 5, 14   PADM
+    logits = -(lambda1 d_padm + lambda2 d_spm)                                                           eq. 6
+    d_s = ConDis(tp, tp') + ConDis([tp; f], [tp'; f']), of SF(own class text, f) and SF(prompt, f)       eq. 12
+    loss = CE + lambda3 sum of d_h + lambda4 sum of d_s, over support and query videos                   eq. 15
+
+| equation | function |
+|---|---|
+| 2, 13 | `ClipSpm.encode_text`, `ClipSpm.prompt` |
+| 8, 9, 14 | `MotionFeatures`, `SemanticFusion`, `DualModulation` |
+| 3, 7 | `ClipSpm.motion_distance` |
+| 10-11 | `ClipSpm.enhance` (support), `ClipSpm.match` (query) |
+| 4-6 | `ClipSpm.match` |
+| 12, 15 | `ClipSpm.consistency_distances`, `ClipSpm.loss` |
+
+Its tables are switches: 3 (`hsmr`, `spm`, `padm`), 4 (`fusion`), 5 (`consistency`), Fig. 5 (`templates: clip-spm:R`).
+All three of Table 3 off is OTAM on the prototypes of raw features.
+
+Deviations (`variant: paper` is the paper's column, `official` the code's; a switch overrides one point):
+| point | paper | public code | ours (switch) |
+|---|---|---|---|
+| queries in eq. 14 | all queries of the episode together | the same | each alone with the support: `inductive: true` (default); `false` is the paper |
+| eq. 2 | sum over templates | mean | by the variant (`ensemble: sum`, `mean`); the recipes take the mean: a sum of 16 texts drowns the frames that it is added to |
+| eq. 8 | sums | half the sum, mean over t | by the variant (`motion: sum`, `half-mean`) |
+| eq. 7, 9 | the shallow motion is overwritten by SF; the prompt is concatenated un-gated | the same | the same |
+| alpha before Psi_tp(tp) tp | none | by benchmark: 0.2 (HMDB51, SSv2-Small), 0.228 (UCF101), 0.86 (Kinetics), 0.353 (SSv2-Full) | by the variant (`alpha`: 1, 0.2) |
+| video in eq. 13 | mean over frames | one number, the mean over frames and channels | by the variant (`prompt_mean: frames`, `frames-and-channels`) |
+| texts in eq. 13 | of the support videos | of support and query videos, so query labels are read | mean of the support classes', whatever their shots; all are the same where classes are balanced |
+| eq. 12 | lambda4 = 0.001 | switched off | by the variant (`consistency: both`, `off`; `support`, `query`) |
+| prompts in eq. 12 | overwritten in eq. 11: after SF | an earlier form has both, weighted | after SF; `consistency_on: initial` compares them before it; [prompt; frames] is always after SF |
+| ConDis | Euclidean distance, summed over videos | squared, mean over support videos + mean over queries | by the variant (`condis: norm`, `square`) |
+| cross-entropy | mean over queries | sum / 16, beside whole other terms, in each of a step's 16 episodes | by the variant (`reduction: mean`, `sum`: the mean over 16 episodes is then the code's step) |
+| factor on d_h | none | a learned number alpha_mo, 1 at first | by the variant (`learned_alpha_mo`) |
+| Phi, Psi, Upsilon | "convolutions", "networks", "linear layers" | two convolutions without activation; linear, leaky ReLU, linear, sigmoid; a feed-forward part | the code's; sizes and slope of Psi are the recipe's, on other data HMDB51's (`gate_visual`, `gate_text`, `gate_slope`) |
+| Transformer | encoder | one layer, heads of 256 channels; one for SF, one for PADM | the code's; its `scale`, which nothing reads, is left out |
+| OTAM | "common practice" | both directions, smoothing 0.5, eps 0.01 in the cosine, per prototype | the code's (`direction`, `cos_eps`) |
+| SPM or PADM off (Table 3) | not stated | not in the files | raw frames go on, and no class text is read; the distance is d_spm (of whatever frames) alone, without lambda2 |
+| Table 4 | gate, sum, concat | only all three | cumulative: [tp; f], [tp; f + tp], eq. 9 (`fusion`) |
+| pixels | not stated | [0, 1], not normalised | CLIP's mean and deviation |
+| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, as the backbone's `freeze_batch_norm` |
+"""  # noqa: E501
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from fsar.alignment import frame_similarity, otam
+from fsar.backbones import Backbone
+from fsar.methods.base import (
+    Encoding,
+    Episode,
+    Method,
+    Prediction,
+    Role,
+    Targets,
+    fill_in,
+    mean_over_shots,
+    query_cross_entropy,
+)
+from fsar.prompts import class_features, templates
+from fsar.shapes import FrameFeatures, Logits, ShotMask
+from fsar.temporal import TemporalTransformer
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "paper": {
+        "ensemble": "sum", "motion": "sum", "alpha": 1.0, "prompt_mean": "frames", "consistency": "both",
+        "condis": "norm", "learned_alpha_mo": False, "reduction": "mean",
+    },
+    "official": {
+        "ensemble": "mean", "motion": "half-mean", "alpha": 0.2, "prompt_mean": "frames-and-channels",
+        "consistency": "off", "condis": "square", "learned_alpha_mo": True, "reduction": "sum",
+    },
+}  # fmt: skip
+SMOOTHING = 0.5
+"""Lambda of OTAM's soft minimum."""
+STEP = 16
+"""Episodes of a step in the public code."""
+PROMPT, FIRST_FRAME = 0, 1
+"""Rows of a fused video: its prompt, then its frames."""
+
+FusedVideo = Float[Tensor, "*clips prompt_and_frame dim"]
+PerVideo = Float[Tensor, "episode *videos"]
+
+
+class ClipSpm(Method):
+    """Frames fused with a class text or a prompt made for them, then prototypes and queries modulated together."""
+
+    name = "clip-spm"
+    readouts = ("inductive", "direction", "lambda1", "lambda2")
+    trains = ("own", "visual")
+    needs_text = True
+    support_reads_text = True
+    episodes_per_match = 4  # of 5-way 5-shot, 5 queries: 0.4 GB
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config:
+        """Options of CLIP-SPM."""
+
+        variant: Literal["paper", "official"] = "paper"
+        """Whose equations; the options that are None follow it."""
+        hsmr: bool = True
+        """Hierarchical synergistic motion refinement: a term of the loss (Table 3)."""
+        spm: bool = True
+        """Semantic prototype modulation: frames are fused with texts and prompts (Table 3)."""
+        padm: bool = True
+        """Prototype-anchor dual modulation (Table 3)."""
+        inductive: bool = True
+        """Whether a query is alone in PADM; otherwise all queries of an episode see each other."""
+        templates: str = "clip-spm"
+        """Sentences around a class name: the set, its first R (`clip-spm:4`, Fig. 5), or one that holds {}."""
+        ensemble: Literal["sum", "mean"] | None = None
+        """What is made of a class's text features."""
+        motion: Literal["sum", "half-mean"] | None = None
+        """Equation 8: sums, or half the sum of both directions and the mean over time."""
+        fusion: Literal["gate-sum-concat", "sum-concat", "concat"] = "gate-sum-concat"
+        """How prompt and frames are put together before the transformer (Table 4)."""
+        gate_visual: float = 0.5
+        """Channels inside the frames' gate, as a share of the features'."""
+        gate_text: float = 1.5
+        """Channels inside the prompt's gate, as a share of the features'."""
+        gate_slope: float = 0.0025
+        """Of the gates' leaky ReLU."""
+        alpha: float | None = None
+        """Weight of the gated prompt that is added to the frames."""
+        prompt_mean: Literal["frames", "frames-and-channels"] | None = None
+        """What of a video the prompt generator reads: the mean frame, or one number."""
+        consistency: Literal["both", "support", "query", "off", False] | None = None
+        """Whose prompts are drawn to their own class text (Table 5)."""
+        consistency_on: Literal["final", "initial"] = "final"
+        """Prompts are compared after the fusion, or before it."""
+        condis: Literal["norm", "square"] | None = None
+        """ConDis: Euclidean, summed over videos; or squared, mean over support plus mean over queries."""
+        learned_alpha_mo: bool | None = None
+        """Whether the motion term has a learned factor."""
+        reduction: Literal["mean", "sum"] | None = None
+        """Cross-entropy's mean over queries, or the public code's sums."""
+        lambda1: float = 1.0
+        """Weight of PADM's distance."""
+        lambda2: float = 0.5
+        """Weight of SPM's distance, where there is PADM."""
+        lambda3: float = 0.001
+        """Weight of the motion term; `hsmr: false` leaves it out."""
+        lambda4: float = 0.001
+        """Weight of the consistency of prompts; `consistency: off` leaves it out."""
+        direction: Literal["both", "query-to-support", "support-to-query"] = "both"
+        """Which sequence's frames OTAM all visits; both is the sum."""
+        cos_eps: float = 0.01
+        """Added to the product of norms between frames."""
+        head_dim: int = 256
+        """Channels of each of the transformers' 8 heads."""
+        hidden: int = 2048
+        """Channels inside the transformers' feed-forward part and the prompt generator."""
+
+        def __post_init__(self) -> None:
+            if self.consistency is False:  # what YAML reads an unquoted off as
+                object.__setattr__(self, "consistency", "off")
+            fill_in(self, VARIANTS)
+
+    config: Config
+
+    def __init__(self, backbone: Backbone, config: Config):
+        super().__init__(backbone, config, needs_text=config.spm)
+        self.support_reads_text = config.spm
+        dim = backbone.dim
+        _check(config, dim)
+        if config.hsmr:
+            self.motion = MotionFeatures(dim, config.motion == "half-mean")
+        if config.hsmr and config.learned_alpha_mo:
+            self.alpha_mo = nn.Parameter(torch.ones(()))
+        if config.hsmr or config.spm:
+            self.fusion = SemanticFusion(dim, config)
+        if config.spm:
+            inside, out = nn.Linear(dim, config.hidden), nn.Linear(config.hidden, dim)
+            self.generator = nn.Sequential(inside, nn.GELU(), nn.Dropout(0.05), out, nn.Dropout(0.05))
+        if config.padm:
+            self.modulation = DualModulation(dim, config)
+
+    @property
+    def transductive(self) -> bool:
+        """Whether queries of an episode see each other."""
+        return self.config.padm and not self.config.inductive
+
+    def other_mode(self) -> Method | None:
+        """The same method with `inductive` the other way round; None where queries have nothing to see."""
+        return self.with_inductive(not self.config.inductive) if self.config.padm else None
+
+    def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Text features [label, dim] of all templates, in training too; nothing is drawn (eq. 2)."""
+        mean = class_features(self.backbone, labels, self.config.templates)
+        return mean * len(templates(self.config.templates)) if self.config.ensemble == "sum" else mean
+
+    # ----------------------------------------------------------------------- one video
+
+    def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
+        """Add what follows from one video, by equation 7 and, for a support video, 11.
+
+        `motion_distance` [*clips]; of a support video `fused` [*clips, prompt_and_frame, dim], which has read its
+        class text.
+        """
+        frames = encoding["frames"]
+        enhanced = {"frames": frames}
+        if self.config.hsmr:
+            enhanced["motion_distance"] = self.motion_distance(frames)
+        if self.config.spm and role == "support":
+            if text is None:
+                raise ValueError("clip-spm reads the class text of a support video; give encode its text feature")
+            enhanced["fused"] = self.fusion(text, frames)
+        return enhanced
+
+    def motion_distance(self, frames: FrameFeatures) -> Float[Tensor, "*clips"]:
+        """How far a video's shallow motion, refined by its frames, is from that of the refined frames (eq. 3, 7)."""
+        refined = self.fusion(self.motion(frames), frames)
+        return self._condis(refined[..., PROMPT, :], self.motion(refined[..., FIRST_FRAME:, :]))
+
+    def _condis(self, x: Float[Tensor, "*clips dim"], y: Float[Tensor, "*clips dim"]) -> Float[Tensor, "*clips"]:
+        """ConDis of two vectors per video."""
+        return (x - y).norm(dim=-1) if self.config.condis == "norm" else (x - y).square().sum(-1)
+
+    # ----------------------------------------------------------------------- match
+
+    def prompt(
+        self, text: Float[Tensor, "episode way dim"], frames: Float[Tensor, "episode *videos frame dim"]
+    ) -> Float[Tensor, "episode *videos dim"]:
+        """Stand in for a video's class text, given those of the support (eq. 13)."""
+        mean_text = text.mean(1).reshape(-1, *[1] * (frames.ndim - 3), text.shape[-1])
+        seen = frames.mean(-2) if self.config.prompt_mean == "frames" else frames.mean((-2, -1)).unsqueeze(-1)
+        return self.generator(mean_text * seen)
+
+    def match(self, episode: Episode) -> Prediction:
+        """Logits: minus the weighted distances (eq. 6).
+
+        Named, [episode, query, way]: `spm_distances` (of raw frames where SPM is off), `padm_distances`, and of these
+        `anchor_distances`. For the loss: `query_prompt` [episode, query, dim], `query_fused` [episode, query,
+        prompt_and_frame, dim], `support_motion_distances` [episode, way, shot], `query_motion_distances`
+        [episode, query].
+        """
+        support, query, named = episode.support["frames"], episode.query["frames"], {}
+        if self.config.hsmr:
+            named["support_motion_distances"] = episode.support["motion_distance"]
+            named["query_motion_distances"] = episode.query["motion_distance"]
+        if self.config.spm:
+            assert episode.text is not None
+            named["query_prompt"] = self.prompt(episode.text, query)
+            named["query_fused"] = self.fusion(named["query_prompt"], query)
+            support, query = (part[..., FIRST_FRAME:, :] for part in (episode.support["fused"], named["query_fused"]))
+        distance = named["spm_distances"] = self._distance(query, mean_over_shots(support, episode.shot_mask))
+        if self.config.padm:
+            named |= self._padm_distances(support, query, episode.shot_mask)
+            distance = self.config.lambda1 * named["padm_distances"] + self.config.lambda2 * distance
+        return Prediction(-distance, named)
+
+    def _padm_distances(
+        self,
+        support: Float[Tensor, "episode way shot frame dim"],
+        query: Float[Tensor, "episode query frame dim"],
+        mask: ShotMask,
+    ) -> dict[str, Logits]:
+        """Equation 5: of the queries and the class means, plus of the anchor and the prototypes."""
+        groups = (-1, 1) if self.config.inductive else (1, -1)  # of queries that see each other
+        seen = self.modulation(support, query.unflatten(1, groups), mask)
+        means = mean_over_shots(seen.support, mask).transpose(1, 2)  # episode group way frame dim
+        of_queries = self._distance(seen.query, means)
+        of_anchor = self._distance(seen.anchor, seen.prototypes).expand_as(of_queries)
+        named = {"padm_distances": of_queries + of_anchor, "anchor_distances": of_anchor}
+        return {name: distance.flatten(1, 2) for name, distance in named.items()}
+
+    def _distance(
+        self, query: Float[Tensor, "*episode query frame dim"], prototypes: Float[Tensor, "*episode way frame dim"]
+    ) -> Float[Tensor, "*episode query way"]:
+        similarity = frame_similarity(query, prototypes, self.config.cos_eps)
+        return otam(1 - similarity, SMOOTHING, self.config.direction)
+
+    # ----------------------------------------------------------------------- loss
+
+    def consistency_distances(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, PerVideo]:
+        """Equation 12: `support_prompts` and `query_prompts`, d^tp, `support_frames` and `query_frames`, d^v.
+
+        A query's own class text is read here and nowhere else.
+        """
+        assert episode.text is not None
+        found: dict[str, Tensor] = {}
+        if self.config.consistency in ("both", "support"):
+            frames, by_text = episode.support["frames"], episode.support["fused"]
+            own, prompt = episode.text[:, :, None].expand_as(frames[..., 0, :]), self.prompt(episode.text, frames)
+            found |= self._compared("support", own, prompt, by_text, self.fusion(prompt, frames))
+        if self.config.consistency in ("both", "query"):
+            own = episode.text.gather(1, targets.query_way[..., None].expand(-1, -1, episode.text.shape[-1]))
+            prompt, by_prompt = prediction.named["query_prompt"], prediction.named["query_fused"]
+            found |= self._compared("query", own, prompt, self.fusion(own, episode.query["frames"]), by_prompt)
+        return found
+
+    def _compared(self, role: Role, own: Tensor, prompt: Tensor, by_text: Tensor, by_prompt: Tensor) -> Encoding:
+        """Compare a video's text with its prompt [*videos, dim], and what became of each [*videos, row, dim]."""
+        if self.config.consistency_on == "final":
+            own, prompt = by_text[..., PROMPT, :], by_prompt[..., PROMPT, :]
+        frames = self._condis(by_text.flatten(-2), by_prompt.flatten(-2))
+        return {f"{role}_prompts": self._condis(own, prompt), f"{role}_frames": frames}
+
+    def _over_videos(self, distances: Mapping[str, PerVideo], mask: ShotMask) -> Float[Tensor, ""]:
+        """Add the roles' sums over an episode's videos, or for squares their means; mean over episodes."""
+        total = torch.zeros(len(mask), device=mask.device)  # episode
+        for name, distance in distances.items():
+            present = mask if name.startswith("support") else torch.ones_like(distance, dtype=torch.bool)
+            own = distance.where(present, 0.0).flatten(1).sum(1)
+            total = total + (own / present.flatten(1).sum(1) if self.config.condis == "square" else own)
+        return total.mean()
+
+    def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
+        """`match`: cross-entropy; `motion` and `consistency`: weighted, over support and query videos (eq. 15)."""
+        named, mask = prediction.named, episode.shot_mask
+        terms = {"match": query_cross_entropy(prediction.logits, targets)}
+        if self.config.hsmr:
+            motion = {role: named[f"{role}_motion_distances"] for role in ("support", "query")}
+            factor = self.alpha_mo if self.config.learned_alpha_mo else 1.0
+            terms["motion"] = self.config.lambda3 * factor * self._over_videos(motion, mask)
+        if self.config.spm and self.config.consistency != "off":
+            consistency = self.consistency_distances(episode, prediction, targets)
+            terms["consistency"] = self.config.lambda4 * self._over_videos(consistency, mask)
+        if self.config.reduction == "sum":
+            terms = {n: term * (targets.query_way.shape[1] if n == "match" else STEP) for n, term in terms.items()}
+        return terms
+
+
+# --------------------------------------------------------------------------- parts
+
+
+class MotionFeatures(nn.Module):
+    """One motion feature of a video, from what changes between neighbouring frames (eq. 8)."""
+
+    def __init__(self, dim: int, half_mean: bool):
+        super().__init__()
+        self.convolutions = nn.Sequential(*(nn.Conv1d(dim, dim, kernel_size=3, padding=1) for _ in range(2)))
+        self.half_mean = half_mean
+
+    def forward(self, frames: FrameFeatures) -> Float[Tensor, "*clips dim"]:
+        """Differences forwards and backwards, over all neighbours.
+
+        Raises:
+            ValueError: a video has one frame.
+        """
+        if frames.shape[-2] < 2:
+            raise ValueError(
+                f"clip-spm got {frames.shape[-2]} frame per video and needs at least 2 for motion; sample more frames, "
+                f"or set hsmr: false"
+            )
+        channels = frames.reshape(-1, *frames.shape[-2:]).transpose(1, 2)
+        context = self.convolutions(channels).transpose(1, 2).reshape(frames.shape)
+        forwards = context[..., 1:, :] - frames[..., :-1, :]
+        backwards = context[..., :-1, :] - frames[..., 1:, :]
+        both = forwards + backwards
+        return both.mean(-2) / 2 if self.half_mean else both.sum(-2)
+
+
+class SemanticFusion(nn.Module):
+    """A prompt and frames, each gated by itself, added and put side by side, attend to each other (eq. 9)."""
+
+    def __init__(self, dim: int, config: ClipSpm.Config):
+        super().__init__()
+        self.transformer = TemporalTransformer(dim, head_dim=config.head_dim, hidden=config.hidden)
+        self.fusion, self.alpha = config.fusion, config.alpha
+        if config.fusion == "gate-sum-concat":
+            self.visual_gate = gate(dim, config.gate_visual, config.gate_slope)
+            self.prompt_gate = gate(dim, config.gate_text, config.gate_slope)
+
+    def forward(self, prompt: Float[Tensor, "*clips dim"], frames: FrameFeatures) -> FusedVideo:
+        """Row 0 is the prompt, which goes in as it came; then the frames."""
+        added = prompt
+        if self.fusion == "gate-sum-concat":
+            frames, added = self.visual_gate(frames) * frames, self.alpha * self.prompt_gate(prompt) * prompt
+        if self.fusion != "concat":
+            frames = frames + added.unsqueeze(-2)
+        return self.transformer(torch.cat([prompt.unsqueeze(-2), frames], -2))
+
+
+def gate(dim: int, share: float, slope: float) -> nn.Sequential:
+    """Psi: how much of each channel goes on, in (0, 1)."""
+    inside = int(dim * share)
+    return nn.Sequential(nn.Linear(dim, inside), nn.LeakyReLU(slope), nn.Linear(inside, dim), nn.Sigmoid())
+
+
+@dataclass(frozen=True)
+class Modulated:
+    """What PADM makes of an episode; a `group` is of queries that see each other."""
+
+    support: Float[Tensor, "episode way shot group frame dim"]
+    query: Float[Tensor, "episode group query frame dim"]
+    prototypes: Float[Tensor, "episode group way frame dim"]
+    anchor: Float[Tensor, "episode group 1 frame dim"]
+
+
+class DualModulation(nn.Module):
+    """Prototypes and support videos look at each other, an anchor and queries too, frame by frame (eq. 14)."""
+
+    def __init__(self, dim: int, config: ClipSpm.Config):
+        super().__init__()
+        self.transformer = TemporalTransformer(dim, head_dim=config.head_dim, hidden=config.hidden)
+
+    def forward(
+        self,
+        support: Float[Tensor, "episode way shot frame dim"],
+        query: Float[Tensor, "episode group query frame dim"],
+        mask: ShotMask,
+    ) -> Modulated:
+        """Modulate the support for every group of queries, since prototypes hold them; absent shots are not seen."""
+        sums = rearrange((support * mask[..., None, None]).sum(2), "episode way frame dim -> episode 1 frame way dim")
+        counts = rearrange(mask.sum(2), "episode way -> episode 1 1 way 1") + query.shape[2]
+        asking = rearrange(query, "episode group query frame dim -> episode group frame query dim")
+        prototypes = (sums + asking.sum(3, keepdim=True)) / counts  # episode group frame way dim
+        own = rearrange(support, "episode way shot frame dim -> episode 1 frame (way shot) dim")
+        looked = self._look(prototypes, own, mask)
+        anchor = prototypes.mean(3, keepdim=True)
+        asked = self.transformer(torch.cat([anchor, asking], 3)).transpose(2, 3)  # episode group row frame dim
+        way = support.shape[1]
+        videos = rearrange(looked[..., way:, :], "episode group frame video dim -> episode video group frame dim")
+        return Modulated(
+            support=videos.unflatten(1, mask.shape[1:]),
+            query=asked[:, :, 1:],
+            prototypes=looked[..., :way, :].transpose(2, 3),
+            anchor=asked[:, :, :1],
+        )
+
+    def _look(
+        self,
+        prototypes: Float[Tensor, "episode group frame way dim"],
+        support: Float[Tensor, "episode 1 frame video dim"],
+        mask: ShotMask,
+    ) -> Float[Tensor, "episode group frame way_and_video dim"]:
+        """`transformer` of [prototypes; support], whose videos, the same in every group, are mapped once."""
+        transformer, groups = self.transformer, prototypes.shape[1]
+
+        def rows(first: Tensor, shared: Tensor) -> Tensor:
+            return torch.cat([first, shared.expand(-1, groups, -1, -1, -1)], 3)
+
+        normed = transformer.norm(prototypes), transformer.norm(support)
+        query, key, value = (
+            rearrange(rows(*map(layer, normed)), "... row (head dim) -> ... head row dim", head=transformer.heads)
+            for layer in (transformer.to_query, transformer.to_key, transformer.to_value)
+        )
+        present = None
+        if not mask.all():
+            present = torch.cat([torch.ones_like(mask[..., 0]), mask.flatten(1)], 1)[:, None, None, None, None]
+        attended = scaled_dot_product_attention(query, key, value, present)
+        mixed = transformer.to_out(rearrange(attended, "... head row dim -> ... row (head dim)"))
+        mixed = mixed + rows(prototypes, support)
+        return mixed + transformer.feed_forward(mixed)
+
+
+def _check(config: ClipSpm.Config, dim: int) -> None:
+    """Refuse values out of range, and options that would have no effect."""
+    templates(config.templates)
+    weights = {key: getattr(config, key) for key in ("lambda1", "lambda2", "lambda3", "lambda4")}
+    if min(weights.values()) < 0 or weights["lambda1"] + weights["lambda2"] == 0:
+        raise ValueError(f"clip-spm got {weights}; expected none below 0, and lambda1 or lambda2 above")
+    if int(dim * min(config.gate_visual, config.gate_text)) < 1 or config.gate_slope < 0:
+        raise ValueError(
+            f"clip-spm got gate_visual {config.gate_visual}, gate_text {config.gate_text} and gate_slope "
+            f"{config.gate_slope}; expected shares of at least 1/{dim} of the features' channels, and a slope of at "
+            f"least 0"
+        )
+    no_prompts, usual = not config.spm or config.consistency == "off", asdict(ClipSpm.Config(variant=config.variant))
+    for setting, idle, keys in (
+        ("padm: false", not config.padm, ("lambda1", "lambda2", "inductive")),
+        ("spm: false", not config.spm, ("consistency", "templates", "prompt_mean")),  # `ensemble` is the recipes'
+        ("no consistency of prompts", no_prompts, ("lambda4", "consistency_on")),
+        ("hsmr: false", not config.hsmr, ("lambda3", "motion", "learned_alpha_mo")),
+        ("hsmr and spm false", not (config.hsmr or config.spm), ("fusion", "gate_visual", "gate_text", "alpha")),
+        (f"fusion: {config.fusion}", "gate" not in config.fusion, ("gate_visual", "gate_text", "gate_slope", "alpha")),
+        ("hsmr: false and no consistency of prompts", not config.hsmr and no_prompts, ("condis",)),
+    ):
+        for key in keys:
+            if idle and getattr(config, key) != usual[key]:
+                raise ValueError(
+                    f"clip-spm got {key}: {getattr(config, key)}, which has no effect with {setting}; leave one out"
+                )
