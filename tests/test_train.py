@@ -20,7 +20,7 @@ from fsar.loader import EpisodeLoader
 from fsar.methods import METHODS, build_method, method_class
 from fsar.parameters import freeze, group_of, make_optimizer, trained_groups
 from fsar.recipes import Recipe, parse_recipe
-from fsar.train import train
+from fsar.train import _Run, train
 from fsar.transforms import Augmentation
 
 SETTINGS = {
@@ -189,6 +189,51 @@ def test_two_processes_give_the_curve_of_one(home: Path, uninterrupted: Path, tm
     final_one, final_two = weights(uninterrupted), weights(tmp_path / "two")
     for name, tensor in final_one.items():
         torch.testing.assert_close(tensor, final_two[name], atol=1e-5, rtol=1e-4)
+
+
+WITH_STATISTICS = {
+    "method": "clip-mdmf", "options": {"hidden": 16}, "query": 2, "episodes": 8, "jitter": False, "from_bank": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def with_statistics(world: VideoDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a method with BatchNorm."""
+    folder = tmp_path_factory.mktemp("statistics") / "run"
+    train(recipe_of(**WITH_STATISTICS), world, folder, progress=False)
+    return folder
+
+
+def test_running_statistics_go_on_after_a_kill(
+    world: VideoDataset, with_statistics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, step = recipe_of(**WITH_STATISTICS), _Run._take_step
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(_Run, "_take_step", lambda run, n, loaded: step(run, n, loaded) if n < 3 else _interrupt())
+        train(recipe, world, tmp_path / "run", progress=False)
+    train(recipe, world, tmp_path / "run", progress=False)
+    assert curve(tmp_path / "run") == curve(with_statistics)
+    ours, theirs = weights(tmp_path / "run"), weights(with_statistics)
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
+    counts = [tensor for name, tensor in ours.items() if name.endswith("num_batches_tracked")]
+    assert counts and all(count == 4 for count in counts)  # steps
+
+
+def _interrupt() -> str:
+    raise InterruptedError
+
+
+@pytest.mark.slow
+def test_running_statistics_are_those_of_all_processes(home: Path, with_statistics: Path, tmp_path: Path) -> None:
+    changes = [f"{key}={json.dumps(value)}" for key, value in WITH_STATISTICS.items()]
+    words = command(tmp_path / "two", home, "--devices", "2", "--set", *changes)
+    done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    two = weights(tmp_path / "two")
+    statistics = {name: tensor for name, tensor in weights(with_statistics).items() if "running" in name}
+    assert statistics
+    for name, tensor in statistics.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("change", [{"precision": "bf16"}, {"checkpoint_activations": True}])

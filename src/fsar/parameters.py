@@ -90,4 +90,6 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
     return kinds[recipe.optimizer](groups)
 
 
-_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._NormBase)
+BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
+"""Layers that keep running statistics."""
+_NORMS = (nn.LayerNorm, nn.GroupNorm, *BATCH_NORMS)

@@ -31,7 +31,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | point | paper | public code | ours (switch) |
 |---|---|---|---|
 | LTCE | conv, ReLU, BatchNorm, twice | two convolutions | by the variant (`ltce: conv-relu-bn`, `conv`) |
-| BatchNorm's statistics | not stated | none | of the episode in training, running in evaluation; on several devices the first one's run |
+| BatchNorm's statistics | not stated | none | of the episode in training, running in evaluation; a step moves them by the mean over its episodes |
 | f_pos | learned, once per view by its shape | none | by the variant (`positions`); N(0, 0.02), in the residual, too |
 | PPS's similarity | of "the representation" f_q | mean of the four best frames' cosines | time mean, or four best (`pps_score: time-mean`, `best-frames`) |
 | PPS's draw | "uniform sampling" by the probabilities | in training and testing, unseeded | the same, as Gumbel noise hashed from episode, query and class (`pps: sample`); `argmax`, also where nothing may be drawn; `expected` (mean token); `off` (zero token; Tables 3, 4) |
