@@ -253,3 +253,20 @@ def test_place_motion_forgets_what_stays(tiny: Backbone) -> None:
     with torch.no_grad():
         place = build_method("place-motion", tiny).encode(still)["place"]
     assert place.norm(dim=-1).max() < 0.01
+
+
+@pytest.mark.parametrize("name", ["clip-mdmf", "clip-spm"])
+def test_the_public_codes_pixels_are_not_normalised(name: str, tiny: Backbone) -> None:
+    """Pixels of [0, 1] reach the backbone; only the official variant, and no bank of the other kind is taken."""
+    pixels = torch.rand(1, 8, 3, tiny.image_size, tiny.image_size)
+    mean, std = (torch.tensor(of)[:, None, None] for of in (tiny.mean, tiny.std))
+    clips = (pixels - mean) / std
+    for options, seen in (({}, clips), ({"variant": "official"}, pixels), ({"pixels": "unit"}, pixels)):
+        method = build_method(name, tiny, **options).eval()
+        for encoder in (method, method.banked()):
+            torch.testing.assert_close(encoder.encode(clips)["frames"], tiny.features(seen), atol=1e-4, rtol=1e-4)
+    plain, unit = build_method(name, tiny), build_method(name, tiny, variant="official")
+    assert plain.banked().encoder() != unit.banked().encoder()
+    assert (
+        build_method(name, tiny, variant="official", pixels="normalized").banked().encoder() == plain.banked().encoder()
+    )

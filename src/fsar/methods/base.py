@@ -85,6 +85,8 @@ class Method(nn.Module):
     """Whether gradients reach the text tower, so that it can be trained."""
     episodes_per_match: int = 512
     """How many episodes evaluation matches at once: bounds memory, never changes a result."""
+    unit_pixels: bool = False
+    """Whether the backbone sees pixels of [0, 1] as they are, without its own mean and deviation."""
     support_reads_text: bool = False
     """Whether the support role of `encode` depends on the class text."""
 
@@ -123,6 +125,9 @@ class Method(nn.Module):
         A support video comes with its own class text [*clips, ...] where `support_reads_text`. The default is
         the backbone's frame features, under the name `frames`, and what `enhance` adds to them.
         """
+        if self.unit_pixels:
+            mean, std = (clips.new_tensor(of)[:, None, None] for of in (self.backbone.mean, self.backbone.std))
+            clips = clips * std + mean
         return self.enhance({"frames": self.backbone.features(clips)}, role, text)
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
@@ -137,7 +142,9 @@ class Method(nn.Module):
 
         None where parts of the method's own work from the first layer on. The default is the frame features.
         """
-        return Method(self.backbone, Method.Config())
+        start = Method(self.backbone, Method.Config())
+        start.unit_pixels = self.unit_pixels
+        return start
 
     def banked(self) -> "Method":
         """What a bank on disk holds of `encode`: its frozen start, which checkpoints share, or else all of it."""
@@ -210,6 +217,7 @@ class Method(nn.Module):
             "encoding": "frames",
             "backbone": self.backbone.name,
             "weights": self.backbone.fingerprint(),
+            **({"pixels": "unit"} if self.unit_pixels else {}),
         }
 
     def variants(self) -> Sequence["Method"]:

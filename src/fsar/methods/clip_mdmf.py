@@ -47,7 +47,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | direction of OTAM | not stated | both; one for Kinetics 1-shot | `direction: both`, `query-to-support`, `support-to-query` |
 | single views, Table 3 | GTC, LTC; NTC: query = key = value | not in the files | `views: global`, `local`, `none`; their own distance, no distillation |
 | eps in cosines | 0 | 0.01 | the code's (`cos_eps`) |
-| pixels | not stated | [0, 1], not normalised | CLIP's mean and deviation |
+| pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
 | BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, as the backbone's `freeze_batch_norm` |
 | first weights of the TCN | not stated | N(0, 0.01), which weight normalisation then overwrites | PyTorch's, as in effect there |
 | dropouts, heads, hidden channels, prompt | not stated | 0.1 TCN, 0.2 and 0.05 fusion; 8; 2048; "a photo of" | the code's (`hidden`, `prompt`) |
@@ -90,6 +90,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "pps_score": "time-mean",
         "confidence": "token",
         "query_loss": "mean",
+        "pixels": "normalized",
     },
     "official": {
         "ltce": "conv",
@@ -97,6 +98,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "pps_score": "best-frames",
         "confidence": "first-frame",
         "query_loss": "sum",
+        "pixels": "unit",
     },
 }
 INVERSE_TEMPERATURE = 200.0
@@ -161,6 +163,8 @@ class ClipMdmf(Method):
         """Whether gradients reach the student alone."""
         query_loss: Literal["mean", "sum"] | None = None
         """Over an episode's queries, of the cross-entropy and of distillation under no condition."""
+        pixels: Literal["normalized", "unit"] | None = None
+        """By the backbone's mean and deviation, or [0, 1] as they are."""
         cos_eps: float = 0.01
         """Added to the product of norms in every cosine."""
         hidden: int = 2048
@@ -177,6 +181,7 @@ class ClipMdmf(Method):
         super().__init__(backbone, config)
         _check(config)
         self.draws = config.pps == "sample"
+        self.unit_pixels = config.pixels == "unit"
         self.views = cast(
             "dict[str, View]", nn.ModuleDict({v: View(v, backbone.dim, config) for v in VIEWS[config.views]})
         )

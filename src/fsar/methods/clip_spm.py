@@ -48,7 +48,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | OTAM | "common practice" | both directions, smoothing 0.5, eps 0.01 in the cosine, per prototype | the code's (`direction`, `cos_eps`) |
 | SPM or PADM off (Table 3) | not stated | not in the files | raw frames go on, and no class text is read; the distance is d_spm (of whatever frames) alone, without lambda2 |
 | Table 4 | gate, sum, concat | only all three | cumulative: [tp; f], [tp; f + tp], eq. 9 (`fusion`) |
-| pixels | not stated | [0, 1], not normalised | CLIP's mean and deviation |
+| pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
 | BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, as the backbone's `freeze_batch_norm` |
 """  # noqa: E501
 
@@ -83,11 +83,11 @@ from fsar.temporal import TemporalTransformer
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {
         "ensemble": "sum", "motion": "sum", "alpha": 1.0, "prompt_mean": "frames", "consistency": "both",
-        "condis": "norm", "learned_alpha_mo": False, "reduction": "mean",
+        "condis": "norm", "learned_alpha_mo": False, "reduction": "mean", "pixels": "normalized",
     },
     "official": {
         "ensemble": "mean", "motion": "half-mean", "alpha": 0.2, "prompt_mean": "frames-and-channels",
-        "consistency": "off", "condis": "square", "learned_alpha_mo": True, "reduction": "sum",
+        "consistency": "off", "condis": "square", "learned_alpha_mo": True, "reduction": "sum", "pixels": "unit",
     },
 }  # fmt: skip
 SMOOTHING = 0.5
@@ -163,6 +163,8 @@ class ClipSpm(Method):
         """Weight of the consistency of prompts; `consistency: off` leaves it out."""
         direction: Literal["both", "query-to-support", "support-to-query"] = "both"
         """Which sequence's frames OTAM all visits; both is the sum."""
+        pixels: Literal["normalized", "unit"] | None = None
+        """By the backbone's mean and deviation, or [0, 1] as they are."""
         cos_eps: float = 0.01
         """Added to the product of norms between frames."""
         head_dim: int = 256
@@ -180,6 +182,7 @@ class ClipSpm(Method):
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config, needs_text=config.spm)
         self.support_reads_text = config.spm
+        self.unit_pixels = config.pixels == "unit"
         dim = backbone.dim
         _check(config, dim)
         if config.hsmr:
