@@ -7,10 +7,11 @@ the i-th frame that the file holds, whatever the frame rate does.
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import chain
 from pathlib import Path
 
 import av
@@ -27,6 +28,7 @@ VIDEO_SUFFIXES = frozenset(
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 Frames = UInt8[np.ndarray, "frame height width rgb=3"]
+Frame = UInt8[np.ndarray, "height width rgb=3"]
 Indices = Int[np.ndarray, " frame"]
 
 
@@ -188,17 +190,39 @@ def read_frames(
     return _stack(path, [found[i] for i in indices.tolist()])
 
 
-def write_video(path: Path, frames: Frames, fps: float, codec: str = "libx264") -> None:
+def stream_frames(path: Path, short_side: int) -> Iterator[Frame]:
+    """Decode every frame in turn, one in memory at a time. Whether the file is whole, `probe` tells.
+
+    Returns:
+        uint8 [height, width, rgb], turned upright, shrunk to a short side of `short_side` where that is longer;
+        both sides even, as H.264 wants them.
+
+    Raises:
+        VideoError: it cannot be read, holds no frames, or its frames differ in size.
+    """
+    size = None
+    for frame in _pictures(path):
+        if size not in (None, (frame.width, frame.height)):
+            raise VideoError(path, "its frames differ in size; expected the frames of one video, all alike")
+        size = frame.width, frame.height
+        yield _shrunk(frame, short_side)
+    if size is None:
+        raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
+
+
+def write_video(path: Path, frames: Iterable[Frame], fps: float, codec: str = "libx264") -> None:
     """Encode frames to a video file; the same frames give the same file. Sizes must be even for H.264."""
+    frames = iter(frames)
+    first = next(frames)
     with atomic_path(path) as temporary, av.open(os.fspath(temporary), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1000))
-        stream.width, stream.height = frames.shape[2], frames.shape[1]
+        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
+        stream.height, stream.width = first.shape[:2]
         stream.pix_fmt = "yuv420p"
         if codec == "libx264":
             # x264's macroblock tree makes the file depend on what was encoded before
             stream.options = {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}
         stream.codec_context.thread_count = 1  # more threads cut the picture differently
-        for frame in frames:
+        for frame in chain([first], frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
 
@@ -285,6 +309,22 @@ def _decode(path: Path, wanted: set[int]) -> tuple[dict[int, np.ndarray], int]:
             if len(found) == len(wanted):
                 break
     return found, decoded
+
+
+def _pictures(path: Path) -> Iterator[av.VideoFrame]:
+    if os.path.isdir(path):  # unlike Path.is_dir, never raises
+        for file in _frame_files(path):
+            yield av.VideoFrame.from_ndarray(_read_images(path, [file])[0], format="rgb24")
+        return
+    with _opened(path) as (container, stream):
+        yield from container.decode(stream)
+
+
+def _shrunk(frame: av.VideoFrame, short_side: int) -> Frame:
+    short = min(frame.width, frame.height)
+    width, height = (max(2, side * min(short, short_side) // short // 2 * 2) for side in (frame.width, frame.height))
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
+    return np.ascontiguousarray(np.rot90(pixels, k=round(frame.rotation / 90)))
 
 
 def _natural(path: Path) -> list[tuple[int, int | str]]:

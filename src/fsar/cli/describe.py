@@ -104,7 +104,9 @@ def _labels(options: Namespace) -> list[str]:
 
     if options.classes:
         return distinct_labels((name, class_text(name)) for name in options.classes)
-    dataset = load_dataset(options.data, options.lists, options.class_names, options.skip_missing)
+    dataset = load_dataset(
+        options.data, options.lists, options.class_names, options.skip_missing, options.benchmark
+    )
     return distinct_labels((name, dataset.texts[name]) for name in dataset.classes)
 
 

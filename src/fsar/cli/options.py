@@ -13,17 +13,28 @@ if TYPE_CHECKING:
 def data_options(parser: ArgumentParser, default: str | None) -> None:
     """Ask where the videos are."""
     parser.add_argument("--data", default=default, help="a folder of class folders, or `world` (generated)")
+    parser.add_argument("--benchmark", metavar="NAME", help="see `fsar splits list`; the videos then lie below --data")
     parser.add_argument("--lists", nargs="+", type=Path, help="split lists; the videos then lie below --data")
     parser.add_argument("--class-names", type=Path, help="JSON names of the classes that lists give by number")
     parser.add_argument("--skip-missing", action="store_true", help="leave out listed videos that are not there")
 
 
 def load_dataset(
-    data: str, lists: Sequence[Path] | None, class_names: Path | None, skip_missing: bool
+    data: str,
+    lists: Sequence[Path] | None,
+    class_names: Path | None,
+    skip_missing: bool,
+    benchmark: str | None = None,
 ) -> "VideoDataset":
     """Load what `data_options` asked for."""
-    from fsar.datasets import load_folder, load_lists, load_world
+    from fsar.datasets import load_benchmark, load_folder, load_lists, load_world
 
+    if benchmark and (lists or class_names):
+        raise ValueError("--benchmark brings its own lists and class names; leave --lists and --class-names out")
+    if benchmark and data == "world":
+        raise ValueError(f"--benchmark {benchmark} needs --data DIR, the folder that its videos lie below")
+    if benchmark:
+        return load_benchmark(benchmark, Path(data), skip_missing)
     if lists:
         return load_lists(lists, Path(data), class_names, None, skip_missing)
     return load_world() if data == "world" else load_folder(Path(data))

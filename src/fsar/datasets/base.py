@@ -33,6 +33,10 @@ class VideoDataset:
     """Class -> its words, as a text encoder reads them."""
     splits: Mapping[str, str]
     """Class -> train, val or test; classes without a split are in none."""
+    resplit_seed: int | None = None
+    """By which the classes were dealt to the splits anew (`resplit`); None for the dataset's own splits."""
+    absent: tuple[str, ...] = ()
+    """Ids of videos that the dataset's list names and that are not there."""
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -61,7 +65,8 @@ class VideoDataset:
                 f"dataset {self.name} has no class in split {name!r} (splits there: {have}); give a column `split` "
                 f"in its labels.csv, or use split `all`"
             )
-        return chosen
+        absent = (video_id for video_id in self.absent if self.splits.get(label_of(video_id)) == name)
+        return replace(chosen, absent=tuple(absent))
 
     def only(self, classes: Iterable[str]) -> "VideoDataset":
         """Return the videos of the named classes.
@@ -72,14 +77,44 @@ class VideoDataset:
         kept = set(classes)
         for label in sorted(kept - set(self.classes)):
             raise ValueError(unknown(label, self.classes, f"class of {self.name}"))
-        return replace(self, videos=tuple(video for video in self.videos if video.label in kept))
+        return replace(
+            self,
+            videos=tuple(video for video in self.videos if video.label in kept),
+            absent=tuple(video_id for video_id in self.absent if label_of(video_id) in kept),
+        )
 
     def without(self, ids: Iterable[str]) -> "VideoDataset":
         """Return all videos but those named."""
         gone = set(ids)
         return replace(self, videos=tuple(video for video in self.videos if video.id not in gone))
 
+    def resplit(self, seed: int) -> "VideoDataset":
+        """Deal all classes that have a split to splits of the same sizes anew (MA-FSAR, Table 14).
+
+        Which class goes where is a function of the seed and the names of the classes alone.
+
+        Raises:
+            ValueError: no class has a split.
+        """
+        if not self.splits:
+            raise ValueError(f"dataset {self.name} has no splits, and so none to deal anew; evaluate split `all`")
+        dealt = sorted(
+            self.splits, key=lambda label: sha256(f"{seed}\t{label}".encode("utf-8", "surrogateescape")).digest()
+        )
+        places = sorted(self.splits.values(), key=SPLITS.index)
+        return replace(self, splits=dict(zip(dealt, places, strict=True)), resplit_seed=seed)
+
     def fingerprint(self) -> str:
         """Canonical hash over sorted (split, class, video id) lines: the same list, the same hash."""
-        lines = sorted(f"{self.splits.get(v.label, '')}\t{v.label}\t{v.id}" for v in self.videos)
-        return sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+        return list_hash((self.splits.get(video.label, ""), video.label, video.id) for video in self.videos)
+
+
+def list_hash(lines: Iterable[tuple[str, str, str]]) -> str:
+    """Hash (split, class, video id) lines, in whatever order they come."""
+    joined = "\n".join(sorted("\t".join(line) for line in lines))
+    return sha256(joined.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def label_of(video_id: str) -> str:
+    """Class in a video's id, `class/name`."""
+    return video_id.partition("/")[0]

@@ -14,8 +14,9 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
 from fsar.datasets.folder import is_video
@@ -37,28 +38,64 @@ def split_of(file: Path) -> str:
     raise ValueError(f"{file}: cannot tell its split from its name; name it train..., val... or test...")
 
 
-def parse_line(line: str, split: str, names: Mapping[str, Sequence[str]] | None = None) -> tuple[str, str]:
-    """Read one line of any format above: (class, video id).
+class Line(NamedTuple):
+    """One line as it stands in a list: a class by name, or by split and number, and a video."""
+
+    id: str
+    label: str | None
+    """None where only split and number tell the class."""
+    split: str = ""
+    number: int = -1
+    """-1 in a line without numbers."""
+
+
+def read_line(line: str) -> Line:
+    """Read one line of any format above.
 
     Raises:
-        ValueError: neither format fits, or a class number beyond the names.
+        ValueError: neither format fits.
     """
     match = _NUMBERED.fullmatch(line)
     if match is None:
         label, _, video = line.rpartition("/")
         if not label or not video:
             raise ValueError(f"cannot read {line!r}; expected class/video, test18/195025 or test0//path/video.mp4")
-        return label, video
-    path = match["path"]
-    if path.startswith("/"):
-        whole = PurePosixPath(path.lstrip("/"))
-        return whole.parent.name, whole.stem
-    number = int(match[2])
+        return Line(video, label)
+    if match["path"].startswith("/"):
+        whole = PurePosixPath(match["path"].lstrip("/"))
+        return Line(whole.stem, whole.parent.name, match[1], int(match[2]))
+    return Line(match["path"], None, match[1], int(match[2]))
+
+
+def parse_line(line: str, split: str, names: Mapping[str, Sequence[str]] | None = None) -> tuple[str, str]:
+    """Read one line of any format above: (class, video id).
+
+    Raises:
+        ValueError: neither format fits, or a class number beyond the names.
+    """
+    read = read_line(line)
+    if read.label is not None:
+        return read.label, read.id
     if names is None:
-        return f"{match[1]}{number}", path
-    if split not in names or number >= len(names[split]):
-        raise ValueError(f"{line!r} has class number {number}, but there are {len(names.get(split, ()))} {split} names")
-    return names[split][number], path
+        return f"{read.split}{read.number}", read.id
+    if split not in names or read.number >= len(names[split]):
+        raise ValueError(
+            f"{line!r} has class number {read.number}, but there are {len(names.get(split, ()))} {split} names"
+        )
+    return names[split][read.number], read.id
+
+
+def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a list that hold something, by their number in the file.
+
+    Raises:
+        ValueError: a file that cannot be read, or no text.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # some editors write a mark first
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: cannot be read as a list ({error})") from error
+    return ((number, line) for number, line in enumerate(map(str.strip, lines), start=1) if line)
 
 
 def load_lists(
@@ -78,19 +115,13 @@ def load_lists(
             missing (unless `skip_missing`).
     """
     names = _read_names(names_file) if names_file else None
-    found = _index(root)
+    found = index_videos(root)
     videos: dict[str, Video] = {}
     splits: dict[str, str] = {}
     missing: list[str] = []
     for file in files:
         split = split_of(file)
-        try:
-            lines = file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{file}: cannot be read as a list ({error})") from error
-        for number, line in enumerate(map(str.strip, lines), start=1):
-            if not line:
-                continue
+        for number, line in numbered_lines(file):
             try:
                 label, video_id = parse_line(line, split, names)
             except ValueError as error:
@@ -98,7 +129,7 @@ def load_lists(
             if splits.setdefault(label, split) != split:
                 raise ValueError(f"{file}, line {number}: class {label!r} is in {splits[label]} and in {split}; "
                                  f"splits must not share classes")  # fmt: skip
-            path = _find(found, label, video_id)
+            path = find_video(found, label, video_id)
             if path is None:
                 missing.append(f"{label}/{video_id}")
             else:
@@ -123,13 +154,19 @@ def _read_names(file: Path) -> dict[str, list[str]]:
                          f'{{"test": ["name of test0", "name of test1"]}}') from error  # fmt: skip
 
 
-def _index(root: Path) -> dict[str, list[Path]]:
-    """All videos below `root` by id; folders of frames count as one video."""
+def index_videos(root: Path) -> dict[str, list[Path]]:
+    """Find all videos below `root`, by name without suffix; a folder of frames counts as one video.
+
+    Raises:
+        ValueError: no such folder.
+    """
     if not root.is_dir():
         raise ValueError(f"{display(root)}: no such folder; expected the dataset's videos below it")
     found: dict[str, list[Path]] = defaultdict(list)
     for folder, subfolders, files in os.walk(root):
-        for file in map(Path(folder).joinpath, files):
+        # hidden are files half written, and what some systems put beside a file
+        subfolders[:] = [subfolder for subfolder in subfolders if not subfolder.startswith(".")]
+        for file in (Path(folder, name) for name in files if not name.startswith(".")):
             if is_video(file):
                 found[file.stem].append(file)
         for subfolder in list(subfolders):
@@ -140,7 +177,8 @@ def _index(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _find(found: Mapping[str, list[Path]], label: str, video_id: str) -> Path | None:
+def find_video(found: Mapping[str, list[Path]], label: str, video_id: str) -> Path | None:
+    """Choose among the videos of one id, where there are any: the one whose folder is the class."""
     paths = found.get(video_id, [])
     in_class = [path for path in paths if class_text(path.parent.name) == class_text(label)]
     return min(in_class or paths, default=None)  # the same one on every machine

@@ -1,0 +1,323 @@
+"""The public few-shot benchmarks: named, versioned and hashed, so that two numbers of one name rest on one list.
+
+What is known of each lies in the package (`src/fsar/benchmarks/`): classes per split, how many videos each has, hashes,
+and where its lists are published. The lists of UCF101 and HMDB51 are all videos of their classes' folders; the others
+are fetched or imported once (`fsar splits`) and then lie in the cache.
+
+A label is the words of a class (`class_text`), and an id is what every text of a list agrees on: the number of a
+Something-Something video, the 11 characters of a YouTube video without its time stamp, else the name of the file
+without its suffix, letter by letter.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from fsar.datasets.base import SPLITS, Video, VideoDataset, list_hash
+from fsar.datasets.lists import Line, find_video, index_videos, numbered_lines, read_line
+from fsar.files import cache_dir
+from fsar.names import unknown
+from fsar.video import VIDEO_SUFFIXES, display
+
+BENCHMARKS = (
+    "ucf101@arn",
+    "hmdb51@arn",
+    "kinetics100@cmn",
+    "kinetics100@clip-fsar",
+    "ssv2-small@cmn",
+    "ssv2-full@otam-67k",
+    "ssv2-full@otam-77k",
+)
+_PACKAGED = resources.files("fsar") / "benchmarks"
+_YOUTUBE = re.compile(r"([\w-]{11})(?:_\d+_\d+)?")
+SHORT = 12
+"""Digits of a class's hash in the registry."""
+
+
+class Listed(NamedTuple):
+    """One video of a list, and where it is."""
+
+    split: str
+    label: str
+    id: str
+    """Without its class."""
+    path: Path | None
+    """None where it was not found."""
+
+
+class Published(NamedTuple):
+    """A list as its authors publish it."""
+
+    split: str
+    repository: str
+    """On GitHub."""
+    commit: str
+    path: str
+    sha256: str
+    """Of the file as it lies there."""
+    format: str
+    """What a line looks like."""
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One version of one benchmark; `benchmark(name)` gives it."""
+
+    name: str
+    """`ssv2-full@otam-67k`"""
+    title: str
+    id_kind: str
+    """What an id is: `stem`, `youtube` or `number`."""
+    derived: bool
+    """Whether the lists are all videos of the classes' folders."""
+    classes: Mapping[str, tuple[str, ...]]
+    """Split -> labels, in the order of their numbers."""
+    videos: Mapping[str, int]
+    """Label -> how many are listed."""
+    class_hashes: Mapping[str, str]
+    """Label -> first digits of the hash of its lines."""
+    hashes: Mapping[str, str]
+    """Split, and `all` -> hash of its (split, label, label/id) lines, as `VideoDataset.fingerprint` gives it."""
+    published: tuple[Published, ...]
+    """Sources; where one list is published twice, the one that is fetched stands first."""
+    first_numbers: tuple[Mapping[str, int], ...] = field(default=())
+    """Split -> number of its first class, in each of the numberings that published lists use."""
+
+    @property
+    def family(self) -> str:
+        """`ssv2-full`."""
+        return self.name.partition("@")[0]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the whole list, and of a dataset that has all of it."""
+        return self.hashes["all"]
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Split -> how many videos are listed."""
+        return {split: sum(self.videos[label] for label in labels) for split, labels in self.classes.items()}
+
+    @cached_property
+    def splits(self) -> dict[str, str]:
+        """Label -> its split."""
+        return {label: split for split, labels in self.classes.items() for label in labels}
+
+    @cached_property
+    def _by_letters(self) -> dict[str, str]:
+        return {_letters(label): label for label in self.splits}
+
+    def label(self, name: str) -> str | None:
+        """Tell the class from however its name is written: `HandStandPushups`, `handstand_pushups`."""
+        return self._by_letters.get(_letters(name))
+
+    def canonical(self, name: str) -> str:
+        """Tell the id from the name of a video, with or without suffix and time stamp."""
+        stem, dot, suffix = name.rpartition(".")
+        if dot + suffix.lower() in VIDEO_SUFFIXES:
+            name = stem
+        stamped = _YOUTUBE.fullmatch(name) if self.id_kind == "youtube" else None
+        return stamped[1] if stamped else name
+
+    def entries(
+        self, lines: Iterable[Line], first_number: Mapping[str, int] | None = None
+    ) -> Iterator[tuple[str | None, str]]:
+        """Read lines as (label, id), the label None where it is no class of this benchmark.
+
+        Args:
+            lines: by name, or by number.
+            first_number: split -> number of its first class.
+        """
+        labels: dict[tuple[str | None, str, int], str | None] = {}  # one look-up per class, not per line
+        for line in lines:
+            key = (line.label, line.split, line.number)
+            if key not in labels:
+                labels[key] = self._label(line, first_number)
+            yield labels[key], line.id if labels[key] is None else self.canonical(line.id)
+
+    def _label(self, line: Line, first_number: Mapping[str, int] | None) -> str | None:
+        if line.label is not None:
+            return self.label(line.label)
+        if first_number is None:
+            return None
+        place, labels = line.number - first_number[line.split], self.classes[line.split]
+        return labels[place] if 0 <= place < len(labels) else None
+
+    def file(self, split: str) -> Path:
+        """Where the list of a split lies once it is fetched or imported."""
+        return cache_dir() / "splits" / self.name / f"{split}.txt"
+
+    def stored(self, split: str) -> list[tuple[str, str]] | None:
+        """Read the fetched or imported list of a split: (label, id); None where there is none.
+
+        Raises:
+            ValueError: the file is not the registered list.
+        """
+        file = self.file(split)
+        if not file.is_file():
+            return None
+        with suppress(ValueError):
+            lines = [read_line(line) for _, line in numbered_lines(file)]
+            for first_number in (None, *self.first_numbers):
+                entries = self.entries(lines, first_number)
+                known = [(label, video_id) for label, video_id in entries if label is not None]
+                if len(known) == len(lines) == self.counts[split] and self.hash_of(known) == self.hashes[split]:
+                    return known
+        raise ValueError(
+            f"{file}: not the {split} list of {self.name}, hash {self.hashes[split][:SHORT]}; it was changed since it "
+            f"was stored: `fsar splits fetch {self.name}` or `fsar splits import FILE...` stores it anew"
+        )
+
+    def hash_of(self, entries: Sequence[tuple[str, str]]) -> str:
+        """Hash (label, id) pairs."""
+        return list_hash((self.splits[label], label, f"{label}/{video_id}") for label, video_id in entries)
+
+    def listed(self, root: Path) -> tuple[Listed, ...]:
+        """Look up every listed video below `root`, sorted by split, label and id.
+
+        A video is a file or a folder of frames, in whatever folder; where there are several of one id, the one
+        whose folder is the class. Where the list is derived from the folders, a class that has fewer videos than
+        were published is filled up with the ids `unnamed-1`, `unnamed-2`, ...
+
+        Raises:
+            ValueError: no such folder; the list is neither there nor derived; or it is derived and a class
+                folder holds videos that were not published.
+        """
+        lists = {split: self.stored(split) for split in SPLITS}
+        lacking = [split for split, entries in lists.items() if entries is None]
+        if lacking and not self.derived:
+            raise ValueError(
+                f"{self.name}: its {', '.join(lacking)} list is not here; `fsar splits fetch {self.name}` downloads "
+                f"it, `fsar splits import FILE...` takes it from files that you have"
+            )
+        found: dict[str, list[Path]] = defaultdict(list)
+        for name, paths in index_videos(root).items():
+            found[self.canonical(name)] += paths
+        if lacking:
+            return self._from_folders(found)
+        return tuple(
+            Listed(split, label, video_id, find_video(found, label, video_id))
+            for split, entries in lists.items()
+            for label, video_id in sorted(entries or ())
+        )
+
+    def _from_folders(self, found: Mapping[str, Sequence[Path]]) -> tuple[Listed, ...]:
+        here: dict[str, dict[str, Path]] = {label: {} for label in self.splits}
+        for video_id in sorted(found):
+            for path in sorted(found[video_id]):
+                label = self.label(path.parent.name)
+                if label is not None:
+                    here[label].setdefault(video_id, path)
+        listed = []
+        for label, split in self.splits.items():
+            self._check_class(label, here[label])
+            listed += [Listed(split, label, video_id, path) for video_id, path in here[label].items()]
+            missing = self.videos[label] - len(here[label])
+            listed += [Listed(split, label, f"unnamed-{number}", None) for number in range(1, missing + 1)]
+        return tuple(sorted(listed, key=lambda video: (SPLITS.index(video.split), *video[1:3])))
+
+    def _check_class(self, label: str, ids: Mapping[str, Path]) -> None:
+        """Refuse a class folder that cannot be (a part of) the published one."""
+        expected = self.videos[label]
+        whole = self.hash_of([(label, video_id) for video_id in ids])[:SHORT] == self.class_hashes[label]
+        if len(ids) < expected or whole:
+            return
+        folder = display(next(iter(ids.values())).parent)
+        what = f"{len(ids)} videos" if len(ids) > expected else f"{expected} videos of other names"
+        raise ValueError(
+            f"{folder}: {what}, but {self.name} has {expected} of {label!r}; keep the published files and their names, "
+            f"or `fsar splits fetch {self.name}`, after which the listed names alone are taken"
+        )
+
+
+def _letters(name: str) -> str:
+    """What is left of a class name however it is written."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def benchmark(name: str) -> Benchmark:
+    """Look up a benchmark: `ssv2-full@otam-67k`, or `hmdb51` where there is one version only.
+
+    Raises:
+        ValueError: no such benchmark, or several versions of it.
+    """
+    versions = [known for known in BENCHMARKS if known.partition("@")[0] == name]
+    if len(versions) > 1:
+        raise ValueError(f"{name!r} has several versions, whose lists differ: {', '.join(versions)}; name one of them")
+    chosen = versions[0] if versions else name
+    if chosen not in BENCHMARKS:
+        raise ValueError(unknown(name, BENCHMARKS, "benchmark"))
+    return _registered(chosen)
+
+
+@cache
+def _registered(name: str) -> Benchmark:
+    family, _, version = name.partition("@")
+    content = _family(family)
+    own = content["versions"][version]
+    facts = {label: fact for labels in own["classes"].values() for label, fact in labels.items()}
+    return Benchmark(
+        name=name,
+        title=content["title"],
+        id_kind=content["ids"],
+        derived=content.get("derived", False),
+        classes={split: tuple(own["classes"][split]) for split in SPLITS},
+        videos={label: count for label, (count, _) in facts.items()},
+        class_hashes={label: digits for label, (_, digits) in facts.items()},
+        hashes=own["hashes"],
+        published=tuple(Published(**source) for source in own["published"]),
+        first_numbers=tuple(content.get("first_numbers", ())),
+    )
+
+
+@cache
+def _family(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((_PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+def load_benchmark(name: str, root: Path, skip_missing: bool = False) -> VideoDataset:
+    """Load a benchmark's videos from wherever they lie below `root`.
+
+    Raises:
+        ValueError: no such benchmark or folder, lists that are not here (see `Benchmark.listed`), or videos that
+            are missing (unless `skip_missing`, which leaves them out and keeps their ids as `absent`).
+    """
+    known = benchmark(name)
+    listed = known.listed(root)
+    absent = tuple(f"{video.label}/{video.id}" for video in listed if video.path is None)
+    if len(absent) == len(listed):
+        raise ValueError(f"none of the {len(listed)} videos of {known.name} is below {display(root)}; check the folder")
+    if absent and not skip_missing:
+        hint = f" (`fsar splits fetch {known.name}` tells their names)" if "/unnamed-" in absent[0] else ""
+        raise ValueError(
+            f"{len(absent)} of {len(listed)} videos of {known.name} are not below {display(root)}, among them "
+            f"{', '.join(absent[:3])}{hint}; check the folder, or leave them out with skip_missing (--skip-missing)"
+        )
+    videos = tuple(Video(f"{v.label}/{v.id}", v.path, v.label) for v in listed if v.path is not None)
+    texts = {label: label for label in known.splits}
+    return VideoDataset(known.name, videos, texts, known.splits, absent=absent)
+
+
+def refuse_mixing(trained_on: str, evaluated_on: str) -> None:
+    """Refuse to evaluate on one version of a benchmark what was trained on another.
+
+    Args:
+        trained_on, evaluated_on: names of datasets; those that are no registered benchmarks mix with all.
+
+    Raises:
+        ValueError: two versions of one benchmark.
+    """
+    registered = trained_on in BENCHMARKS and evaluated_on in BENCHMARKS
+    if registered and trained_on != evaluated_on and trained_on.partition("@")[0] == evaluated_on.partition("@")[0]:
+        raise ValueError(
+            f"the checkpoint was trained on {trained_on}, and {evaluated_on} is another version of that benchmark; "
+            f"evaluate it with --benchmark {trained_on}, or train on {evaluated_on}"
+        )

@@ -1,0 +1,237 @@
+"""Is a benchmark all there: every listed video found, decoded as evaluation decodes it, and long enough.
+
+A video that was read whole is remembered in the cache by its path, size and time of change, so that a killed
+check goes on where it stopped and a second one only looks for changes. Broken ones are tried anew each time.
+"""
+
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+
+from fsar.datasets.benchmarks import Benchmark, Listed, benchmark
+from fsar.files import atomic_path, cache_dir
+from fsar.progress import ahead, progress_bar
+from fsar.video import VideoError, display, probe, read_frames, readable
+
+VERSION = 1  # any change to what is accepted raises it
+_WAY, _VIDEOS = 5, 6  # of a 5-way 5-shot episode: classes, and videos per class with one query
+
+
+@dataclass(frozen=True)
+class Count:
+    """Videos of a split or a class."""
+
+    published: int
+    """In the published list."""
+    found: int
+    readable: int
+    short: int
+    """Readable, but with fewer frames than are taken."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `check_benchmark` found."""
+
+    benchmark: str
+    root: str
+    frames: int
+    """Frames taken per video, T."""
+    splits: Mapping[str, Count]
+    classes: Mapping[str, Mapping[str, int]]
+    """Split -> class -> readable videos."""
+    differing: Mapping[str, tuple[int, int]]
+    """Classes whose number of readable videos is not the published one: readable, published."""
+    missing: tuple[str, ...]
+    """Ids of the list that are not below the root."""
+    unnamed: int
+    """Videos that are missing and that no list here names: some of the `differing` classes lack them."""
+    broken: Mapping[str, str]
+    """Id -> path and reason."""
+    short: Mapping[str, int]
+    """Id -> frames, of videos with fewer than are taken."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every published video can be read."""
+        return all(count.readable == count.published for count in self.splits.values())
+
+    def verdict(self) -> list[str]:
+        """Say how far accuracy on these videos can be compared."""
+        said = [_of_split(split, count) for split, count in self.splits.items() if count.readable != count.published]
+        if self.complete:
+            said.append(f"complete: accuracy is comparable with other numbers on {self.benchmark}")
+        if self.unnamed:
+            said.append("the list is read off the class folders, which lack videos: what is there may be other videos "
+                        f"than the published ones; `fsar splits fetch {self.benchmark}` tells")  # fmt: skip
+        for split, classes in self.classes.items():
+            few = [f"{label} ({count})" for label, count in classes.items() if count < _VIDEOS]
+            if few:
+                said.append(f"{split}: classes with fewer than {_VIDEOS} videos, which cannot be in 5-shot episodes "
+                            f"({len(few)}): {_first(few)}")  # fmt: skip
+            if len(classes) - len(few) < _WAY:
+                said.append(f"{split}: no 5-way 5-shot episode can be drawn")
+        if self.short:
+            names = _first([display(Path(name)) for name in self.short])
+            said.append(f"videos with fewer than {self.frames} frames, which repeat frames here and which public code "
+                        f"built on TRX's reader drops ({len(self.short)}): {names}")  # fmt: skip
+        return said
+
+    def text(self, limit: int = 10) -> str:
+        """Counts, what is amiss (the first `limit` of each kind) and how far accuracy can be compared."""
+        lines = [f"{self.benchmark} below {self.root}", ""]
+        lines.append(f"| split | classes | published | found | readable | under {self.frames} frames |")
+        lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
+        for split, count in self.splits.items():
+            cells = (len(self.classes[split]), count.published, count.found, count.readable, count.short)
+            lines.append(f"| {split} | " + " | ".join(f"{cell:,}" for cell in cells) + " |")
+        differing = [f"{label}: {have:,} of {want:,}" for label, (have, want) in self.differing.items()]
+        lines += _listing("classes that differ from the published list", differing, limit)
+        lines += _listing("missing", self.missing, limit)
+        if self.unnamed:
+            lines += ["", f"missing by the counts, with no list to name them: {self.unnamed:,}"]
+        lines += _listing("cannot be read", list(self.broken.values()), limit)
+        return "\n".join([*lines, "", *self.verdict()])
+
+    def save(self, path: Path) -> None:
+        """Write all of it as JSON."""
+        whole = {"complete": self.complete, "verdict": self.verdict()} | asdict(self)
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+
+
+def _of_split(split: str, count: Count) -> str:
+    share = f"{count.readable:,} of {count.published:,} videos ({100 * count.readable / count.published:.1f} %)"
+    effect = {
+        "train": "a model trained here sees fewer videos than the published ones did",
+        "val": "a model is selected on episodes from fewer videos",
+        "test": "episodes are drawn from fewer videos, and accuracy on them is not the benchmark's; "
+                "give this share beside it",
+    }[split]  # fmt: skip
+    return f"{split}: {share} can be read: {effect}"
+
+
+def _listing(title: str, items: Iterable[str], limit: int) -> list[str]:
+    items = list(items)
+    more = [f"  ... and {len(items) - limit:,} more (--json FILE has all)"] if len(items) > limit else []
+    return ["", f"{title} ({len(items):,}):", *(f"  {item}" for item in items[:limit]), *more] if items else []
+
+
+def _first(items: list[str], limit: int = 5) -> str:
+    return ", ".join(items[:limit]) + (", ..." if len(items) > limit else "")
+
+
+def check_benchmark(
+    name: str, root: Path, frames: int = 8, workers: int | None = None, progress: bool = True
+) -> Report:
+    """Find every video of a benchmark below `root` and decode the frames that evaluation takes.
+
+    That decodes a video up to the last frame taken, nearly all of it; damage after that does not matter.
+
+    Args:
+        name: of the benchmark.
+        root: a folder that the videos lie below.
+        frames: per video, T; a readable video with fewer is reported as short.
+        workers: threads; by default one per core.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: an unknown name, no such folder, or `frames` or `workers` below 1.
+    """
+    for what, number in (("frames", frames), ("workers", workers)):
+        if number is not None and number < 1:
+            raise ValueError(f"{what} is {number}; expected at least 1")
+    chosen = benchmark(name)
+    listed = chosen.listed(root)
+    there = [video for video in listed if video.path is not None]
+    memo = _Memo(frames)
+    outcomes = ahead(partial(_examine, memo), there, workers or os.cpu_count() or 1)
+    bar = progress_bar(zip(there, outcomes, strict=True), "check", "video", len(there), progress)
+    return _report(chosen, root, frames, listed, {_id(video): outcome for video, outcome in bar})
+
+
+def _report(
+    chosen: Benchmark, root: Path, frames: int, listed: tuple[Listed, ...], outcomes: Mapping[str, int | VideoError]
+) -> Report:
+    """Count; `outcomes` has the frames of every video that is there, or what is wrong with it."""
+    found = Counter(video.split for video in listed if video.path is not None)
+    good = {video: count for video in listed if isinstance(count := outcomes.get(_id(video)), int)}
+    short = {video: count for video, count in good.items() if count < frames}
+    readable_in, short_in = Counter(video.split for video in good), Counter(video.split for video in short)
+    by_class = Counter(video.label for video in good)
+    missing = [video for video in listed if video.path is None]
+    return Report(
+        benchmark=chosen.name,
+        root=display(root),
+        frames=frames,
+        splits={
+            split: Count(published, found[split], readable_in[split], short_in[split])
+            for split, published in chosen.counts.items()
+        },
+        classes={split: {label: by_class[label] for label in labels} for split, labels in chosen.classes.items()},
+        differing={label: (by_class[label], n) for label, n in chosen.videos.items() if by_class[label] != n},
+        missing=tuple(_id(video) for video in missing if not _unnamed(video)),
+        unnamed=sum(map(_unnamed, missing)),
+        broken={name: str(outcome) for name, outcome in outcomes.items() if isinstance(outcome, VideoError)},
+        short={_id(video): count for video, count in short.items()},
+    )
+
+
+def _id(video: Listed) -> str:
+    return f"{video.label}/{video.id}"
+
+
+def _unnamed(video: Listed) -> bool:
+    """Whether it stands for a missing video of a list that is read off the class folders."""
+    return video.path is None and video.id.startswith("unnamed-")
+
+
+def _examine(memo: "_Memo", video: Listed) -> int | VideoError:
+    """Count a video's frames, or say what is wrong with it."""
+    assert video.path is not None
+    try:
+        state = memo.state(video.path)
+        if state not in memo.known:
+            count = probe(video.path).frames
+            read_frames(video.path, memo.frames)
+            memo.add(state, count)
+        return memo.known[state]
+    except VideoError as error:
+        return error
+
+
+class _Memo:
+    """Frame counts of videos that were read whole before; any number of processes may use it."""
+
+    def __init__(self, frames: int):
+        self.frames = frames
+        self.file = cache_dir() / "checked.txt"
+        self.known: dict[str, int] = {}
+        try:
+            lines = self.file.read_text(encoding="ascii").splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        for line in lines:
+            if match := re.fullmatch(r"([0-9a-f]{32}) ([0-9]+)\n", line):  # not one that a kill cut short
+                self.known[match[1]] = int(match[2])
+
+    def state(self, path: Path) -> str:
+        """Hash of what tells a video from a changed one; of every file of a folder of frames."""
+        with readable(path):
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
+            stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
+        key = (VERSION, self.frames, os.fsencode(path.resolve()), stats)
+        return blake2b(repr(key).encode(), digest_size=16).hexdigest()
+
+    def add(self, state: str, count: int) -> None:
+        """Keep a count, at once, so that a killed check loses none."""
+        self.known[state] = count
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        with self.file.open("a", encoding="ascii") as file:  # one short write, which does not mix with another's
+            file.write(f"{state} {count}\n")

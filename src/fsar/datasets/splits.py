@@ -1,0 +1,267 @@
+"""Getting the lists of a benchmark: fetched by their hash, or imported from files and recognised."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pooch
+
+from fsar.datasets.base import SPLITS, list_hash
+from fsar.datasets.benchmarks import BENCHMARKS, SHORT, Benchmark, Published, benchmark
+from fsar.datasets.lists import Line, numbered_lines, read_line
+from fsar.files import atomic_path
+from fsar.progress import progress_bar
+
+GITHUB = "https://raw.githubusercontent.com"
+_TIMEOUT = 30.0  # seconds without a byte
+_NAMED = 3  # examples of each kind in a message
+
+
+def fetch_lists(name: str, base: str = GITHUB, progress: bool = True) -> list[Path]:
+    """Download the lists of a benchmark that are not here yet; what came is kept only if its hash is the pinned one.
+
+    Args:
+        name: of the benchmark.
+        base: address below which a file lies as `repository/commit/path`.
+        progress: show a progress bar.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        ValueError: no such benchmark, no connection, a cut one, an answer that is no file, or another file.
+    """
+    known = benchmark(name)
+    lacking = [split for split in SPLITS if not is_here(known, split)]
+    for split in progress_bar(lacking, known.name, " lists", len(lacking), progress and bool(lacking)):
+        source = next(source for source in known.published if source.split == split)
+        content = _download(source, base)
+        with atomic_path(known.file(split)) as temporary:
+            temporary.write_bytes(content)
+    return [known.file(split) for split in lacking]
+
+
+def is_here(known: Benchmark, split: str) -> bool:
+    """Whether the list of a split was fetched or imported, and is whole."""
+    try:
+        return known.stored(split) is not None
+    except ValueError:
+        return False
+
+
+def _download(source: Published, base: str) -> bytes:
+    url = "/".join((base.rstrip("/"), source.repository, source.commit, source.path))
+    fix = "try again, give another address by --mirror, or take files that you have by `fsar splits import FILE...`"
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "list")
+        try:
+            pooch.HTTPDownloader(timeout=_TIMEOUT)(url, str(file), None)
+        except OSError as error:
+            raise ValueError(f"{url}: could not be fetched ({_cause(error)}); {fix}") from error
+        came = pooch.file_hash(str(file))
+        if came != source.sha256:
+            raise ValueError(
+                f"{url}: {file.stat().st_size} bytes with sha256 {came} came, but the published file has "
+                f"{source.sha256}; nothing was kept; {fix}"
+            )
+        return file.read_bytes()
+
+
+def _cause(error: BaseException) -> str:
+    """What began a chain of errors, in one line: `[Errno 111] Connection refused`."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """Which registered lists some files are."""
+
+    versions: tuple[str, ...]
+    """Benchmarks that have these very lists; several where they differ in another split only."""
+    entries: Mapping[str, tuple[tuple[str, str], ...]]
+    """Split -> (label, id), sorted."""
+
+    @property
+    def name(self) -> str:
+        """The benchmark, or what its undecided versions have in common: `ssv2-full@otam`."""
+        return self.versions[0] if len(self.versions) == 1 else self.versions[0].rpartition("-")[0]
+
+
+def import_lists(files: Sequence[Path]) -> Recognised:
+    """Recognise list files and keep them for `load_benchmark`; nothing is kept of lists that are not registered.
+
+    Raises:
+        ValueError: see `recognise`.
+    """
+    recognised = recognise(files)
+    for known in map(benchmark, BENCHMARKS):
+        for split, entries in recognised.entries.items():
+            if _is(known, split, entries):  # also another version's, where it has the same list
+                with atomic_path(known.file(split)) as temporary:
+                    temporary.write_bytes("".join(f"{label}/{video_id}\n" for label, video_id in entries).encode())
+    return recognised
+
+
+def recognise(files: Sequence[Path]) -> Recognised:
+    """Tell which benchmark's lists some files are, in whatever order and of the formats in `fsar.datasets.lists`.
+
+    The split of a line is the one it names, else the one its file is named for, else that of its class.
+
+    Raises:
+        ValueError: a file that cannot be read, or no registered list: the message says how they differ from
+            the nearest.
+    """
+    lines = [line for file in files for line in _lines(file)]
+    if not lines:
+        raise ValueError(f"{_names(files)}: no line in it; expected lines like class/video or test18/195025")
+    readings = [
+        _Reading.of(benchmark(name), number, lines)
+        for name in BENCHMARKS
+        for number in benchmark(name).first_numbers or (None,)
+    ]
+    exact = [reading for reading in readings if reading.agreeing == reading.given and not reading.foreign]
+    if not exact:
+        raise ValueError(f"{_names(files)}: {_difference(readings)}")
+    entries = {split: tuple(sorted(exact[0].entries[split])) for split in exact[0].given}
+    return Recognised(tuple(dict.fromkeys(reading.known.name for reading in exact)), entries)
+
+
+def _lines(file: Path) -> Iterator[tuple[str, Line]]:
+    """(Split that the line or its file names, or nothing; the line)."""
+    of_file = next((split for split in SPLITS if file.name.lower().startswith(split)), "")
+    for number, text in numbered_lines(file):
+        try:
+            line = read_line(text)
+        except ValueError as error:
+            raise ValueError(f"{file}, line {number}: {error}") from error
+        yield line.split or of_file, line
+
+
+def _names(files: Sequence[Path]) -> str:
+    return ", ".join(map(str, files[:_NAMED])) + (", ..." if len(files) > _NAMED else "")
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """Lines read as if they were of one benchmark, in one numbering."""
+
+    known: Benchmark
+    entries: Mapping[str, Sequence[tuple[str, str]]]
+    """Split -> (label, id) of the lines whose class is known."""
+    foreign: Sequence[str]
+    """Class of each of the other lines, as it stands there."""
+
+    @classmethod
+    def of(cls, known: Benchmark, number: Mapping[str, int] | None, lines: Sequence[tuple[str, Line]]) -> "_Reading":
+        entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        foreign = []
+        read = known.entries((line for _, line in lines), number)
+        for (split, line), (label, video_id) in zip(lines, read, strict=True):
+            if label is None:
+                foreign.append(line.label or f"{line.split}{line.number}")
+            else:
+                entries[split or known.splits[label]].append((label, video_id))
+        return cls(known, entries, foreign)
+
+    @property
+    def given(self) -> list[str]:
+        """Splits that have lines."""
+        return [split for split in SPLITS if split in self.entries]
+
+    @cached_property
+    def agreeing(self) -> list[str]:
+        """Splits whose lines are the registered list."""
+        return [split for split in self.given if _is(self.known, split, self.entries[split])]
+
+    @cached_property
+    def differing(self) -> dict[tuple[str, str], list[str]]:
+        """(Split, label) -> ids here, of the classes whose lines are not the registered ones."""
+        here: dict[tuple[str, str], list[str]] = {
+            (split, label): [] for split in self.given for label in self.known.classes[split]
+        }
+        for split, entries in self.entries.items():
+            for label, video_id in entries:
+                here.setdefault((split, label), []).append(video_id)
+        return {place: ids for place, ids in here.items() if self._class_differs(place, ids)}
+
+    def _class_differs(self, place: tuple[str, str], ids: Sequence[str]) -> bool:
+        split, label = place
+        return _hash(split, [(label, video_id) for video_id in ids])[:SHORT] != self.known.class_hashes[label]
+
+    @property
+    def nearness(self) -> tuple[int, int, int]:
+        """More is nearer: lines of classes that agree, lines of known classes, and videos that do not lack."""
+        lines = sum(map(len, self.entries.values()))
+        unlike = sum(map(len, self.differing.values()))
+        counts = sum(abs(len(ids) - self.known.videos[label]) for (_, label), ids in self.differing.items())
+        return lines - unlike, lines, -counts
+
+
+def _hash(split: str, entries: Sequence[tuple[str, str]]) -> str:
+    return list_hash((split, label, f"{label}/{video_id}") for label, video_id in entries)
+
+
+def _is(known: Benchmark, split: str, entries: Sequence[tuple[str, str]]) -> bool:
+    """Whether entries are the registered list of a split."""
+    return len(entries) == known.counts[split] and _hash(split, entries) == known.hashes[split]
+
+
+def _difference(readings: Sequence[_Reading]) -> str:
+    """Say how lines that are no registered list differ from the nearest."""
+    nearest = max(readings, key=lambda reading: reading.nearness)
+    if not nearest.entries:
+        return (
+            f"no class in it ({', '.join(map(repr, dict.fromkeys(nearest.foreign[:_NAMED])))}) is one of a registered "
+            f"benchmark; use these lists as they are with --lists"
+        )
+    mixed = {split: [r.known.name for r in readings if split in r.agreeing] for split in nearest.given}
+    if all(mixed.values()) and len({name for names in mixed.values() for name in names}) > 1:
+        told = "; ".join(f"{split} is that of {', '.join(dict.fromkeys(names))}" for split, names in mixed.items())
+        return f"lists of several benchmarks or versions ({told}); import one of them at a time"
+    name = nearest.known.name
+    whole = f"; its {', '.join(nearest.agreeing)} list is whole" if nearest.agreeing else ""
+    return (
+        f"not a registered list; the nearest is {name}, and {_classes(nearest)}{_ids(nearest)}{whole}; nothing was "
+        f"stored. `fsar splits fetch {name}` downloads the registered lists; --lists takes these as they are"
+    )
+
+
+def _classes(nearest: _Reading) -> str:
+    """Which classes differ, by how many videos, and which are not of this benchmark."""
+    moved, told = [], []
+    for (split, label), ids in nearest.differing.items():
+        expected = nearest.known.videos[label]
+        if nearest.known.splits[label] != split:
+            moved.append(f"{label!r} is in {split}, not in {nearest.known.splits[label]}")
+        elif len(ids) == expected:
+            told.append(f"{label!r} has other videos")
+        else:
+            told.append(f"{label!r} has {len(ids)} videos, not {expected}")
+    strange = [repr(name) for name in dict.fromkeys(nearest.foreign)]
+    told = moved + told
+    parts = [f"{len(told)} of its classes differ: {_some(told)}"] if told else []
+    parts += [f"{len(nearest.foreign)} lines are of classes it lacks: {_some(strange)}"] if strange else []
+    return ", and ".join(parts)
+
+
+def _ids(nearest: _Reading) -> str:
+    """Name videos that are missing or extra, where the registered list is here to tell."""
+    missing, extra = [], []
+    for split in nearest.given:
+        if is_here(nearest.known, split):
+            theirs = {f"{label}/{video_id}" for label, video_id in nearest.known.stored(split) or ()}
+            ours = {f"{label}/{video_id}" for label, video_id in nearest.entries[split]}
+            missing += sorted(theirs - ours)
+            extra += sorted(ours - theirs)
+    told = [f"{len(missing)} missing: {_some(missing)}"] if missing else []
+    told += [f"{len(extra)} extra: {_some(extra)}"] if extra else []
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _some(items: Sequence[str]) -> str:
+    return ", ".join(items[:_NAMED]) + (", ..." if len(items) > _NAMED else "")
