@@ -147,7 +147,7 @@ def test_the_command_line_evaluates_checkpoints_beside_untrained(
 def test_seeds_of_one_recipe_share_a_row(tiny: Backbone, world: VideoDataset) -> None:
     from dataclasses import replace
 
-    from fsar.results import table
+    from fsar.tables import table
 
     method = trained(tiny)
     results = []

@@ -17,7 +17,7 @@ from fsar.evaluate import Scores, accuracy, confusion, evaluate, match_from_bank
 from fsar.features import Bank, BankStore, fill_bank
 from fsar.frame_cache import FrameCache
 from fsar.methods import METHODS, Method, Prediction, build_method
-from fsar.results import table
+from fsar.tables import table
 
 
 @pytest.fixture(scope="module")
@@ -193,8 +193,8 @@ def test_both_modes_stand_side_by_side(world: VideoDataset, tmp_path: Path, caps
     assert rows[0].startswith("| task-adapter layers=1 (tiny), transductive |")
     assert rows[1].startswith("| task-adapter layers=1 (tiny), inductive |")
     assert rows[2].startswith("| otam (tiny) |") and rows[3].startswith("| task-adapter layers=0 (tiny), inductive |")
-    results = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("task-adapter_0[1-4]*.json"))]
-    assert [result["transductive"] for result in results] == [True, True, False, False]
+    results = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("task-adapter_*.json"))]
+    assert sorted(result["transductive"] for result in results) == [False] * 4 + [True] * 2  # one has one mode
     assert len({result["episodes_fingerprint"] for result in results if result["shot"] == 1}) == 1
 
 

@@ -1,10 +1,10 @@
-"""What a run leaves behind, and tables of it."""
+"""What a run leaves behind: a result, its file, and which results are of one kind."""
 
 import json
+import os
 import platform
-import statistics
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -58,16 +58,123 @@ class Result:
     seconds: float
     """Matching alone."""
     versions: dict[str, str]
+    right: tuple[int, ...] = ()
+    """Queries named right in each episode, in the order of the episodes; none in results of older versions."""
+    absent: int = 0
+    """Videos of the list that were not there."""
+    resplit: int | None = None
+    """Seed of a random split of the classes; None is the published one."""
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""
+        content = asdict(self)
+        right = json.dumps(content.pop("right"), separators=(",", ":"))  # thousands: one line, not one each
+        text = json.dumps(content, indent=1).removesuffix("\n}")
         with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
+            temporary.write_text(f'{text},\n "right": {right}\n}}\n', encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> "Result":
+        """Read what `save` wrote, also by a version that had fewer fields.
+
+        Raises:
+            ValueError: no such file, no result, or one with fields that this version lacks or has not.
+        """
+        content = _read(path)
+        if not _is_result(content):
+            raise ValueError(f"{path}: not a result; expected a JSON file that `fsar evaluate` wrote")
+        return _from_json(content, path)
 
     @property
     def percent(self) -> str:
         """Accuracy as the field prints it, in percent."""
         return f"{100 * self.accuracy:.1f} ± {100 * self.ci95:.1f}"
+
+    @property
+    def mode(self) -> str:
+        """`inductive`, or `transductive` where queries see each other."""
+        return "transductive" if self.transductive else "inductive"
+
+    @property
+    def file_name(self) -> str:
+        """Name of its file: the same for the same settings, another for any others."""
+        seed = None if self.training is None else self.training["recipe"].get("seed")
+        data = (self.dataset, self.dataset_fingerprint, self.split, self.resplit, self.protocol)
+        episodes = (self.way, self.shot, self.query, self.episodes, self.seed, self.episodes_fingerprint)
+        key = short_hash([recipe_key(self), seed, data, episodes], 5)
+        method = f"{self.method}_transductive" if self.transductive else self.method
+        return f"{method}_{self.split}_{self.way}way_{self.shot}shot_{key}.json"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A result and the file that it lies in."""
+
+    path: Path
+    result: Result
+
+
+def load_results(paths: Sequence[Path]) -> list[Stored]:
+    """Read the results in files and, at any depth, in folders; each file once.
+
+    A folder's files are in the order of their names; those that are no results are passed over.
+
+    Raises:
+        ValueError: nothing at a path, a file that is named but is no result, or a result that cannot be read.
+    """
+    found: dict[Path, Stored] = {}
+    for path in paths:
+        if path.is_dir():
+            for file, content in _results_below(path):
+                found.setdefault(file.resolve(), Stored(file, _from_json(content, file)))
+        else:
+            found.setdefault(path.resolve(), Stored(path, Result.load(path)))
+    return list(found.values())
+
+
+def results_folder(run: Path) -> Path:
+    """Where the results of a run lie, given its folder or the checkpoint in it."""
+    inside = run.name == "checkpoint" and (run.parent / "recipe.yaml").is_file()
+    return (run.parent if inside else run) / "results"
+
+
+def _results_below(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for file in sorted(folder.rglob("*.json")):
+        if any(part.startswith(".") for part in file.relative_to(folder).parts) or not file.is_file():
+            continue
+        try:
+            content = _read(file)
+        except ValueError:
+            continue  # somebody else's
+        if _is_result(content):
+            yield file, content
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"{path}: no such file or folder") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not a result that fsar wrote ({error})") from error
+
+
+def _is_result(content: Any) -> bool:
+    return isinstance(content, dict) and {"method", "accuracy", "ci95", "episodes_fingerprint"} <= content.keys()
+
+
+def _from_json(content: Mapping[str, Any], path: Path) -> Result:
+    known = {field.name: field for field in fields(Result)}
+    lacking = [name for name, field in known.items() if name not in content and field.default is MISSING]
+    strange = [name for name in content if name not in known]
+    if lacking or strange:
+        what = f"lacks {', '.join(lacking)}" if lacking else f"holds {', '.join(strange)}, which is unknown here"
+        raise ValueError(f"{path}: a result of another version of fsar: it {what}. Evaluate again, or delete the file")
+    tuples = {name: tuple(content[name]) for name in ("seen_classes", "right") if name in content}
+    result = Result(**{**content, **tuples})
+    if result.right and len(result.right) != result.episodes:
+        raise ValueError(f"{path}: damaged: {result.episodes} episodes, but counts of {len(result.right)}")
+    return result
 
 
 def versions() -> dict[str, str]:
@@ -76,44 +183,43 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
 
-def table(results: Sequence[Result]) -> str:
-    """Markdown table: a row per method, a column per way and shot; accuracy in percent ± 95 % interval.
+def environment(device: str) -> dict[str, Any]:
+    """What a run ran on. It holds no time, so that a run made again on the same machine leaves the same."""
+    return {"versions": versions(), "platform": platform.platform(), "device": device, "cpus": os.cpu_count()}
 
-    Runs of one recipe that differ in the seed share a row: the mean over seeds, the mean of their intervals
-    (an upper bound of the mean's, since they were evaluated on the same episodes), and the seeds' standard
-    deviation.
-    """
-    columns = list(dict.fromkeys((r.way, r.shot) for r in results))
-    groups: dict[tuple[str, tuple[int, int]], list[Result]] = {}
+
+def short_hash(content: Any, size: int = 2) -> str:
+    """Hash of anything that JSON can hold, in twice as many hexadecimal digits as `size`."""
+    return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=size).hexdigest()
+
+
+FREE = ("seed", "resplit", "workers", "devices", "nodes", "checkpoint_activations", "data", "lists", "class_names",
+        "benchmark")  # fmt: skip
+"""Keys of a recipe that make no other row: seeds, what changes no number, and where on a disk the videos lie."""
+
+
+def recipe_key(result: Result) -> str:
+    """Hash of all that was evaluated but its seeds: results that share it may be averaged."""
+    trained = result.training
+    if trained is None:
+        origin: Any = result.weights
+    else:  # the weights differ from seed to seed
+        recipe = {key: value for key, value in trained["recipe"].items() if key not in FREE}
+        origin = [recipe, trained["dataset_fingerprint"] if result.resplit is None else None]
+    return short_hash([result.method, result.options, result.transductive, result.backbone, result.clip, origin], 8)
+
+
+def seeds_of(result: Result) -> tuple[int | None, int | None, int | str]:
+    """Seeds of the training, of the split of the classes, and of the episodes (their hash where from a manifest)."""
+    trained = None if result.training is None else result.training["recipe"].get("seed")
+    return trained, result.resplit, result.episodes_fingerprint if result.seed is None else result.seed
+
+
+def unique(results: Sequence[Result]) -> list[Result]:
+    """Take every result once, also where it was kept in two folders; of two, the one that tells more."""
+    chosen: dict[tuple[str, float], Result] = {}
     for result in results:
-        groups.setdefault((_row_name(result), (result.way, result.shot)), []).append(result)
-    rows = list(dict.fromkeys(row for row, _ in groups))
-    cells = {place: _cell(group) for place, group in groups.items()}
-    header = ["method", *(f"{way}-way {shot}-shot" for way, shot in columns)]
-    lines = [header, ["---", *("---:" for _ in columns)]]
-    lines += [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _cell(results: Sequence[Result]) -> str:
-    if len(results) == 1:
-        return results[0].percent
-    mean = statistics.mean(r.accuracy for r in results)
-    ci95 = statistics.mean(r.ci95 for r in results)
-    spread = statistics.stdev(r.accuracy for r in results)
-    return f"{100 * mean:.1f} ± {100 * ci95:.1f} ({len(results)} seeds: sd {100 * spread:.1f})"
-
-
-def _row_name(result: Result) -> str:
-    changed = ", ".join(f"{key}={value}" for key, value in result.changed.items() if key != "inductive")
-    mode = ""
-    if "inductive" in result.options:
-        mode = ", transductive" if result.transductive else ", inductive"
-    leak = f" [{result.protocol}]" if result.protocol != "clean" else ""
-    trained = ""
-    if result.training is not None:
-        recipe = result.training["recipe"]
-        same = {key: value for key, value in recipe.items() if key not in ("seed", "workers", "devices", "nodes")}
-        run = blake2b(json.dumps(same, sort_keys=True).encode(), digest_size=2).hexdigest()
-        trained = f", trained on {result.training['dataset']} {recipe['way']}-way {recipe['shot']}-shot, recipe {run}"
-    return f"{result.method}{f' {changed}' if changed else ''} ({result.backbone}{trained}){mode}{leak}"
+        key = (result.file_name, result.accuracy)
+        if key not in chosen or result.right:
+            chosen[key] = result
+    return list(chosen.values())

@@ -1,0 +1,136 @@
+"""`fsar results`."""
+
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fsar.names import unknown
+
+if TYPE_CHECKING:
+    from fsar.results import Result, Stored
+    from fsar.typeset import Table
+
+_DEFAULT = Path("runs")
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Ask which results, and what to make of them."""
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="result files, or folders; default: runs")
+    parser.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE",
+                        help=f"only these results; KEY is one of {', '.join(_KEYS)}")  # fmt: skip
+    parser.add_argument(
+        "--table", action="store_true", help="a row per method, a column per way and shot, seeds joined"
+    )
+    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"),
+                        help="two result files, or folders of runs, over the same episodes")  # fmt: skip
+    parser.add_argument("--format", default="markdown", help="markdown, csv or latex")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
+
+
+def run(options: Namespace) -> int:
+    """List, tabulate or compare what evaluations have left."""
+    from fsar.files import atomic_path
+    from fsar.typeset import FORMATS, render
+
+    if options.format not in FORMATS:
+        raise ValueError(unknown(options.format, FORMATS, "format"))
+    if options.compare and (options.paths or options.table):
+        what = "--table" if options.table else f"path {options.paths[0]}"
+        raise ValueError(f"--compare names its two runs itself, and makes its own table; leave {what} out")
+    text = render(_compared(options) if options.compare else _collected(options), options.format)
+    printable = text.encode("utf-8", "backslashreplace").decode()  # names of files need not be valid UTF-8
+    if options.out is None:
+        print(printable)
+        return 0
+    with atomic_path(options.out) as temporary:
+        temporary.write_text(printable + "\n", encoding="utf-8")
+    print(f"wrote {options.out}")
+    return 0
+
+
+def _collected(options: Namespace) -> list["Table"]:
+    from fsar.tables import listing, tables
+
+    paths = options.paths or [_DEFAULT]
+    if not options.paths and not _DEFAULT.is_dir():
+        raise ValueError(f"no folder {_DEFAULT} here; give a PATH: folders of runs, or result files")
+    stored = _chosen(paths, options.where)
+    if not options.table:
+        return [listing(stored)]
+    return tables(sorted((one.result for one in stored), key=lambda result: (result.way, result.shot)))
+
+
+def _compared(options: Namespace) -> list["Table"]:
+    import sys
+
+    from fsar.comparison import compare_runs, comparison_tables
+
+    a, b = ([one.result for one in _chosen([path], options.where)] for path in options.compare)
+    made, left_out = compare_runs(a, b)
+    for reason in left_out:
+        print(f"fsar: left out {reason}", file=sys.stderr)
+    return comparison_tables(made, *map(str, options.compare))
+
+
+def _chosen(paths: Sequence[Path], where: Sequence[str]) -> list["Stored"]:
+    """Results at these paths of which all conditions hold.
+
+    Raises:
+        ValueError: an unknown key, a value of another kind or that no result has, or no result.
+    """
+    from fsar.results import load_results
+
+    conditions = [_condition(text) for text in where]
+    stored = load_results(paths)
+    listed = ", ".join(map(str, paths))
+    if not stored:
+        raise ValueError(f"no results in {listed}; `fsar evaluate --checkpoint RUN` leaves them in RUN/results, "
+                         f"and --out DIR in DIR")  # fmt: skip
+    for key, value in conditions:
+        if not any(_has(one.result, key, value) for one in stored):
+            there = sorted({str(_KEYS[key][1](one.result)) for one in stored})
+            raise ValueError(f"{unknown(str(value), there, f'{key} of the results in {listed}')}")
+    chosen = [one for one in stored if all(_has(one.result, key, value) for key, value in conditions)]
+    if not chosen:
+        raise ValueError(f"none of the {len(stored)} results in {listed} has {' and '.join(where)}")
+    return chosen
+
+
+def _condition(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--where got {text!r}; expected KEY=VALUE, as method=otam (paths come before --where)")
+    if key not in _KEYS:
+        raise ValueError(unknown(key, _KEYS, "key of --where"))
+    try:
+        return key, _KEYS[key][0](value)
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"--where {text}: expected {_EXPECTED[_KEYS[key][0]]}") from error
+
+
+def _has(result: "Result", key: str, value: Any) -> bool:
+    return bool(_KEYS[key][1](result) == value)
+
+
+def _number(text: str) -> int | None:
+    return None if text.lower() == "none" else int(text)
+
+
+def _truth(text: str) -> bool:
+    return {"true": True, "false": False}[text.lower()]
+
+
+_EXPECTED: dict[Callable[[str], Any], str] = {_number: "a whole number", _truth: "true or false"}
+_KEYS: dict[str, tuple[Callable[[str], Any], Callable[["Result"], Any]]] = {
+    "method": (str, lambda result: result.method),
+    "backbone": (str, lambda result: result.backbone),
+    "dataset": (str, lambda result: result.dataset),
+    "split": (str, lambda result: result.split),
+    "way": (_number, lambda result: result.way),
+    "shot": (_number, lambda result: result.shot),
+    "seed": (_number, lambda result: result.seed),
+    "transductive": (_truth, lambda result: result.transductive),
+    "protocol": (str, lambda result: result.protocol.partition(":")[0]),
+}
+"""What `--where` asks for: how its value is read, and what of a result it is compared with."""
