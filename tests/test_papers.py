@@ -11,14 +11,10 @@ from jsonargparse import ArgumentParser
 
 import fsar
 from fsar.methods import METHODS, method_class
+from fsar.papers import FAMILIES, PAPERS, citations, load_papers, paper_backbone, published, read_paper
 
 FOLDER = Path(fsar.__file__).parent / "papers"
-PAPERS = ("ma-fsar", "task-adapter-pp", "clip-mdmf", "clip-spm")
-BENCHMARKS = {"hmdb51", "ucf101", "kinetics100", "ssv2-small", "ssv2-full"}
-BACKBONES = {"ResNet-50", "ViT-B/32", "ViT-B/16", "ViT-B", "ViViT", "C3D", "not stated"}
-PRETRAININGS = {"ImageNet", "ImageNet-21K", "CLIP", "JFT", "not stated"}
 WHO = ("method", "variant", "backbone", "pretraining", "benchmark", "way", "shot", "quantity")
-OPTIONAL = {"variant", "options", "note"}
 
 CELLS = {
     "ma-fsar": {"Table 1": 170, "Table 2": 112, "Table 3": 8, "Table 4": 15, "Table 5": 4, "Table 6": 3, "Table 7": 18,
@@ -252,11 +248,7 @@ def test_files() -> None:
 @pytest.mark.parametrize("name", PAPERS)
 def test_tables(name: str) -> None:
     content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
-    assert set(content) == {"paper", "citation", "tables"}
-    assert content["paper"] == name and content["citation"]
-    for table in content["tables"]:
-        assert set(table) == {"table", "caption", "protocol", "rows"}
-        assert table["table"] and table["caption"] and table["protocol"]
+    assert content["paper"] == name
     assert {table["table"]: len(table["rows"]) for table in content["tables"]} == CELLS[name]
     assert (FOLDER / f"{name}.yaml").read_text().startswith("# ")
 
@@ -265,21 +257,82 @@ def test_tables(name: str) -> None:
 def test_rows(name: str) -> None:
     for table, rows in paper(name)["rows"].items():
         for row in rows:
-            keys, where = set(row) - OPTIONAL, f"{name}, {table}: {row}"
-            if "accuracy" in row:
-                assert keys == {"method", "backbone", "pretraining", "benchmark", "way", "shot", "accuracy"}, where
-                assert isinstance(row["accuracy"], float) and 0 < row["accuracy"] <= 100, where
-            else:
-                needed = {"method", "backbone", "pretraining", "quantity", "value"}
-                assert needed <= keys <= needed | {"benchmark", "way", "shot"}, where
-                assert isinstance(row["value"], float) and row["value"] > 0, where
-            assert row.get("benchmark", "hmdb51") in BENCHMARKS, where
+            where = f"{name}, {table}: {row}"
             assert row.get("shot", 1) in (0, 1, 3, 5) and row.get("way", 5) == 5, where
-            assert row["backbone"] in BACKBONES and row["pretraining"] in PRETRAININGS, where
-            assert "options" not in row or "variant" in row, where
             known = {method for method in METHODS if method.replace("-", "") == row["method"].lower().replace("-", "")}
             assert not known or row["method"] in known, f"{where}: the project has a name for it"
             assert all(isinstance(row.get(key, ""), str) for key in ("method", "variant", "note")), where
+
+
+def test_reader_gives_every_row_of_every_file() -> None:
+    cells = load_papers()
+    assert [(cell.paper, cell.table) for cell in cells] == [
+        (name, table) for name in PAPERS for table, rows in paper(name)["rows"].items() for _ in rows
+    ]
+    rows = [row for name in PAPERS for rows in paper(name)["rows"].values() for row in rows]
+    for cell, row in zip(cells, rows, strict=True):
+        assert all(getattr(cell, key) == row.get(key) for key in (*WHO, "accuracy", "value", "options", "note"))
+        assert cell.caption and cell.protocol and cell.source == f"{PAPERS[cell.paper]}, {cell.table}"
+    assert set(citations()) == set(PAPERS) and "2025" in citations()["ma-fsar"]
+    assert {cell.benchmark for cell in cells} == {*FAMILIES, None}
+
+
+ROW = {"method": "otam", "backbone": "ResNet-50", "pretraining": "CLIP", "benchmark": "hmdb51", "way": 5, "shot": 1,
+       "accuracy": 50.0}  # fmt: skip
+
+
+@pytest.mark.parametrize("change,words", [
+    ({"acuracy": 1.0}, "did you mean 'accuracy'"), ({"backbone": "ViT-B-16"}, "did you mean 'ViT-B/16'"),
+    ({"pretraining": "Clip"}, "did you mean 'CLIP'"), ({"benchmark": "hmdb"}, "did you mean 'hmdb51'"),
+    ({"accuracy": 50}, "50 is no accuracy"), ({"accuracy": 101.0}, "101.0 is no accuracy"),
+    ({"quantity": "s", "value": 1.0}, "make it two rows"), ({"options": {}}, "no variant that names them"),
+    ({"shot": None}, "lacks shot"), ({"accuracy": None}, "lacks quantity, value"),
+])  # fmt: skip
+def test_reader_refuses(change: dict[str, Any], words: str) -> None:
+    row = {key: value for key, value in (ROW | change).items() if value is not None}
+    table = {"table": "Table 1", "caption": "c", "protocol": "p", "rows": [row]}
+    content = {"paper": "ma-fsar", "citation": "c", "tables": [table]}
+    with pytest.raises(ValueError, match=f"mine.yaml, Table 1.*{words}"):
+        read_paper(yaml.safe_dump(content), "mine.yaml")
+    assert len(read_paper(yaml.safe_dump({**content, "tables": [{**table, "rows": [ROW]}]}), "mine.yaml")) == 1
+    with pytest.raises(ValueError, match="mine.yaml.*did you mean 'citation'"):
+        read_paper(yaml.safe_dump({**content, "citatoin": "c"}), "mine.yaml")
+
+
+def test_lookup_gives_all_values_with_their_sources() -> None:
+    """CLIP-FSAR on SSv2-Small: three papers, two values."""
+    found = published("clip-fsar", "ssv2-small", 5, 1, "RN50/openai")
+    assert [(cell.source, cell.accuracy) for cell in found] == [
+        ("MA-FSAR, Table 2", 52.1), ("CLIP-MDMF, Table 2", 52.1), ("CLIP-SPM, Table 2", 52.0)]  # fmt: skip
+    backbones = {cell.backbone for cell in published("clip-fsar", "ssv2-small", 5, 1)}
+    assert backbones == {"ResNet-50", "ViT-B/32", "ViT-B/16"}
+    assert published("clip-fsar", "ssv2-small", 6, 1) == published("otam", "hmdb51", 5, 1, "tiny") == ()
+
+
+def test_lookup_by_options() -> None:
+    every = published("task-adapter-pp", "ssv2-small", 5, 1, "ViT-B-16/openai")
+    default = published("task-adapter-pp", "ssv2-small", 5, 1, "ViT-B-16/openai", {})
+    [conv] = published("task-adapter-pp", "ssv2-small", 5, 1, "ViT-B-16/openai", {"alignment": "conv1d"})
+    assert {cell.accuracy for cell in default} == {63.6} and len(default) > 5
+    assert conv.accuracy == 55.4 and conv in every and conv not in default
+    [text_alone] = published("zero-shot", "hmdb51", 5, 0)
+    assert text_alone.table == "Table 11"
+
+
+def test_imagenet_21k_is_imagenet_for_the_lookup() -> None:
+    papers = {cell.paper for cell in published("otam", "hmdb51", 5, 1, "timm/resnet50")}
+    assert papers == set(PAPERS)
+
+
+def test_backbones_of_the_papers() -> None:
+    names = {
+        "ViT-B-16/openai": ("ViT-B/16", "CLIP"), "ViT-B-32-quickgelu@/a/b.safetensors": ("ViT-B/32", "CLIP"),
+        "RN50/openai": ("ResNet-50", "CLIP"), "timm/resnet50": ("ResNet-50", "ImageNet"),
+        "timm/resnet50.tv_in1k": ("ResNet-50", "ImageNet"), "timm/vit_base_patch32_224": ("ViT-B/32", "ImageNet"),
+        "timm/resnet50/random": None, "tiny": None, "lite0": None, "ViT-B-16/random": None, "hf-hub:a/b": None,
+        "ViT-B-16/laion2b_s34b_b88k": None, "ViT-L-14/openai": None,
+    }  # fmt: skip
+    assert {name: paper_backbone(name) for name in names} == names
 
 
 @pytest.mark.parametrize("name", PAPERS)

@@ -1,0 +1,26 @@
+"""`fsar report`."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Ask what to report on, and where to."""
+    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", default=[Path("runs")],
+                        help="results (JSON), and folders of results and training runs; default: runs")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE.html")
+
+
+def run(options: Namespace) -> int:
+    """Write the page."""
+    from fsar.report import write_report
+    from fsar.video import display
+
+    if options.out.suffix not in (".html", ".htm") or options.out.is_dir():
+        raise ValueError(f"--out is {display(options.out)!r}; expected the name of a file that ends in .html")
+    for path in options.paths:
+        if not path.exists():
+            raise ValueError(f"{display(path)}: no such file or folder; name results, or folders that hold them")
+    results, runs = write_report(options.paths, options.out)
+    print(f"wrote {display(options.out)}: {results} results, {runs} training runs")
+    return 0

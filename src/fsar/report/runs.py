@@ -1,0 +1,160 @@
+"""Training runs in the report: what was trained, and its curves."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fsar.charts import Point, Series, line_chart
+from fsar.markup import Markup, element, join
+from fsar.report.benchmark import header, scroll
+from fsar.train import LOG, RECIPE
+from fsar.video import display
+
+POINTS = 240
+"""Points of a drawn curve; of longer runs, means of as many stretches."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder that `fsar train` wrote."""
+
+    folder: Path
+    recipe: Mapping[str, Any]
+    steps: Sequence[Mapping[str, Any]]
+    """Lines of the log on training steps."""
+    validations: Sequence[Mapping[str, Any]]
+
+    @property
+    def best(self) -> int | None:
+        """Which validation chose the state that was kept; None where none did."""
+        accuracies = [line["val_accuracy"] for line in self.validations]
+        return accuracies.index(max(accuracies)) if accuracies else None
+
+    def episodes(self, line: Mapping[str, Any]) -> int:
+        """Training episodes seen at a line of the log."""
+        return int(line["step"]) * int(self.recipe["episodes_per_step"])
+
+
+def read_runs(paths: Sequence[Path]) -> list[Run]:
+    """Read the training runs in folders, at any depth; those that wrote no step yet are passed over.
+
+    Raises:
+        ValueError: a log or recipe that cannot be read.
+    """
+    folders: dict[Path, Path] = {}
+    for path in paths:
+        for log in sorted(path.rglob(LOG)) if path.is_dir() else ():
+            if (log.parent / RECIPE).is_file():
+                folders.setdefault(log.parent.resolve(), log.parent)
+    return [run for run in map(_read, folders.values()) if run.steps]
+
+
+def _read(folder: Path) -> Run:
+    try:
+        recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+        int(recipe["episodes_per_step"])
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise ValueError(f"{folder / RECIPE}: no recipe that fsar wrote ({' '.join(str(error).split())})") from error
+    lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
+    read = list(_lines(lines, folder / LOG))
+    steps = [line for line in read if "loss" in line]
+    return Run(folder, recipe, steps, [line for line in read if "val_accuracy" in line])
+
+
+def _lines(lines: Sequence[str], log: Path) -> Iterator[Mapping[str, Any]]:
+    for number, text in enumerate(lines, start=1):
+        try:
+            line = json.loads(text)
+            float(line["step"])
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                return  # being written, or cut short by a kill
+            raise ValueError(f"{log}, line {number}: not what fsar train writes ({error})") from error
+        yield line
+
+
+# ----------------------------------------------------------------------- as HTML
+
+
+def runs_section(runs: Sequence[Run]) -> Markup:
+    """Build a table of the runs, and the curves of each."""
+    head = header(["run", "method", "trained on"], ["episodes", "best on val", "at episode", "hours", "memory, GB"])
+    rows = [element("tr", *_row(run)) for run in runs]
+    curves = [
+        element("details", element("summary", _name(run), " ", element("small", _what(run))),
+                element("div", *_charts(run), class_="charts"), open=len(runs) <= 3)
+        for run in runs
+    ]  # fmt: skip
+    return join(
+        element("p", "Every run kept the state that was best on its val classes, ringed in the curves; where nothing "
+                     "was validated, the last one. Training accuracy is that of the episodes trained on."),
+        scroll(head, rows),
+        *curves,
+    )  # fmt: skip
+
+
+def _name(run: Run) -> str:
+    return display(run.folder)
+
+
+def _what(run: Run) -> str:
+    recipe = run.recipe
+    options = "".join(f" {key}={value}" for key, value in recipe.get("options", {}).items())
+    return (
+        f"{recipe['method']}{options} ({recipe['backbone']}), {recipe['way']}-way {recipe['shot']}-shot, "
+        f"seed {recipe['seed']}"
+    )
+
+
+def _row(run: Run) -> list[Markup]:
+    last = run.steps[-1]
+    best = None if run.best is None else run.validations[run.best]
+    number = [
+        f"{run.episodes(last):,} of {run.recipe['episodes']:,}",
+        "none" if best is None else f"{100 * best['val_accuracy']:.1f} ± {100 * best['val_ci95']:.1f}",
+        "" if best is None else f"{run.episodes(best):,}",
+        f"{sum(line.get('seconds', 0.0) for line in run.steps) / 3600:.2f}",
+        f"{max(line.get('memory_gb', 0.0) for line in run.steps):.1f}",
+    ]
+    where = str(run.recipe.get("benchmark") or run.recipe.get("data"))
+    words = [element("th", _name(run), scope="row"), element("td", run.recipe["method"]), element("td", where)]
+    return words + [element("td", value, class_="number") for value in number]
+
+
+def _charts(run: Run) -> list[Markup]:
+    loss = [(float(run.episodes(line)), float(line["loss"])) for line in run.steps]
+    right = [(float(run.episodes(line)), 100 * float(line["accuracy"])) for line in run.steps]
+    top = 1.05 * max(sorted(y for _, y in loss)[: max(1, round(0.98 * len(loss)))])
+    loss_curves = [Series(name="loss", points=_stretches(loss), faint=True), _smooth("training loss, smoothed", loss)]
+    accuracy_curves = [_smooth("training episodes, smoothed", right)]
+    if run.validations:
+        accuracy_curves.append(Series(
+            name="val classes, with 95 % interval; ringed: kept",
+            points=[(float(run.episodes(line)), 100 * line["val_accuracy"]) for line in run.validations],
+            half_width=[100 * line["val_ci95"] for line in run.validations],
+            best=run.best,
+        ))  # fmt: skip
+    return [
+        line_chart("Loss", loss_curves, "training episodes", "loss", (min(0.0, min(y for _, y in loss)), top)),
+        line_chart("Accuracy", accuracy_curves, "training episodes", "accuracy, %", (0.0, 100.0)),
+    ]
+
+
+def _smooth(name: str, points: Sequence[Point]) -> Series:
+    """Running mean over a twentieth of the run."""
+    width = max(1, len(points) // 20)
+    total, smooth = 0.0, []
+    for i, (x, y) in enumerate(points):
+        total += y - (points[i - width][1] if i >= width else 0.0)
+        smooth.append((x, total / min(i + 1, width)))
+    return Series(name=name, points=_stretches(smooth), marked=False)
+
+
+def _stretches(points: Sequence[Point]) -> list[Point]:
+    size = -(-len(points) // POINTS)
+    parts = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
