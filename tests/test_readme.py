@@ -6,6 +6,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -15,6 +16,7 @@ import pytest
 from fsar import cli
 from fsar.datasets import VideoDataset
 from fsar.methods import METHODS
+from tests.test_results import RESULT
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -117,6 +119,37 @@ def test_the_lines_on_training(
             words += ["--episodes", "20"]
         assert cli.main(words) == 0, capsys.readouterr().err
     assert "wrote runs/ma" in capsys.readouterr().out
+
+
+def test_the_lines_on_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = [block for block in blocks("bash") if "fsar results" in block]
+    for run, method in (("ma", "ma-fsar"), ("otam", "otam")):
+        for shot in (1, 5):
+            result = replace(RESULT, method=method, shot=shot)
+            result.save(folder / "runs" / run / result.file_name)
+    for words in lines_of(block):
+        assert cli.main(words[1:]) == 0, capsys.readouterr().err
+    assert "no difference shown" in capsys.readouterr().out and (folder / "table.tex").is_file()
+
+
+def test_the_lines_on_benchmarks(
+    folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lists, fetch, take, evaluates = lines_of(blocks("bash")[4])
+    monkeypatch.setenv("FSAR_CACHE", str(folder / "cache"))
+    assert cli.main(lists[1:]) == 0 and "kinetics100@cmn" in capsys.readouterr().out
+    assert cli.main([*fetch[1:], "--mirror", "http://127.0.0.1:9"]) == 2
+    assert "trainlist03.txt: could not be fetched" in capsys.readouterr().err
+    for name in take[3:]:
+        (folder / name).write_text("Juggling/1")
+    assert cli.main(take[1:]) == 2 and "no class in it ('Juggling')" in capsys.readouterr().err
+    for i, label in enumerate(("fencing", "kick", "kick_ball", "pick", "pour")):
+        for clip in world.videos[7 * i : 7 * i + 6]:
+            (folder / "HMDB51" / label).mkdir(parents=True, exist_ok=True)
+            shutil.copy(clip.path, folder / "HMDB51" / label)
+    assert cli.main(evaluates[1:]) == 2 and "`fsar splits fetch hmdb51@arn` tells" in capsys.readouterr().err
+    assert cli.main([*evaluates[1:], "--skip-missing", "--episodes", "20"]) == 0, capsys.readouterr().err
+    assert "hmdb51@arn test (5 classes, 30 videos" in capsys.readouterr().out
 
 
 class _Hub:

@@ -80,6 +80,8 @@ def test_a_run_leaves_what_it_says(whole: Path, world: VideoDataset) -> None:
     assert all(abs(line["loss"] - sum(line["terms"].values())) < 1e-9 for line in steps)
     assert list((whole / "tensorboard").iterdir())
     assert (whole / "recipe.yaml").is_file()
+    (ran_on,) = json.loads((whole / "environment.json").read_text())
+    assert ran_on["device"].startswith("cpu") and ran_on["versions"]["torch"] == torch.__version__.split("+")[0]
 
     method = load_pretrained(whole)
     assert method.name == "ma-fsar" and not method.training
@@ -120,6 +122,19 @@ def test_a_finished_run_is_not_run_again(whole: Path, world: VideoDataset) -> No
     before = (whole / "state.safetensors").read_bytes(), curve(whole)
     train(recipe_of(), world, whole, progress=False)
     assert ((whole / "state.safetensors").read_bytes(), curve(whole)) == before
+
+
+def test_going_on_elsewhere_is_noted(world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each machine that did some of the work; a run that is at its end notes nothing."""
+    stop = lambda self: self.step == 2  # noqa: E731
+    for machine, stopped in (("here", True), ("here", True), ("there", False), ("elsewhere", False)):
+        with monkeypatch.context() as patch:
+            patch.setattr("platform.machine", lambda machine=machine: machine)
+            if stopped:
+                patch.setattr("fsar.train._Run._stopped", stop)
+            train(recipe_of(episodes=6, val_every=0), world, tmp_path, progress=False)
+    ran_on = json.loads((tmp_path / "environment.json").read_text())
+    assert [entry["device"] for entry in ran_on] == ["cpu (here)", "cpu (there)"]
 
 
 def test_another_recipe_may_not_go_on_in_the_folder(whole: Path, world: VideoDataset) -> None:

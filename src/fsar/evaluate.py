@@ -191,6 +191,15 @@ def confusion(scores: Scores, episodes: Episodes) -> Int[np.ndarray, "actual pre
     return counts
 
 
+def _protocol(method: Method) -> str:
+    """Say what of a number cannot be trusted; `clean` where nothing."""
+    if method.leaks_labels:
+        return "leaky: labels reach the scores"
+    trained = method.provenance
+    on_test = trained is not None and trained.recipe.get("protocol", "clean") == "paper"
+    return "paper: selected on the test classes" if on_test else "clean"
+
+
 def summarize(
     method: Method,
     dataset: VideoDataset,
@@ -218,7 +227,7 @@ def summarize(
         dataset=dataset.name,
         dataset_fingerprint=dataset.fingerprint(),
         split=split,
-        protocol="leaky: labels reach the scores" if method.leaks_labels else "clean",
+        protocol=_protocol(method),
         selection="none: nothing was trained or chosen" if trained is None else trained.selection,
         way=way,
         shot=shot,
@@ -235,4 +244,7 @@ def summarize(
         skipped=dict(skipped or {}),
         seconds=scores.seconds,
         versions=versions(),
+        right=tuple((scores.predicted == episodes.target).sum(1).tolist()),
+        resplit=dataset.resplit_seed,
+        absent=len(dataset.absent),
     )

@@ -9,6 +9,7 @@ the episode). So a run is the same on any number of threads and devices, and goe
 happened. A run's folder:
 
     recipe.yaml          every setting; running it again gives the same run
+    environment.json     versions, platform and device; one entry more where a killed run went on elsewhere
     log.jsonl            a line per step and per validation
     tensorboard/         the same as curves
     state.safetensors    where a killed run goes on
@@ -16,6 +17,7 @@ happened. A run's folder:
 """
 
 import json
+import platform
 import resource
 import sys
 import time
@@ -48,10 +50,12 @@ from fsar.methods.base import Encoding, Episode, Method, Targets
 from fsar.parameters import BATCH_NORMS, freeze, group_of, make_optimizer, trained_groups, trained_state
 from fsar.progress import ahead, progress_bar
 from fsar.recipes import Recipe
+from fsar.results import environment
 
 SAVE_EVERY = 60.0
 """Seconds between saved states; never changes a result."""
 RECIPE, LOG, STATE, CHECKPOINT = "recipe.yaml", "log.jsonl", "state.safetensors", "checkpoint"
+ENVIRONMENT = "environment.json"
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
     "bf16": "bf16-mixed",
@@ -61,7 +65,7 @@ _FREE = ("devices", "nodes", "workers", "checkpoint_activations")  # change no r
 
 
 def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = True) -> None:
-    """Train by a recipe on the train classes of a dataset, selecting on its val classes.
+    """Train by a recipe on the train classes of a dataset, selecting on its val classes (see `Recipe.protocol`).
 
     Call it again with the same arguments to go on after a kill; of a finished run nothing is done again.
     `load_pretrained(folder)` gives the method as kept.
@@ -132,8 +136,10 @@ class _Run:
         self, fabric: Fabric, recipe: Recipe, dataset: VideoDataset, method: Method, folder: Path, progress: bool
     ):
         self.fabric, self.recipe, self.method, self.folder = fabric, recipe, method, folder
+        dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
         self.train_set = dataset.split("train")
-        self.val_set = dataset.split("val") if recipe.val_every else None
+        self.val_split = "val" if recipe.protocol == "clean" else "test"
+        self.val_set = dataset.split(self.val_split) if recipe.val_every else None
         if self.val_set is not None:  # at once, since drawing may be impossible
             way, shot = recipe.val_way or recipe.way, recipe.val_shot or recipe.shot
             self.val_sampler = EpisodeSampler(dataset=self.val_set, way=way, shot=shot)
@@ -284,6 +290,8 @@ class _Run:
     def _begin_folder(self) -> None:
         with atomic_path(self.folder / RECIPE) as temporary:
             temporary.write_text(self.recipe.dump(), encoding="utf-8")
+        if self.step < self.recipe.steps and not self._stopped():
+            _add_environment(self.folder / ENVIRONMENT, self.fabric.device)
         kept = []
         if (self.folder / LOG).is_file():  # lines after the saved state will be written again
             lines = (self.folder / LOG).read_text(encoding="utf-8").splitlines()
@@ -328,10 +336,10 @@ class _Run:
             return
         recipe, results, selection = self.recipe, [], "none: the last state was kept"
         if score is not None:
-            selection = f"best of the validations every {recipe.val_every} episodes, on the val classes"
+            selection = f"best of the validations every {recipe.val_every} episodes, on the {self.val_split} classes"
             way, shot = recipe.val_way or recipe.way, recipe.val_shot or recipe.shot
             results = [{
-                "dataset": self.train_set.name, "split": "val", "way": way, "shot": shot,
+                "dataset": self.train_set.name, "split": self.val_split, "way": way, "shot": shot,
                 "accuracy": score["accuracy"], "ci95": score["ci95"], "episodes": recipe.val_episodes,
             }]  # fmt: skip
         provenance = Provenance(
@@ -424,6 +432,16 @@ class _Statistics:
             mean = self.fabric.all_reduce(total, reduce_op="mean")
             assert isinstance(mean, Tensor)
             buffer.copy_(mean if buffer.is_floating_point() else mean.round())  # the last counts steps
+
+
+def _add_environment(file: Path, device: torch.device) -> None:
+    """Note what the run goes on on, where that is not what it ran on before."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    here = environment(name)
+    if here not in known[-1:]:
+        with atomic_path(file) as temporary:
+            temporary.write_text(json.dumps([*known, here], indent=1) + "\n", encoding="utf-8")
 
 
 def _step_of(line: str) -> float:

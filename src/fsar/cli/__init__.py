@@ -1,10 +1,10 @@
 """The command line: `fsar <verb>`. Nothing heavy is imported before a verb runs."""
 
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, Namespace, _SubParsersAction
+from collections.abc import Callable, Mapping, Sequence
 
-from fsar.cli import describe, evaluate, recognize, small, train
+from fsar.cli import data, describe, evaluate, recognize, report, reproduce, results, small, splits, train
 from fsar.names import unknown
 
 EXIT_USER_ERROR = 2
@@ -43,15 +43,19 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     return parser, verbs
 
 
-def _refuse_unknown(words: list[str], verbs: dict[str, ArgumentParser]) -> None:
+def _refuse_unknown(words: list[str], verbs: Mapping[str, ArgumentParser], called: str = "fsar") -> None:
     """Name the nearest verb or option to a misspelt one, which argparse does not."""
     if words[0] not in verbs:
-        raise ValueError(unknown(words[0], verbs, "verb"))
-    known = list(verbs[words[0]]._option_string_actions)
+        raise ValueError(unknown(words[0], verbs, "verb" if called == "fsar" else f"verb of `{called}`"))
+    parser, called = verbs[words[0]], f"{called} {words[0]}"
+    below = next((a.choices for a in parser._actions if isinstance(a, _SubParsersAction)), None)
+    if below and words[1:] and not words[1].startswith("-"):
+        return _refuse_unknown(words[1:], below, called)
+    known = list(parser._option_string_actions)
     for word in words[1 : words.index("--") if "--" in words else None]:
         option = word.partition("=")[0]
         if option.startswith("--") and option not in known:
-            raise ValueError(unknown(option, known, f"option of `fsar {words[0]}`"))
+            raise ValueError(unknown(option, known, f"option of `{called}`"))
 
 
 Verb = tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int], str]
@@ -63,9 +67,14 @@ VERBS: dict[str, Verb] = {
     ),
     "recognize": (recognize.add_options, recognize.run, "Name videos by a folder of example clips per action."),
     "evaluate": (evaluate.add_options, evaluate.run, "Few-shot accuracy of methods on a dataset, with its interval."),
+    "results": (results.add_options, results.run, "List, tabulate, compare and export what evaluations have left."),
+    "report": (report.add_options, report.run, "Write one HTML page: results beside the papers' numbers, and curves."),
     "train": (train.add_options, train.run, "Train a method by a recipe; goes on where a killed run stopped."),
+    "reproduce": (reproduce.add_options, reproduce.run, "From a dataset's folder to the row of the table, in one go."),
     "push": (train.push_options, train.push, "Upload a trained checkpoint to the Hugging Face hub."),
     "recipes": (small.no_options, train.recipes, "List the training recipes."),
+    "splits": (splits.add_options, splits.run, "The registered benchmarks; fetch or import their lists."),
+    "data": (data.add_options, data.run, "Check a benchmark's videos, or prepare small copies of them."),
     "describe": (describe.add_options, describe.run, "Sub-actions of your classes, by a language model."),
     "methods": (small.no_options, small.methods, "List the methods and their options."),
     "backbones": (small.no_options, small.backbones, "List the backbones."),

@@ -1,15 +1,20 @@
 """`fsar evaluate`."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fsar.cli.options import data_options, load_checkpoint, load_dataset
 
 if TYPE_CHECKING:
+    from fsar.datasets import VideoDataset
     from fsar.frame_cache import FrameCache
     from fsar.methods import Method
+    from fsar.results import Result
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -30,65 +35,33 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--shot", nargs="+", type=int, default=[1], help="examples per class, K")
     parser.add_argument("--query", type=int, default=1, help="queries per class")
     parser.add_argument("--episodes", type=int, default=10_000)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", nargs="+", type=int, default=[0], help="of the episodes; several are averaged")
+    parser.add_argument("--resplit", nargs="+", type=int, metavar="SEED",
+                        help="deal the classes to splits anew, once per seed; a checkpoint brings its own")  # fmt: skip
     parser.add_argument("--manifest", type=Path, help="replay the episodes of a file that --save-manifest wrote")
     parser.add_argument("--save-manifest", type=Path, help="write the episodes (one way and one shot only)")
     parser.add_argument("--naive", action="store_true", help="encode every video of every episode anew")
     parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
     parser.add_argument("--bank", type=Path, help="folder of the feature bank; default: in the cache")
-    parser.add_argument("--out", type=Path, help="folder for one JSON per result")
+    parser.add_argument("--out", type=Path, help="folder for one JSON per result; default: RUN/results of a checkpoint")
 
 
 def run(options: Namespace) -> int:
     """Evaluate every method at every way and shot, and print the table."""
-    from dataclasses import asdict
-
-    from fsar.checkpoint import add_results
-    from fsar.episodes import Episodes, EpisodeSampler
-    from fsar.evaluate import evaluate
-    from fsar.features import fill_bank
-    from fsar.results import table
+    from fsar.tables import table
 
     entries = _in_both_modes(_entries(options))
-    dataset = load_dataset(options.data, options.lists, options.class_names, options.skip_missing)
+    dataset = load_dataset(
+        options.data, options.lists, options.class_names, options.skip_missing, options.benchmark
+    )
     if options.classes:
         dataset = dataset.only(options.classes)
-    videos = dataset.split(options.split)
-    if not options.manifest:
-        for way in options.way:
-            for shot in options.shot:  # before any work: every episode asked for can be drawn
-                EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
-    replayed = Episodes.load(options.manifest, videos) if options.manifest else None
-    results = []
-    for method in {id(entry.method): entry.method for entry in entries}.values():
-        method.check_texts([videos.texts[label] for label in videos.classes])
-    for method, folder, cache in entries:
-        bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
-        for name, reason in bank.skipped.items():
-            print(f"fsar: left out {name}: {reason}", file=sys.stderr)
-        for way in options.way:
-            for shot in options.shot:
-                result = evaluate(
-                    method, dataset, options.split, way, shot, options.query,
-                    replayed or options.episodes, options.seed, cache, bank, options.naive,
-                )  # fmt: skip
-                results.append(result)
-                if options.add_to_card and folder is not None:
-                    add_results(folder, [asdict(result)])
-                if options.out:
-                    name = f"{method.name}_{len(results):02d}_{result.way}way_{result.shot}shot.json"
-                    result.save(options.out / name)
-        if seen := result.seen_classes:
-            print(f"fsar: warning: {method.name} was trained on {len(seen)} of the {len(videos.classes)} classes it "
-                  f"is evaluated on ({', '.join(seen[:3])}); this is no few-shot number", file=sys.stderr)  # fmt: skip
-    if options.save_manifest:
-        kept = videos.without(bank.skipped)
-        sampler = EpisodeSampler(
-            dataset=kept, way=options.way[0], shot=options.shot[0], query=options.query, seed=options.seed
-        )
-        sampler.draw(options.episodes).save(options.save_manifest)
+    tasks = [(entry, dealt) for entry in entries for dealt in _splits(entry, dataset, options.resplit)]
+    for entry, dealt in tasks:  # before any work: every episode asked for can be drawn
+        _check(entry, dealt.split(options.split), options)
+    results = [result for entry, dealt in tasks for result in _evaluate(entry, dealt, options)]
     print(table(results))
-    first = results[0]
+    first, videos = results[0], tasks[0][1].split(options.split)
     print(
         f"\n{first.dataset} {first.split} ({len(videos.classes)} classes, {len(videos.videos)} videos, "
         f"{first.dataset_fingerprint[:8]}), {first.episodes} episodes, seed {first.seed}, "
@@ -97,6 +70,82 @@ def run(options: Namespace) -> int:
     for selection in dict.fromkeys(result.selection for result in results):
         print(f"selection: {selection}")
     return 0
+
+
+def _splits(entry: "_Entry", dataset: "VideoDataset", seeds: Sequence[int] | None) -> list["VideoDataset"]:
+    """The dataset's own splits, or those of `--resplit`, or the one that a checkpoint was trained on."""
+    trained = entry.method.provenance
+    if trained is None:
+        return [dataset.resplit(seed) for seed in seeds] if seeds else [dataset]
+    own = trained.recipe.get("resplit")
+    if seeds and seeds != [own]:
+        trained_on = "the dataset's own splits" if own is None else f"--resplit {own}"
+        given = " ".join(map(str, seeds))
+        raise ValueError(f"{entry.folder} was trained on {trained_on}, not on --resplit {given}; leave --resplit out")
+    return [dataset if own is None else dataset.resplit(own)]
+
+
+def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
+    """Refuse at once what would fail after the work of encoding."""
+    from fsar.datasets.benchmarks import refuse_mixing
+    from fsar.episodes import EpisodeSampler
+
+    if entry.method.provenance is not None:
+        refuse_mixing(entry.method.provenance.dataset, videos.name)
+    entry.method.check_texts([videos.texts[label] for label in videos.classes])
+    if not options.manifest:
+        for way in options.way:
+            for shot in options.shot:
+                EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
+
+
+def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> list["Result"]:
+    """Encode once, then match at every way, shot and seed."""
+    from dataclasses import asdict
+
+    from fsar.checkpoint import add_results
+    from fsar.episodes import Episodes, EpisodeSampler
+    from fsar.evaluate import evaluate
+    from fsar.features import fill_bank
+
+    method, folder, cache = entry
+    videos = dataset.split(options.split)
+    bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
+    for name, reason in bank.skipped.items():
+        print(f"fsar: left out {name}: {reason}", file=sys.stderr)
+    replayed = Episodes.load(options.manifest, videos) if options.manifest else None
+    kept, results = _kept_in(folder, options.out), []
+    for way, shot, seed in product(options.way, options.shot, options.seed):
+        result = evaluate(
+            method, dataset, options.split, way, shot, options.query,
+            replayed or options.episodes, seed, cache, bank, options.naive,
+        )  # fmt: skip
+        results.append(result)
+        if options.add_to_card and folder is not None:
+            add_results(folder, [asdict(result)])
+        if kept is not None:
+            result.save(kept / result.file_name)
+    if options.save_manifest:
+        sampler = EpisodeSampler(dataset=videos.without(bank.skipped), way=options.way[0], shot=options.shot[0],
+                                 query=options.query, seed=options.seed[0])  # fmt: skip
+        sampler.draw(options.episodes).save(options.save_manifest)
+    if seen := results[-1].seen_classes:
+        print(f"fsar: warning: {method.name} was trained on {len(seen)} of the {len(videos.classes)} classes it "
+              f"is evaluated on ({', '.join(seen[:3])}); this is no few-shot number", file=sys.stderr)  # fmt: skip
+    return results
+
+
+def _kept_in(run: str | None, out: Path | None) -> Path | None:
+    """Folder of the results: --out, or the run's own where it lies on this machine."""
+    from fsar.results import results_folder
+
+    if out is not None or run is None or run.startswith("hf-hub:"):
+        return out
+    folder = results_folder(Path(run))
+    if not os.access(folder.parent, os.W_OK):
+        print(f"fsar: {folder.parent} cannot be written; add --out DIR to keep its results", file=sys.stderr)
+        return None
+    return folder
 
 
 class _Entry(NamedTuple):
@@ -119,8 +168,10 @@ def _entries(options: Namespace) -> list[_Entry]:
     from fsar.frame_cache import FrameCache
     from fsar.methods import build_method, parse_method
 
-    if options.save_manifest and (len(options.way) > 1 or len(options.shot) > 1):
-        raise ValueError("--save-manifest writes one list of episodes; give one --way and one --shot")
+    if options.save_manifest and max(map(len, (options.way, options.shot, options.seed, options.resplit or []))) > 1:
+        raise ValueError("--save-manifest writes one list of episodes; give one --way, --shot, --seed and --resplit")
+    if options.manifest and len(options.seed) > 1:
+        raise ValueError("--manifest brings its episodes, and several of --seed have no effect; leave --seed out")
     default = [] if options.checkpoint else ["protonet", "otam", "bi-mhm", "place-motion"]
     specs = [parse_method(spec) for spec in options.method or default]
     if options.backbone and not specs:

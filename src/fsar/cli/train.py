@@ -18,6 +18,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--devices", type=int, help="processes or GPUs on this machine")
     parser.add_argument("--seed", type=int)
     parser.add_argument("--backbone", help="see `fsar backbones`")
+    parser.add_argument("--protocol", choices=["clean", "paper"],
+                        help="paper: select on the test classes, as the field does; every result says so")  # fmt: skip
+    parser.add_argument("--resplit", type=int, metavar="SEED", help="deal the classes to train, val and test anew")
     data_options(parser, None)
 
 
@@ -26,18 +29,20 @@ def run(options: Namespace) -> int:
     from fsar.recipes import load_recipe
     from fsar.train import train
 
-    direct = ("devices", "seed", "backbone", "data", "class_names")
+    direct = ("devices", "seed", "backbone", "protocol", "resplit", "data", "benchmark", "class_names")
     given = [f"{key}={json.dumps(str(v) if isinstance(v, Path) else v)}" for key in direct
              if (v := getattr(options, key)) is not None]  # fmt: skip
     if options.lists:
         given.append(f"lists={json.dumps([str(path) for path in options.lists])}")
     recipe = load_recipe(options.config, [*options.set, *given], options.hardware)
     if recipe.data is None:
-        raise ValueError(f"recipe {options.config} leaves open where the videos are; add --data DIR (and --lists ...)")
+        raise ValueError(f"recipe {options.config} leaves open where the videos are; add --data DIR "
+                         f"(and --benchmark NAME or --lists ...)")  # fmt: skip
     lists = [Path(path) for path in recipe.lists]
     names = None if recipe.class_names is None else Path(recipe.class_names)
-    train(recipe, load_dataset(recipe.data, lists, names, options.skip_missing), options.out)
+    train(recipe, load_dataset(recipe.data, lists, names, options.skip_missing, recipe.benchmark), options.out)
     where = f"--data {recipe.data}" + (f" --lists {' '.join(recipe.lists)}" if recipe.lists else "")
+    where += f" --benchmark {recipe.benchmark}" if recipe.benchmark else ""
     print(f"wrote {options.out}; next: fsar evaluate --checkpoint {options.out} {where}")
     return 0
 

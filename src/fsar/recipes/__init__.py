@@ -39,11 +39,15 @@ class Recipe:
     backbone: str = "tiny"
     """See `fsar backbones`."""
     data: str | None = None
-    """A folder of class folders, or `world`; with `lists`, the folder that the videos lie in."""
+    """A folder of class folders, or `world`; with `benchmark` or `lists`, the folder that the videos lie in."""
+    benchmark: str | None = None
+    """A name in `fsar splits list`."""
     lists: tuple[str, ...] = ()
     """Split lists."""
     class_names: str | None = None
     """JSON names of the classes that lists give by number."""
+    resplit: int | None = None
+    """Seed by which all classes are dealt anew to splits of the same sizes; None keeps the published ones."""
     frames: int = 8
     """T, frames per video."""
     sampling: str = "tsn"
@@ -87,6 +91,8 @@ class Recipe:
     from_bank: bool = False
     """Train on the evaluation encodings, each made once; only where nothing that encodes is trained."""
 
+    protocol: Literal["clean", "paper"] = "clean"
+    """What selects the state that is kept: the val classes, or as the field's public code does the test classes."""
     val_every: int = 1000
     """Episodes between validations; 0 keeps the last state instead of the best."""
     val_episodes: int = 1000
@@ -125,6 +131,9 @@ class Recipe:
             value = getattr(self, key)
             if value is not None and value <= 0:
                 raise ValueError(f"recipe: {key} is {value}; expected more than 0, or nothing")
+        if self.protocol == "paper" and not self.val_every:
+            raise ValueError("recipe: protocol `paper` selects on the test classes, and val_every is 0, which selects "
+                             "nothing; set val_every, or leave protocol out")  # fmt: skip
         if self.patience is not None and not self.val_every:
             raise ValueError("recipe: patience counts validations, and val_every is 0; set val_every, or drop patience")
         self._check_schedule()

@@ -1,0 +1,153 @@
+"""From a dataset's folder to the row of a table: check, prepare, train on train, select on val, test, report.
+
+    RUN/check.json                        which videos of the list are there, and whether they can be read
+    RUN/1-shot_seed-0/                    a training run (fsar/train.py); none for a method with nothing to train
+    RUN/1-shot_seed-0/results/*.json      its results on the test classes (fsar/results.py)
+    RUN/report.html                       all of it beside the papers' numbers
+
+K-shot results are those of K-shot training, as in the papers; a recipe changed by `shot=1` trains by one shot for all.
+Every part that is done is passed over when the same command runs again.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from fsar.backbones import load_backbone
+from fsar.checkpoint import load_pretrained
+from fsar.datasets import VideoDataset
+from fsar.datasets.benchmarks import benchmark, load_benchmark
+from fsar.datasets.check import check_benchmark
+from fsar.datasets.prepare import prepare
+from fsar.evaluate import evaluate
+from fsar.features import fill_bank
+from fsar.frame_cache import FrameCache
+from fsar.methods import Method, build_method, method_class
+from fsar.recipes import Recipe, load_recipe, recipe_names
+from fsar.report import write_report
+from fsar.results import Result, load_results, results_folder
+from fsar.train import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to reproduce."""
+
+    method: str
+    benchmark: str
+    """With its version, as `ssv2-small@cmn`."""
+    root: Path
+    """Folder that the dataset's videos lie below."""
+    folder: Path
+    """Where everything goes."""
+    shots: tuple[int, ...] = (1, 5)
+    seeds: tuple[int, ...] = (0,)
+    """Of the trainings; the test episodes are those of seed 0 for all."""
+    way: int = 5
+    query: int = 1
+    """Queries per class in the test."""
+    episodes: int = 10_000
+    """Test episodes."""
+    backbone: str | None = None
+    """Instead of the recipe's; of a method that trains nothing, `tiny` if not given."""
+    changes: tuple[str, ...] = ()
+    """`key=value` overrides of the recipe."""
+    hardware: str | None = None
+    """A preset of `fsar.recipes.HARDWARE`."""
+    prepared: Path | None = None
+    """Where to write short copies of the videos, to go on with; None goes on with the videos as they are."""
+    skip_missing: bool = False
+    """Go on without videos that are not there or cannot be read; every result says how many."""
+
+    def __post_init__(self) -> None:
+        for name in ("shots", "seeds"):
+            if not getattr(self, name):
+                raise ValueError(f"a reproduction needs at least one of {name}; got none")
+
+
+def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
+    """Go the whole way; returns the results, which also lie in `plan.folder`.
+
+    Raises:
+        ValueError: no such method, benchmark or recipe, videos that are missing or broken (unless `skip_missing`), or
+            a folder that holds another run.
+    """
+    recipes = {(shot, seed): recipe for shot, seed, recipe in _recipes(plan)}  # before any work
+    dataset = _dataset(plan, progress)
+    results = []
+    for (shot, seed), recipe in recipes.items():
+        run = plan.folder / f"{shot}-shot_seed-{seed}"
+        if recipe is not None:
+            train(recipe, dataset, run, progress)
+        results += _test(plan, recipe, dataset, run, shot, progress)
+    write_report([plan.folder], plan.folder / "report.html")
+    return results
+
+
+def _recipes(plan: Plan) -> Iterator[tuple[int, int, Recipe | None]]:
+    """Each training's shot, seed and recipe; None, once per shot, for a method that trains nothing."""
+    family = benchmark(plan.benchmark).family
+    if not method_class(plan.method).trains:
+        if plan.changes or plan.hardware:
+            raise ValueError(f"{plan.method} trains nothing and has no recipe; leave --set and --hardware out")
+        yield from ((shot, 0, None) for shot in plan.shots)
+        return
+    name = f"{plan.method}/{family}"
+    if name not in recipe_names():
+        raise ValueError(f"there is no recipe {name}; see `fsar recipes`")
+    fixed = any(change.startswith("shot=") for change in plan.changes)
+    for shot in plan.shots:
+        by_shot = f"val_shot={shot}" if fixed else f"shot={shot}"
+        for seed in plan.seeds:
+            own = [f"benchmark={benchmark(plan.benchmark).name}", f"seed={seed}"]
+            own.append(f"data={json.dumps(str(plan.prepared or plan.root))}")
+            own += [] if plan.backbone is None else [f"backbone={plan.backbone}"]
+            yield shot, seed, load_recipe(name, (by_shot, *plan.changes, *own), plan.hardware)
+
+
+def _dataset(plan: Plan, progress: bool) -> VideoDataset:
+    """Check the videos, make short copies if wanted, and load what is there and can be read."""
+    report = check_benchmark(plan.benchmark, plan.root, progress=progress)
+    report.save(plan.folder / "check.json")
+    if not (report.complete or plan.skip_missing):
+        raise ValueError(f"{report.text()}\n\nGet what is missing, or go on without it: --skip-missing; the whole list "
+                         f"lies in {plan.folder / 'check.json'}")  # fmt: skip
+    if plan.prepared is not None:
+        prepare(plan.benchmark, plan.root, plan.prepared, on_error="skip", progress=progress)
+    dataset = load_benchmark(plan.benchmark, plan.prepared or plan.root, plan.skip_missing)
+    return dataset.without(report.broken)
+
+
+def _test(
+    plan: Plan, recipe: Recipe | None, dataset: VideoDataset, run: Path, shot: int, progress: bool
+) -> list[Result]:
+    """Evaluate what was trained on the test classes, in both modes where there are two."""
+    frames = FrameCache()
+    if recipe is None:
+        method = build_method(plan.method, load_backbone(plan.backbone or "tiny"))
+    else:
+        method, frames = load_pretrained(run), FrameCache(frames=recipe.frames, sampling=recipe.sampling)
+        dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
+    modes = [mode for mode in (method, method.other_mode()) if mode is not None]
+    return [_tested(plan, mode, dataset, run, shot, frames, progress) for mode in modes]
+
+
+def _tested(
+    plan: Plan, method: Method, dataset: VideoDataset, run: Path, shot: int, cache: FrameCache, progress: bool
+) -> Result:
+    """One result; the one in the run's folder if it is there."""
+    videos = dataset.split("test")
+    wanted = (method.transductive, plan.way, shot, plan.query, plan.episodes, videos.fingerprint())
+    known = load_results([results_folder(run)]) if results_folder(run).is_dir() else []
+    for found in (stored.result for stored in known):
+        episodes = (found.way, found.shot, found.query, found.episodes)
+        if (found.transductive, *episodes, found.dataset_fingerprint) == wanted:
+            return found
+    bank = fill_bank(method, videos.videos, videos.texts, cache, progress=progress)
+    result = evaluate(
+        method, dataset, way=plan.way, shot=shot, query=plan.query, episodes=plan.episodes, cache=cache, bank=bank,
+        progress=progress,
+    )  # fmt: skip
+    result.save(results_folder(run) / result.file_name)
+    return result

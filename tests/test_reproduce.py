@@ -1,0 +1,137 @@
+"""`fsar reproduce` on stand-ins of the benchmarks: their own class names and lists, few and generated videos."""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from fsar.cli import main
+from fsar.datasets import VideoDataset
+from fsar.datasets.benchmarks import benchmark
+from tests.conftest import SHARED, needs_shared
+
+LISTS = {
+    "kinetics100@cmn": "trx/kinetics_CMN",
+    "kinetics100@clip-fsar": "clip-fsar/kinetics100",
+    "ssv2-small@cmn": "trx/ssv2_CMN",
+    "ssv2-full@otam-67k": "trx/ssv2_OTAM",
+}
+SMALL = ["query=1", "episodes=2", "episodes_per_step=1", "val_every=2", "val_episodes=3", "jitter=false"]
+
+
+def stand_in(name: str, world: VideoDataset, root: Path, clips: int = 2) -> Path:
+    """Few videos of every class, named as the benchmark's are and lying as people have them."""
+    root.mkdir(parents=True)
+    taken: Counter[str] = Counter()
+    source = sorted(video.path for video in world.videos)
+    if name in LISTS:
+        places = [(item.label, _place(name, item.label, item.id)) for item in benchmark(name).listed(root)]
+    else:
+        labels = [label for split in benchmark(name).classes.values() for label in split]
+        places = [(label, f"{label.replace(' ', '_')}/clip{i}.avi") for label in labels for i in range(clips)]
+    for label, place in places:
+        if taken[label] < clips:
+            taken[label] += 1
+            (root / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source[sum(taken.values()) % len(source)], root / place)
+    return root
+
+
+def _place(name: str, label: str, video_id: str) -> str:
+    """SSv2 is one flat folder; Kinetics has folders of classes, and times in its names."""
+    return f"{video_id}.webm" if name.startswith("ssv2") else f"{label}/{video_id}_000010_000020.mp4"
+
+
+def import_lists(name: str) -> None:
+    assert SHARED is not None
+    assert main(["splits", "import", *map(str, sorted((SHARED / "splits" / LISTS[name]).glob("*.txt")))]) == 0
+
+
+@pytest.fixture
+def hmdb51(world: VideoDataset, tmp_path: Path) -> Path:
+    return stand_in("hmdb51@arn", world, tmp_path / "HMDB51")
+
+
+def words(method: str, name: str, root: Path, out: Path, *settings: str) -> list[str]:
+    own = ["--skip-missing", "--shot", "1", "--episodes", "20", "--backbone", "tiny"]
+    return ["reproduce", method, name, "--root", str(root), "--out", str(out), *own, "--set", *SMALL, *settings]
+
+
+def stored(out: Path) -> list[dict]:
+    return [json.loads(file.read_text()) for file in sorted(out.glob("*/results/*.json"))]
+
+
+def test_the_whole_way_and_again(hmdb51: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "out"
+    command = words("clip-mdmf", "hmdb51@arn", hmdb51, out, "options.hidden=16")
+    command += ["--seed", "0", "1", "--prepare", str(tmp_path / "prepared")]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "5-way 1-shot" in printed and "(2 seeds: sd" in printed
+    results = stored(out)
+    assert len(results) == 2
+    for result in results:
+        assert result["dataset"] == "hmdb51@arn" and result["split"] == "test" and result["protocol"] == "clean"
+        assert len(result["per_class"]) <= 10 and result["episodes"] == 20
+        assert result["absent"] == 1292 - 20  # the published list's test videos, of which two per class lie here
+        assert result["training"]["recipe"]["benchmark"] == "hmdb51@arn"
+    page = (out / "report.html").read_text()
+    assert "hmdb51@arn" in page and "clip-mdmf" in page
+    before = {file: file.stat().st_mtime_ns for file in out.glob("*/results/*.json")}
+    assert main(command) == 0  # what is done is passed over
+    assert {file: file.stat().st_mtime_ns for file in out.glob("*/results/*.json")} == before
+
+
+def test_what_is_missing_stops_it_unless_told(hmdb51: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    command = words("clip-mdmf", "hmdb51@arn", hmdb51, tmp_path / "out")
+    command.remove("--skip-missing")
+    assert main(command) == 2
+    assert "--skip-missing" in capsys.readouterr().err
+    assert json.loads((tmp_path / "out" / "check.json").read_text())
+
+
+def test_a_method_without_training_is_tested(hmdb51: Path, tmp_path: Path) -> None:
+    command = words("place-motion", "hmdb51@arn", hmdb51, tmp_path / "out")
+    assert main(command[: command.index("--set")]) == 0
+    (result,) = stored(tmp_path / "out")
+    assert result["training"] is None and result["backbone"] == "tiny"
+
+
+def test_mistakes_are_told_before_any_work(hmdb51: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for wrong, told in {
+        ("clip-mdfm", "hmdb51@arn"): "clip-mdmf",
+        ("clip-mdmf", "hmdb51@cmn"): "hmdb51@arn",
+        ("clip-mdmf", "kinetics100"): "kinetics100@clip-fsar",
+    }.items():
+        assert main(words(*wrong, hmdb51, tmp_path / "out")) == 2
+        assert told in capsys.readouterr().err
+    assert main(words("place-motion", "hmdb51@arn", hmdb51, tmp_path / "out")) == 2
+    assert "no recipe" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@needs_shared
+@pytest.mark.parametrize(
+    "method, name, settings",
+    [
+        ("clip-spm", "ucf101@arn", ["options.hidden=16"]),
+        ("ma-fsar", "kinetics100@cmn", ["options.hidden=16"]),
+        ("clip-mdmf", "kinetics100@clip-fsar", ["options.hidden=16"]),
+        ("task-adapter-pp", "ssv2-small@cmn", ["options.layers=1"]),
+        ("ma-fsar", "ssv2-full@otam-67k", ["options.hidden=16"]),
+    ],
+)
+def test_every_benchmark_by_a_method_of_each_paper(
+    method: str, name: str, settings: list[str], world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    if name in LISTS:
+        import_lists(name)
+    root = stand_in(name, world, tmp_path / "videos")
+    assert main(words(method, name, root, tmp_path / "out", *settings)) == 0, capsys.readouterr().err
+    for result in stored(tmp_path / "out"):
+        assert result["dataset"] == name and result["absent"] > 0
+        assert set(result["confusion"]["classes"]) == set(benchmark(name).classes["test"])
+    assert name in (tmp_path / "out" / "report.html").read_text()
