@@ -128,6 +128,24 @@ def test_seeds_are_averaged_and_their_spread_is_said() -> None:
     assert "(2 runs: sd 7.1)" in table([results[0], replace(results[0], accuracy=0.7)])
 
 
+def of_shots(trained: int, tested: int) -> Result:
+    training = {**TRAINING, "recipe": {**TRAINING["recipe"], "shot": trained}}
+    return seeded(0, training=training, shot=tested, accuracy=trained / 10)
+
+
+def test_a_recipe_trained_for_each_shot_makes_one_row() -> None:
+    (made,) = tables([of_shots(1, 1), of_shots(5, 5)])
+    assert len(made.rows) == 1 and "5-way K-shot" in made.rows[0][0]
+    assert made.rows[0][1:] == ("10.0 ± 40.0", "50.0 ± 40.0")
+    (made,) = tables([of_shots(1, 1)])
+    assert "5-way 1-shot" in made.rows[0][0]
+
+
+def test_a_model_tested_at_other_shots_keeps_its_row() -> None:
+    (made,) = tables([of_shots(1, 1), of_shots(1, 5), of_shots(5, 5)])
+    assert [name.partition(",")[2].partition(",")[0][-6:] for name, *_ in made.rows] == ["1-shot", "5-shot"]
+
+
 def test_random_splits_share_a_row() -> None:
     splits = [replace(RESULT, resplit=i, dataset_fingerprint=str(i) * 64, accuracy=0.6 + i / 10) for i in range(2)]
     assert "65.0 ± 40.0 (2 splits: sd 7.1)" in table(splits)

@@ -73,8 +73,8 @@ def data_heading(results: Sequence[Result]) -> str:
 def _grouped(results: Sequence[Result]) -> Table:
     columns = list(dict.fromkeys((r.way, r.shot) for r in results))
     groups: dict[tuple[str, tuple[int, int]], list[Result]] = {}
-    for result in results:
-        groups.setdefault((recipe_key(result), (result.way, result.shot)), []).append(result)
+    for key, result in zip(row_keys(results), results, strict=True):
+        groups.setdefault((key, (result.way, result.shot)), []).append(result)
     rows = list(dict.fromkeys(row for row, _ in groups))
     cells = {place: Joined.of(group) for place, group in groups.items()}
     best = {column: max(cell.accuracy for (_, at), cell in cells.items() if at == column) for column in columns}
@@ -145,10 +145,38 @@ class Joined:
         return plain | words | own | {"shot": first.shot} | numbers
 
 
+def by_each_shot(result: Result) -> Result | None:
+    """The same as of a recipe of K shots, where it was trained with as many shots as it is tested with."""
+    own_shot = result.training is not None and result.training["recipe"]["shot"] == result.shot
+    return _of_k_shots(result) if own_shot else None
+
+
+def _of_k_shots(result: Result) -> Result:
+    """The same without saying how many shots it was trained with."""
+    if result.training is None:
+        return result
+    return replace(result, training={**result.training, "recipe": {**result.training["recipe"], "shot": "K"}})
+
+
+def row_keys(results: Sequence[Result]) -> list[str]:
+    """Which row each result stands in: its recipe's; one recipe trained anew for every shot makes one row.
+
+    The latter only if none of its models is tested at other shots too.
+    """
+    families: dict[str, list[Result]] = {}
+    for result in results:
+        families.setdefault(recipe_key(_of_k_shots(result)), []).append(result)
+    joined = {
+        key for key, group in families.items() if all(map(by_each_shot, group)) and len({r.shot for r in group}) > 1
+    }
+    keys = [(recipe_key(_of_k_shots(result)), recipe_key(result)) for result in results]
+    return [family if family in joined else own for family, own in keys]
+
+
 def row_names(results: Sequence[Result]) -> dict[str, str]:
     """A name for every row; where two would be called the same, with what tells them apart."""
-    firsts = {recipe_key(r): r for r in reversed(results)}
-    names = {key: row_name(r) for key, r in firsts.items()}
+    firsts = dict(zip(reversed(row_keys(results)), reversed(results), strict=True))
+    names = {key: row_name(r if recipe_key(r) == key else by_each_shot(r) or r) for key, r in firsts.items()}
     shared = {name for name, count in Counter(names.values()).items() if count > 1}
     return {key: f"{name}, {_clip_and_weights(firsts[key])}" if name in shared else name for key, name in names.items()}
 

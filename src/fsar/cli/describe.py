@@ -104,9 +104,7 @@ def _labels(options: Namespace) -> list[str]:
 
     if options.classes:
         return distinct_labels((name, class_text(name)) for name in options.classes)
-    dataset = load_dataset(
-        options.data, options.lists, options.class_names, options.skip_missing, options.benchmark
-    )
+    dataset = load_dataset(options.data, options.lists, options.class_names, options.skip_missing, options.benchmark)
     return distinct_labels((name, dataset.texts[name]) for name in dataset.classes)
 
 

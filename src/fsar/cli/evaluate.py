@@ -51,9 +51,7 @@ def run(options: Namespace) -> int:
     from fsar.tables import table
 
     entries = _in_both_modes(_entries(options))
-    dataset = load_dataset(
-        options.data, options.lists, options.class_names, options.skip_missing, options.benchmark
-    )
+    dataset = load_dataset(options.data, options.lists, options.class_names, options.skip_missing, options.benchmark)
     if options.classes:
         dataset = dataset.only(options.classes)
     tasks = [(entry, dealt) for entry in entries for dealt in _splits(entry, dataset, options.resplit)]

@@ -2,15 +2,15 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from fsar.charts import SERIES, Series, bar_chart, line_chart
 from fsar.markup import Markup, element, join
 from fsar.papers import PAPERS
 from fsar.papers.compare import Difference, Printed, beside, family_of
 from fsar.prompts import class_text
-from fsar.results import Result, recipe_key
-from fsar.tables import Joined, row_name, row_names
+from fsar.results import Result
+from fsar.tables import Joined, by_each_shot, row_keys, row_name, row_names
 
 MINUS = "\N{MINUS SIGN}"
 BARS = 4
@@ -34,8 +34,8 @@ class Group:
     def of(cls, results: Sequence[Result]) -> "Group":
         """Join the results of one recipe at one way and shot."""
         found: dict[tuple[str, Setting], list[Result]] = {}
-        for result in results:
-            found.setdefault((recipe_key(result), (result.way, result.shot)), []).append(result)
+        for key, result in zip(row_keys(results), results, strict=True):
+            found.setdefault((key, (result.way, result.shot)), []).append(result)
         settings = tuple(sorted({setting for _, setting in found}))
         return cls(row_names(results), {place: Joined.of(each) for place, each in found.items()}, settings)
 
@@ -236,20 +236,12 @@ def _curves(group: Group, over: str) -> list[Markup]:
         for (row, setting), cell in group.cells.items():
             if setting[other] == fixed:
                 lines.setdefault(group.names[row], {})[setting[axis]] = cell
-                if over == "shot" and (name := _trained_for_each_shot(cell.results[0])):
-                    lines.setdefault(name, {})[setting[axis]] = cell
+                if over == "shot" and (each := by_each_shot(cell.results[0])):
+                    lines.setdefault(row_name(each), {})[setting[axis]] = cell
         lines = {name: cells for name, cells in lines.items() if len(cells) >= 3}
         if lines:
             charts.append(_curve_chart(lines, over, f"{fixed}-{'shot' if over == 'way' else 'way'}"))
     return charts
-
-
-def _trained_for_each_shot(result: Result) -> str | None:
-    """What results have in common that were each trained with as many shots as they are tested with."""
-    if result.training is None or result.training["recipe"]["shot"] != result.shot:
-        return None
-    recipe = {**result.training["recipe"], "shot": "K"}
-    return row_name(replace(result, training={**result.training, "recipe": recipe}))
 
 
 def _curve_chart(lines: Mapping[str, Mapping[int, Joined]], over: str, fixed: str) -> Markup:
