@@ -5,11 +5,13 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.recipes import parse_recipe
+from fsar.video import write_video
 
 
 def test_random_splits_have_the_sizes_of_the_published_ones(world: VideoDataset) -> None:
@@ -32,7 +34,7 @@ def test_random_splits_and_seeds_are_evaluated_one_by_one(world: VideoDataset, c
     assert main(["evaluate", *words, "--resplit", "1", "2", "--seed", "0", "1", "2"]) == 0
     stored = [json.loads(file.read_text()) for file in Path(f"{home}-out").glob("*.json")]
     assert sorted((r["resplit"], r["seed"]) for r in stored) == [(d, s) for d in (1, 2) for s in (0, 1, 2)]
-    assert "(3 seeds: sd" in capsys.readouterr().out
+    assert "(6 seeds: sd" in capsys.readouterr().out
 
 
 def test_a_checkpoint_brings_its_own_split(world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -55,3 +57,17 @@ def test_a_checkpoint_brings_its_own_split(world: VideoDataset, tmp_path: Path, 
 def test_selecting_on_test_without_selecting_is_refused() -> None:
     with pytest.raises(ValueError, match="val_every is 0"):
         parse_recipe({"method": "ma-fsar", "protocol": "paper", "val_every": 0})
+
+
+def test_short_videos_repeat_frames_or_are_left_out(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    for label in ("wave", "clap"):
+        for clip, frames in enumerate((3, 12, 12)):
+            pixels = np.random.default_rng(clip).integers(0, 255, (frames, 48, 64, 3), np.uint8)
+            write_video(tmp_path / "videos" / label / f"{clip}.mp4", pixels, 10.0)
+    words = ["evaluate", "--data", str(tmp_path / "videos"), "--split", "all", "--way", "2", "--method", "protonet"]
+    for options, left_out in (([], 0), (["--drop-short"], 2)):
+        out = tmp_path / f"out{left_out}"
+        assert main([*words, "--episodes", "5", "--out", str(out), *options]) == 0
+        (result,) = (json.loads(file.read_text()) for file in out.glob("*.json"))
+        assert len(result["skipped"]) == left_out
+        assert capsys.readouterr().err.count("3 frames, fewer than the 8 that are taken") == left_out

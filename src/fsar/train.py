@@ -39,6 +39,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fsar.backbones import load_backbone
 from fsar.checkpoint import Provenance, save_pretrained
 from fsar.datasets import VideoDataset
+from fsar.datasets.check import short_videos
 from fsar.episodes import EpisodeSampler
 from fsar.evaluate import accuracy, match_from_bank
 from fsar.features import fill_bank
@@ -137,6 +138,8 @@ class _Run:
     ):
         self.fabric, self.recipe, self.method, self.folder = fabric, recipe, method, folder
         dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
+        if recipe.drop_short:
+            dataset = dataset.without(short_videos(dataset.videos, recipe.frames, recipe.workers, progress))
         self.train_set = dataset.split("train")
         self.val_split = "val" if recipe.protocol == "clean" else "test"
         self.val_set = dataset.split(self.val_split) if recipe.val_every else None

@@ -40,6 +40,8 @@ def add_options(parser: ArgumentParser) -> None:
                         help="deal the classes to splits anew, once per seed; a checkpoint brings its own")  # fmt: skip
     parser.add_argument("--manifest", type=Path, help="replay the episodes of a file that --save-manifest wrote")
     parser.add_argument("--save-manifest", type=Path, help="write the episodes (one way and one shot only)")
+    parser.add_argument("--drop-short", action="store_true",
+                        help="leave out videos of fewer frames than are taken (of --method)")  # fmt: skip
     parser.add_argument("--naive", action="store_true", help="encode every video of every episode anew")
     parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
     parser.add_argument("--bank", type=Path, help="folder of the feature bank; default: in the cache")
@@ -60,9 +62,10 @@ def run(options: Namespace) -> int:
     results = [result for entry, dealt in tasks for result in _evaluate(entry, dealt, options)]
     print(table(results))
     first, videos = results[0], tasks[0][1].split(options.split)
+    seeds = ", ".join(str(seed) for seed in dict.fromkeys(result.seed for result in results))
     print(
         f"\n{first.dataset} {first.split} ({len(videos.classes)} classes, {len(videos.videos)} videos, "
-        f"{first.dataset_fingerprint[:8]}), {first.episodes} episodes, seed {first.seed}, "
+        f"{first.dataset_fingerprint[:8]}), {first.episodes} episodes, seed {seeds}, "
         f"{'every episode encoded anew' if options.naive else 'from the feature bank'}; accuracy in % ± 95 % interval"
     )
     for selection in dict.fromkeys(result.selection for result in results):
@@ -99,7 +102,7 @@ def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
 
 def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> list["Result"]:
     """Encode once, then match at every way, shot and seed."""
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from fsar.checkpoint import add_results
     from fsar.episodes import Episodes, EpisodeSampler
@@ -108,8 +111,11 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
 
     method, folder, cache = entry
     videos = dataset.split(options.split)
+    short = _short(entry, videos, options.drop_short)
+    dataset, videos = dataset.without(short), videos.without(short)
     bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
-    for name, reason in bank.skipped.items():
+    skipped = {**short, **bank.skipped}
+    for name, reason in skipped.items():
         print(f"fsar: left out {name}: {reason}", file=sys.stderr)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     kept, results = _kept_in(folder, options.out), []
@@ -118,6 +124,7 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
             method, dataset, options.split, way, shot, options.query,
             replayed or options.episodes, seed, cache, bank, options.naive,
         )  # fmt: skip
+        result = replace(result, skipped=skipped)
         results.append(result)
         if options.add_to_card and folder is not None:
             add_results(folder, [asdict(result)])
@@ -131,6 +138,16 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
         print(f"fsar: warning: {method.name} was trained on {len(seen)} of the {len(videos.classes)} classes it "
               f"is evaluated on ({', '.join(seen[:3])}); this is no few-shot number", file=sys.stderr)  # fmt: skip
     return results
+
+
+def _short(entry: "_Entry", videos: "VideoDataset", wanted: bool) -> dict[str, str]:
+    """Videos to leave out because they are short: id -> reason."""
+    from fsar.datasets.check import short_videos
+
+    trained = entry.method.provenance
+    if not (wanted if trained is None else trained.recipe.get("drop_short", False)):
+        return {}
+    return short_videos(videos.videos, entry.cache.frames or 0)
 
 
 def _kept_in(run: str | None, out: Path | None) -> Path | None:

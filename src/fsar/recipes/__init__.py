@@ -50,6 +50,8 @@ class Recipe:
     """Seed by which all classes are dealt anew to splits of the same sizes; None keeps the published ones."""
     frames: int = 8
     """T, frames per video."""
+    drop_short: bool = False
+    """Leave out videos with fewer frames than are taken, as TRX's reader does; otherwise they repeat frames."""
     sampling: str = "tsn"
     """Which frames: in training one at random of every segment, else the centres."""
 
