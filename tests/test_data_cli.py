@@ -369,3 +369,8 @@ def test_prepare_on_the_command_line(root: Path, tmp_path: Path, capsys: pytest.
     said = capsys.readouterr()
     assert "fsar: left out fencing/broken: " in said.err
     assert "1 left out, 6758 not found" in said.out and f"--benchmark {HMDB} --data {tmp_path / 'out'}" in said.out
+
+
+def test_the_wrong_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert cli.main(["data", "check", "hmdb51@arn", "--root", str(tmp_path)]) == 2
+    assert "none of the 6766 videos of hmdb51@arn is below" in capsys.readouterr().err

@@ -71,3 +71,16 @@ def test_short_videos_repeat_frames_or_are_left_out(tmp_path: Path, capsys: pyte
         (result,) = (json.loads(file.read_text()) for file in out.glob("*.json"))
         assert len(result["skipped"]) == left_out
         assert capsys.readouterr().err.count("3 frames, fewer than the 8 that are taken") == left_out
+
+
+def test_classes_of_another_split_are_refused(world: VideoDataset, capsys: pytest.CaptureFixture) -> None:
+    other, *chosen = world.split("val").classes[0], *world.split("test").classes[:2]
+    words = ["evaluate", "--data", str(world.videos[0].path.parent.parent), "--way", "2", "--classes", *chosen]
+    assert main([*words, other]) == 2
+    assert f"--classes names {other}, which are not in the test split" in capsys.readouterr().err
+
+
+def test_what_cannot_be_kept_is_told_before_the_work(world: VideoDataset, capsys: pytest.CaptureFixture) -> None:
+    home = world.videos[0].path.parent.parent
+    assert main(["evaluate", "--data", str(home), "--out", str(world.videos[0].path / "out")]) == 2
+    assert "match" not in capsys.readouterr().err

@@ -99,6 +99,21 @@ def test_a_method_without_training_is_tested(hmdb51: Path, tmp_path: Path) -> No
     assert result["training"] is None and result["backbone"] == "tiny"
 
 
+def test_broken_videos_are_counted_and_too_few_are_told_before_training(
+    hmdb51: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    for clip in ("pick/clip0.avi", "pick/clip1.avi", "kick/clip1.avi"):
+        (hmdb51 / clip).write_bytes((hmdb51 / clip).read_bytes()[:300])
+    command = words("place-motion", "hmdb51@arn", hmdb51, tmp_path / "out")
+    assert main([*command[: command.index("--set")], "--shot", "5"]) == 2
+    assert "test episodes cannot be drawn" in capsys.readouterr().err
+    (hmdb51 / "kick/clip1.avi").write_bytes((hmdb51 / "kick/clip0.avi").read_bytes())
+    assert main(command[: command.index("--set")]) == 0
+    (result,) = stored(tmp_path / "out")
+    assert sorted(result["skipped"]) == ["pick/clip0", "pick/clip1"] and result["videos"] == 18
+    assert "2 unreadable" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_mistakes_are_told_before_any_work(hmdb51: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     for wrong, told in {
         ("clip-mdfm", "hmdb51@arn"): "clip-mdmf",

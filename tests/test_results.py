@@ -146,6 +146,16 @@ def test_a_model_tested_at_other_shots_keeps_its_row() -> None:
     assert [name.partition(",")[2].partition(",")[0][-6:] for name, *_ in made.rows] == ["1-shot", "5-shot"]
 
 
+def test_independent_episodes_narrow_the_interval() -> None:
+    lists = [replace(RESULT, seed=i, episodes_fingerprint=str(i) * 64, accuracy=0.6, ci95=0.03) for i in range(3)]
+    assert f"60.0 ± {3 / math.sqrt(3):.1f} (3 seeds: sd 0.0)" in table(lists)
+
+
+def test_copies_of_videos_are_other_videos() -> None:
+    both = [replace(RESULT, files="a" * 16), replace(RESULT, files="b" * 16)]
+    assert len(tables(both)) == 2 and both[0].file_name != both[1].file_name
+
+
 def test_random_splits_share_a_row() -> None:
     splits = [replace(RESULT, resplit=i, dataset_fingerprint=str(i) * 64, accuracy=0.6 + i / 10) for i in range(2)]
     assert "65.0 ± 40.0 (2 splits: sd 7.1)" in table(splits)

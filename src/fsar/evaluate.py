@@ -17,7 +17,7 @@ from fsar.features import Bank, fill_bank, load_clip
 from fsar.frame_cache import FrameCache
 from fsar.methods.base import Encoding, Episode, Method
 from fsar.progress import progress_bar
-from fsar.results import Result, versions
+from fsar.results import Result, short_hash, versions
 
 _BATCH_BYTES = 48 * 2**20  # encodings gathered at a time; bounds memory, never changes a result
 
@@ -245,6 +245,8 @@ def summarize(
         seconds=scores.seconds,
         versions=versions(),
         right=tuple((scores.predicted == episodes.target).sum(1).tolist()),
+        videos=len(dataset.videos),
+        files=short_hash([(video.id, cache.content(video.path)) for video in dataset.videos], 8),
         resplit=dataset.resplit_seed,
         absent=len(dataset.absent),
     )

@@ -10,8 +10,8 @@ Every part that is done is passed over when the same command runs again.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fsar.backbones import load_backbone
@@ -20,6 +20,7 @@ from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark, load_benchmark
 from fsar.datasets.check import check_benchmark
 from fsar.datasets.prepare import prepare
+from fsar.episodes import EpisodeSampler
 from fsar.evaluate import evaluate
 from fsar.features import fill_bank
 from fsar.frame_cache import FrameCache
@@ -74,13 +75,15 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
             a folder that holds another run.
     """
     recipes = {(shot, seed): recipe for shot, seed, recipe in _recipes(plan)}  # before any work
-    dataset = _dataset(plan, progress)
+    dataset, broken = _dataset(plan, progress)
+    for (shot, _), recipe in recipes.items():
+        _require_episodes(plan, recipe, dataset, shot)
     results = []
     for (shot, seed), recipe in recipes.items():
         run = plan.folder / f"{shot}-shot_seed-{seed}"
         if recipe is not None:
             train(recipe, dataset, run, progress)
-        results += _test(plan, recipe, dataset, run, shot, progress)
+        results += _test(plan, recipe, dataset, broken, run, shot, progress)
     write_report([plan.folder], plan.folder / "report.html")
     return results
 
@@ -106,21 +109,43 @@ def _recipes(plan: Plan) -> Iterator[tuple[int, int, Recipe | None]]:
             yield shot, seed, load_recipe(name, (by_shot, *plan.changes, *own), plan.hardware)
 
 
-def _dataset(plan: Plan, progress: bool) -> VideoDataset:
-    """Check the videos, make short copies if wanted, and load what is there and can be read."""
+def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str]]:
+    """Check the videos, make small copies if wanted, and load what can be read; beside it what cannot, with reasons."""
     report = check_benchmark(plan.benchmark, plan.root, progress=progress)
     report.save(plan.folder / "check.json")
     if not (report.complete or plan.skip_missing):
-        raise ValueError(f"{report.text()}\n\nGet what is missing, or go on without it: --skip-missing; the whole list "
-                         f"lies in {plan.folder / 'check.json'}")  # fmt: skip
+        said = "\n".join(report.verdict())
+        raise ValueError(f"{plan.benchmark} is not whole below {plan.root}:\n{said}\nGet what is missing (all is named "
+                         f"in {plan.folder / 'check.json'}), or go on without it: --skip-missing")  # fmt: skip
     if plan.prepared is not None:
         prepare(plan.benchmark, plan.root, plan.prepared, on_error="skip", progress=progress)
     dataset = load_benchmark(plan.benchmark, plan.prepared or plan.root, plan.skip_missing)
-    return dataset.without(report.broken)
+    return dataset.without(report.broken), report.broken
+
+
+def _require_episodes(plan: Plan, recipe: Recipe | None, dataset: VideoDataset, shot: int) -> None:
+    """Refuse before any training what the videos are too few for."""
+    wanted = {"test": (plan.way, shot, plan.query)}
+    if recipe is not None:
+        dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
+        wanted["train"] = (recipe.way, recipe.shot, recipe.query)
+        wanted["val"] = (recipe.val_way or recipe.way, recipe.val_shot or recipe.shot, 1)
+    for split, (way, shots, query) in wanted.items():
+        try:
+            EpisodeSampler(dataset=dataset.split(split), way=way, shot=shots, query=query)
+        except ValueError as error:
+            keys = "--way, --shot and --query" if split == "test" else "--set way=, shot= and query="
+            raise ValueError(f"{split} episodes cannot be drawn ({keys} say which): {error}") from error
 
 
 def _test(
-    plan: Plan, recipe: Recipe | None, dataset: VideoDataset, run: Path, shot: int, progress: bool
+    plan: Plan,
+    recipe: Recipe | None,
+    dataset: VideoDataset,
+    broken: Mapping[str, str],
+    run: Path,
+    shot: int,
+    progress: bool,
 ) -> list[Result]:
     """Evaluate what was trained on the test classes, in both modes where there are two."""
     frames = FrameCache()
@@ -130,11 +155,20 @@ def _test(
         method, frames = load_pretrained(run), FrameCache(frames=recipe.frames, sampling=recipe.sampling)
         dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
     modes = [mode for mode in (method, method.other_mode()) if mode is not None]
-    return [_tested(plan, mode, dataset, run, shot, frames, progress) for mode in modes]
+    splits = dataset.splits
+    left_out = {name: reason for name, reason in broken.items() if splits[name.rpartition("/")[0]] == "test"}
+    return [_tested(plan, mode, dataset, left_out, run, shot, frames, progress) for mode in modes]
 
 
 def _tested(
-    plan: Plan, method: Method, dataset: VideoDataset, run: Path, shot: int, cache: FrameCache, progress: bool
+    plan: Plan,
+    method: Method,
+    dataset: VideoDataset,
+    left_out: Mapping[str, str],
+    run: Path,
+    shot: int,
+    cache: FrameCache,
+    progress: bool,
 ) -> Result:
     """One result; the one in the run's folder if it is there."""
     videos = dataset.split("test")
@@ -149,5 +183,6 @@ def _tested(
         method, dataset, way=plan.way, shot=shot, query=plan.query, episodes=plan.episodes, cache=cache, bank=bank,
         progress=progress,
     )  # fmt: skip
+    result = replace(result, skipped={**left_out, **result.skipped})
     result.save(results_folder(run) / result.file_name)
     return result

@@ -60,6 +60,10 @@ class Result:
     versions: dict[str, str]
     right: tuple[int, ...] = ()
     """Queries named right in each episode, in the order of the episodes; none in results of older versions."""
+    videos: int = 0
+    """Videos in use; 0 in results of older versions."""
+    files: str = ""
+    """Hash of the contents of these videos: a copy made small is another; empty in results of older versions."""
     absent: int = 0
     """Videos of the list that were not there."""
     resplit: int | None = None
@@ -99,7 +103,7 @@ class Result:
     def file_name(self) -> str:
         """Name of its file: the same for the same settings, another for any others."""
         seed = None if self.training is None else self.training["recipe"].get("seed")
-        data = (self.dataset, self.dataset_fingerprint, self.split, self.resplit, self.protocol)
+        data = (self.dataset, self.dataset_fingerprint, self.files, self.split, self.resplit, self.protocol)
         episodes = (self.way, self.shot, self.query, self.episodes, self.seed, self.episodes_fingerprint)
         key = short_hash([recipe_key(self), seed, data, episodes], 5)
         method = f"{self.method}_transductive" if self.transductive else self.method

@@ -1,6 +1,7 @@
 """Tables of results: what may be compared stands in one table, what may be averaged in one row."""
 
 import json
+import math
 import statistics
 from collections import Counter
 from collections.abc import Sequence
@@ -23,9 +24,8 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
     Results on other videos, another version of a benchmark, another split, protocol, or number of episodes or
     queries stand in a table of their own; random splits of the same classes stand together. Accuracy is in percent
-    ± 95 % interval. Runs of one recipe that differ in the seed share a row: the mean over seeds, the mean of their
-    intervals (an upper bound of the mean's, be they on the same episodes or on independent ones), and the seeds'
-    standard deviation.
+    ± 95 % interval. Runs of one recipe that differ in the seed share a row: the mean over seeds, the interval over
+    episodes (of results on the same episodes the mean of theirs, an upper bound), and the seeds' standard deviation.
     """
     return [_grouped(group) for group in comparable(results)]
 
@@ -39,7 +39,7 @@ def comparable(results: Sequence[Result]) -> list[list[Result]]:
     groups: dict[tuple[Any, ...], list[Result]] = {}
     for result in results:
         place = _rests_on(result)
-        own = () if result.resplit is not None and place not in torn else (result.dataset_fingerprint,)
+        own = () if result.resplit is not None and place not in torn else (result.dataset_fingerprint, result.files)
         groups.setdefault((*place, *own), []).append(result)
     return list(groups.values())
 
@@ -60,13 +60,15 @@ def data_heading(results: Sequence[Result]) -> str:
     """Say on which episodes of which videos these results were made."""
     first = results[0]
     videos = ", ".join(dict.fromkeys(r.dataset_fingerprint[:8] for r in results))
+    files = f", files {first.files[:8]}" if first.files and first.resplit is None else ""
     dealt = ", ".join(str(seed) for seed in sorted({r.resplit for r in results if r.resplit is not None}))
     resplit = f", split at random by seed {dealt}" if dealt else ""
     absent = f", {first.absent} listed videos absent" if first.absent else ""
     seeds = ", ".join(sorted({"of a manifest" if r.seed is None else f"seed {r.seed}" for r in results}))
+    queries = "1 query" if first.query == 1 else f"{first.query} queries"
     return (
-        f"{first.dataset} {first.split} ({len(first.confusion['classes'])} classes{resplit}, videos {videos}{absent}), "
-        f"{first.episodes} episodes ({seeds}), {first.query} {'query' if first.query == 1 else 'queries'} per class"
+        f"{first.dataset} {first.split} ({len(first.confusion['classes'])} classes{resplit}, "
+        f"videos {videos}{files}{absent}), {first.episodes} episodes ({seeds}), {queries} per class"
     )
 
 
@@ -108,8 +110,15 @@ class Joined:
 
     @property
     def ci95(self) -> float:
-        """Mean of their half intervals."""
-        return statistics.mean(r.ci95 for r in self.results)
+        """Half the 95 % interval of the mean over all lists of episodes.
+
+        Lists of episodes are drawn independently; results on one list share its luck, and their intervals' mean
+        stays.
+        """
+        lists: dict[str, list[float]] = {}
+        for result in self.results:
+            lists.setdefault(result.episodes_fingerprint, []).append(result.ci95)
+        return math.sqrt(sum(statistics.mean(own) ** 2 for own in lists.values())) / len(lists)
 
     @property
     def sd(self) -> float | None:

@@ -54,23 +54,48 @@ def run(options: Namespace) -> int:
 
     entries = _in_both_modes(_entries(options))
     dataset = load_dataset(options.data, options.lists, options.class_names, options.skip_missing, options.benchmark)
-    if options.classes:
-        dataset = dataset.only(options.classes)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work
     tasks = [(entry, dealt) for entry in entries for dealt in _splits(entry, dataset, options.resplit)]
+    if options.classes:
+        tasks = [(entry, _only(dealt, options.classes, options.split)) for entry, dealt in tasks]
     for entry, dealt in tasks:  # before any work: every episode asked for can be drawn
         _check(entry, dealt.split(options.split), options)
     results = [result for entry, dealt in tasks for result in _evaluate(entry, dealt, options)]
     print(table(results))
-    first, videos = results[0], tasks[0][1].split(options.split)
-    seeds = ", ".join(str(seed) for seed in dict.fromkeys(result.seed for result in results))
     print(
-        f"\n{first.dataset} {first.split} ({len(videos.classes)} classes, {len(videos.videos)} videos, "
-        f"{first.dataset_fingerprint[:8]}), {first.episodes} episodes, seed {seeds}, "
-        f"{'every episode encoded anew' if options.naive else 'from the feature bank'}; accuracy in % ± 95 % interval"
+        f"\n{'every episode encoded anew' if options.naive else 'from the feature bank'}; accuracy in % ± 95 % interval"
     )
+    print("\n".join(dict.fromkeys(_data_line(result) for result in results)))
     for selection in dict.fromkeys(result.selection for result in results):
         print(f"selection: {selection}")
+    for folder in dict.fromkeys(str(_kept_in(entry.folder, options.out)) for entry in entries):
+        print("add --out DIR to keep these results" if folder == "None" else f"kept in {folder}", file=sys.stderr)
     return 0
+
+
+def _data_line(result: "Result") -> str:
+    """On which videos and episodes a result rests, and what was not there."""
+    counts = result.confusion["classes"], result.videos
+    dealt = "" if result.resplit is None else f", classes dealt anew by seed {result.resplit}"
+    gone = [
+        f"{n} {what}" for n, what in ((result.absent, "listed videos absent"), (len(result.skipped), "left out")) if n
+    ]
+    return (
+        f"{result.dataset} {result.split} ({len(counts[0])} classes{dealt}, {counts[1]} videos, "
+        f"{result.dataset_fingerprint[:8]}{''.join(', ' + each for each in gone)}), {result.episodes} episodes, "
+        f"seed {result.seed}"
+    )
+
+
+def _only(dataset: "VideoDataset", classes: Sequence[str], split: str) -> "VideoDataset":
+    """Keep the named classes, all of which must be in the split."""
+    chosen = dataset.only(classes)
+    strange = [] if split == "all" else [label for label in chosen.classes if chosen.splits.get(label) != split]
+    if strange:
+        raise ValueError(f"--classes names {', '.join(strange)}, which are not in the {split} split; choose others, or "
+                         f"--split all")  # fmt: skip
+    return chosen
 
 
 def _splits(entry: "_Entry", dataset: "VideoDataset", seeds: Sequence[int] | None) -> list["VideoDataset"]:

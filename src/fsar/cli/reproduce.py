@@ -10,7 +10,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("benchmark", help="with its version; see `fsar splits list`")
     parser.add_argument("--root", type=Path, required=True, help="folder that the dataset's videos lie below")
     parser.add_argument("--out", type=Path, required=True, help="folder of the runs; run again to go on after a kill")
-    parser.add_argument("--shot", nargs="+", type=int, default=[1, 5], help="a training for each")
+    parser.add_argument("--shot", nargs="+", type=int, default=[1, 5], help="a training for each; default: 1 5")
     parser.add_argument("--seed", nargs="+", type=int, default=[0], help="a training for each")
     parser.add_argument("--way", type=int, default=5, help="in the test")
     parser.add_argument("--query", type=int, default=1, help="queries per class in the test")
@@ -29,7 +29,8 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Go the whole way, and print the table."""
     from fsar.reproduce import Plan, reproduce
-    from fsar.tables import table
+    from fsar.tables import tables
+    from fsar.typeset import render
 
     changes = [*options.set]
     changes += [f"{key}={value}" for key in ("protocol", "resplit") if (value := getattr(options, key)) is not None]
@@ -49,6 +50,6 @@ def run(options: Namespace) -> int:
         prepared=options.prepare,
         skip_missing=options.skip_missing,
     )
-    print(table(reproduce(plan)))
+    print(render(tables(reproduce(plan)), "markdown"))
     print(f"\nwrote {options.out / 'report.html'}: these beside the papers' numbers, and what lies between them")
     return 0

@@ -59,6 +59,8 @@ class VideoDataset:
         if name not in SPLITS:
             raise ValueError(unknown(name, [*SPLITS, "all"], "split"))
         chosen = self.only(label for label in self.classes if self.splits.get(label) == name)
+        if not chosen.videos and name in self.splits.values():
+            raise ValueError(f"dataset {self.name}: no video of its {name} classes is there; check the folder")
         if not chosen.videos:
             have = ", ".join(sorted(set(self.splits.values()))) or "none"
             raise ValueError(

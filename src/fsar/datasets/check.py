@@ -143,7 +143,7 @@ def check_benchmark(
         progress: show a progress bar.
 
     Raises:
-        ValueError: an unknown name, no such folder, or `frames` or `workers` below 1.
+        ValueError: an unknown name, no such folder, none of the videos in it, or `frames` or `workers` below 1.
     """
     for what, number in (("frames", frames), ("workers", workers)):
         if number is not None and number < 1:
@@ -151,6 +151,10 @@ def check_benchmark(
     chosen = benchmark(name)
     listed = chosen.listed(root)
     there = [video for video in listed if video.path is not None]
+    if not there:
+        raise ValueError(
+            f"none of the {len(listed)} videos of {chosen.name} is below {display(root)}; check the folder"
+        )
     memo = _Memo(frames)
     outcomes = ahead(partial(_examine, memo), [video.path for video in there], workers or os.cpu_count() or 1)
     bar = progress_bar(zip(there, outcomes, strict=True), "check", "video", len(there), progress)
