@@ -32,7 +32,7 @@ def bank(novel: VideoDataset, tiny: Backbone) -> Bank:
 
 @pytest.fixture(scope="module")
 def drawn(novel: VideoDataset) -> Episodes:
-    return EpisodeSampler(dataset=novel, way=4, shot=2, query=2).draw(6)
+    return EpisodeSampler(dataset=novel, way=4, shot=2, query=2).draw(4)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -175,15 +175,16 @@ def test_encodings_can_be_kept(method: Method, clips: torch.Tensor) -> None:
 @torch.no_grad()
 def test_the_bank_is_keyed_by_everything_that_encodes(method: Method, clips: torch.Tensor) -> None:
     """What a bank on disk holds changes only with its key; where there is a frozen start, not at all."""
-    text = method.encode_text(["waving", "clapping"]) if method.support_reads_text else None
+    text = method.encode_text(["waving"]) if method.support_reads_text else None
 
     def banked() -> list[Encoding]:
-        return [method.banked().encode(clips[:2], role, text) for role in ("support", "query")]
+        return [method.banked().encode(clips[:1], role, text) for role in ("support", "query")]
 
+    before = banked()
     for name, parameter in method.named_parameters():
         if name.startswith("backbone."):
             continue
-        key, before = method.banked().encoder(), banked()
+        key = method.banked().encoder()
         kept = parameter.clone()
         parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
         changed = any(not torch.equal(a[part], b[part]) for a, b in zip(before, banked(), strict=True) for part in a)

@@ -57,6 +57,8 @@ class FrameCache:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged by something else
             pass
+        except SystemError:  # seldom: CPython 3.11 parses headers in threads amiss (python/cpython issue 106905)
+            pass
         frames = resize_short_side(read_frames(video, self.frames, self.sampling), SHORT_SIDE)
         with atomic_path(path) as temporary:
             np.save(temporary, frames, allow_pickle=False)
