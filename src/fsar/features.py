@@ -136,7 +136,7 @@ def fill_bank(
     banked = method.banked()
     store = BankStore(banked.encoder() | {"clip": cache.settings()}, folder) if keep else None
     roles, banked_roles = _roles(method, role), _roles(banked, role)
-    encodings: dict[Role, list[Encoding]] = {role: [] for role in roles}
+    encodings = {role: _Rows(len(videos)) for role in roles}
     kept, skipped = [], {}
 
     def text_of(reader: Method, video: Video, role: Role) -> str | None:
@@ -183,9 +183,7 @@ def fill_bank(
             kept.append(video.id)
     if not kept:
         raise ValueError(f"none of the {len(videos)} videos could be read; the first: {next(iter(skipped.values()))}")
-    stacked = {role: _stack(encodings.pop(role)) for role in roles}
-    support, query = stacked[roles[0]], stacked[roles[-1]]
-    return Bank(tuple(kept), support, query, skipped)
+    return Bank(tuple(kept), encodings[roles[0]].tensors, encodings[roles[-1]].tensors, skipped)
 
 
 def _roles(method: Method, role: Role | None) -> tuple[Role, ...]:
@@ -212,14 +210,14 @@ def _of_one(
 def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
     """Go on from a bank of `method.frozen_start()` to the method's own encodings."""
     label = {video.id: video.label for video in videos}
-    made: dict[Role, list[Encoding]] = {role: [] for role in _roles(method, None)}
+    roles = _roles(method, None)
+    made = {role: _Rows(len(start.video_ids)) for role in roles}
     for i, video_id in enumerate(start.video_ids):
         begun = {name: tensor[i] for name, tensor in start.query.items()}
         for role, encodings in made.items():
             text = texts[label[video_id]] if role == "support" and method.support_reads_text else None
             encodings.append(_of_one(method.enhance, method, begun, role, text))
-    stacked = {role: _stack(encodings) for role, encodings in made.items()}
-    return Bank(start.video_ids, stacked.get("support", stacked["query"]), stacked["query"], start.skipped)
+    return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped)
 
 
 def load_clip(method: Method, cache: FrameCache, video: Path) -> Tensor:
@@ -230,5 +228,26 @@ def load_clip(method: Method, cache: FrameCache, video: Path) -> Tensor:
     return to_clip(frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation)
 
 
-def _stack(encodings: list[Encoding]) -> Encoding:
-    return {name: torch.stack([encoding[name] for encoding in encodings]) for name in encodings[0]}
+class _Rows:
+    """Encodings of videos as one tensor for each part, filled row by row.
+
+    Kept one by one they would lie between the large tensors that come and go, which then find no room any more:
+    the memory of 2,400 videos would grow by gigabytes.
+    """
+
+    def __init__(self, count: int):
+        self.count, self.filled = count, 0
+        self.whole: Encoding = {}
+
+    def append(self, encoding: Encoding) -> None:
+        """Fill the next row."""
+        if not self.whole:
+            self.whole = {name: tensor.new_empty((self.count, *tensor.shape)) for name, tensor in encoding.items()}
+        for name, tensor in encoding.items():
+            self.whole[name][self.filled] = tensor
+        self.filled += 1
+
+    @property
+    def tensors(self) -> Encoding:
+        """The rows filled so far."""
+        return {name: tensor[: self.filled] for name, tensor in self.whole.items()}
