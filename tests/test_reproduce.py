@@ -112,6 +112,10 @@ def test_broken_videos_are_counted_and_too_few_are_told_before_training(
     (result,) = stored(tmp_path / "out")
     assert sorted(result["skipped"]) == ["pick/clip0", "pick/clip1"] and result["videos"] == 18
     assert "2 unreadable" in (tmp_path / "out" / "report.html").read_text()
+    copies = ["--prepare", str(tmp_path / "small"), "--out", str(tmp_path / "copies")]
+    assert main([*command[: command.index("--set")], *copies]) == 0
+    (of_copies,) = stored(tmp_path / "copies")  # what was broken has no copy, and is counted once
+    assert (of_copies["skipped"], of_copies["absent"], of_copies["videos"]) == ({}, result["absent"] + 2, 18)
 
 
 def test_mistakes_are_told_before_any_work(hmdb51: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

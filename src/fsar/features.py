@@ -105,6 +105,7 @@ def fill_bank(
     progress: bool = True,
     keep: bool = True,
     role: Role | None = None,
+    leave_out: Mapping[str, str] | None = None,
 ) -> Bank:
     """Encode each video once (twice where a method's support role reads the class text).
 
@@ -123,6 +124,7 @@ def fill_bank(
         keep: read and write encodings on disk; without it they only live in the result, as suits an
             encoder that is still training.
         role: encode in this role only; it then stands for both in the result.
+        leave_out: id -> reason, of videos to skip unread; those among `videos` are named as skipped.
 
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
@@ -133,11 +135,13 @@ def fill_bank(
     if not videos:
         raise ValueError("there is no video to encode; give at least one")
     cache = cache or FrameCache()
+    skipped = {video.id: leave_out[video.id] for video in videos if leave_out and video.id in leave_out}
+    videos = [video for video in videos if video.id not in skipped]
     banked = method.banked()
     store = BankStore(banked.encoder() | {"clip": cache.settings()}, folder) if keep else None
     roles, banked_roles = _roles(method, role), _roles(banked, role)
     encodings = {role: _Rows(len(videos)) for role in roles}
-    kept, skipped = [], {}
+    kept = []
 
     def text_of(reader: Method, video: Video, role: Role) -> str | None:
         return texts[video.label] if texts and role == "support" and reader.support_reads_text else None
@@ -182,7 +186,7 @@ def fill_bank(
                 encodings[part].append(encoding)
             kept.append(video.id)
     if not kept:
-        raise ValueError(f"none of the {len(videos)} videos could be read; the first: {next(iter(skipped.values()))}")
+        raise ValueError(f"none of the {len(skipped)} videos could be used; the first: {next(iter(skipped.values()))}")
     return Bank(tuple(kept), encodings[roles[0]].tensors, encodings[roles[-1]].tensors, skipped)
 
 

@@ -1,6 +1,7 @@
 """Which parameters train, and how: every one is under exactly one rule (`PARAMETER_GROUPS`)."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -90,6 +91,34 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
     return kinds[recipe.optimizer](groups)
 
 
-BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
-"""Layers that keep running statistics."""
-_NORMS = (nn.LayerNorm, nn.GroupNorm, *BATCH_NORMS)
+_BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
+_NORMS = (nn.LayerNorm, nn.GroupNorm, *_BATCH_NORMS)
+
+
+class RunningStatistics:
+    """BatchNorm's, over a step: they move by the mean of what each of its episodes alone would move them.
+
+    Letting them move from episode to episode would make them depend on which device had which episode.
+    """
+
+    def __init__(self, method: nn.Module):
+        moving = [m for m in method.modules() if isinstance(m, _BATCH_NORMS) and m.training]
+        self.buffers = [buffer for module in moving for buffer in module.buffers()]
+        self.before = [buffer.clone() for buffer in self.buffers]
+        self.sums = [torch.zeros_like(buffer, dtype=torch.float32) for buffer in self.buffers]
+
+    def rewind(self) -> None:
+        """Go back to where the step began."""
+        for buffer, before in zip(self.buffers, self.before, strict=True):
+            buffer.copy_(before)
+
+    def collect(self, episodes: int) -> None:
+        """Add what one of this device's episodes has moved them to."""
+        for buffer, total in zip(self.buffers, self.sums, strict=True):
+            total += buffer / episodes
+
+    def settle(self, all_reduce: Callable[..., Any]) -> None:
+        """Move on by the mean over all devices, which `all_reduce` takes."""
+        for buffer, total in zip(self.buffers, self.sums, strict=True):
+            mean: Tensor = all_reduce(total, reduce_op="mean")
+            buffer.copy_(mean if buffer.is_floating_point() else mean.round())  # the last counts steps

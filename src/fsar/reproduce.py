@@ -11,14 +11,14 @@ Every part that is done is passed over when the same command runs again.
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from fsar.backbones import load_backbone
 from fsar.checkpoint import load_pretrained
 from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark, load_benchmark
-from fsar.datasets.check import check_benchmark
+from fsar.datasets.check import check_benchmark, short_videos
 from fsar.datasets.prepare import prepare
 from fsar.episodes import EpisodeSampler
 from fsar.evaluate import evaluate
@@ -57,7 +57,7 @@ class Plan:
     hardware: str | None = None
     """A preset of `fsar.recipes.HARDWARE`."""
     prepared: Path | None = None
-    """Where to write short copies of the videos, to go on with; None goes on with the videos as they are."""
+    """Where to write small copies of the videos, to go on with; None goes on with the videos as they are."""
     skip_missing: bool = False
     """Go on without videos that are not there or cannot be read; every result says how many."""
 
@@ -76,13 +76,14 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
     """
     recipes = {(shot, seed): recipe for shot, seed, recipe in _recipes(plan)}  # before any work
     dataset, broken = _dataset(plan, progress)
+    readable = dataset.without(broken)
     for (shot, _), recipe in recipes.items():
-        _require_episodes(plan, recipe, dataset, shot)
+        _require_episodes(plan, recipe, readable, shot)
     results = []
     for (shot, seed), recipe in recipes.items():
         run = plan.folder / f"{shot}-shot_seed-{seed}"
         if recipe is not None:
-            train(recipe, dataset, run, progress)
+            train(recipe, readable, run, progress)
         results += _test(plan, recipe, dataset, broken, run, shot, progress)
     write_report([plan.folder], plan.folder / "report.html")
     return results
@@ -110,7 +111,7 @@ def _recipes(plan: Plan) -> Iterator[tuple[int, int, Recipe | None]]:
 
 
 def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str]]:
-    """Check the videos, make small copies if wanted, and load what can be read; beside it what cannot, with reasons."""
+    """Check the videos, make small copies if wanted, and load them; beside it which cannot be read, and why."""
     report = check_benchmark(plan.benchmark, plan.root, progress=progress)
     report.save(plan.folder / "check.json")
     if not (report.complete or plan.skip_missing):
@@ -120,7 +121,7 @@ def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str
     if plan.prepared is not None:
         prepare(plan.benchmark, plan.root, plan.prepared, on_error="skip", progress=progress)
     dataset = load_benchmark(plan.benchmark, plan.prepared or plan.root, plan.skip_missing)
-    return dataset.without(report.broken), report.broken
+    return dataset, report.broken
 
 
 def _require_episodes(plan: Plan, recipe: Recipe | None, dataset: VideoDataset, shot: int) -> None:
@@ -155,16 +156,16 @@ def _test(
         method, frames = load_pretrained(run), FrameCache(frames=recipe.frames, sampling=recipe.sampling)
         dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
     modes = [mode for mode in (method, method.other_mode()) if mode is not None]
-    splits = dataset.splits
-    left_out = {name: reason for name, reason in broken.items() if splits[name.rpartition("/")[0]] == "test"}
-    return [_tested(plan, mode, dataset, left_out, run, shot, frames, progress) for mode in modes]
+    if recipe is not None and recipe.drop_short:
+        broken = {**short_videos(dataset.split("test").videos, recipe.frames, progress=progress), **broken}
+    return [_tested(plan, mode, dataset, broken, run, shot, frames, progress) for mode in modes]
 
 
 def _tested(
     plan: Plan,
     method: Method,
     dataset: VideoDataset,
-    left_out: Mapping[str, str],
+    leave_out: Mapping[str, str],
     run: Path,
     shot: int,
     cache: FrameCache,
@@ -172,17 +173,17 @@ def _tested(
 ) -> Result:
     """One result; the one in the run's folder if it is there."""
     videos = dataset.split("test")
-    wanted = (method.transductive, plan.way, shot, plan.query, plan.episodes, videos.fingerprint())
+    used = videos.without(leave_out).fingerprint()
+    wanted = (method.transductive, plan.way, shot, plan.query, plan.episodes, used)
     known = load_results([results_folder(run)]) if results_folder(run).is_dir() else []
     for found in (stored.result for stored in known):
         episodes = (found.way, found.shot, found.query, found.episodes)
         if (found.transductive, *episodes, found.dataset_fingerprint) == wanted:
             return found
-    bank = fill_bank(method, videos.videos, videos.texts, cache, progress=progress)
+    bank = fill_bank(method, videos.videos, videos.texts, cache, progress=progress, leave_out=leave_out)
     result = evaluate(
         method, dataset, way=plan.way, shot=shot, query=plan.query, episodes=plan.episodes, cache=cache, bank=bank,
         progress=progress,
     )  # fmt: skip
-    result = replace(result, skipped={**left_out, **result.skipped})
     result.save(results_folder(run) / result.file_name)
     return result

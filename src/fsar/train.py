@@ -48,7 +48,7 @@ from fsar.frame_cache import FrameCache
 from fsar.loader import EpisodeLoader, Loaded
 from fsar.methods import build_method
 from fsar.methods.base import Encoding, Episode, Method, Targets
-from fsar.parameters import BATCH_NORMS, freeze, group_of, make_optimizer, trained_groups, trained_state
+from fsar.parameters import RunningStatistics, freeze, group_of, make_optimizer, trained_groups, trained_state
 from fsar.progress import ahead, progress_bar
 from fsar.recipes import Recipe
 from fsar.results import environment
@@ -220,7 +220,7 @@ class _Run:
         world, rank = self.fabric.world_size, self.fabric.global_rank
         own = self.recipe.episodes_per_step // world
         totals: dict[str, Tensor] = {}
-        statistics = _Statistics(self.method, self.fabric)
+        statistics = RunningStatistics(self.method)
         for i in range(own):
             statistics.rewind()
             number = step * self.recipe.episodes_per_step + i * world + rank
@@ -232,7 +232,7 @@ class _Run:
             statistics.collect(own)
             for name, value in {**terms, "accuracy": right}.items():
                 totals[name] = totals.get(name, 0) + value.detach() / own
-        statistics.settle()
+        statistics.settle(self.fabric.all_reduce)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * self.recipe.rate(step)
         if self.recipe.clip_norm is not None:
@@ -404,37 +404,6 @@ class _Run:
                 self.optimizer.state[parameters[name]][part] = on
         self.fabric.strategy.precision.load_state_dict(header["precision"])
         self.step, self.best, self.since_best = header["step"], header["best"], header["since_best"]
-
-
-class _Statistics:
-    """Running statistics over a step: they move by the mean of what each of its episodes alone would move them.
-
-    Letting them move from episode to episode would make them depend on which device had which episode.
-    """
-
-    def __init__(self, method: Method, fabric: Fabric):
-        self.fabric = fabric
-        moving = [m for m in method.modules() if isinstance(m, BATCH_NORMS) and m.training]
-        self.buffers = [buffer for module in moving for buffer in module.buffers()]
-        self.before = [buffer.clone() for buffer in self.buffers]
-        self.sums = [torch.zeros_like(buffer, dtype=torch.float32) for buffer in self.buffers]
-
-    def rewind(self) -> None:
-        """Go back to where the step began."""
-        for buffer, before in zip(self.buffers, self.before, strict=True):
-            buffer.copy_(before)
-
-    def collect(self, episodes: int) -> None:
-        """Add what one of this device's episodes has moved them to."""
-        for buffer, total in zip(self.buffers, self.sums, strict=True):
-            total += buffer / episodes
-
-    def settle(self) -> None:
-        """Move on by the mean over all devices."""
-        for buffer, total in zip(self.buffers, self.sums, strict=True):
-            mean = self.fabric.all_reduce(total, reduce_op="mean")
-            assert isinstance(mean, Tensor)
-            buffer.copy_(mean if buffer.is_floating_point() else mean.round())  # the last counts steps
 
 
 def _add_environment(file: Path, device: torch.device) -> None:

@@ -127,7 +127,7 @@ def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
 
 def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> list["Result"]:
     """Encode once, then match at every way, shot and seed."""
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
     from fsar.checkpoint import add_results
     from fsar.episodes import Episodes, EpisodeSampler
@@ -137,10 +137,8 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
     method, folder, cache = entry
     videos = dataset.split(options.split)
     short = _short(entry, videos, options.drop_short)
-    dataset, videos = dataset.without(short), videos.without(short)
-    bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error)
-    skipped = {**short, **bank.skipped}
-    for name, reason in skipped.items():
+    bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error, leave_out=short)
+    for name, reason in bank.skipped.items():
         print(f"fsar: left out {name}: {reason}", file=sys.stderr)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     kept, results = _kept_in(folder, options.out), []
@@ -149,7 +147,6 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
             method, dataset, options.split, way, shot, options.query,
             replayed or options.episodes, seed, cache, bank, options.naive,
         )  # fmt: skip
-        result = replace(result, skipped=skipped)
         results.append(result)
         if options.add_to_card and folder is not None:
             add_results(folder, [asdict(result)])
