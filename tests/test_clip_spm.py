@@ -485,12 +485,12 @@ def test_prompts_read_the_texts_of_the_support_alone(golden: dict[str, Tensor]) 
 
 
 @torch.no_grad()
-def test_support_videos_are_mapped_once(golden: dict[str, Tensor]) -> None:
-    """Not once for every query, though every query has prototypes of its own."""
+def test_videos_are_mapped_once(golden: dict[str, Tensor]) -> None:
+    """Not once for every query, though every query has prototypes and an anchor of its own."""
     method, seen = head_of(golden), []
     method.modulation.transformer.to_key.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-1]))
     run(method, random_frames())
-    assert seen == [(2, 4, 5, 3), (2, 1, 5, 6), (2, 4, 5, 2)]  # prototypes; support; each query with the anchor
+    assert seen == [(2, 5, 6 + 4 + 1)]  # episode frame: support videos, queries, and the norm's bias
 
 
 def test_text_and_frames_that_are_missing_are_named(golden: dict[str, Tensor]) -> None:

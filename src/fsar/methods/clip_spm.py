@@ -59,9 +59,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad
 
 from fsar.alignment import frame_similarity, otam
 from fsar.backbones import Backbone
@@ -109,7 +109,7 @@ class ClipSpm(Method):
     trains = ("own", "visual")
     needs_text = True
     support_reads_text = True
-    episodes_per_match = 4  # of 5-way 5-shot, 5 queries: 0.4 GB
+    episodes_per_match = 4  # of 5-way 5-shot, 5 queries: 0.2 GB
 
     @dataclass(frozen=True, kw_only=True)
     class Config:
@@ -411,7 +411,11 @@ class Modulated:
 
 
 class DualModulation(nn.Module):
-    """Prototypes and support videos look at each other, an anchor and queries too, frame by frame (eq. 14)."""
+    """Prototypes and support videos look at each other, an anchor and queries too, frame by frame (eq. 14).
+
+    All four are weighted means of the episode's videos, and the transformer's maps are linear up to its feed-forward
+    part. So they map the videos, once, and not the prototypes and the anchor of every query.
+    """
 
     def __init__(self, dim: int, config: ClipSpm.Config):
         super().__init__()
@@ -424,47 +428,51 @@ class DualModulation(nn.Module):
         mask: ShotMask,
     ) -> Modulated:
         """Modulate the support for every group of queries, since prototypes hold them; absent shots are not seen."""
-        sums = rearrange((support * mask[..., None, None]).sum(2), "episode way frame dim -> episode 1 frame way dim")
-        counts = rearrange(mask.sum(2), "episode way -> episode 1 1 way 1") + query.shape[2]
-        asking = rearrange(query, "episode group query frame dim -> episode group frame query dim")
-        prototypes = (sums + asking.sum(3, keepdim=True)) / counts  # episode group frame way dim
-        own = rearrange(support, "episode way shot frame dim -> episode 1 frame (way shot) dim")
-        looked = self._look(prototypes, own, mask)
-        anchor = prototypes.mean(3, keepdim=True)
-        asked = self.transformer(torch.cat([anchor, asking], 3)).transpose(2, 3)  # episode group row frame dim
-        way = support.shape[1]
-        videos = rearrange(looked[..., way:, :], "episode group frame video dim -> episode video group frame dim")
-        return Modulated(
-            support=videos.unflatten(1, mask.shape[1:]),
-            query=asked[:, :, 1:],
-            prototypes=looked[..., :way, :].transpose(2, 3),
-            anchor=asked[:, :, :1],
-        )
+        (way, shot), (groups, asking) = mask.shape[1:], query.shape[1:3]
+        videos = torch.cat([support.flatten(1, 2), query.flatten(1, 2)], 1)
+        itself = torch.eye(videos.shape[1], dtype=videos.dtype, device=videos.device).expand(len(mask), -1, -1)
+        own, ask = itself[:, : way * shot], itself[:, way * shot :].unflatten(1, (groups, asking))
+        of_class = (own.unflatten(1, (way, shot)) * mask[..., None]).sum(2)  # episode way video
+        prototypes = of_class[:, None] + ask.sum(2, keepdim=True)  # episode group way video
+        prototypes = prototypes / prototypes.sum(-1, keepdim=True)
+        anchor = prototypes.mean(2, keepdim=True)
+        weights = torch.cat([prototypes, own[:, None].expand(-1, groups, -1, -1), anchor, ask], 2)
 
-    def _look(
+        present = pad(mask.flatten(1), (way, 1 + asking), value=True)  # episode row
+        asks = torch.arange(present.shape[1], device=mask.device) >= way + way * shot
+        rows = self._transform(weights, videos, present[:, None] & (asks == asks[:, None]))
+        of_prototypes, of_support, of_anchor, of_query = rows.split([way, way * shot, 1, asking], 2)
+        of_support = rearrange(of_support, "episode group (way shot) ... -> episode way shot group ...", way=way)
+        return Modulated(of_support, of_query, of_prototypes, of_anchor)
+
+    def _transform(
         self,
-        prototypes: Float[Tensor, "episode group frame way dim"],
-        support: Float[Tensor, "episode 1 frame video dim"],
-        mask: ShotMask,
-    ) -> Float[Tensor, "episode group frame way_and_video dim"]:
-        """`transformer` of [prototypes; support], whose videos, the same in every group, are mapped once."""
-        transformer, groups = self.transformer, prototypes.shape[1]
+        weights: Float[Tensor, "episode group row video"],
+        videos: Float[Tensor, "episode video frame dim"],
+        sees: Bool[Tensor, "episode row row"],
+    ) -> Float[Tensor, "episode group row frame dim"]:
+        """`transformer`, of the rows of every group and frame; a row is the sum of weighted videos.
 
-        def rows(first: Tensor, shared: Tensor) -> Tensor:
-            return torch.cat([first, shared.expand(-1, groups, -1, -1, -1)], 3)
-
-        normed = transformer.norm(prototypes), transformer.norm(support)
+        LN(row) is a sum over `parts`, of centred videos and of its own bias; so scores and mixed values are too.
+        """
+        transformer, norm, out = self.transformer, self.transformer.norm, self.transformer.to_out[0]
+        assert isinstance(norm, nn.LayerNorm) and isinstance(out, nn.Linear)
+        rows = torch.einsum("egrv,evfd->egfrd", weights, videos)
+        deviation = (rows.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
+        shares = torch.cat([weights[:, :, None] / deviation, torch.ones_like(deviation)], -1)
+        shares = shares[:, :, :, None]  # episode group frame 1 row part
+        centred = (videos - videos.mean(-1, keepdim=True)).transpose(1, 2) * norm.weight
+        parts = torch.cat([centred, norm.bias.expand_as(centred[:, :, :1])], 2)
         query, key, value = (
-            rearrange(rows(*map(layer, normed)), "... row (head dim) -> ... head row dim", head=transformer.heads)
+            rearrange(layer(parts), "... part (head channel) -> ... head part channel", head=transformer.heads)
             for layer in (transformer.to_query, transformer.to_key, transformer.to_value)
         )
-        present = None
-        if not mask.all():
-            present = torch.cat([torch.ones_like(mask[..., 0]), mask.flatten(1)], 1)[:, None, None, None, None]
-        attended = scaled_dot_product_attention(query, key, value, present)
-        mixed = transformer.to_out(rearrange(attended, "... head row dim -> ... row (head dim)"))
-        mixed = mixed + rows(prototypes, support)
-        return mixed + transformer.feed_forward(mixed)
+        scores = (query @ key.mT / key.shape[-1] ** 0.5)[:, None]  # episode 1 frame head part part
+        values = torch.einsum("efhpc,dhc->efhpd", value, out.weight.unflatten(1, (transformer.heads, -1)))
+        attention = (shares @ scores @ shares.mT).masked_fill(~sees[:, None, None, None], -torch.inf).softmax(-1)
+        mixed = torch.einsum("egfhrp,efhpd->egfrd", attention @ shares, values) + out.bias
+        mixed = transformer.to_out[1](mixed) + rows
+        return (mixed + transformer.feed_forward(mixed)).transpose(2, 3)
 
 
 def _check(config: ClipSpm.Config, dim: int) -> None:
