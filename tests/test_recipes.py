@@ -2,7 +2,10 @@
 
 import json
 import math
+import shlex
+from collections.abc import Iterator
 from dataclasses import fields
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +122,35 @@ def test_a_recipe_trains_what_it_names(name: str, world: VideoDataset, tmp_path:
     assert moved == set(recipe.lr)
 
 
+def public_code_lines() -> Iterator[tuple[str, list[str]]]:
+    """What the heads of the packaged recipes say for the public code, by recipe."""
+    for name in recipe_names():
+        head = (resources.files("fsar") / "recipes" / f"{name}.yaml").read_text().replace("\\\n#", "")
+        for line in head.splitlines():
+            if line.startswith("# The public code: --set "):
+                yield name, shlex.split(line.partition("--set ")[2])
+
+
+def test_the_public_codes_settings_can_be_given() -> None:
+    recipes = {name: load_recipe(name, overrides) for name, overrides in public_code_lines()}
+    assert len(recipes) == 10 and {recipe.options["variant"] for recipe in recipes.values()} == {"official"}
+    full = recipes["clip-spm/ssv2-full"]
+    assert (full.betas, full.lr, full.weight_decay) == ((0.5, 0.999), {"own": 1.6e-5, "visual": 1.6e-5}, 9.7e-4)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_statistics_inside_a_backbone_move_on_request(frozen: bool, world: VideoDataset, tmp_path: Path) -> None:
+    line = ["backbone=timm/test_resnet/random", "episodes=3", "episodes_per_step=2", "lr.visual=1e-5", "frames=2"]
+    recipe = load_recipe("otam/hmdb51", [*SHORT, *line, f"freeze_batch_norm={str(frozen).lower()}"])
+    train(recipe, world, tmp_path / "run", progress=False)
+    kept, before = load_pretrained(tmp_path / "run"), load_backbone("timm/test_resnet/random")
+    after = kept.backbone.state_dict()
+    moved = {key for key, value in before.state_dict().items() if "running" in key and not value.equal(after[key])}
+    assert bool(moved) is not frozen
+    counts = {value.item() for key, value in after.items() if key.endswith("num_batches_tracked")}
+    assert counts == {0 if frozen else 2}  # of the one step: its support and its queries are encoded apart
+
+
 def test_one_recipe_trains(world: VideoDataset, tmp_path: Path) -> None:
     """The quick run's share of the test above."""
     test_a_recipe_trains_what_it_names("clip-fsar/kinetics100", world, tmp_path)
@@ -223,6 +255,10 @@ def test_every_milestone_has_its_factor() -> None:
         ({"warmup": 2.0}, "warmup is 2.0"),
         ({"lr": {"own": -1.0}}, "rates of 0 or more"),
         ({"val_every": -5}, "val_every is -5"),
+        ({"betas": (0.9, 1.0)}, r"betas are \(0.9, 1.0\); expected two numbers in"),
+        ({"betas": (0.5, 0.999), "optimizer": "sgd"}, "sgd has none"),
+        ({"freeze_batch_norm": False}, "set lr.visual too"),
+        ({"freeze_batch_norm": False, "lr": {"visual": 1.0}, "checkpoint_activations": True}, "statistics twice"),
         ({"way": 0}, "way is 0; expected at least 1"),
         ({"sampling": "tsm"}, "did you mean 'tsn'"),
     ],
@@ -285,6 +321,13 @@ def test_each_group_gets_its_rate_and_its_decay() -> None:
         (2.5e-2, 1e-4),
     }
     assert all(group["momentum"] == 0 for group in optimizer.param_groups)
+
+
+def test_betas_reach_the_optimiser() -> None:
+    recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, "options.hidden=16", "betas=[0.5, 0.99]"])
+    method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
+    freeze(method, trained_groups(recipe, method))
+    assert all(group["betas"] == (0.5, 0.99) for group in make_optimizer(recipe, method).param_groups)
 
 
 # --------------------------------------------------------------------------- reading one

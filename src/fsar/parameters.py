@@ -87,8 +87,10 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
         }
         for (group, decays), parameters in buckets.items()
     ]
-    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-    return kinds[recipe.optimizer](groups)
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[recipe.optimizer](groups, betas=recipe.betas)
 
 
 _BATCH_NORMS = (nn.modules.batchnorm._NormBase,)

@@ -89,7 +89,8 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
             f"Lower devices, or set accelerator=cpu"
         ) from error
     fabric.launch()
-    method = build_method(recipe.method, load_backbone(recipe.backbone), init_seed=recipe.seed, **recipe.options)
+    backbone = load_backbone(recipe.backbone, recipe.freeze_batch_norm)
+    method = build_method(recipe.method, backbone, init_seed=recipe.seed, **recipe.options)
     _Run(fabric, recipe, dataset, method, folder, progress).go()
     fabric.barrier()
 

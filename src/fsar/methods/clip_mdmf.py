@@ -48,7 +48,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | single views, Table 3 | GTC, LTC; NTC: query = key = value | not in the files | `views: global`, `local`, `none`; their own distance, no distillation |
 | eps in cosines | 0 | 0.01 | the code's (`cos_eps`) |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
-| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, as the backbone's `freeze_batch_norm` |
+| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false` |
 | first weights of the TCN | not stated | N(0, 0.01), which weight normalisation then overwrites | PyTorch's, as in effect there |
 | dropouts, heads, hidden channels, prompt | not stated | 0.1 TCN, 0.2 and 0.05 fusion; 8; 2048; "a photo of" | the code's (`hidden`, `prompt`) |
 | idle parts of the code | none | class-text CE of weight 0, a filter of frames, two more convolutions | left out |

@@ -49,7 +49,8 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | SPM or PADM off (Table 3) | not stated | not in the files | raw frames go on, and no class text is read; the distance is d_spm (of whatever frames) alone, without lambda2 |
 | Table 4 | gate, sum, concat | only all three | cumulative: [tp; f], [tp; f + tp], eq. 9 (`fusion`) |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
-| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, as the backbone's `freeze_batch_norm` |
+| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false` |
+| Adam's betas | not stated | 0.5, 0.999 | 0.9, 0.999 (the recipe's `betas`) |
 """  # noqa: E501
 
 from collections.abc import Mapping

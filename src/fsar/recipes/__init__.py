@@ -38,6 +38,8 @@ class Recipe:
     """Of the method."""
     backbone: str = "tiny"
     """See `fsar backbones`."""
+    freeze_batch_norm: bool = True
+    """Whether BatchNorm inside the backbone keeps its running statistics; False moves them, once per step."""
     data: str | None = None
     """A folder of class folders, or `world`; with `benchmark` or `lists`, the folder that the videos lie in."""
     benchmark: str | None = None
@@ -65,6 +67,8 @@ class Recipe:
     """Episodes whose gradients are averaged for one step, over all devices."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Of Adam and AdamW: how slowly the averages of the gradient and of its square move."""
     lr: dict[str, float] = field(default_factory=dict)
     """Learning rate of each group that trains: `own`, `visual`. A group that is not here is frozen."""
     weight_decay: float = 0.0
@@ -139,6 +143,7 @@ class Recipe:
         if self.patience is not None and not self.val_every:
             raise ValueError("recipe: patience counts validations, and val_every is 0; set val_every, or drop patience")
         self._check_schedule()
+        self._check_training()
         if self.episodes < self.episodes_per_step:
             raise ValueError(
                 f"{self.episodes} episodes do not fill one step of {self.episodes_per_step}; give more, or lower "
@@ -149,8 +154,6 @@ class Recipe:
                 f"{self.episodes_per_step} episodes per step do not divide over {self.devices * self.nodes} devices; "
                 f"choose a divisor"
             )
-        if self.from_bank and (self.flip or self.jitter or "visual" in self.lr or "text" in self.lr):
-            raise ValueError("from_bank trains on encodings made once: leave out flip, jitter, lr.visual and lr.text")
 
     def _check_schedule(self) -> None:
         if not 0 <= self.warmup < 1 or not 0 < self.warmup_factor <= 1:
@@ -165,6 +168,19 @@ class Recipe:
                 f"recipe: {len(self.milestones)} milestones and {len(self.factors)} factors; expected one factor for "
                 f"each milestone"
             )
+
+    def _check_training(self) -> None:
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"recipe: betas are {self.betas}; expected two numbers in [0, 1)")
+        if self.optimizer == "sgd" and self.betas != Recipe.betas:
+            raise ValueError(f"recipe: betas are {self.betas}, and sgd has none; leave them out, or choose adam")
+        if not self.freeze_batch_norm and "visual" not in self.lr:
+            raise ValueError("recipe: freeze_batch_norm: false moves statistics of a frozen encoder; set lr.visual too")
+        if not self.freeze_batch_norm and self.checkpoint_activations:
+            raise ValueError("recipe: checkpoint_activations would move BatchNorm's statistics twice; leave it out, or "
+                             "freeze_batch_norm: false")  # fmt: skip
+        if self.from_bank and (self.flip or self.jitter or "visual" in self.lr or "text" in self.lr):
+            raise ValueError("from_bank trains on encodings made once: leave out flip, jitter, lr.visual and lr.text")
 
     @property
     def steps(self) -> int:
