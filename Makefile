@@ -15,7 +15,7 @@ demo: $(VENV)/.installed  ## the main job, offline: demo/report.html
 	$(BIN)/fsar demo
 
 test: $(VENV)/.installed  ## the whole suite
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 check: $(VENV)/.installed  ## lint, format, types
 	$(BIN)/ruff check .

@@ -19,7 +19,8 @@ needs_shared = pytest.mark.skipif(
     SHARED is None or not SHARED.is_dir(), reason="FSAR_SHARED names no folder of shared material"
 )
 
-torch.set_num_threads(1)
+torch.set_num_threads(1)  # one worker per core runs the suite
+os.environ["OMP_NUM_THREADS"] = "1"  # and so in every process that a test starts
 
 
 @pytest.fixture(autouse=True, scope="session")

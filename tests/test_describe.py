@@ -425,7 +425,7 @@ def fsar(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
 
 def process(*words: str, **more: Any) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "fsar.cli", "describe", *words]
-    environment = {**os.environ, "OPENAI_API_KEY": KEY, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OPENAI_API_KEY": KEY}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **more)
 
 

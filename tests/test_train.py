@@ -1,7 +1,6 @@
 """Training: what it promises when used, killed, and run on several processes."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -64,9 +63,6 @@ def command(folder: Path, home: Path, *more: str) -> list[str]:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings))
     return [sys.executable, "-m", "fsar.cli", "train", "--config", str(file), "--out", str(folder), *more]
-
-
-ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 # --------------------------------------------------------------------------- a run
@@ -162,7 +158,7 @@ def test_without_validation_the_last_state_is_kept(world: VideoDataset, tmp_path
 def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that the two tests below compare with, made by the same command."""
     folder = tmp_path_factory.mktemp("command") / "run"
-    done = subprocess.run(command(folder, home), env=ONE_THREAD, capture_output=True, text=True)
+    done = subprocess.run(command(folder, home), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return folder
 
@@ -173,7 +169,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
 ) -> None:
     """Kill -9 after so many lines of the log, then run the same command: same curve, same weights, bit for bit."""
     killed = tmp_path / "killed"
-    process = subprocess.Popen(command(killed, home), env=ONE_THREAD, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command(killed, home), stderr=subprocess.DEVNULL)
     log = killed / "log.jsonl"
     end = time.monotonic() + 120
     while not (log.is_file() and log.read_text().count("\n") >= after):
@@ -181,7 +177,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    subprocess.run(command(killed, home), check=True, env=ONE_THREAD, capture_output=True)
+    subprocess.run(command(killed, home), check=True, capture_output=True)
     assert curve(killed) == curve(uninterrupted)
     assert weights(killed).keys() == weights(uninterrupted).keys()
     assert all(torch.equal(tensor, weights(uninterrupted)[name]) for name, tensor in weights(killed).items())
@@ -192,7 +188,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
 @pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(home: Path, uninterrupted: Path, tmp_path: Path) -> None:
     words = command(tmp_path / "two", home, "--devices", "2")
-    done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     one, two = curve(uninterrupted), curve(tmp_path / "two")
     assert len(one) == len(two)
@@ -241,7 +237,7 @@ def _interrupt() -> str:
 def test_running_statistics_are_those_of_all_processes(home: Path, with_statistics: Path, tmp_path: Path) -> None:
     changes = [f"{key}={json.dumps(value)}" for key, value in WITH_STATISTICS.items()]
     words = command(tmp_path / "two", home, "--devices", "2", "--set", *changes)
-    done = subprocess.run(words, env=ONE_THREAD, capture_output=True, text=True)
+    done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     two = weights(tmp_path / "two")
     statistics = {name: tensor for name, tensor in weights(with_statistics).items() if "running" in name}
