@@ -80,6 +80,8 @@ def test_recognize(examples: Path) -> None:
     listed = list(csv.DictReader(io.StringIO(
         fsar("recognize", "--model", model, examples / "new", "--format", "csv").stdout)))  # fmt: skip
     assert [row["action"] for row in listed] == [row["action"] for row in rows]
+    elsewhere = fsar("recognize", "--model", model, examples / "new", "--device", "gpu")
+    assert elsewhere.returncode == 2 and "no device 'gpu' here" in elsewhere.stderr
 
 
 def test_recognize_goes_on_after_a_broken_video_where_asked(examples: Path, tmp_path: Path) -> None:
@@ -106,6 +108,7 @@ def test_probe(small_video: Path) -> None:
         (("evaluate", "--backbone", "tiyn"), "did you mean 'tiny'"),
         (("evaluate", "--data", "nowhere"), "nowhere: no such folder"),
         (("evaluate", "--split", "tset"), "did you mean 'test'"),
+        (("evaluate", "--device", "gpu"), "no device 'gpu' here"),
         (("recognize", "a.mp4"), "give either --examples"),
         (("recognize", "--model", "nothing.fsar", "a.mp4"), "no such recogniser file"),
         (("recognize", "--model", "nothing.fsar", "--backbone", "tiny", "a.mp4"), "--model holds its own backbone"),

@@ -20,6 +20,7 @@ from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark, load_benchmark
 from fsar.datasets.check import check_benchmark, short_videos
 from fsar.datasets.prepare import prepare
+from fsar.devices import to_device
 from fsar.episodes import EpisodeSampler
 from fsar.evaluate import evaluate
 from fsar.features import fill_bank
@@ -155,6 +156,7 @@ def _test(
     else:
         method, frames = load_pretrained(run), FrameCache(frames=recipe.frames, sampling=recipe.sampling)
         dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
+    method = to_device(method, "cpu" if recipe is not None and recipe.accelerator == "cpu" else "auto")
     modes = [mode for mode in (method, method.other_mode()) if mode is not None]
     if recipe is not None and recipe.drop_short:
         broken = {**short_videos(dataset.split("test").videos, recipe.frames, progress=progress), **broken}

@@ -202,6 +202,7 @@ def _in_both_modes(entries: list[_Entry]) -> list[_Entry]:
 def _entries(options: Namespace) -> list[_Entry]:
     """Untrained methods by name, then trained ones from their folders; checked before any work is done."""
     from fsar.backbones import load_backbone
+    from fsar.devices import to_device
     from fsar.frame_cache import FrameCache
     from fsar.methods import build_method, parse_method
 
@@ -222,7 +223,7 @@ def _entries(options: Namespace) -> list[_Entry]:
     if options.bank and len({str(entry.method.banked().encoder()) for entry in entries}) > 1:
         raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
                          "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
-    return [entry._replace(method=_to_device(entry.method, options.device)) for entry in entries]
+    return [entry._replace(method=to_device(entry.method, options.device)) for entry in entries]
 
 
 def _trained(spec: str, options: Namespace) -> _Entry:
@@ -235,13 +236,3 @@ def _trained(spec: str, options: Namespace) -> _Entry:
         if (given := getattr(options, name)) not in (None, clip[name]):
             raise ValueError(f"{spec} was trained with --{name} {clip[name]}, not {given}; leave --{name} out")
     return _Entry(method, folder, FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
-
-
-def _to_device(method: "Method", name: str) -> "Method":
-    import torch
-
-    auto = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return method.to(torch.device(auto if name == "auto" else name))
-    except (AssertionError, RuntimeError) as error:
-        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}; expected auto, cpu or cuda") from error

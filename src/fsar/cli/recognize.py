@@ -28,6 +28,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
     parser.add_argument("--frames", type=int, help="frames per video, T; default: 8")
     parser.add_argument("--sampling", help="default: tsn")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
     parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
 
@@ -46,10 +47,9 @@ def run(options: Namespace) -> int:
         raise ValueError(f"--model holds its own {given[0]}; leave --{given[0]} out, or enrol anew with --examples")
 
     from fsar.progress import progress_bar
-    from fsar.recognizer import Recognizer
     from fsar.video import VideoError, display
 
-    recognizer = Recognizer.load(options.model) if options.model else _enrol(options)
+    recognizer = _load(options) if options.model else _enrol(options)
     print(f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
           f"{recognizer.fit()}", file=sys.stderr)  # fmt: skip
     if options.save:
@@ -70,9 +70,19 @@ def run(options: Namespace) -> int:
     return 1 if failed else 0
 
 
+def _load(options: Namespace) -> "Recognizer":
+    from fsar.devices import to_device
+    from fsar.recognizer import Recognizer
+
+    recognizer = Recognizer.load(options.model)
+    to_device(recognizer.method, options.device)
+    return recognizer
+
+
 def _enrol(options: Namespace) -> "Recognizer":
     from fsar.cli.options import load_checkpoint
     from fsar.datasets import load_folder
+    from fsar.devices import to_device
     from fsar.frame_cache import FrameCache
     from fsar.methods import parse_method
     from fsar.recognizer import Recognizer
@@ -87,6 +97,7 @@ def _enrol(options: Namespace) -> "Recognizer":
         name, chosen = parse_method(options.method or "place-motion")
         cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
         recognizer = Recognizer(options.backbone or "lite0", name, cache, **chosen)
+    to_device(recognizer.method, options.device)
     for video in examples.videos:
         try:
             recognizer.enroll(display(Path(video.label)), video.path)
