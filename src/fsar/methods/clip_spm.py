@@ -454,16 +454,19 @@ class DualModulation(nn.Module):
     ) -> Float[Tensor, "episode group row frame dim"]:
         """`transformer`, of the rows of every group and frame; a row is the sum of weighted videos.
 
-        LN(row) is a sum over `parts`, of centred videos and of its own bias; so scores and mixed values are too.
+        LN(row) is a sum over `parts`, of normalised videos and of its own bias; so scores and mixed values are too.
         """
         transformer, norm, out = self.transformer, self.transformer.norm, self.transformer.to_out[0]
         assert isinstance(norm, nn.LayerNorm) and isinstance(out, nn.Linear)
+
+        def deviation(x: Tensor) -> Tensor:
+            return (x.var(-1, correction=0) + norm.eps).sqrt()
+
         rows = torch.einsum("egrv,evfd->egfrd", weights, videos)
-        deviation = (rows.var(-1, correction=0, keepdim=True) + norm.eps).sqrt()
-        shares = torch.cat([weights[:, :, None] / deviation, torch.ones_like(deviation)], -1)
-        shares = shares[:, :, :, None]  # episode group frame 1 row part
-        centred = (videos - videos.mean(-1, keepdim=True)).transpose(1, 2) * norm.weight
-        parts = torch.cat([centred, norm.bias.expand_as(centred[:, :, :1])], 2)
+        shares = weights[:, :, None] * deviation(videos).mT[:, None, :, None] / deviation(rows)[..., None]
+        shares = pad(shares, (0, 1), value=1.0)[:, :, :, None]  # episode group frame 1 row part
+        normed = (norm(videos) - norm.bias).transpose(1, 2)
+        parts = torch.cat([normed, norm.bias.expand_as(normed[:, :, :1])], 2)  # episode frame part dim
         query, key, value = (
             rearrange(layer(parts), "... part (head channel) -> ... head part channel", head=transformer.heads)
             for layer in (transformer.to_query, transformer.to_key, transformer.to_value)
