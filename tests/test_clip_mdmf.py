@@ -226,7 +226,7 @@ def test_losses(golden: dict[str, Tensor]) -> None:
     targets = Targets(golden["query_labels"][None], torch.zeros(1, WAY, dtype=torch.long))
     for variant in ("official", "paper"):
         method = head_of(golden, variant=variant)
-        prediction = replace(run(official(golden), frames_of(golden)))
+        prediction = run(official(golden), frames_of(golden))
         terms = method.loss(frames_of(golden), prediction, targets)
         if variant == "official":
             torch.testing.assert_close(terms["match"], golden["main_loss_sum_over_queries"], **close)
@@ -392,7 +392,7 @@ def test_losses_by_hand(golden: dict[str, Tensor], teacher: str, condition: str,
 
 
 def test_who_learns(golden: dict[str, Tensor]) -> None:
-    """Undetached, gradients reach the teacher, too; a set without queries gives 0 and no gradient."""
+    """Undetached, gradients reach the teacher, too."""
     named = run(official(golden), frames_of(golden)).named
     for options, moved in (
         ({}, {"local", "global"}),
@@ -414,7 +414,7 @@ def test_an_empty_set_teaches_nothing(golden: dict[str, Tensor]) -> None:
     named["local_distances"] = unsure.requires_grad_()
     for teacher, zero in (("local", True), ("global", False)):
         found = distillation(named, head_of(golden, teacher=teacher).config)
-        (slope,) = torch.autograd.grad(found, unsure)
+        (slope,) = torch.autograd.grad(65536 * found, unsure)  # scaled, as in half precision
         assert (found == 0) == zero and slope.any() != zero and slope.isfinite().all()
 
 

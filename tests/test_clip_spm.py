@@ -1,5 +1,6 @@
 """CLIP-SPM: the numbers of its public code, the paper's by hand in double precision, and what its switches do."""
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -493,6 +494,42 @@ def test_videos_are_mapped_once(golden: dict[str, Tensor]) -> None:
     assert seen == [(2, 5, 6 + 4 + 1)]  # episode frame: support videos, queries, and the norm's bias
 
 
+@pytest.mark.parametrize("inductive", [True, False])
+def test_modulation_trains_as_the_transformer_would(golden: dict[str, Tensor], inductive: bool) -> None:
+    """The same gradients; and in training every dropout has its place."""
+    modulation = head_of(golden).modulation.double()
+    support, query = (torch.randn(2, *shape, DIM, dtype=torch.float64) for shape in ((3, 2, 5), (4, 5)))
+    query = query.unflatten(1, (-1, 1) if inductive else (1, -1))
+    mask = torch.ones(2, 3, 2, dtype=torch.bool)
+
+    def plain() -> list[Tensor]:
+        groups = query.shape[1]
+        own = support.flatten(1, 2)[:, None].expand(-1, groups, -1, -1, -1)
+        prototypes = (support.sum(2)[:, None] + query.sum(2, keepdim=True)) / (2 + query.shape[2])
+        anchored = torch.cat([prototypes.mean(2, keepdim=True), query], 2)
+        looked, asked = (
+            modulation.transformer(rows.transpose(2, 3)).transpose(2, 3)
+            for rows in (torch.cat([prototypes, own], 2), anchored)
+        )
+        return [looked[:, :, 3:].unflatten(2, (3, 2)).permute(0, 2, 3, 1, 4, 5), asked[:, :, 1:], looked[:, :, :3],
+                asked[:, :, :1]]  # fmt: skip
+
+    def ours() -> list[Tensor]:
+        seen = modulation(support, query, mask)
+        return [seen.support, seen.query, seen.prototypes, seen.anchor]
+
+    def slopes(made: list[Tensor]) -> list[Tensor]:
+        return torch.autograd.grad(sum(part.square().sum() for part in made), list(modulation.parameters()))
+
+    torch.testing.assert_close(slopes(ours()), slopes(plain()))
+    modulation.train()
+    for off in range(3):  # all three at once would leave nothing to tell apart
+        dropouts = [module for module in modulation.modules() if isinstance(module, torch.nn.Dropout)]
+        for number, dropout in enumerate(dropouts):
+            dropout.p = float(number == off)
+        torch.testing.assert_close(ours(), plain())
+
+
 def test_text_and_frames_that_are_missing_are_named(golden: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match="class text of a support video; give encode its text feature"):
         head_of(golden).enhance(random_frames().support, "support")
@@ -681,6 +718,7 @@ def test_an_unquoted_off_is_off(tiny: Backbone) -> None:
         ({"consistency": "off", "lambda4": 0.1}, "lambda4: 0.1, which has no effect with no consistency of prompts"),
         ({"hsmr": False, "motion": "half-mean"}, "motion: half-mean, which has no effect with hsmr: false"),
         ({"fusion": "concat", "alpha": 0.2}, "alpha: 0.2, which has no effect with fusion: concat"),
+        ({"hsmr": False, "spm": False, "alpha": 0.2}, "alpha: 0.2, which has no effect with hsmr and spm"),
         ({"hsmr": False, "spm": False, "fusion": "concat"}, "fusion: concat, which has no effect with hsmr and spm"),
         ({"hsmr": False, "consistency": "off", "condis": "square"}, "condis: square, which has no effect"),
         ({"templates": "clip-spm:17"}, "asks for '17' templates; clip-spm has 1 to 16"),
@@ -718,6 +756,15 @@ def test_counts(name: str) -> None:
                 method = ClipSpm(backbone, ClipSpm.Config(variant=variant, **GATES[benchmark]))
                 trained = [p.numel() for n, p in method.named_parameters() if group_of(n) in method.trains]
                 assert sum(trained) == count + more
+
+
+@pytest.mark.parametrize("benchmark", GATES)
+def test_every_row_is_an_override_of_a_recipe(benchmark: str, tiny: Backbone) -> None:
+    """The gates that a recipe sets are no hindrance where a row has none."""
+    for rows in (TABLE_3, TABLE_4, TABLE_5):
+        for row in rows.values():
+            changes = [f"options.{key}={json.dumps(value)}" for key, value in row.items()]
+            build_method("clip-spm", tiny, **load_recipe(f"clip-spm/{benchmark}", changes).options)
 
 
 def test_what_it_is_made_of() -> None:

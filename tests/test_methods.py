@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from fsar.backbones import Backbone
 from fsar.methods import METHODS, build_method, method_class, parse_method
 from fsar.methods.base import Encoding, Episode, Method
+from fsar.train import EpisodeLoss
 from tests.conftest import SUB_ACTIONS
 
 WAY, SHOT, QUERY, FRAMES = 3, 2, 4, 8
@@ -146,6 +148,23 @@ def test_gradients_reach_what_the_method_adds(method: Method, clips: torch.Tenso
         sum(t.square().sum() for t in (prediction.logits, *prediction.named.values())).backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in own)
         method.zero_grad()
+
+
+def test_half_precision_trains(method: Method, clips: torch.Tensor) -> None:
+    """With the loss scaled as in a run's first step: 65,536, over 16 episodes. Two classes, since it is slow here."""
+    if not method.trains:
+        return
+    labels = ["waving", "clapping"]
+    method.begin_training(labels)
+    text = method.text_input(labels, np.random.default_rng(0))[None] if method.needs_text else None
+    with torch.autocast("cpu", torch.float16):
+        terms, _ = EpisodeLoss(method.train())(
+            clips[:2].unflatten(0, (1, 2, 1)), clips[None, 2:3], text, torch.tensor([[0]]), torch.tensor([[0, 1]])
+        )
+    (4096 * sum(terms.values())).backward()
+    slopes = {name: p.grad for name, p in method.named_parameters() if p.grad is not None}
+    assert slopes and not [name for name, slope in slopes.items() if not slope.isfinite().all()]
+    method.zero_grad()
 
 
 @torch.no_grad()

@@ -151,6 +151,12 @@ def test_statistics_inside_a_backbone_move_on_request(frozen: bool, world: Video
     assert counts == {0 if frozen else 2}  # of the one step: its support and its queries are encoded apart
 
 
+def test_a_backbone_without_statistics_has_none_to_move(world: VideoDataset, tmp_path: Path) -> None:
+    recipe = load_recipe("otam/hmdb51", [*SHORT, "lr.visual=1e-5", "freeze_batch_norm=false"])
+    with pytest.raises(ValueError, match="no effect on tiny, which has no BatchNorm"):
+        train(recipe, world, tmp_path / "run", progress=False)
+
+
 def test_one_recipe_trains(world: VideoDataset, tmp_path: Path) -> None:
     """The quick run's share of the test above."""
     test_a_recipe_trains_what_it_names("clip-fsar/kinetics100", world, tmp_path)

@@ -1,6 +1,7 @@
 """Training: what it promises when used, killed, and run on several processes."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from fsar.backbones import Backbone, load_backbone
@@ -131,6 +133,16 @@ def test_going_on_elsewhere_is_noted(world: VideoDataset, tmp_path: Path, monkey
             train(recipe_of(episodes=6, val_every=0), world, tmp_path, progress=False)
     ran_on = json.loads((tmp_path / "environment.json").read_text())
     assert [entry["device"] for entry in ran_on] == ["cpu (here)", "cpu (there)"]
+
+
+def test_a_run_of_an_older_version_is_the_same_run(whole: Path, world: VideoDataset, tmp_path: Path) -> None:
+    """Its recipe lacks the keys that came later; their defaults are what it ran with."""
+    shutil.copytree(whole, tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    older = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if k not in ("betas", "freeze_batch_norm")}
+    recipe.write_text(yaml.safe_dump(older))
+    train(recipe_of(), world, tmp_path / "run", progress=False)
+    assert curve(tmp_path / "run") == curve(whole)
 
 
 def test_another_recipe_may_not_go_on_in_the_folder(whole: Path, world: VideoDataset) -> None:

@@ -93,8 +93,9 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
     return kinds[recipe.optimizer](groups, betas=recipe.betas)
 
 
-_BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
-_NORMS = (nn.LayerNorm, nn.GroupNorm, *_BATCH_NORMS)
+BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
+"""Layers that keep running statistics."""
+_NORMS = (nn.LayerNorm, nn.GroupNorm, *BATCH_NORMS)
 
 
 class RunningStatistics:
@@ -104,7 +105,7 @@ class RunningStatistics:
     """
 
     def __init__(self, method: nn.Module):
-        moving = [m for m in method.modules() if isinstance(m, _BATCH_NORMS) and m.training]
+        moving = [m for m in method.modules() if isinstance(m, BATCH_NORMS) and m.training]
         self.buffers = [buffer for module in moving for buffer in module.buffers()]
         self.before = [buffer.clone() for buffer in self.buffers]
         self.sums = [torch.zeros_like(buffer, dtype=torch.float32) for buffer in self.buffers]

@@ -48,9 +48,17 @@ from fsar.frame_cache import FrameCache
 from fsar.loader import EpisodeLoader, Loaded
 from fsar.methods import build_method
 from fsar.methods.base import Encoding, Episode, Method, Targets
-from fsar.parameters import RunningStatistics, freeze, group_of, make_optimizer, trained_groups, trained_state
+from fsar.parameters import (
+    BATCH_NORMS,
+    RunningStatistics,
+    freeze,
+    group_of,
+    make_optimizer,
+    trained_groups,
+    trained_state,
+)
 from fsar.progress import ahead, progress_bar
-from fsar.recipes import Recipe
+from fsar.recipes import Recipe, parse_recipe
 from fsar.results import environment
 
 SAVE_EVERY = 60.0
@@ -90,6 +98,9 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
         ) from error
     fabric.launch()
     backbone = load_backbone(recipe.backbone, recipe.freeze_batch_norm)
+    if not recipe.freeze_batch_norm and not any(isinstance(module, BATCH_NORMS) for module in backbone.modules()):
+        raise ValueError(f"freeze_batch_norm: false has no effect on {backbone.name}, which has no BatchNorm; leave it "
+                         f"out, or choose another backbone")  # fmt: skip
     method = build_method(recipe.method, backbone, init_seed=recipe.seed, **recipe.options)
     _Run(fabric, recipe, dataset, method, folder, progress).go()
     fabric.barrier()
@@ -446,8 +457,9 @@ def _require_same_run(recipe: Recipe, folder: Path) -> None:
     file = folder / RECIPE
     if not file.is_file():
         return
-    found, wanted = yaml.safe_load(file.read_text(encoding="utf-8")), yaml.safe_load(recipe.dump())
-    differing = [key for key in wanted if key not in _FREE and found.get(key) != wanted[key]]
+    stored = parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")))  # of an older version: keys may lack
+    found, wanted = (yaml.safe_load(each.dump()) for each in (stored, recipe))
+    differing = [key for key in wanted if key not in _FREE and found[key] != wanted[key]]
     if differing:
-        listed = "; ".join(f"{key} is {found.get(key)!r} there, {wanted[key]!r} here" for key in differing)
+        listed = "; ".join(f"{key} is {found[key]!r} there, {wanted[key]!r} here" for key in differing)
         raise ValueError(f"{folder} holds another run: {listed}. Give another --out, or delete that folder")

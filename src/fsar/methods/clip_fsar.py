@@ -26,7 +26,7 @@ Deviations:
 | mixed score | p_text^beta p_visual^(1-beta), not normalised | its logarithm, so that it is a logit |
 | temperature of p_visual | softmax((8 - D) / 8), whatever the number of frames | softmax((T - D) / T); equal at 8 frames |
 | weight w of the contrastive objective | 1.2 to 3.0 by benchmark | 3.0, SSv2's, unless the recipe says otherwise (`class_text_weight`) |
-| BatchNorm of a ResNet | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false` |
+| BatchNorm of a ResNet | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
 """  # noqa: E501
 
 from collections.abc import Sequence

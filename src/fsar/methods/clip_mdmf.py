@@ -34,7 +34,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | BatchNorm's statistics | not stated | none | of the episode in training, running in evaluation; a step moves them by the mean over its episodes |
 | f_pos | learned, once per view by its shape | none | by the variant (`positions`); N(0, 0.02), in the residual, too |
 | PPS's similarity | of "the representation" f_q | mean of the four best frames' cosines | time mean, or four best (`pps_score: time-mean`, `best-frames`) |
-| PPS's draw | "uniform sampling" by the probabilities | in training and testing, unseeded | the same, as Gumbel noise hashed from episode, query and class (`pps: sample`); `argmax`, also where nothing may be drawn; `expected` (mean token); `off` (zero token; Tables 3, 4) |
+| PPS's draw | "uniform sampling" by the probabilities | in training and testing, unseeded | the same, as Gumbel noise hashed from the episode's videos, query and class, without a seed (`pps: sample`); `argmax`, also where nothing may be drawn; `expected` (mean token); `off` (zero token; Tables 3, 4) |
 | temperature | t | 1 / 200 | the code's |
 | tau, eq. 11 | of the tokens; its indices are scrambled | of the first frames: tokens are cut off before | by the variant (`confidence: token`, `first-frame`); softmax over classes |
 | who teaches | eq. 14: over Omega^g KL(P^g, P^l), the global view, though it is called L_{l->g}; Table 5's up->down is local -> global by section 4.4.3's words | `up2down` runs KL(P^g, P^l) over Omega^g | named by the teacher: Table 5's up->down as it was run is `teacher: global`, down->up `teacher: local`, bidirectional `both` |
@@ -48,7 +48,9 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | single views, Table 3 | GTC, LTC; NTC: query = key = value | not in the files | `views: global`, `local`, `none`; their own distance, no distillation |
 | eps in cosines | 0 | 0.01 | the code's (`cos_eps`) |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
-| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false` |
+| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
+| class words | "the label" | underscores and brackets stay | `fsar.prompts.class_text`, in either variant |
+| clips | TSN; random crops, flips everywhere | TRX's frames | the recipe's: TSN; no flip where names tell left from right; 5 queries per class in training, as the code |
 | first weights of the TCN | not stated | N(0, 0.01), which weight normalisation then overwrites | PyTorch's, as in effect there |
 | dropouts, heads, hidden channels, prompt | not stated | 0.1 TCN, 0.2 and 0.05 fusion; 8; 2048; "a photo of" | the code's (`hidden`, `prompt`) |
 | idle parts of the code | none | class-text CE of weight 0, a filter of frames, two more convolutions | left out |
@@ -105,6 +107,8 @@ INVERSE_TEMPERATURE = 200.0
 """1 / t of equation 2."""
 BEST_FRAMES = 4
 """Frames whose cosines `best-frames` averages."""
+LEAST_WEIGHT = 1e-3
+"""Below the sum of weights of any set that is not empty (2 / way a query), and no division by it overflows."""
 SMOOTHING = 0.5
 """Lambda of OTAM's soft minimum."""
 TOKEN, FIRST_FRAME = 0, 1
@@ -440,7 +444,7 @@ def distillation(named: Mapping[str, Tensor], config: ClipMdmf.Config) -> Float[
             total = total + (divergence.sum(-1) if config.query_loss == "sum" else divergence.mean(-1))
         else:
             weight = weight * chosen[view]
-            total = total + (weight * divergence).sum(-1) / weight.sum(-1).clamp(min=torch.finfo(weight.dtype).tiny)
+            total = total + (weight * divergence).sum(-1) / weight.sum(-1).clamp(min=LEAST_WEIGHT)
     return total.mean()
 
 

@@ -48,8 +48,10 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | OTAM | "common practice" | both directions, smoothing 0.5, eps 0.01 in the cosine, per prototype | the code's (`direction`, `cos_eps`) |
 | SPM or PADM off (Table 3) | not stated | not in the files | raw frames go on, and no class text is read; the distance is d_spm (of whatever frames) alone, without lambda2 |
 | Table 4 | gate, sum, concat | only all three | cumulative: [tp; f], [tp; f + tp], eq. 9 (`fusion`) |
+| class words | class names | underscores and brackets stay | `fsar.prompts.class_text`, in either variant |
+| clips | TSN; random crops, flips everywhere; 4 queries per class, in the test too | TRX's frames; no flips on SSv2; 1 query in the test | the recipe's: TSN; no flip where names tell left from right; 1 query in the test (`--query 4`) |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
-| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false` |
+| BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
 | Adam's betas | not stated | 0.5, 0.999 | 0.9, 0.999 (the recipe's `betas`) |
 """  # noqa: E501
 
@@ -497,8 +499,8 @@ def _check(config: ClipSpm.Config, dim: int) -> None:
         ("spm: false", not config.spm, ("consistency", "templates", "prompt_mean")),  # `ensemble` is the recipes'
         ("no consistency of prompts", no_prompts, ("lambda4", "consistency_on")),
         ("hsmr: false", not config.hsmr, ("lambda3", "motion", "learned_alpha_mo")),
-        ("hsmr and spm false", not (config.hsmr or config.spm), ("fusion", "gate_visual", "gate_text", "alpha")),
-        (f"fusion: {config.fusion}", "gate" not in config.fusion, ("gate_visual", "gate_text", "gate_slope", "alpha")),
+        ("hsmr and spm false", not (config.hsmr or config.spm), ("fusion", "alpha")),
+        (f"fusion: {config.fusion}", "gate" not in config.fusion, ("alpha",)),  # gates are the recipes'
         ("hsmr: false and no consistency of prompts", not config.hsmr and no_prompts, ("condis",)),
     ):
         for key in keys:

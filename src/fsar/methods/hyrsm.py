@@ -22,7 +22,7 @@ Deviations (a dash: not checked):
 | dropout | - | 0.1 after pe; output maps 0.2 (intra), 0.05 (inter); attention weights 0.1 (inter only) | the code's |
 | initial values | - | inter: q, k, v normal of variance 2 / (D + D / heads), output map Xavier; the rest as PyTorch's layers | the code's |
 | Bi-MHM | divided by frames | not divided | the code's |
-| BatchNorm of a ResNet | - | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false` |
+| BatchNorm of a ResNet | - | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
 | reduction | - | means over queries and over frames, / batch | the same, mean over the batch's episodes |
 """  # noqa: E501
 

@@ -251,8 +251,10 @@ def _queries(count: int) -> str:
     return "1 query" if count == 1 else f"{count} queries"
 
 
-_SETTINGS = ("way", "query", "episodes_per_step", "optimizer", "lr", "weight_decay", "schedule", "crop", "flip",
-             "jitter", "frames", "sampling", "val_every", "from_bank", "precision")  # fmt: skip
+_SETTINGS = (
+    "way", "query", "episodes_per_step", "optimizer", "betas", "lr", "weight_decay", "schedule", "crop", "flip",
+    "jitter", "frames", "sampling", "val_every", "from_bank", "precision", "freeze_batch_norm",
+)  # fmt: skip
 """Keys of a recipe that make another training run of it; episodes and shot are told on their own."""
 
 

@@ -39,7 +39,8 @@ class Recipe:
     backbone: str = "tiny"
     """See `fsar backbones`."""
     freeze_batch_norm: bool = True
-    """Whether BatchNorm inside the backbone keeps its running statistics; False moves them, once per step."""
+    """Whether BatchNorm inside the backbone keeps its statistics; False takes those of an episode's support and of its
+    queries in training, and lets the running ones move."""
     data: str | None = None
     """A folder of class folders, or `world`; with `benchmark` or `lists`, the folder that the videos lie in."""
     benchmark: str | None = None
