@@ -249,7 +249,7 @@ def test_what_may_not_be_read_says_so(unprivileged: Path, protonet: Method) -> N
             with pytest.raises(VideoError, match=r"no permission to read.*change its mode or owner") as raised:
                 read(path)
             assert str(path) in str(raised.value)
-        with pytest.raises(ValueError, match=r"none of the 1 videos could be read.*no permission"):
+        with pytest.raises(ValueError, match=r"none of the 1 videos could be used.*no permission"):
             videos = [Video("a/b", path, "a")]
             fill_bank(protonet, videos, None, cache, unprivileged / "bank", "skip", progress=False)
         forbidden.chmod(0o777)

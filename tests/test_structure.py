@@ -12,8 +12,8 @@ SOURCE = Path(fsar.__file__).parent
 ORDER = (
     "names", "files", "progress", "shapes", "video", "transforms", "frame_cache", "backbones", "prompts", "datasets",
     "episodes", "adapters", "temporal",
-    "alignment", "methods", "recipes", "parameters", "features", "checkpoint", "typeset", "results", "tables",
-    "comparison", "papers", "evaluate", "loader", "train", "markup", "charts", "report",
+    "alignment", "methods", "devices", "recipes", "parameters", "features", "checkpoint", "typeset", "results",
+    "tables", "comparison", "papers", "evaluate", "loader", "train", "markup", "charts", "report",
     "reproduce",
     "recognizer",
     "describe", "demo", "cli",
