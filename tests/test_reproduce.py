@@ -5,11 +5,13 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark
+from fsar.video import write_video
 from tests.conftest import SHARED, needs_shared
 
 LISTS = {
@@ -116,6 +118,18 @@ def test_broken_videos_are_counted_and_too_few_are_told_before_training(
     assert main([*command[: command.index("--set")], *copies]) == 0
     (of_copies,) = stored(tmp_path / "copies")  # what was broken has no copy, and is counted once
     assert (of_copies["skipped"], of_copies["absent"], of_copies["videos"]) == ({}, result["absent"] + 2, 18)
+
+
+def test_short_videos_are_left_out_of_the_test_where_the_recipe_does(hmdb51: Path, tmp_path: Path) -> None:
+    for clip in ("pick/clip0.avi", "pick/clip1.avi"):
+        (hmdb51 / clip).unlink()
+        write_video(tmp_path / "short.mp4", np.zeros((4, 64, 64, 3), np.uint8), 10.0)
+        shutil.copyfile(tmp_path / "short.mp4", hmdb51 / clip)
+    command = words("clip-mdmf", "hmdb51@arn", hmdb51, tmp_path / "out", "options.hidden=16", "drop_short=true")
+    assert main(command) == 0
+    (result,) = stored(tmp_path / "out")
+    assert result["videos"] == 18 and sorted(result["skipped"]) == ["pick/clip0", "pick/clip1"]
+    assert all("4 frames" in reason for reason in result["skipped"].values())
 
 
 def test_mistakes_are_told_before_any_work(hmdb51: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
