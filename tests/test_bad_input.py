@@ -300,6 +300,27 @@ def test_the_command_line_leaves_a_broken_video_out(data: Path, capsys: pytest.C
     assert [Path(row["video"]).name for row in json.loads(said.out)] == ["0.mp4"]
 
 
+def test_training_stops_at_a_broken_video_or_leaves_it_out(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also one of which a frame is broken that only some draws meet."""
+    (data / "labels.csv").write_text("folder,label,split\nclap,clapping,train\nwave,waving,train\n")
+    empty(data / "wave" / "3.mp4")
+    (data / "clap" / "late").mkdir()
+    for i in range(20):
+        Image.new("RGB", (64, 64)).save(data / "clap" / "late" / f"{i}.png")
+    (data / "clap" / "late" / "19.png").write_bytes(b"")
+    assert read_frames(data / "clap" / "late").shape == (8, 64, 64, 3)
+    changes = ["way=2", "query=1", "episodes=8", "episodes_per_step=1", "val_every=0", "lr.visual=1e-5"]
+    words = ["train", "--config", "otam/hmdb51", "--backbone", "tiny", "--data", data, "--set", *changes]
+    words += ["accelerator=cpu", "--out"]
+    assert "wave/3.mp4: the file is empty" in refused(capsys, *words, data.parent / "run")
+    again = refused(capsys, *words, data.parent / "run", "--on-error", "skip")
+    assert "holds another run: on_error is 'stop' there" in again
+    assert cli.main([*map(str, words), str(data.parent / "other"), "--on-error", "skip"]) == 0
+    assert "left out wave/3: " in capsys.readouterr().err
+    left_out = json.loads((data.parent / "other" / "left_out.json").read_text())
+    assert sorted(left_out) == ["clap/late", "wave/3"] and "19.png" in left_out["clap/late"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["evaluate", "recognize"])
 def test_the_command_line_stops_at_a_broken_video(data: Path, own_cache: Path, verb: str) -> None:

@@ -10,6 +10,7 @@ happened. A run's folder:
 
     recipe.yaml          every setting; running it again gives the same run
     environment.json     versions, platform and device; one entry more where a killed run went on elsewhere
+    left_out.json        videos that cannot be read, and why, where `on_error: skip` left some out
     log.jsonl            a line per step and per validation
     tensorboard/         the same as curves
     state.safetensors    where a killed run goes on
@@ -39,7 +40,7 @@ from torch.utils.tensorboard import SummaryWriter
 from fsar.backbones import load_backbone
 from fsar.checkpoint import Provenance, save_pretrained
 from fsar.datasets import VideoDataset
-from fsar.datasets.check import short_videos
+from fsar.datasets.check import broken_videos, short_videos
 from fsar.episodes import EpisodeSampler
 from fsar.evaluate import accuracy, match_from_bank
 from fsar.features import fill_bank
@@ -64,7 +65,7 @@ from fsar.results import environment
 SAVE_EVERY = 60.0
 """Seconds between saved states; never changes a result."""
 RECIPE, LOG, STATE, CHECKPOINT = "recipe.yaml", "log.jsonl", "state.safetensors", "checkpoint"
-ENVIRONMENT = "environment.json"
+ENVIRONMENT, LEFT_OUT = "environment.json", "left_out.json"
 _PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
     "bf16": "bf16-mixed",
@@ -152,8 +153,13 @@ class _Run:
         dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
         if recipe.drop_short:
             dataset = dataset.without(short_videos(dataset.videos, recipe.frames, recipe.workers, progress))
-        self.train_set = dataset.split("train")
         self.val_split = "val" if recipe.protocol == "clean" else "test"
+        self.left_out: dict[str, str] = {}
+        if recipe.on_error == "skip":
+            read = [v for v in dataset.videos if dataset.splits.get(v.label) in ("train", self.val_split)]
+            self.left_out = broken_videos(read, recipe.workers, progress)
+            dataset = dataset.without(self.left_out)
+        self.train_set = dataset.split("train")
         self.val_set = dataset.split(self.val_split) if recipe.val_every else None
         if self.val_set is not None:  # at once, since drawing may be impossible
             way, shot = recipe.val_way or recipe.way, recipe.val_shot or recipe.shot
@@ -305,6 +311,11 @@ class _Run:
     def _begin_folder(self) -> None:
         with atomic_path(self.folder / RECIPE) as temporary:
             temporary.write_text(self.recipe.dump(), encoding="utf-8")
+        if self.left_out:
+            with atomic_path(self.folder / LEFT_OUT) as temporary:
+                temporary.write_text(json.dumps(self.left_out, indent=1) + "\n", encoding="utf-8")
+            for name, reason in self.left_out.items():
+                print(f"fsar: left out {name}: {reason}", file=sys.stderr)  # noqa: T201
         if self.step < self.recipe.steps and not self._stopped():
             _add_environment(self.folder / ENVIRONMENT, self.fabric.device)
         kept = []

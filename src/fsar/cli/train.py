@@ -21,6 +21,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--protocol", choices=["clean", "paper"],
                         help="paper: select on the test classes, as the field does; every result says so")  # fmt: skip
     parser.add_argument("--resplit", type=int, metavar="SEED", help="deal the classes to train, val and test anew")
+    parser.add_argument("--on-error", choices=["stop", "skip"],
+                        help="at a video that cannot be read; skip reads all of them before training")  # fmt: skip
     data_options(parser, None)
 
 
@@ -29,7 +31,7 @@ def run(options: Namespace) -> int:
     from fsar.recipes import load_recipe
     from fsar.train import train
 
-    direct = ("devices", "seed", "backbone", "protocol", "resplit", "data", "benchmark", "class_names")
+    direct = ("devices", "seed", "backbone", "protocol", "resplit", "on_error", "data", "benchmark", "class_names")
     given = [f"{key}={json.dumps(str(v) if isinstance(v, Path) else v)}" for key in direct
              if (v := getattr(options, key)) is not None]  # fmt: skip
     if options.lists:

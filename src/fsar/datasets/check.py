@@ -7,8 +7,8 @@ check goes on where it stopped and a second one only looks for changes. Broken o
 import json
 import os
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import blake2b
@@ -18,7 +18,7 @@ from fsar.datasets.base import Video
 from fsar.datasets.benchmarks import Benchmark, Listed, benchmark
 from fsar.files import atomic_path, cache_dir
 from fsar.progress import ahead, progress_bar
-from fsar.video import VideoError, display, probe, read_frames, readable
+from fsar.video import VideoError, display, probe, read_frames, readable, stream_frames
 
 VERSION = 1  # any change to what is accepted raises it
 _WAY, _VIDEOS = 5, 6  # of a 5-way 5-shot episode: classes, and videos per class with one query
@@ -168,14 +168,28 @@ def short_videos(
 
     Broken videos are none of them; whoever reads them says what is wrong.
     """
-    memo = _Memo(frames)
-    counts = ahead(lambda video: _examine(memo, video.path), videos, workers or os.cpu_count() or 1)
-    bar = progress_bar(zip(videos, counts, strict=True), "count frames", "video", len(videos), progress)
     return {
         video.id: f"{display(video.path)}: {count} frames, fewer than the {frames} that are taken"
-        for video, count in bar
+        for video, count in _examined(videos, frames, workers, progress, "count frames")
         if isinstance(count, int) and count < frames
     }
+
+
+def broken_videos(videos: Sequence[Video], workers: int | None = None, progress: bool = True) -> dict[str, str]:
+    """Find the videos of which some frame cannot be read: id -> path and reason.
+
+    Training takes frames by chance, so that every one is decoded here.
+    """
+    examined = _examined(videos, None, workers, progress, "check")
+    return {video.id: str(outcome) for video, outcome in examined if isinstance(outcome, VideoError)}
+
+
+def _examined(
+    videos: Sequence[Video], frames: int | None, workers: int | None, progress: bool, what: str
+) -> Iterator[tuple[Video, int | VideoError]]:
+    memo = _Memo(frames)
+    outcomes = ahead(lambda video: _examine(memo, video.path), videos, workers or os.cpu_count() or 1)
+    yield from progress_bar(zip(videos, outcomes, strict=True), what, "video", len(videos), progress)
 
 
 def _report(
@@ -220,7 +234,10 @@ def _examine(memo: "_Memo", path: Path) -> int | VideoError:
         state = memo.state(path)
         if state not in memo.known:
             count = probe(path).frames
-            read_frames(path, memo.frames)
+            if memo.frames is None:
+                deque(stream_frames(path, 32), maxlen=0)
+            else:
+                read_frames(path, memo.frames)
             memo.add(state, count)
         return memo.known[state]
     except VideoError as error:
@@ -230,8 +247,8 @@ def _examine(memo: "_Memo", path: Path) -> int | VideoError:
 class _Memo:
     """Frame counts of videos that were read whole before; any number of processes may use it."""
 
-    def __init__(self, frames: int):
-        self.frames = frames
+    def __init__(self, frames: int | None):
+        self.frames = frames  # that are decoded; None is all
         self.file = cache_dir() / "checked.txt"
         self.known: dict[str, int] = {}
         try:

@@ -55,6 +55,8 @@ class Recipe:
     """T, frames per video."""
     drop_short: bool = False
     """Leave out videos with fewer frames than are taken, as TRX's reader does; otherwise they repeat frames."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """At a video that cannot be read: stop there, or read all of them before training and leave the broken ones out."""
     sampling: str = "tsn"
     """Which frames: in training one at random of every segment, else the centres."""
 
