@@ -41,7 +41,8 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
     """Groups that the recipe gives a learning rate.
 
     Raises:
-        ValueError: the method has nothing to train, no rate is given, or a group has no parameters.
+        ValueError: the method has nothing to train, no rate is given, a group has no parameters, or statistics are to
+            move of which the backbone has none.
     """
     if not method.trains:
         raise ValueError(
@@ -61,6 +62,12 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
                 f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it "
                 f"has {', '.join(sorted(present))}"
             )
+    backbone = method.backbone
+    if not recipe.freeze_batch_norm and not any(isinstance(module, _BATCH_NORMS) for module in backbone.modules()):
+        raise ValueError(
+            f"freeze_batch_norm: false has no effect on {backbone.name}, which has no BatchNorm; leave it out, or "
+            f"choose another backbone"
+        )
     return tuple(recipe.lr)
 
 
@@ -93,9 +100,8 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
     return kinds[recipe.optimizer](groups, betas=recipe.betas)
 
 
-BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
-"""Layers that keep running statistics."""
-_NORMS = (nn.LayerNorm, nn.GroupNorm, *BATCH_NORMS)
+_BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
+_NORMS = (nn.LayerNorm, nn.GroupNorm, *_BATCH_NORMS)
 
 
 class RunningStatistics:
@@ -105,7 +111,7 @@ class RunningStatistics:
     """
 
     def __init__(self, method: nn.Module):
-        moving = [m for m in method.modules() if isinstance(m, BATCH_NORMS) and m.training]
+        moving = [m for m in method.modules() if isinstance(m, _BATCH_NORMS) and m.training]
         self.buffers = [buffer for module in moving for buffer in module.buffers()]
         self.before = [buffer.clone() for buffer in self.buffers]
         self.sums = [torch.zeros_like(buffer, dtype=torch.float32) for buffer in self.buffers]

@@ -49,15 +49,7 @@ from fsar.frame_cache import FrameCache
 from fsar.loader import EpisodeLoader, Loaded
 from fsar.methods import build_method
 from fsar.methods.base import Encoding, Episode, Method, Targets
-from fsar.parameters import (
-    BATCH_NORMS,
-    RunningStatistics,
-    freeze,
-    group_of,
-    make_optimizer,
-    trained_groups,
-    trained_state,
-)
+from fsar.parameters import RunningStatistics, freeze, group_of, make_optimizer, trained_groups, trained_state
 from fsar.progress import ahead, progress_bar
 from fsar.recipes import Recipe, parse_recipe
 from fsar.results import environment
@@ -99,9 +91,6 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
         ) from error
     fabric.launch()
     backbone = load_backbone(recipe.backbone, recipe.freeze_batch_norm)
-    if not recipe.freeze_batch_norm and not any(isinstance(module, BATCH_NORMS) for module in backbone.modules()):
-        raise ValueError(f"freeze_batch_norm: false has no effect on {backbone.name}, which has no BatchNorm; leave it "
-                         f"out, or choose another backbone")  # fmt: skip
     method = build_method(recipe.method, backbone, init_seed=recipe.seed, **recipe.options)
     _Run(fabric, recipe, dataset, method, folder, progress).go()
     fabric.barrier()

@@ -46,10 +46,14 @@ def run(options: Namespace) -> int:
     if options.model and given:
         raise ValueError(f"--model holds its own {given[0]}; leave --{given[0]} out, or enrol anew with --examples")
 
+    from fsar.devices import to_device
     from fsar.progress import progress_bar
     from fsar.video import VideoError, display
 
-    recognizer = _load(options) if options.model else _enrol(options)
+    recognizer = _recognizer(options)
+    to_device(recognizer.method, options.device)
+    if options.examples:
+        _enrol(recognizer, options)
     print(f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
           f"{recognizer.fit()}", file=sys.stderr)  # fmt: skip
     if options.save:
@@ -70,42 +74,35 @@ def run(options: Namespace) -> int:
     return 1 if failed else 0
 
 
-def _load(options: Namespace) -> "Recognizer":
-    from fsar.devices import to_device
-    from fsar.recognizer import Recognizer
-
-    recognizer = Recognizer.load(options.model)
-    to_device(recognizer.method, options.device)
-    return recognizer
-
-
-def _enrol(options: Namespace) -> "Recognizer":
+def _recognizer(options: Namespace) -> "Recognizer":
+    """Read one from a file, or make one that knows no action yet."""
     from fsar.cli.options import load_checkpoint
-    from fsar.datasets import load_folder
-    from fsar.devices import to_device
     from fsar.frame_cache import FrameCache
     from fsar.methods import parse_method
     from fsar.recognizer import Recognizer
-    from fsar.video import VideoError, display
 
-    examples = load_folder(options.examples)
+    if options.model:
+        return Recognizer.load(options.model)
     if options.checkpoint:
         trained, _ = load_checkpoint(options.checkpoint)
         clip = trained.provenance.clip
-        recognizer = Recognizer(method=trained, cache=FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
-    else:
-        name, chosen = parse_method(options.method or "place-motion")
-        cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
-        recognizer = Recognizer(options.backbone or "lite0", name, cache, **chosen)
-    to_device(recognizer.method, options.device)
-    for video in examples.videos:
+        return Recognizer(method=trained, cache=FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
+    name, chosen = parse_method(options.method or "place-motion")
+    cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
+    return Recognizer(options.backbone or "lite0", name, cache, **chosen)
+
+
+def _enrol(recognizer: "Recognizer", options: Namespace) -> None:
+    from fsar.datasets import load_folder
+    from fsar.video import VideoError, display
+
+    for video in load_folder(options.examples).videos:
         try:
             recognizer.enroll(display(Path(video.label)), video.path)
         except VideoError as error:
             if options.on_error == "stop":
                 raise
             print(f"fsar: example left out: {error}", file=sys.stderr)
-    return recognizer
 
 
 def _videos_in(path: Path) -> list[Path]:

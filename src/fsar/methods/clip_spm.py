@@ -456,7 +456,9 @@ class DualModulation(nn.Module):
     ) -> Float[Tensor, "episode group row frame dim"]:
         """`transformer`, of the rows of every group and frame; a row is the sum of weighted videos.
 
-        LN(row) is a sum over `parts`, of normalised videos and of its own bias; so scores and mixed values are too.
+        LN(row) = sum of shares x `parts`. The parts are the videos, normalised without LN's bias, and that bias; the
+        shares are the weights, times the video's deviation over the row's, and 1. What is linear in LN(row), as
+        queries, keys and values are, is made of the parts and then summed by the shares.
         """
         transformer, norm, out = self.transformer, self.transformer.norm, self.transformer.to_out[0]
         assert isinstance(norm, nn.LayerNorm) and isinstance(out, nn.Linear)
