@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fsar.cli import main
 from fsar.datasets import VideoDataset
@@ -120,13 +121,26 @@ def test_broken_videos_are_counted_and_too_few_are_told_before_training(
     assert (of_copies["skipped"], of_copies["absent"], of_copies["videos"]) == ({}, result["absent"] + 2, 18)
 
 
-def test_short_videos_are_left_out_of_the_test_where_the_recipe_does(hmdb51: Path, tmp_path: Path) -> None:
+def test_short_videos_are_left_out_where_the_recipe_does_and_late_damage_is_found(hmdb51: Path, tmp_path: Path) -> None:
     for clip in ("pick/clip0.avi", "pick/clip1.avi"):
         (hmdb51 / clip).unlink()
         write_video(tmp_path / "short.mp4", np.zeros((4, 64, 64, 3), np.uint8), 10.0)
         shutil.copyfile(tmp_path / "short.mp4", hmdb51 / clip)
+    train = benchmark("hmdb51@arn").classes["train"]
+    folders = [hmdb51 / label.replace(" ", "_") for label in train[:2]]
+    for folder in folders:
+        shutil.copyfile(folder / "clip1.avi", folder / "clip2.avi")
+    late = folders[0] / "clip0"  # damaged where evaluation does not look
+    late.with_suffix(".avi").unlink()
+    late.mkdir()
+    for i in range(20):
+        Image.new("RGB", (64, 64)).save(late / f"{i}.png")
+    (late / "19.png").write_bytes(b"")
+    shutil.copyfile(tmp_path / "short.mp4", folders[1] / "clip0.avi")
     command = words("clip-mdmf", "hmdb51@arn", hmdb51, tmp_path / "out", "options.hidden=16", "drop_short=true")
     assert main(command) == 0
+    (left_out,) = (json.loads(file.read_text()) for file in (tmp_path / "out").glob("*/left_out.json"))
+    assert "4 frames" in left_out[f"{train[1]}/clip0"] and f"{train[0]}/clip0" not in left_out  # gone before
     (result,) = stored(tmp_path / "out")
     assert result["videos"] == 18 and sorted(result["skipped"]) == ["pick/clip0", "pick/clip1"]
     assert all("4 frames" in reason for reason in result["skipped"].values())

@@ -18,7 +18,7 @@ from fsar.backbones import load_backbone
 from fsar.checkpoint import load_pretrained
 from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark, load_benchmark
-from fsar.datasets.check import check_benchmark, short_videos
+from fsar.datasets.check import broken_videos, check_benchmark, short_videos
 from fsar.datasets.prepare import prepare
 from fsar.devices import to_device
 from fsar.episodes import EpisodeSampler
@@ -122,7 +122,10 @@ def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str
     if plan.prepared is not None:
         prepare(plan.benchmark, plan.root, plan.prepared, on_error="skip", progress=progress)
     dataset = load_benchmark(plan.benchmark, plan.prepared or plan.root, plan.skip_missing)
-    return dataset, report.broken
+    if not plan.skip_missing or plan.prepared is not None:  # copies hold whole videos alone
+        return dataset, report.broken
+    of_training = dataset.split("train").videos if method_class(plan.method).trains else ()
+    return dataset, {**broken_videos(of_training, progress=progress), **report.broken}
 
 
 def _require_episodes(plan: Plan, recipe: Recipe | None, dataset: VideoDataset, shot: int) -> None:

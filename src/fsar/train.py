@@ -10,7 +10,7 @@ happened. A run's folder:
 
     recipe.yaml          every setting; running it again gives the same run
     environment.json     versions, platform and device; one entry more where a killed run went on elsewhere
-    left_out.json        videos that cannot be read, and why, where `on_error: skip` left some out
+    left_out.json        videos that `drop_short` and `on_error: skip` left out, and why
     log.jsonl            a line per step and per validation
     tensorboard/         the same as curves
     state.safetensors    where a killed run goes on
@@ -22,7 +22,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fsar.backbones import load_backbone
 from fsar.checkpoint import Provenance, save_pretrained
-from fsar.datasets import VideoDataset
+from fsar.datasets import Video, VideoDataset
 from fsar.datasets.check import broken_videos, short_videos
 from fsar.episodes import EpisodeSampler
 from fsar.evaluate import accuracy, match_from_bank
@@ -140,14 +140,10 @@ class _Run:
     ):
         self.fabric, self.recipe, self.method, self.folder = fabric, recipe, method, folder
         dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
-        if recipe.drop_short:
-            dataset = dataset.without(short_videos(dataset.videos, recipe.frames, recipe.workers, progress))
         self.val_split = "val" if recipe.protocol == "clean" else "test"
-        self.left_out: dict[str, str] = {}
-        if recipe.on_error == "skip":
-            read = [v for v in dataset.videos if dataset.splits.get(v.label) in ("train", self.val_split)]
-            self.left_out = broken_videos(read, recipe.workers, progress)
-            dataset = dataset.without(self.left_out)
+        read = [video for video in dataset.videos if dataset.splits.get(video.label) in ("train", self.val_split)]
+        self.left_out = _to_leave_out(recipe, read, progress)
+        dataset = dataset.without(self.left_out)
         self.train_set = dataset.split("train")
         self.val_set = dataset.split(self.val_split) if recipe.val_every else None
         if self.val_set is not None:  # at once, since drawing may be impossible
@@ -416,6 +412,13 @@ class _Run:
                 self.optimizer.state[parameters[name]][part] = on
         self.fabric.strategy.precision.load_state_dict(header["precision"])
         self.step, self.best, self.since_best = header["step"], header["best"], header["since_best"]
+
+
+def _to_leave_out(recipe: Recipe, videos: Sequence[Video], progress: bool) -> dict[str, str]:
+    """What the recipe does without: id -> reason."""
+    short = short_videos(videos, recipe.frames, recipe.workers, progress) if recipe.drop_short else {}
+    broken = broken_videos(videos, recipe.workers, progress) if recipe.on_error == "skip" else {}
+    return short | broken
 
 
 def _add_environment(file: Path, device: torch.device) -> None:
