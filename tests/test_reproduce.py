@@ -112,6 +112,7 @@ def test_broken_videos_are_counted_and_too_few_are_told_before_training(
     assert "test episodes cannot be drawn" in capsys.readouterr().err
     (hmdb51 / "kick/clip1.avi").write_bytes((hmdb51 / "kick/clip0.avi").read_bytes())
     assert main(command[: command.index("--set")]) == 0
+    assert "listed videos absent, 2 left out)" in capsys.readouterr().out
     (result,) = stored(tmp_path / "out")
     assert sorted(result["skipped"]) == ["pick/clip0", "pick/clip1"] and result["videos"] == 18
     assert "2 unreadable" in (tmp_path / "out" / "report.html").read_text()

@@ -63,13 +63,18 @@ def data_heading(results: Sequence[Result]) -> str:
     files = f", files {first.files[:8]}" if first.files and first.resplit is None else ""
     dealt = ", ".join(str(seed) for seed in sorted({r.resplit for r in results if r.resplit is not None}))
     resplit = f", split at random by seed {dealt}" if dealt else ""
-    absent = f", {first.absent} listed videos absent" if first.absent else ""
     seeds = ", ".join(sorted({"of a manifest" if r.seed is None else f"seed {r.seed}" for r in results}))
     queries = "1 query" if first.query == 1 else f"{first.query} queries"
     return (
         f"{first.dataset} {first.split} ({len(first.confusion['classes'])} classes{resplit}, "
-        f"videos {videos}{files}{absent}), {first.episodes} episodes ({seeds}), {queries} per class"
+        f"videos {videos}{files}{lacking(first)}), {first.episodes} episodes ({seeds}), {queries} per class"
     )
+
+
+def lacking(result: Result) -> str:
+    """Say what was not there, and what was left out; nothing where all was used."""
+    counts = ((result.absent, "listed videos absent"), (len(result.skipped), "left out"))
+    return "".join(f", {n} {what}" for n, what in counts if n)
 
 
 def _grouped(results: Sequence[Result]) -> Table:

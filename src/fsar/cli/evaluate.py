@@ -76,15 +76,12 @@ def run(options: Namespace) -> int:
 
 def _data_line(result: "Result") -> str:
     """On which videos and episodes a result rests, and what was not there."""
-    counts = result.confusion["classes"], result.videos
+    from fsar.tables import lacking
+
     dealt = "" if result.resplit is None else f", classes dealt anew by seed {result.resplit}"
-    gone = [
-        f"{n} {what}" for n, what in ((result.absent, "listed videos absent"), (len(result.skipped), "left out")) if n
-    ]
     return (
-        f"{result.dataset} {result.split} ({len(counts[0])} classes{dealt}, {counts[1]} videos, "
-        f"{result.dataset_fingerprint[:8]}{''.join(', ' + each for each in gone)}), {result.episodes} episodes, "
-        f"seed {result.seed}"
+        f"{result.dataset} {result.split} ({len(result.confusion['classes'])} classes{dealt}, {result.videos} videos, "
+        f"{result.dataset_fingerprint[:8]}{lacking(result)}), {result.episodes} episodes, seed {result.seed}"
     )
 
 
