@@ -1,5 +1,6 @@
 """Whatever is wrong, the message names it and says what to do; nothing half-written is left or read."""
 
+import gc
 import json
 import os
 import resource
@@ -26,6 +27,7 @@ from fsar.evaluate import evaluate
 from fsar.features import BankStore, fill_bank
 from fsar.frame_cache import FrameCache
 from fsar.methods import Method, build_method
+from fsar.progress import progress_bar
 from fsar.recognizer import Recognizer, _read
 from fsar.video import VideoError, probe, read_frames
 from tests.test_video import encode, greys, index_of
@@ -566,6 +568,21 @@ def test_ctrl_c_says_that_nothing_is_lost(data: Path, own_cache: Path) -> None:
     _, wrong = run.communicate(timeout=120)
     assert run.returncode == 130
     assert "fsar: interrupted; what was finished is kept" in wrong and "Traceback" not in wrong
+
+
+def test_ctrl_c_while_a_bar_is_made_leaves_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    told: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", told.append)
+    monkeypatch.setattr("tqdm.std.tqdm._get_free_pos", interrupt)
+    try:
+        progress_bar([1], "match", "episode", 1)
+    except KeyboardInterrupt as caught:
+        caught.__traceback__ = None  # which held the bar
+    gc.collect()
+    assert not told
 
 
 def test_a_bank_of_another_encoder_or_version_is_refused(tmp_path: Path) -> None:

@@ -13,10 +13,18 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
+class _Bar(tqdm):
+    """A bar that Ctrl-C caught while it was being made lacks what closing it reads: there is nothing to close."""
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):
+            super().__del__()
+
+
 def progress_bar(items: Iterable[Item], what: str, unit: str, total: int, show: bool = True) -> "tqdm[Item]":
     """Wrap an iterable in a bar on stderr; in a log file, where a bar is a line each time, one line per 30 s."""
     interval = 0.1 if sys.stderr.isatty() else 30.0
-    return tqdm(items, what, total, unit=unit, disable=not show, mininterval=interval, maxinterval=interval)
+    return _Bar(items, what, total, unit=unit, disable=not show, mininterval=interval, maxinterval=interval)
 
 
 def ahead(function: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Made]:
