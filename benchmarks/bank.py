@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 
 from fsar.backbones import load_backbone
+from fsar.bank.fill import fill_bank
 from fsar.datasets import load_folder, load_world
-from fsar.episodes import EpisodeSampler
-from fsar.evaluate import match_from_bank, match_naively
-from fsar.features import fill_bank
-from fsar.frame_cache import FrameCache
+from fsar.evaluation.episodes import EpisodeSampler
+from fsar.evaluation.loop import match_from_bank, match_naively
 from fsar.methods import build_method, parse_method
-from fsar.video import read_frames
+from fsar.video.frame_cache import FrameCache
+from fsar.video.reading import read_frames
 
 
 def main() -> None:

@@ -13,10 +13,11 @@ import time
 import torch
 
 from fsar.backbones import Backbone
+from fsar.bank.fill import enhance_bank
+from fsar.bank.store import Bank
 from fsar.datasets import Video, VideoDataset
-from fsar.episodes import EpisodeSampler
-from fsar.evaluate import match_from_bank
-from fsar.features import Bank, enhance_bank
+from fsar.evaluation.episodes import EpisodeSampler
+from fsar.evaluation.loop import match_from_bank
 from fsar.methods import METHODS, build_method
 
 CLASSES, CLIPS, FRAMES, DIM = 24, 100, 8, 512

@@ -19,9 +19,9 @@ import torch
 
 from fsar.backbones import load_backbone
 from fsar.methods import build_method
-from fsar.parameters import freeze, make_optimizer
-from fsar.recipes import Recipe
-from fsar.train import EpisodeLoss, peak_memory
+from fsar.training.loop import EpisodeLoss, peak_memory
+from fsar.training.parameters import freeze, make_optimizer
+from fsar.training.recipes import Recipe
 
 FRAMES = 8
 

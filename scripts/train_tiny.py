@@ -1,6 +1,6 @@
 """Train the built-in backbone `tiny`: a two-tower CLIP on captioned frames of the generated world.
 
-    python scripts/train_tiny.py            # minutes on two cores; writes src/fsar/weights/tiny.safetensors
+    python scripts/train_tiny.py            # minutes on two cores; writes src/fsar/backbones/weights/tiny.safetensors
 
 Only the world's *train* classes are rendered, from clip seeds that no rendered clip uses. Captions say
 what is in a frame, where, and how large; at every second draw they leave out the looks, so that features
@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from fsar.backbones.clip import TINY_CONFIG, tiny_tokenize
 from fsar.datasets.world import describe_frame, draw_scene, render_scene
 from fsar.datasets.world_actions import ACTIONS
-from fsar.transforms import to_clip
+from fsar.video.transforms import to_clip
 
 FRAMES_PER_CLIP = 4
 FIRST_SEED = 1_000_000  # far from the seeds of rendered clips
@@ -58,7 +58,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_600)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rate", type=float, default=1e-3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "src/fsar/weights/tiny.safetensors")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "src/fsar/backbones/weights/tiny.safetensors"
+    )
     options = parser.parse_args()
 
     torch.manual_seed(0)

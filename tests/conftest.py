@@ -10,7 +10,7 @@ import torch
 from fsar.backbones import Backbone, load_backbone
 from fsar.datasets import VideoDataset, load_folder
 from fsar.datasets.world import render_world
-from fsar.video import write_video
+from fsar.video.reading import write_video
 
 SHARED = Path(os.environ["FSAR_SHARED"]) if os.environ.get("FSAR_SHARED") else None
 GOLDEN = Path(os.environ.get("FSAR_GOLDEN_DIR", Path(__file__).parent / "golden"))

@@ -22,15 +22,16 @@ from safetensors.torch import load_file, save_file
 
 from fsar import cli
 from fsar.backbones import Backbone, load_backbone
+from fsar.bank.fill import fill_bank
+from fsar.bank.store import BankStore
 from fsar.datasets import Video, VideoDataset, load_folder
-from fsar.evaluate import evaluate
-from fsar.features import BankStore, fill_bank
-from fsar.frame_cache import FrameCache
+from fsar.evaluation.loop import evaluate
 from fsar.methods import Method, build_method
 from fsar.progress import progress_bar
-from fsar.recognizer import Recognizer, _read
-from fsar.video import VideoError, probe, read_frames
-from tests.test_video import encode, greys, index_of
+from fsar.recognizer.recognizer import Recognizer, _read
+from fsar.video.frame_cache import FrameCache
+from fsar.video.reading import VideoError, probe, read_frames
+from tests.video.test_reading import encode, greys, index_of
 
 QUICK = ["--split", "all", "--method", "protonet", "--way", "2", "--episodes", "20"]
 
@@ -636,7 +637,7 @@ NOT_ONE = "not a recogniser that fsar wrote, or cut short"
 def rewrite(path: Path, **changes: object) -> Path:
     """Change the header of a recogniser file."""
     header, tensors = _read(path)
-    save_file(tensors, path, {"fsar.recognizer": json.dumps(header | changes)})
+    save_file(tensors, path, {"fsar.recognizer.recognizer": json.dumps(header | changes)})
     return path
 
 

@@ -16,7 +16,7 @@ import pytest
 from fsar import cli
 from fsar.datasets import VideoDataset
 from fsar.methods import METHODS
-from tests.test_results import RESULT
+from tests.results.test_results import RESULT
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -109,7 +109,7 @@ def test_the_lines_on_training(
     for split in ("train", "val", "test"):
         videos = world.split(split).videos
         (folder / f"{split}.txt").write_text("\n".join(f"{v.label}/{v.path.stem}" for v in videos))
-    monkeypatch.setattr("fsar.checkpoint.HfApi", _Hub)
+    monkeypatch.setattr("fsar.training.checkpoint.HfApi", _Hub)
     for words in lines:
         words = [{"SSV2/videos": home}.get(word, word) for word in words[1:]]
         if words[0] == "train":

@@ -10,11 +10,11 @@ _HOMES = {
     "load_folder": "fsar.datasets",
     "load_lists": "fsar.datasets",
     "load_world": "fsar.datasets",
-    "EpisodeSampler": "fsar.episodes",
-    "fill_bank": "fsar.features",
-    "match_from_bank": "fsar.evaluate",
-    "accuracy": "fsar.evaluate",
-    "evaluate": "fsar.evaluate",
+    "EpisodeSampler": "fsar.evaluation",
+    "fill_bank": "fsar.bank",
+    "match_from_bank": "fsar.evaluation",
+    "accuracy": "fsar.evaluation",
+    "evaluate": "fsar.evaluation",
 }
 __all__ = [
     "EpisodeSampler",

@@ -1,8 +1,8 @@
 """From a dataset's folder to the row of a table: check, prepare, train on train, select on val, test, report.
 
     RUN/check.json                        which videos of the list are there, and whether they can be read
-    RUN/1-shot_seed-0/                    a training run (fsar/train.py); none for a method with nothing to train
-    RUN/1-shot_seed-0/results/*.json      its results on the test classes (fsar/results.py)
+    RUN/1-shot_seed-0/                    a training run (fsar/training/loop.py); none for a method with nothing to train
+    RUN/1-shot_seed-0/results/*.json      its results on the test classes (fsar/results/result.py)
     RUN/report.html                       all of it beside the papers' numbers
 
 K-shot results are those of K-shot training, as in the papers; a recipe changed by `shot=1` trains by one shot for all.
@@ -15,21 +15,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fsar.backbones import load_backbone
-from fsar.checkpoint import load_pretrained
+from fsar.bank.fill import fill_bank
 from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark, load_benchmark
 from fsar.datasets.check import broken_videos, check_benchmark, short_videos
 from fsar.datasets.prepare import prepare
 from fsar.devices import to_device
-from fsar.episodes import EpisodeSampler
-from fsar.evaluate import evaluate
-from fsar.features import fill_bank
-from fsar.frame_cache import FrameCache
+from fsar.evaluation.episodes import EpisodeSampler
+from fsar.evaluation.loop import evaluate
 from fsar.methods import Method, build_method, method_class
-from fsar.recipes import Recipe, load_recipe, recipe_names
 from fsar.report import write_report
-from fsar.results import Result, load_results, results_folder
-from fsar.train import train
+from fsar.results.result import Result, load_results, results_folder
+from fsar.training.checkpoint import load_pretrained
+from fsar.training.loop import train
+from fsar.training.recipes import Recipe, load_recipe, recipe_names
+from fsar.video.frame_cache import FrameCache
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Plan:
     changes: tuple[str, ...] = ()
     """`key=value` overrides of the recipe."""
     hardware: str | None = None
-    """A preset of `fsar.recipes.HARDWARE`."""
+    """A preset of `fsar.training.recipes.HARDWARE`."""
     prepared: Path | None = None
     """Where to write small copies of the videos, to go on with; None goes on with the videos as they are."""
     skip_missing: bool = False

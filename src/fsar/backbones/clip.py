@@ -128,7 +128,7 @@ def load_tiny(freeze_batch_norm: bool = True) -> ClipBackbone:
     Its weights are stored in half precision and computed in float32 (scripts/train_tiny.py).
     """
     model = open_clip.CLIP(**TINY_CONFIG)
-    content = (resources.files("fsar") / "weights" / "tiny.safetensors").read_bytes()
+    content = (resources.files("fsar.backbones") / "weights" / "tiny.safetensors").read_bytes()
     load_strictly(model, {key: value.float() for key, value in load(content).items()}, "tiny.safetensors")
     return ClipBackbone("tiny", model, tiny_tokenize, freeze_batch_norm=freeze_batch_norm).eval()
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fsar.cli.options import data_options, load_dataset
 
 if TYPE_CHECKING:
-    from fsar.describe import AnswerCache, Ask
+    from fsar.text.describe import AnswerCache, Ask
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -32,8 +32,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Describe the classes, or write a template where there is no model."""
-    from fsar.describe import BLANK, TEMPLATE_COMMENT, credit, write_corpus
-    from fsar.video import display
+    from fsar.text.describe import BLANK, TEMPLATE_COMMENT, credit, write_corpus
+    from fsar.video.reading import display
 
     _refuse_what_does_not_fit(options)
     head, kept = _existing(options)
@@ -85,8 +85,8 @@ def _refuse_what_does_not_fit(options: Namespace) -> None:
 
 def _existing(options: Namespace) -> tuple[str, dict[str, tuple[str, str, str]]]:
     """Head comment and classes of the file that is to be extended; nothing where there is none."""
-    from fsar.describe import read_to_extend
-    from fsar.video import display
+    from fsar.text.describe import read_to_extend
+    from fsar.video.reading import display
 
     if not options.out.exists():
         return "", {}
@@ -99,8 +99,8 @@ def _existing(options: Namespace) -> tuple[str, dict[str, tuple[str, str, str]]]
 
 
 def _labels(options: Namespace) -> list[str]:
-    from fsar.describe import distinct_labels
-    from fsar.prompts import class_text
+    from fsar.text.describe import distinct_labels
+    from fsar.text.prompts import class_text
 
     if options.classes:
         return distinct_labels((name, class_text(name)) for name in options.classes)
@@ -109,7 +109,7 @@ def _labels(options: Namespace) -> list[str]:
 
 
 def _describe(labels: list[str], options: Namespace) -> dict[str, tuple[str, str, str]]:
-    from fsar.describe import describe
+    from fsar.text.describe import describe
 
     ask, cache = _model(options)
     retries = 5 if options.retries is None else options.retries
@@ -125,7 +125,7 @@ def _describe(labels: list[str], options: Namespace) -> dict[str, tuple[str, str
 
 
 def _model(options: Namespace) -> tuple["Ask", "AnswerCache"]:
-    from fsar.describe import AnswerCache, checked_base_url, endpoint, local_model
+    from fsar.text.describe import AnswerCache, checked_base_url, endpoint, local_model
 
     if options.local:
         return local_model(options.local), AnswerCache("local", options.local)

@@ -12,9 +12,9 @@ from fsar.cli.options import data_options, load_checkpoint, load_dataset
 
 if TYPE_CHECKING:
     from fsar.datasets import VideoDataset
-    from fsar.frame_cache import FrameCache
     from fsar.methods import Method
-    from fsar.results import Result
+    from fsar.results.result import Result
+    from fsar.video.frame_cache import FrameCache
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -50,7 +50,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Evaluate every method at every way and shot, and print the table."""
-    from fsar.tables import table
+    from fsar.results.tables import table
 
     entries = _in_both_modes(_entries(options))
     dataset = load_dataset(options.data, options.lists, options.class_names, options.skip_missing, options.benchmark)
@@ -76,7 +76,7 @@ def run(options: Namespace) -> int:
 
 def _data_line(result: "Result") -> str:
     """On which videos and episodes a result rests, and what was not there."""
-    from fsar.tables import lacking
+    from fsar.results.tables import lacking
 
     dealt = "" if result.resplit is None else f", classes dealt anew by seed {result.resplit}"
     return (
@@ -111,7 +111,7 @@ def _splits(entry: "_Entry", dataset: "VideoDataset", seeds: Sequence[int] | Non
 def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
     """Refuse at once what would fail after the work of encoding."""
     from fsar.datasets.benchmarks import refuse_mixing
-    from fsar.episodes import EpisodeSampler
+    from fsar.evaluation.episodes import EpisodeSampler
 
     if entry.method.provenance is not None:
         refuse_mixing(entry.method.provenance.dataset, videos.name)
@@ -126,10 +126,10 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
     """Encode once, then match at every way, shot and seed."""
     from dataclasses import asdict
 
-    from fsar.checkpoint import add_results
-    from fsar.episodes import Episodes, EpisodeSampler
-    from fsar.evaluate import evaluate
-    from fsar.features import fill_bank
+    from fsar.bank.fill import fill_bank
+    from fsar.evaluation.episodes import Episodes, EpisodeSampler
+    from fsar.evaluation.loop import evaluate
+    from fsar.training.checkpoint import add_results
 
     method, folder, cache = entry
     videos = dataset.split(options.split)
@@ -171,7 +171,7 @@ def _short(entry: "_Entry", videos: "VideoDataset", wanted: bool) -> dict[str, s
 
 def _kept_in(run: str | None, out: Path | None) -> Path | None:
     """Folder of the results: --out, or the run's own where it lies on this machine."""
-    from fsar.results import results_folder
+    from fsar.results.result import results_folder
 
     if out is not None or run is None or run.startswith("hf-hub:"):
         return out
@@ -200,8 +200,8 @@ def _entries(options: Namespace) -> list[_Entry]:
     """Untrained methods by name, then trained ones from their folders; checked before any work is done."""
     from fsar.backbones import load_backbone
     from fsar.devices import to_device
-    from fsar.frame_cache import FrameCache
     from fsar.methods import build_method, parse_method
+    from fsar.video.frame_cache import FrameCache
 
     if options.save_manifest and max(map(len, (options.way, options.shot, options.seed, options.resplit or []))) > 1:
         raise ValueError("--save-manifest writes one list of episodes; give one --way, --shot, --seed and --resplit")
@@ -225,7 +225,7 @@ def _entries(options: Namespace) -> list[_Entry]:
 
 def _trained(spec: str, options: Namespace) -> _Entry:
     """A checkpoint, on the frames it was trained on."""
-    from fsar.frame_cache import FrameCache
+    from fsar.video.frame_cache import FrameCache
 
     method, folder = load_checkpoint(spec)
     clip = method.provenance.clip

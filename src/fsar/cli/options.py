@@ -42,8 +42,8 @@ def load_dataset(
 
 def load_checkpoint(spec: str) -> tuple["Method", str]:
     """Load `DIR[:OPTION=VALUE,...]` or `hf-hub:ORG/NAME[:...]`: the method, and where it lies."""
-    from fsar.checkpoint import load_pretrained
     from fsar.methods import parse_method
+    from fsar.training.checkpoint import load_pretrained
 
     hub = "hf-hub:" if spec.startswith("hf-hub:") else ""
     folder, chosen = parse_method(spec.removeprefix("hf-hub:"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fsar.recognizer import Answer, Recognizer
+    from fsar.recognizer.recognizer import Answer, Recognizer
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -48,7 +48,7 @@ def run(options: Namespace) -> int:
 
     from fsar.devices import to_device
     from fsar.progress import progress_bar
-    from fsar.video import VideoError, display
+    from fsar.video.reading import VideoError, display
 
     recognizer = _recognizer(options)
     to_device(recognizer.method, options.device)
@@ -77,9 +77,9 @@ def run(options: Namespace) -> int:
 def _recognizer(options: Namespace) -> "Recognizer":
     """Read one from a file, or make one that knows no action yet."""
     from fsar.cli.options import load_checkpoint
-    from fsar.frame_cache import FrameCache
     from fsar.methods import parse_method
-    from fsar.recognizer import Recognizer
+    from fsar.recognizer.recognizer import Recognizer
+    from fsar.video.frame_cache import FrameCache
 
     if options.model:
         return Recognizer.load(options.model)
@@ -94,7 +94,7 @@ def _recognizer(options: Namespace) -> "Recognizer":
 
 def _enrol(recognizer: "Recognizer", options: Namespace) -> None:
     from fsar.datasets import load_folder
-    from fsar.video import VideoError, display
+    from fsar.video.reading import VideoError, display
 
     for video in load_folder(options.examples).videos:
         try:
@@ -108,7 +108,7 @@ def _enrol(recognizer: "Recognizer", options: Namespace) -> None:
 def _videos_in(path: Path) -> list[Path]:
     """A video, or the videos of a folder, sorted."""
     from fsar.datasets.folder import is_video
-    from fsar.video import display
+    from fsar.video.reading import display
 
     if not path.is_dir() or is_video(path):
         return [path]
@@ -119,7 +119,7 @@ def _videos_in(path: Path) -> list[Path]:
 
 
 def _format_answers(answers: Sequence["Answer"], form: str) -> str:
-    from fsar.video import display
+    from fsar.video.reading import display
 
     rows: list[dict[str, Any]] = [
         {

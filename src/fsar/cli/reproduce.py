@@ -29,8 +29,8 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Go the whole way, and print the table."""
     from fsar.reproduce import Plan, reproduce
-    from fsar.tables import tables
-    from fsar.typeset import render
+    from fsar.results.tables import tables
+    from fsar.results.typeset import render
 
     changes = [*options.set]
     changes += [f"{key}={value}" for key in ("protocol", "resplit") if (value := getattr(options, key)) is not None]

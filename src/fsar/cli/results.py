@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fsar.names import unknown
 
 if TYPE_CHECKING:
-    from fsar.results import Result, Stored
-    from fsar.typeset import Table
+    from fsar.results.result import Result, Stored
+    from fsar.results.typeset import Table
 
 _DEFAULT = Path("runs")
 
@@ -31,7 +31,7 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """List, tabulate or compare what evaluations have left."""
     from fsar.files import atomic_path
-    from fsar.typeset import FORMATS, render
+    from fsar.results.typeset import FORMATS, render
 
     if options.format not in FORMATS:
         raise ValueError(unknown(options.format, FORMATS, "format"))
@@ -50,7 +50,7 @@ def run(options: Namespace) -> int:
 
 
 def _collected(options: Namespace) -> list["Table"]:
-    from fsar.tables import listing, tables
+    from fsar.results.tables import listing, tables
 
     paths = options.paths or [_DEFAULT]
     if not options.paths and not _DEFAULT.is_dir():
@@ -64,7 +64,7 @@ def _collected(options: Namespace) -> list["Table"]:
 def _compared(options: Namespace) -> list["Table"]:
     import sys
 
-    from fsar.comparison import compare_runs, comparison_tables
+    from fsar.results.comparison import compare_runs, comparison_tables
 
     a, b = ([one.result for one in _chosen([path], options.where)] for path in options.compare)
     made, left_out = compare_runs(a, b)
@@ -79,7 +79,7 @@ def _chosen(paths: Sequence[Path], where: Sequence[str]) -> list["Stored"]:
     Raises:
         ValueError: an unknown key, a value of another kind or that no result has, or no result.
     """
-    from fsar.results import load_results
+    from fsar.results.result import load_results
 
     conditions = [_condition(text) for text in where]
     stored = load_results(paths)

@@ -12,7 +12,7 @@ def demo_options(parser: ArgumentParser) -> None:
 
 def demo(options: Namespace) -> int:
     """Run the demo."""
-    from fsar.demo import run_demo
+    from fsar.report.demo import run_demo
 
     print(f"wrote {run_demo(options.out, options.episodes)}")
     return 0
@@ -45,7 +45,7 @@ def probe(options: Namespace) -> int:
     """Show what each video is."""
     from dataclasses import asdict
 
-    from fsar.video import display, probe
+    from fsar.video.reading import display, probe
 
     for video in options.videos:
         facts = ", ".join(f"{key} {value}" for key, value in asdict(probe(video)).items())

@@ -28,8 +28,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Train, or go on training."""
-    from fsar.recipes import load_recipe
-    from fsar.train import train
+    from fsar.training.loop import train
+    from fsar.training.recipes import load_recipe
 
     direct = ("devices", "seed", "backbone", "protocol", "resplit", "on_error", "data", "benchmark", "class_names")
     given = [f"{key}={json.dumps(str(v) if isinstance(v, Path) else v)}" for key in direct
@@ -58,7 +58,7 @@ def push_options(parser: ArgumentParser) -> None:
 
 def push(options: Namespace) -> int:
     """Upload a checkpoint."""
-    from fsar.checkpoint import push_to_hub
+    from fsar.training.checkpoint import push_to_hub
 
     print(push_to_hub(options.folder, options.repo, options.private))
     return 0
@@ -66,7 +66,7 @@ def push(options: Namespace) -> int:
 
 def recipes(options: Namespace) -> int:
     """List the recipes."""
-    from fsar.recipes import recipe_names
+    from fsar.training.recipes import recipe_names
 
     print("\n".join(recipe_names()))
     return 0

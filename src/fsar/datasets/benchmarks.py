@@ -1,8 +1,8 @@
 """The public few-shot benchmarks: named, versioned and hashed, so that two numbers of one name rest on one list.
 
-What is known of each lies in the package (`src/fsar/benchmarks/`): classes per split, how many videos each has, hashes,
-and where its lists are published. The lists of UCF101 and HMDB51 are all videos of their classes' folders; the others
-are fetched or imported once (`fsar splits`) and then lie in the cache.
+What is known of each lies in the package (`src/fsar/datasets/registered/`): classes per split, how many videos each
+has, hashes, and where its lists are published. The lists of UCF101 and HMDB51 are all videos of their classes'
+folders; the others are fetched or imported once (`fsar splits`) and then lie in the cache.
 
 A label is the words of a class (`class_text`), and an id is what every text of a list agrees on: the number of a
 Something-Something video, the 11 characters of a YouTube video without its time stamp, else the name of the file
@@ -25,7 +25,7 @@ from fsar.datasets.base import SPLITS, Video, VideoDataset, list_hash
 from fsar.datasets.lists import Line, find_video, index_videos, numbered_lines, read_line
 from fsar.files import cache_dir
 from fsar.names import unknown
-from fsar.video import VIDEO_SUFFIXES, display
+from fsar.video.reading import VIDEO_SUFFIXES, display
 
 BENCHMARKS = (
     "ucf101@arn",
@@ -36,7 +36,7 @@ BENCHMARKS = (
     "ssv2-full@otam-67k",
     "ssv2-full@otam-77k",
 )
-_PACKAGED = resources.files("fsar") / "benchmarks"
+_PACKAGED = resources.files("fsar.datasets") / "registered"
 _YOUTUBE = re.compile(r"([\w-]{11})(?:_\d+_\d+)?")
 SHORT = 12
 """Digits of a class's hash in the registry."""

@@ -18,7 +18,7 @@ from fsar.datasets.base import Video
 from fsar.datasets.benchmarks import Benchmark, Listed, benchmark
 from fsar.files import atomic_path, cache_dir
 from fsar.progress import ahead, progress_bar
-from fsar.video import VideoError, display, probe, read_frames, readable, stream_frames
+from fsar.video.reading import VideoError, display, probe, read_frames, readable, stream_frames
 
 VERSION = 1  # any change to what is accepted raises it
 _WAY, _VIDEOS = 5, 6  # of a 5-way 5-shot episode: classes, and videos per class with one query

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
 from fsar.names import unknown
-from fsar.prompts import class_text
-from fsar.video import FRAME_SUFFIXES, VIDEO_SUFFIXES, display
+from fsar.text.prompts import class_text
+from fsar.video.reading import FRAME_SUFFIXES, VIDEO_SUFFIXES, display
 
 
 def load_folder(root: Path, name: str | None = None) -> VideoDataset:

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
 from fsar.datasets.folder import is_video
-from fsar.prompts import class_text
-from fsar.video import display
+from fsar.text.prompts import class_text
+from fsar.video.reading import display
 
 _NUMBERED = re.compile(r"(train|val|test)(\d+)/(?P<path>/?.+)")
 

@@ -19,10 +19,10 @@ from PIL import Image
 
 from fsar.datasets.benchmarks import Listed, benchmark
 from fsar.files import atomic_path
-from fsar.frame_cache import SHORT_SIDE
 from fsar.names import unknown
 from fsar.progress import ahead, progress_bar
-from fsar.video import VideoError, display, probe, stream_frames, write_video
+from fsar.video.frame_cache import SHORT_SIDE
+from fsar.video.reading import VideoError, display, probe, stream_frames, write_video
 
 FORMS = ("mp4", "jpg")
 VERSION = 1  # any change to what is written raises it

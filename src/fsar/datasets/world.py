@@ -19,7 +19,7 @@ import numpy as np
 from fsar.datasets.world_actions import ACTIONS, Action, Track
 from fsar.files import atomic_path
 from fsar.progress import progress_bar
-from fsar.video import write_video
+from fsar.video.reading import write_video
 
 VERSION = 1  # any change to a rendered pixel raises it
 SIZE = 96  # pixels, height and width of a clip

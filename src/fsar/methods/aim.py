@@ -12,7 +12,7 @@ adapters A and the temporal embedding are new; MSA, MLP, ln_1 and ln_2 are the f
 
 | what | function |
 |---|---|
-| temporal embedding | `fsar.adapters.temporal_embedding`, `embed_frames` |
+| temporal embedding | `fsar.layers.adapters.temporal_embedding`, `embed_frames` |
 | temporal, spatial and joint adaptation of one block | `AdaptedBlock.forward` |
 | the encoder | `Aim.encode` |
 | metric head (MA-FSAR 4.2), text head (MA-FSAR Table 11) | `Aim.match` |
@@ -40,7 +40,10 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
 
-from fsar.adapters import (
+from fsar.alignment import video_text_similarity
+from fsar.backbones import Backbone
+from fsar.backbones.base import fingerprint
+from fsar.layers.adapters import (
     Adapter,
     attend,
     embed_frames,
@@ -51,13 +54,10 @@ from fsar.adapters import (
     vision_transformer,
     width_of,
 )
-from fsar.alignment import video_text_similarity
-from fsar.backbones import Backbone
-from fsar.backbones.base import fingerprint
 from fsar.methods import metric_head
 from fsar.methods.base import Encoding, Episode, Method, Prediction, Role
-from fsar.prompts import class_features
 from fsar.shapes import Clips
+from fsar.text.prompts import class_features
 
 METRIC_OPTIONS: dict[str, dict[str, Any]] = {"otam": {"per": "prototype", "smoothing": 0.5}}
 """Where the CLIP-FSAR lineage differs from a metric's own defaults."""
@@ -120,7 +120,7 @@ class Aim(Method):
         text: bool = False
         """Name a query by its similarity to the class texts instead; then there is no metric."""
         templates: str = "ma-fsar"
-        """Template set of the class texts (see fsar/prompts.py)."""
+        """Template set of the class texts (see fsar/text/prompts.py)."""
 
     config: Config
 

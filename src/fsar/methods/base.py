@@ -102,7 +102,7 @@ class Method(nn.Module):
         self.backbone = backbone
         self.config = config
         self.loss_heads = nn.ModuleDict()  # what `begin_training` makes: no part of the trained method
-        self.provenance: Any = None  # how it was trained (fsar.checkpoint.Provenance); None where it was not
+        self.provenance: Any = None  # how it was trained (fsar.training.checkpoint.Provenance); None where it was not
 
     @property
     def transductive(self) -> bool:

@@ -8,7 +8,7 @@ Wang et al., "CLIP-guided prototype modulating for few-shot action recognition",
 
 | what | function |
 |---|---|
-| temporal transformer | `fsar.temporal.TemporalTransformer` |
+| temporal transformer | `fsar.layers.temporal.TemporalTransformer` |
 | prototype modulation: the class text stands behind the support frames | `ClipFsar.enhance`, `ClipFsar._modulate` |
 | alignment distance of prototypes | `fsar.alignment.otam` |
 | probability by text, and mixed with the visual one | `ClipFsar.match` |
@@ -41,10 +41,10 @@ from torch.nn.functional import cross_entropy
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
+from fsar.layers.temporal import TemporalTransformer, with_text
 from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
-from fsar.prompts import class_features
 from fsar.shapes import FrameFeatures
-from fsar.temporal import TemporalTransformer, with_text
+from fsar.text.prompts import class_features
 
 IGNORED = -100
 """The class that `cross_entropy` leaves out of its mean."""

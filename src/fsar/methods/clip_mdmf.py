@@ -49,7 +49,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | eps in cosines | 0 | 0.01 | the code's (`cos_eps`) |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
 | BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
-| class words | not stated | of its own lists | `fsar.prompts.class_text`, in either variant |
+| class words | not stated | of its own lists | `fsar.text.prompts.class_text`, in either variant |
 | clips | TSN; random crops, flips everywhere | TRX's frames | the recipe's: TSN; no flip where names tell left from right; 5 queries per class in training, as the code |
 | first weights of the TCN | not stated | N(0, 0.01), which weight normalisation then overwrites | PyTorch's, as in effect there |
 | dropouts, heads, hidden channels, prompt | not stated | 0.1 TCN, 0.2 and 0.05 fusion; 8; 2048; "a photo of" | the code's (`hidden`, `prompt`) |
@@ -69,6 +69,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
+from fsar.layers.temporal import TemporalTransformer
 from fsar.methods.base import (
     Encoding,
     Episode,
@@ -80,9 +81,8 @@ from fsar.methods.base import (
     mean_over_shots,
     query_cross_entropy,
 )
-from fsar.prompts import class_features
 from fsar.shapes import FrameFeatures, Logits
-from fsar.temporal import TemporalTransformer
+from fsar.text.prompts import class_features
 
 VIEWS = {"both": ("local", "global"), "local": ("local",), "global": ("global",), "none": ("none",)}
 VARIANTS: dict[str, dict[str, Any]] = {

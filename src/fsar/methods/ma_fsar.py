@@ -5,12 +5,12 @@ public code.
 
 | equation | function |
 |---|---|
-| tokens with place (and time), eq. 1 | `fsar.adapters.embed_frames` |
+| tokens with place (and time), eq. 1 | `fsar.layers.adapters.embed_frames` |
 | global temporal adaptation (GTA), eq. 4 | `AdaptedBlock._global_temporal` |
 | text token, eq. 6 | `MaFsar._text_tokens` |
 | local spatiotemporal (query) and multimodal (support) adaptation, eq. 5, 7; Select | `AdaptedBlock._local` |
 | joint adaptation (JA), eq. 8 | `AdaptedBlock.forward` |
-| text-guided prototype construction (TPCM), eq. 9-12 | `MaFsar._prototype`, `fsar.temporal.TemporalTransformer` |
+| text-guided prototype construction (TPCM), eq. 9-12 | `MaFsar._prototype`, `layers.temporal.TemporalTransformer` |
 | distance, eq. 13 | `metric_head` in `MaFsar.match` |
 | cosines with the class texts, eq. 14-15 | `fsar.alignment.video_text_similarity` |
 | Kullback-Leibler losses (ActionCLIP), eq. 16 | `text_divergence`, `MaFsar.loss` |
@@ -45,7 +45,10 @@ from jaxtyping import Float, Int
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from fsar.adapters import (
+from fsar.alignment import video_text_similarity
+from fsar.backbones import Backbone
+from fsar.backbones.base import fingerprint_of
+from fsar.layers.adapters import (
     Adapter,
     attend,
     embed_frames,
@@ -56,14 +59,11 @@ from fsar.adapters import (
     vision_transformer,
     width_of,
 )
-from fsar.alignment import video_text_similarity
-from fsar.backbones import Backbone
-from fsar.backbones.base import fingerprint_of
+from fsar.layers.temporal import TemporalTransformer, with_text
 from fsar.methods import metric_head
 from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
-from fsar.prompts import class_features
 from fsar.shapes import Clips, FrameFeatures, Tokens
-from fsar.temporal import TemporalTransformer, with_text
+from fsar.text.prompts import class_features
 
 TARGET_SCALE = 10.0
 """Sharpness of ActionCLIP's targets: softmax of this times the one-hot label."""

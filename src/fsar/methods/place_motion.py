@@ -10,7 +10,7 @@ subtracted, so that the background goes and what moves, and where, remains.
     logits        = alignment(similarity averaged over a class's shots)
 
 The weighted sum is the inner product of the two unit vectors joined with square-root weights. No weight
-is learned; `weight` and `alignment` can be chosen by leave-one-out over examples (fsar/recognizer.py),
+is learned; `weight` and `alignment` can be chosen by leave-one-out over examples (fsar/recognizer/),
 since `encode` does not depend on them.
 
 | what | function |

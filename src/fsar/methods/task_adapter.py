@@ -50,7 +50,10 @@ from jaxtyping import Float
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
 
-from fsar.adapters import (
+from fsar.alignment import video_text_similarity
+from fsar.backbones import Backbone
+from fsar.backbones.base import fingerprint_of
+from fsar.layers.adapters import (
     Adapter,
     add_index,
     attend,
@@ -62,13 +65,10 @@ from fsar.adapters import (
     vision_transformer,
     width_of,
 )
-from fsar.alignment import video_text_similarity
-from fsar.backbones import Backbone
-from fsar.backbones.base import fingerprint_of
 from fsar.methods import metric_head
 from fsar.methods.base import Encoding, Episode, Method, Prediction, Role
-from fsar.prompts import class_features
 from fsar.shapes import Clips, Logits, ShotMask, Tokens
+from fsar.text.prompts import class_features
 
 TEMPLATE = "a photo of action about {}"
 Videos = Float[Tensor, "task video frame token channel"]

@@ -1,7 +1,7 @@
 """Task-Adapter++: Task-Adapter, whose class texts are three stages in their order, matched stage by stage.
 
 Cao et al., "Task-Adapter++: Task-specific adaptation with order-aware alignment for few-shot action recognition", 2025.
-A class is three sentences, its beginning, its process and its end (`fsar.prompts.sub_actions`); in the last M text
+A class is three sentences, its beginning, its process and its end (`fsar.text.prompts.sub_actions`); in the last M text
 blocks an adapter A_o lets them see each other. A query's frames are aligned by attention between neighbours and pooled
 into three stages, each compared with its own sentence:
 
@@ -51,7 +51,10 @@ from jaxtyping import Float, Int
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from fsar.adapters import (
+from fsar.alignment import frame_similarity
+from fsar.backbones import Backbone
+from fsar.backbones.clip import ClipBackbone
+from fsar.layers.adapters import (
     Adapter,
     attend,
     embed_text,
@@ -60,12 +63,9 @@ from fsar.adapters import (
     run_block,
     text_transformer,
 )
-from fsar.alignment import frame_similarity
-from fsar.backbones import Backbone
-from fsar.backbones.clip import ClipBackbone
 from fsar.methods.base import fill_in
 from fsar.methods.task_adapter import TEMPLATE, TaskAdapter
-from fsar.prompts import SUB_ACTION_PROMPT, sub_actions
+from fsar.text.prompts import SUB_ACTION_PROMPT, sub_actions
 
 STAGES = 3
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -7,7 +7,7 @@ the text's the mean over templates (MA-FSAR 3.4 and Table 11).
 
 | what | function |
 |---|---|
-| text feature of a class, mean over templates | `ZeroShot.encode_text`, `fsar.prompts.class_features` |
+| text feature of a class, mean over templates | `ZeroShot.encode_text`, `fsar.text.prompts.class_features` |
 | p(video = class): softmax of exp(logit_scale) cos(mean over frames, text) | `ZeroShot.match` |
 
 Deviations: CLIP averages normalised text features over templates; MA-FSAR's templates are averaged
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fsar.alignment import video_text_similarity
 from fsar.methods.base import Episode, Method, Prediction
-from fsar.prompts import class_features
+from fsar.text.prompts import class_features
 
 
 class ZeroShot(Method):
@@ -36,7 +36,7 @@ class ZeroShot(Method):
         """Options of zero-shot CLIP."""
 
         templates: str = "ma-fsar"
-        """Template set (see fsar/prompts.py), one template with `{}`, or a set's first R as `name:R`."""
+        """Template set (see fsar/text/prompts.py), one template with `{}`, or a set's first R as `name:R`."""
 
     config: Config
 

@@ -12,8 +12,8 @@ from jsonargparse import ArgumentParser
 from fsar.datasets.benchmarks import BENCHMARKS, benchmark
 from fsar.methods import METHODS, method_class
 from fsar.papers import FAMILIES, PAPERS, Cell, paper_backbone, published
-from fsar.recipes import Recipe, load_recipe, recipe_names
-from fsar.results import Result
+from fsar.results.result import Result
+from fsar.training.recipes import Recipe, load_recipe, recipe_names
 
 SELECTION = {
     "clip-fsar": "its public code keeps the best of its evaluations on the test classes",

@@ -11,12 +11,12 @@ from typing import Any
 import yaml
 
 from fsar.files import atomic_path
-from fsar.markup import Markup, element, join
 from fsar.papers import FAMILIES, PAPERS, Cell, citations, load_papers
 from fsar.report.benchmark import benchmark_section, header, scroll, setting_words, table_id
+from fsar.report.markup import Markup, element, join
 from fsar.report.runs import Run, read_runs, runs_section
-from fsar.results import Result, load_results, unique
-from fsar.tables import comparable, row_name, said_protocol
+from fsar.results.result import Result, load_results, unique
+from fsar.results.tables import comparable, row_name, said_protocol
 
 
 def write_report(paths: Sequence[Path], out: Path) -> tuple[int, int]:

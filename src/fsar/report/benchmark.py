@@ -4,13 +4,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fsar.charts import SERIES, Series, bar_chart, line_chart
-from fsar.markup import Markup, element, join
 from fsar.papers import PAPERS
 from fsar.papers.compare import Difference, Printed, beside, family_of
-from fsar.prompts import class_text
-from fsar.results import Result
-from fsar.tables import Joined, by_each_shot, row_keys, row_name, row_names
+from fsar.report.charts import SERIES, Series, bar_chart, line_chart
+from fsar.report.markup import Markup, element, join
+from fsar.results.result import Result
+from fsar.results.tables import Joined, by_each_shot, row_keys, row_name, row_names
+from fsar.text.prompts import class_text
 
 MINUS = "\N{MINUS SIGN}"
 BARS = 4

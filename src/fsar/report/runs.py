@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
-from fsar.charts import Point, Series, line_chart
-from fsar.markup import Markup, element, join
 from fsar.report.benchmark import header, scroll
-from fsar.train import LOG, RECIPE
-from fsar.video import display
+from fsar.report.charts import Point, Series, line_chart
+from fsar.report.markup import Markup, element, join
+from fsar.training.loop import LOG, RECIPE
+from fsar.video.reading import display
 
 POINTS = 240
 """Points of a drawn curve; of longer runs, means of as many stretches."""

@@ -1,0 +1,77 @@
+"""The feature bank and where it lies on disk."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fsar.files import atomic_path, cache_dir
+from fsar.methods.base import Encoding
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Bank:
+    """Encodings of videos: for each role, each named tensor is [video, ...]."""
+
+    video_ids: tuple[str, ...]
+    support: Encoding
+    query: Encoding
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    """Videos that could not be read, with the reason."""
+
+
+class BankStore:
+    """Where encodings of one encoder lie on disk.
+
+    Args:
+        encoder: everything the encoding depends on beside the video (`Method.encoder`).
+        folder: an explicit folder; by default one named by the encoder in the cache folder.
+
+    Raises:
+        ValueError: the folder holds another encoder's bank, or one of another version.
+    """
+
+    def __init__(self, encoder: Mapping[str, object], folder: Path | None = None):
+        header = {"format": FORMAT, **encoder}
+        name = blake2b(json.dumps(header, sort_keys=True).encode(), digest_size=10).hexdigest()
+        self.folder = folder or cache_dir() / "features" / name
+        file = self.folder / "bank.json"
+        if file.is_file():
+            _require_same_encoder(file, header)
+        else:
+            with atomic_path(file) as temporary:
+                temporary.write_text(json.dumps(header, indent=1))
+
+    def path(self, *key: str | None) -> Path:
+        """File of the encoding named by `key`."""
+        name = blake2b("\0".join(part or "" for part in key).encode(), digest_size=16).hexdigest()
+        return self.folder / name[:2] / f"{name}.safetensors"
+
+    def load(self, path: Path) -> Encoding | None:
+        """Read an encoding; None where there is none, or a damaged one."""
+        try:
+            return load_file(path)
+        except (FileNotFoundError, SafetensorError):
+            return None
+
+    def save(self, path: Path, encoding: Encoding) -> None:
+        """Write an encoding, whole or not at all."""
+        with atomic_path(path) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in encoding.items()}, temporary)
+
+
+def _require_same_encoder(file: Path, header: Mapping[str, object]) -> None:
+    try:
+        found = dict(json.loads(file.read_text()))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: not a bank's header ({error}); give another folder") from error
+    differing = [key for key in sorted({*found, *header}) if found.get(key) != header.get(key)]
+    if differing:
+        listed = "; ".join(f"{key} is {found.get(key)!r} there, {header.get(key)!r} here" for key in differing)
+        raise ValueError(f"{file.parent} holds a bank of another encoder: {listed}. Give another folder, or none")

@@ -1,0 +1,6 @@
+"""Labelled videos -> episodes -> accuracy with its interval."""
+
+from fsar.evaluation.episodes import Episodes, EpisodeSampler
+from fsar.evaluation.loop import accuracy, evaluate, match_from_bank
+
+__all__ = ["EpisodeSampler", "Episodes", "accuracy", "evaluate", "match_from_bank"]

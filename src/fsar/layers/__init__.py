@@ -1,0 +1,1 @@
+"""Layers that methods share: bottleneck adapters in frozen encoders, and temporal transformers."""

@@ -1,0 +1,5 @@
+"""The practitioner's road: a few example clips per action -> a recogniser for new videos."""
+
+from fsar.recognizer.recognizer import UNKNOWN, Answer, Fit, Recognizer
+
+__all__ = ["UNKNOWN", "Answer", "Fit", "Recognizer"]

@@ -1,0 +1,6 @@
+"""What an evaluation leaves behind: results on disk, tables of them, and paired comparisons."""
+
+from fsar.results.comparison import compare
+from fsar.results.result import Result, load_results
+
+__all__ = ["Result", "compare", "load_results"]

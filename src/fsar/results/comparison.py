@@ -1,0 +1,234 @@
+"""Two runs over the same episodes: the difference of their accuracies, with its interval.
+
+Methods find the same episodes hard, so that the differences per episode scatter less than the accuracies: two
+intervals that overlap may hide a difference that this one shows.
+"""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fsar.results.result import Result, unique
+from fsar.results.tables import data_heading, kind_name, row_names, said_protocol
+from fsar.results.typeset import Table
+
+_NAMED = {
+    "dataset": "dataset",
+    "dataset_fingerprint": "videos",
+    "split": "split",
+    "resplit": "resplit",
+    "protocol": "protocol",
+    "way": "way",
+    "shot": "shot",
+    "query": "query",
+    "episodes": "episodes",
+    "seed": "seed",
+}
+"""What episodes follow from, as a refusal calls it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Accuracy of A minus accuracy of B over the same episodes; all in [-1, 1]."""
+
+    a: tuple[Result, ...]
+    """Results of one kind that differ in their seeds alone."""
+    b: tuple[Result, ...]
+    episodes: int
+    accuracy_a: float
+    accuracy_b: float
+    difference: float
+    ci95: float
+    """Half the 95 % interval of the difference over episodes; of other training seeds it says nothing."""
+
+    @property
+    def verdict(self) -> str:
+        """Which is better, where the interval leaves out 0."""
+        if abs(self.difference) <= self.ci95:
+            return "no difference shown"
+        return "A is better" if self.difference > 0 else "B is better"
+
+
+def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
+    """Compare two methods at one setting, each by one result or by several that differ in their seeds alone.
+
+    Several results on the same episodes are averaged per episode first. The interval is 1.96 s / sqrt(n) of the
+    differences per episode.
+
+    Raises:
+        ValueError: a side mixes several kinds of results, the episodes differ, or a result does not hold which
+            queries it named right in each episode.
+    """
+    a, b = unique(a), unique(b)
+    for side, results in (("A", a), ("B", b)):
+        _require_one_kind(side, results)
+    _require_same_episodes(a, b)
+    per_episode = []
+    for fingerprint in dict.fromkeys(r.episodes_fingerprint for r in a):
+        both = [_shares([r for r in side if r.episodes_fingerprint == fingerprint]) for side in (a, b)]
+        per_episode += list(zip(*both, strict=True))
+    differences = [left - right for left, right in per_episode]
+    if len(differences) < 2:
+        raise ValueError("one episode alone tells nothing of the spread; evaluate more of them")
+    return Comparison(
+        a=tuple(a),
+        b=tuple(b),
+        episodes=len(differences),
+        accuracy_a=statistics.fmean(left for left, _ in per_episode),
+        accuracy_b=statistics.fmean(right for _, right in per_episode),
+        difference=statistics.fmean(differences),
+        ci95=1.96 * statistics.stdev(differences) / math.sqrt(len(differences)),
+    )
+
+
+def compare_runs(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Comparison], list[str]]:
+    """Compare the results of two runs wherever both have one at the same setting and in the same mode.
+
+    Two single results are compared as they are, so also one mode with the other.
+
+    Returns:
+        The comparisons, and in words what was left out.
+
+    Raises:
+        ValueError: a side without results, or nothing that can be compared; it says why.
+    """
+    for side, results in (("A", a), ("B", b)):
+        if not results:
+            raise ValueError(f"{side} has no results to compare")
+    if len(a) == len(b) == 1:
+        return [compare(a, b)], []
+    sides = _by_setting(a), _by_setting(b)
+    made: list[Comparison] = []
+    refused: dict[str, list[str]] = {}
+    for setting in dict.fromkeys([*sides[0], *sides[1]]):
+        left, right = (side.get(setting, []) for side in sides)
+        try:
+            if not left or not right:
+                raise ValueError(_alone(*(("A", left, b) if left else ("B", right, a))))
+            made.append(compare(left, right))
+        except ValueError as error:
+            refused.setdefault(str(error), []).append(_setting_name((left or right)[0]))
+    left_out = [f"{', '.join(settings)}: {reason}" for reason, settings in refused.items()]
+    if not made:
+        raise ValueError("nothing can be compared. " + "; ".join(left_out[:4]) + (" ..." if len(left_out) > 4 else ""))
+    return made, left_out
+
+
+def comparison_tables(comparisons: Sequence[Comparison], a: str, b: str) -> list[Table]:
+    """Tables of comparisons, one for each list of videos; `a` and `b` say where the two runs lie."""
+    groups: dict[str, list[Comparison]] = {}
+    for one in comparisons:
+        groups.setdefault(data_heading(one.a), []).append(one)
+    return [_table(group, heading, a, b) for heading, group in groups.items()]
+
+
+def _by_setting(results: Sequence[Result]) -> Mapping[tuple[Any, ...], list[Result]]:
+    settings: dict[tuple[Any, ...], list[Result]] = {}
+    for r in results:
+        data = r.dataset_fingerprint if r.resplit is None else r.dataset
+        settings.setdefault((data, r.split, r.episodes, r.query, r.way, r.shot, r.transductive), []).append(r)
+    return settings
+
+
+def _setting_name(result: Result) -> str:
+    return f"{result.dataset} {result.split} {result.way}-way {result.shot}-shot {result.mode}"
+
+
+def _alone(side: str, results: Sequence[Result], others: Sequence[Result]) -> str:
+    """Say why nothing on the other side pairs with these: what differs in what is nearest to them."""
+    one = results[0]
+    near = [r for r in others if (r.way, r.shot, r.transductive) == (one.way, one.shot, one.transductive)]
+    if not near:
+        return f"only {side} has it"
+    nearest = min(near, key=lambda r: sum(getattr(r, name) != getattr(one, name) for name in _NAMED))
+    pair = (one, nearest) if side == "A" else (nearest, one)
+    return f"the episodes differ: {_differing([pair[0]], [pair[1]])}"
+
+
+def _require_one_kind(side: str, results: Sequence[Result]) -> None:
+    kinds = row_names(results)
+    if len(kinds) > 1:
+        listed = " | ".join(kinds.values())
+        raise ValueError(f"{side} holds {len(kinds)} kinds of results ({listed}); name one file, or narrow by --where")
+    if any(not r.right for r in results):
+        raise ValueError(f"{side} ({kind_name(results[0])}) does not hold which queries were named right in each "
+                         f"episode, since an older fsar wrote it; evaluate it again")  # fmt: skip
+
+
+def _require_same_episodes(a: Sequence[Result], b: Sequence[Result]) -> None:
+    found = [{r.episodes_fingerprint for r in side} for side in (a, b)]
+    if found[0] != found[1]:
+        raise ValueError(f"the episodes differ: {_differing(a, b)}. Evaluate both with the same settings and seeds")
+    names = {r.dataset for r in (*a, *b)}
+    if len(names) > 1 and any("@" in name for name in names):
+        raise ValueError(f"{' and '.join(sorted(names))} are different benchmarks; evaluate both runs on one of them")
+
+
+def _differing(a: Sequence[Result], b: Sequence[Result]) -> str:
+    """Name in what the episodes of two sides differ."""
+    differing = []
+    for name, called in _NAMED.items():
+        left, right = (list(dict.fromkeys(getattr(r, name) for r in side)) for side in (a, b))
+        if set(left) != set(right):
+            differing.append(f"{called} is {_values(left)} in A, {_values(right)} in B")
+    return ", ".join(differing) or "their hashes, though all settings agree; another version of fsar drew them"
+
+
+def _values(values: Sequence[Any]) -> str:
+    return " and ".join(str(value)[:8] if len(str(value)) == 64 else str(value) for value in values)
+
+
+def _shares(results: Sequence[Result]) -> list[float]:
+    """Share of the queries named right in each episode, mean over results on the same episodes."""
+    queries = results[0].way * results[0].query * len(results)
+    return [sum(counts) / queries for counts in zip(*(r.right for r in results), strict=True)]
+
+
+def _table(comparisons: Sequence[Comparison], heading: str, a: str, b: str) -> Table:
+    first = comparisons[0]
+    sides = f"A: {_side(first.a, a)}; B: {_side(first.b, b)}."
+    words = f"{heading}; accuracy in %, difference with its 95 % interval over episodes"
+    return Table(
+        heading=f"{sides} {words}",
+        columns=("setting", "mode", "A", "B", "A - B", "interval", "episodes", "verdict"),
+        rows=tuple(_cells(one) for one in comparisons),
+        records=tuple(_record(one, a, b) for one in comparisons),
+        words=frozenset({"setting", "mode", "verdict"}),
+    )
+
+
+def _side(results: Sequence[Result], where: str) -> str:
+    protocol = said_protocol(results[0])
+    said = "" if protocol == "clean" else f", protocol {protocol}"
+    several = f", mean of {len(results)} results" if len(results) > 1 else ""
+    return f"{kind_name(results[0])}{several}{said} [{where}]"
+
+
+def _mode(one: Comparison) -> str:
+    return " / ".join(dict.fromkeys((one.a[0].mode, one.b[0].mode)))
+
+
+def _cells(one: Comparison) -> tuple[str, ...]:
+    low, high = one.difference - one.ci95, one.difference + one.ci95
+    numbers = (f"{100 * one.accuracy_a:.1f}", f"{100 * one.accuracy_b:.1f}", f"{100 * one.difference:+.2f}")
+    setting = f"{one.a[0].way}-way {one.a[0].shot}-shot"
+    return (setting, _mode(one), *numbers, f"{100 * low:+.2f} to {100 * high:+.2f}", str(one.episodes), one.verdict)
+
+
+def _record(one: Comparison, a: str, b: str) -> dict[str, Any]:
+    first = one.a[0]
+    shared = {name: getattr(first, name) for name in _NAMED if name not in ("seed", "protocol", "episodes", "resplit")}
+    sides: dict[str, Any] = {}
+    for side, where, results in (("a", a, one.a), ("b", b, one.b)):
+        sides |= {
+            side: kind_name(results[0]),
+            f"{side}_file": where,
+            f"{side}_mode": results[0].mode,
+            f"{side}_protocol": said_protocol(results[0]),
+            f"{side}_results": len(results),
+        }
+    fingerprints = " ".join(dict.fromkeys(r.episodes_fingerprint for r in one.a))
+    numbers = ("episodes", "accuracy_a", "accuracy_b", "difference", "ci95", "verdict")
+    return shared | sides | {"episodes_fingerprint": fingerprints} | {name: getattr(one, name) for name in numbers}

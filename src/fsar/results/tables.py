@@ -1,0 +1,282 @@
+"""Tables of results: what may be compared stands in one table, what may be averaged in one row."""
+
+import json
+import math
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from fsar.results.result import FREE, Result, Stored, recipe_key, seeds_of, short_hash, unique
+from fsar.results.typeset import Table, markdown, render, without_empty
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown of `tables`; a single table has no heading."""
+    made = tables(results)
+    return markdown(replace(made[0], heading="")) if len(made) == 1 else render(made, "markdown")
+
+
+def tables(results: Sequence[Result]) -> list[Table]:
+    """A table for everything that may be compared: a row per method, a column per way and shot.
+
+    Results on other videos, another version of a benchmark, another split, protocol, or number of episodes or
+    queries stand in a table of their own; random splits of the same classes stand together. Accuracy is in percent
+    ± 95 % interval. Runs of one recipe that differ in the seed share a row: the mean over seeds, the interval over
+    episodes (of results on the same episodes the mean of theirs, an upper bound), and the seeds' standard deviation.
+    """
+    return [_grouped(group) for group in comparable(results)]
+
+
+def comparable(results: Sequence[Result]) -> list[list[Result]]:
+    """Part results into those that may stand in one table (see `tables`)."""
+    videos: dict[tuple[Any, ...], set[str]] = {}
+    for result in results:
+        videos.setdefault((*_rests_on(result), result.resplit), set()).add(result.dataset_fingerprint)
+    torn = {place[:-1] for place, found in videos.items() if len(found) > 1}
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        place = _rests_on(result)
+        own = () if result.resplit is not None and place not in torn else (result.dataset_fingerprint, result.files)
+        groups.setdefault((*place, *own), []).append(result)
+    return list(groups.values())
+
+
+def said_protocol(result: Result) -> str:
+    """The protocol in words; a method that was trained on evaluated classes breaks it."""
+    seen = f"trained on {len(result.seen_classes)} of these classes" if result.seen_classes else ""
+    return ", ".join(part for part in (result.protocol, seen) if part and (part != "clean" or not seen))
+
+
+def _rests_on(result: Result) -> tuple[Any, ...]:
+    """What all results of a table have in common, beside the videos."""
+    data = (result.dataset, result.split, result.resplit is None)
+    return (*data, said_protocol(result), result.episodes, result.query)
+
+
+def data_heading(results: Sequence[Result]) -> str:
+    """Say on which episodes of which videos these results were made."""
+    first = results[0]
+    videos = ", ".join(dict.fromkeys(r.dataset_fingerprint[:8] for r in results))
+    files = f", files {first.files[:8]}" if first.files and first.resplit is None else ""
+    dealt = ", ".join(str(seed) for seed in sorted({r.resplit for r in results if r.resplit is not None}))
+    resplit = f", split at random by seed {dealt}" if dealt else ""
+    seeds = ", ".join(sorted({"of a manifest" if r.seed is None else f"seed {r.seed}" for r in results}))
+    queries = "1 query" if first.query == 1 else f"{first.query} queries"
+    return (
+        f"{first.dataset} {first.split} ({len(first.confusion['classes'])} classes{resplit}, "
+        f"videos {videos}{files}{lacking(first)}), {first.episodes} episodes ({seeds}), {queries} per class"
+    )
+
+
+def lacking(result: Result) -> str:
+    """Say what was not there, and what was left out; nothing where all was used."""
+    counts = ((result.absent, "listed videos absent"), (len(result.skipped), "left out"))
+    return "".join(f", {n} {what}" for n, what in counts if n)
+
+
+def _grouped(results: Sequence[Result]) -> Table:
+    columns = list(dict.fromkeys((r.way, r.shot) for r in results))
+    groups: dict[tuple[str, tuple[int, int]], list[Result]] = {}
+    for key, result in zip(row_keys(results), results, strict=True):
+        groups.setdefault((key, (result.way, result.shot)), []).append(result)
+    rows = list(dict.fromkeys(row for row, _ in groups))
+    cells = {place: Joined.of(group) for place, group in groups.items()}
+    best = {column: max(cell.accuracy for (_, at), cell in cells.items() if at == column) for column in columns}
+    names = row_names(results)
+    return Table(
+        heading=f"{data_heading(results)}, protocol {said_protocol(results[0])}; accuracy in % ± 95 % interval",
+        columns=("method", *(f"{way}-way {shot}-shot" for way, shot in columns)),
+        rows=tuple((names[row], *(str(cells.get((row, c), "")) for c in columns)) for row in rows),
+        records=tuple(cell.record(names[row]) for (row, _), cell in cells.items()),
+        words=frozenset({"method"}),
+        best=frozenset((rows.index(row), 1 + columns.index(column)) for (row, column), cell in cells.items()
+                       if cell.accuracy == best[column] and len(rows) > 1),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Joined:
+    """Mean over the seeds of one row at one way and shot."""
+
+    results: tuple[Result, ...]
+
+    @classmethod
+    def of(cls, results: Sequence[Result]) -> "Joined":
+        """Take every result once."""
+        return cls(tuple(unique(results)))
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the results, in [0, 1]."""
+        return statistics.mean(r.accuracy for r in self.results)
+
+    @property
+    def ci95(self) -> float:
+        """Half the 95 % interval of the mean over all lists of episodes.
+
+        Lists of episodes are drawn independently; results on one list share its luck, and their intervals' mean
+        stays.
+        """
+        lists: dict[str, list[float]] = {}
+        for result in self.results:
+            lists.setdefault(result.episodes_fingerprint, []).append(result.ci95)
+        return math.sqrt(sum(statistics.mean(own) ** 2 for own in lists.values())) / len(lists)
+
+    @property
+    def sd(self) -> float | None:
+        """Standard deviation of their accuracies; None of a single one."""
+        return statistics.stdev(r.accuracy for r in self.results) if len(self.results) > 1 else None
+
+    def __str__(self) -> str:
+        mean = f"{100 * self.accuracy:.1f} ± {100 * self.ci95:.1f}"
+        if self.sd is None:
+            return mean
+        return f"{mean} ({len(self.results)} {self.over()}: sd {100 * self.sd:.1f})"
+
+    def over(self) -> str:
+        """What the results differ in; the same seeds twice, with other numbers, are no two seeds."""
+        count = len(self.results)
+        if len({r.resplit for r in self.results}) == count:
+            return "splits"
+        return "seeds" if len({seeds_of(r) for r in self.results}) == count else "runs"
+
+    def record(self, name: str) -> dict[str, Any]:
+        """All that identifies it; where its results differ, every value."""
+        first = self.results[0]
+        plain = {key: getattr(first, key) for key in ("dataset", "split", "episodes", "query", "method", "mode")}
+        seeds = zip(*(seeds_of(r) for r in self.results), strict=True)
+        several = dict(zip(("training_seed", "resplit", "seed"), seeds, strict=True))
+        for key in ("dataset_fingerprint", "episodes_fingerprint"):
+            several[key] = tuple(getattr(r, key) for r in self.results)
+        words = {
+            key: " ".join(str(v) for v in dict.fromkeys(values) if v is not None) for key, values in several.items()
+        }
+        own = {"protocol": said_protocol(first), "recipe": recipe_key(first), "row": name, "way": first.way}
+        numbers = {"accuracy": self.accuracy, "ci95": self.ci95, "sd": self.sd, "results": len(self.results)}
+        return plain | words | own | {"shot": first.shot} | numbers
+
+
+def by_each_shot(result: Result) -> Result | None:
+    """The same as of a recipe of K shots, where it was trained with as many shots as it is tested with."""
+    own_shot = result.training is not None and result.training["recipe"]["shot"] == result.shot
+    return _of_k_shots(result) if own_shot else None
+
+
+def _of_k_shots(result: Result) -> Result:
+    """The same without saying how many shots it was trained with."""
+    if result.training is None:
+        return result
+    return replace(result, training={**result.training, "recipe": {**result.training["recipe"], "shot": "K"}})
+
+
+def row_keys(results: Sequence[Result]) -> list[str]:
+    """Which row each result stands in: its recipe's; one recipe trained anew for every shot makes one row.
+
+    The latter only if none of its models is tested at other shots too.
+    """
+    families: dict[str, list[Result]] = {}
+    for result in results:
+        families.setdefault(recipe_key(_of_k_shots(result)), []).append(result)
+    joined = {
+        key for key, group in families.items() if all(map(by_each_shot, group)) and len({r.shot for r in group}) > 1
+    }
+    keys = [(recipe_key(_of_k_shots(result)), recipe_key(result)) for result in results]
+    return [family if family in joined else own for family, own in keys]
+
+
+def row_names(results: Sequence[Result]) -> dict[str, str]:
+    """A name for every row; where two would be called the same, with what tells them apart."""
+    firsts = dict(zip(reversed(row_keys(results)), reversed(results), strict=True))
+    names = {key: row_name(r if recipe_key(r) == key else by_each_shot(r) or r) for key, r in firsts.items()}
+    shared = {name for name, count in Counter(names.values()).items() if count > 1}
+    return {key: f"{name}, {_clip_and_weights(firsts[key])}" if name in shared else name for key, name in names.items()}
+
+
+def _clip_and_weights(result: Result) -> str:
+    return f"{result.clip['frames']} frames {result.clip['sampling']}, weights {result.weights[:8]}"
+
+
+def row_name(result: Result) -> str:
+    """Kind of a result, its mode where the method has two, and what breaks the protocol."""
+    mode = f", {result.mode}" if "inductive" in result.options else ""
+    leak = f" [{result.protocol}]" if result.protocol != "clean" else ""
+    return f"{kind_name(result)}{mode}{leak}"
+
+
+def kind_name(result: Result) -> str:
+    """Method with its changed options, backbone, and how it was trained."""
+    trained = f", trained on {trained_on(result)}" if result.training is not None else ""
+    return f"{method_name(result)} ({result.backbone}{trained})"
+
+
+def method_name(result: Result) -> str:
+    """Method with its changed options."""
+    changed = ", ".join(f"{key}={value}" for key, value in result.changed.items() if key != "inductive")
+    return f"{result.method} {changed}" if changed else result.method
+
+
+def trained_on(result: Result) -> str:
+    """Training videos, episodes and recipe in short; nothing where nothing was trained."""
+    if result.training is None:
+        return ""
+    recipe = result.training["recipe"]
+    same = {key: value for key, value in recipe.items() if key not in FREE}
+    return f"{result.training['dataset']} {recipe['way']}-way {recipe['shot']}-shot, recipe {short_hash(same)}"
+
+
+def listing(stored: Sequence[Stored]) -> Table:
+    """A row for every result, sorted by its data, its kind and its setting; where all rows say nothing, no column."""
+    ordered = sorted(stored, key=lambda one: _place(one.result))
+    columns = ("method", "backbone", "trained on", "dataset", "videos", "split", "way", "shot", "query", "episodes",
+               "seed", "mode", "accuracy", "protocol", "selection", "file")  # fmt: skip
+    numbers = {"way", "shot", "query", "episodes", "seed", "accuracy"}
+    return without_empty(
+        Table(
+            columns=columns,
+            rows=tuple(_listed(one.path, one.result) for one in ordered),
+            records=tuple(_record(one.path, one.result) for one in ordered),
+            words=frozenset(columns) - numbers,
+        )
+    )
+
+
+def _place(r: Result) -> tuple[Any, ...]:
+    seeds = tuple(str(seed) for seed in seeds_of(r))
+    return (r.dataset, r.split, r.dataset_fingerprint, row_name(r), recipe_key(r), r.way, r.shot, seeds, r.query)
+
+
+def _listed(path: Path, r: Result) -> tuple[str, ...]:
+    trained_seed, resplit, _ = seeds_of(r)
+    trained = "" if r.training is None else f"{trained_on(r)}, seed {trained_seed}"
+    split = r.split if resplit is None else f"{r.split} (classes at random, seed {resplit})"
+    protocol = said_protocol(r)
+    said = ("" if protocol == "clean" else protocol, "" if r.training is None else r.selection)
+    numbers = (str(r.way), str(r.shot), str(r.query), str(r.episodes), "manifest" if r.seed is None else str(r.seed))
+    data = (r.dataset, r.dataset_fingerprint[:8], split)
+    return (method_name(r), r.backbone, trained, *data, *numbers, r.mode, r.percent, *said, str(path))
+
+
+def _record(path: Path, r: Result) -> dict[str, Any]:
+    """All that identifies a result, as it is."""
+    training = r.training or {}
+    plain = ("method", "backbone", "weights", "dataset", "dataset_fingerprint", "split", "resplit", "absent",
+             "selection", "way", "shot", "query", "episodes", "seed", "episodes_fingerprint", "accuracy", "ci95",
+             "seconds")  # fmt: skip
+    return {
+        **{name: getattr(r, name) for name in plain},
+        "mode": r.mode,
+        "protocol": said_protocol(r),
+        "options": json.dumps(r.options, sort_keys=True),
+        "changed": json.dumps(r.changed, sort_keys=True),
+        "clip": json.dumps(r.clip, sort_keys=True),
+        "skipped": len(r.skipped),
+        "trained_on": training.get("dataset"),
+        "training_fingerprint": training.get("dataset_fingerprint"),
+        "training_seed": seeds_of(r)[0],
+        "recipe": recipe_key(r),
+        "versions": short_hash(r.versions, 8),
+        "file": str(path),
+    }

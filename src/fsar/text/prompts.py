@@ -1,0 +1,217 @@
+"""Class names -> texts -> text features.
+
+Template sets, by name: `ma-fsar` (the 16 of MA-FSAR Table 10, in its order), `clip-spm` (the 16 of
+CLIP-SPM Table 6, in its order). `name:R` is the first R of a set; any text holding `{}` is a single
+template; `name` as `{}` alone is the bare class name.
+
+Sub-actions (Task-Adapter++, section 3.5): three sentences for every class, its beginning, its process and its end. A
+corpus of them is a YAML file,
+
+    version: 1
+    classes:
+      "long jump":              # the class name as `class_text` reads it
+        - "Run up for momentum."
+        - "Take off with a powerful leap."
+        - "Land and maintain balance."
+
+and lies in the package for each benchmark (`src/fsar/text/subactions/`); `fsar describe` makes one for other classes.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import yaml
+from jaxtyping import Float
+from torch import Tensor
+
+from fsar.backbones import Backbone
+from fsar.names import unknown
+
+TEMPLATE_SETS = {
+    "ma-fsar": (
+        "{}",
+        "a photo of action {}",
+        "a picture of action {}",
+        "Human action of {}",
+        "{}, an action",
+        "{} this is an action",
+        "{}, a video of action",
+        "Playing action of {}",
+        "Playing a kind of action, {}",
+        "Doing a kind of action, {}",
+        "Look, the human is {}",
+        "Can you recognize the action of {}",
+        "Video classification of {}",
+        "A video of {}",
+        "The man is {}",
+        "The woman is {}",
+    ),
+    "clip-spm": (
+        "A photo of action {}",
+        "A picture of action {}",
+        "Human action of {}",
+        "{}, an action",
+        "{} this is an action",
+        "{}, a video of action",
+        "Playing action of {}",
+        "{}",
+        "Playing a kind of action, {}",
+        "Doing a kind of action, {}",
+        "Look, the human is {}",
+        "Can you recognize the action of {}?",
+        "Video classification of {}",
+        "A video of {}",
+        "The man is {}",
+        "The woman is {}",
+    ),
+}
+
+
+def templates(name: str) -> tuple[str, ...]:
+    """Resolve a template set, its first R (`clip-spm:4`), or a single template (`a video of {}`).
+
+    Raises:
+        ValueError: an unknown set, or an R outside 1 to its length.
+    """
+    if "{}" in name:
+        return (name,)
+    set_name, _, count = name.partition(":")
+    if set_name not in TEMPLATE_SETS:
+        raise ValueError(unknown(set_name, TEMPLATE_SETS, "template set") + ", or one template holding {}")
+    chosen = TEMPLATE_SETS[set_name]
+    if not count:
+        return chosen
+    if not count.isdigit() or not 1 <= int(count) <= len(chosen):
+        raise ValueError(f"{name!r} asks for {count!r} templates; {set_name} has 1 to {len(chosen)}")
+    return chosen[: int(count)]
+
+
+def class_text(name: str) -> str:
+    """Read a class name as words: lower case, underscores to spaces, brackets dropped, joined words parted.
+
+    `Dropping [something] into [something]` -> `dropping something into something`; `ApplyEyeMakeup` (UCF101) ->
+    `apply eye makeup`.
+    """
+    if re.fullmatch(r"(?:[A-Z][a-z]+){2,}", name):
+        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return " ".join(name.replace("_", " ").replace("[", "").replace("]", "").split()).lower()
+
+
+_CACHE: WeakKeyDictionary[Backbone, dict[tuple[str, str], Tensor]] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def class_features(
+    backbone: Backbone, labels: Sequence[str], template_set: str, rng: np.random.Generator | None = None
+) -> Float[Tensor, "label dim"]:
+    """Mean over templates of the un-normalised text features of each class; with `rng`, one drawn per class.
+
+    Cached per backbone, class text and template set: the text tower is frozen in every method that
+    reads its features this way.
+    """
+    if rng is not None:
+        own = templates(template_set)
+        return torch.cat([class_features(backbone, [label], own[rng.integers(len(own))]) for label in labels])
+    cache = _CACHE.setdefault(backbone, {})
+    for label in dict.fromkeys(labels):
+        if (label, template_set) not in cache:
+            texts = [template.replace("{}", label) for template in templates(template_set)]
+            cache[label, template_set] = backbone.text_features(texts).mean(0)
+    device = next(backbone.parameters(), torch.empty(0)).device
+    return torch.stack([cache[label, template_set].to(device) for label in labels])
+
+
+SubActions = tuple[str, str, str]
+"""What a class's beginning, process and end look like."""
+SUB_ACTIONS_VERSION = 1
+SUB_ACTION_PROMPT = "A video of action about {label}: {sentence}"
+"""How a sub-action reaches CLIP."""
+
+
+def packaged_sub_actions() -> list[str]:
+    """Names of the packaged corpora of sub-actions, one per benchmark."""
+    return sorted(Path(str(file)).stem for file in _SUB_ACTIONS.iterdir() if file.name.endswith(".yaml"))
+
+
+_SUB_ACTIONS = resources.files("fsar.text") / "subactions"
+
+
+def sub_actions(labels: Sequence[str], source: str | None = None) -> list[SubActions]:
+    """Look up the three stages of each class text.
+
+    Args:
+        labels: class texts, as `class_text` gives them.
+        source: a packaged corpus (`hmdb51`) or a file; None is, for each class, the first packaged one by name
+            that has it.
+
+    Raises:
+        ValueError: no such corpus, not a corpus, or classes that it lacks; the message says how to describe them.
+    """
+    sources = packaged_sub_actions() if source is None else [source]
+    corpora = [read_sub_actions(name) for name in sources]
+    found = [next((corpus[label] for corpus in corpora if label in corpus), None) for label in labels]
+    missing = [label for label, stages in zip(labels, found, strict=True) if stages is None]
+    if missing:
+        listed = ", ".join(map(repr, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise ValueError(
+            f"{source or 'the packaged corpora'}: no sub-actions for {len(missing)} of {len(labels)} classes "
+            f"({listed}); write them with `fsar describe`, and give the file as sub_actions=FILE"
+        )
+    return [stages for stages in found if stages is not None]
+
+
+@cache
+def _packaged(name: str) -> Mapping[str, SubActions]:
+    return parse_sub_actions((_SUB_ACTIONS / f"{name}.yaml").read_text(encoding="utf-8"), name)
+
+
+def read_sub_actions(source: str) -> Mapping[str, SubActions]:
+    """Read a corpus of sub-actions: class text -> beginning, process, end.
+
+    Raises:
+        ValueError: neither a packaged corpus nor a file, or not a corpus.
+    """
+    if source in packaged_sub_actions():
+        return _packaged(source)
+    if not Path(source).is_file():
+        raise ValueError(unknown(source, packaged_sub_actions(), "corpus of sub-actions") + ", or a YAML file")
+    return parse_sub_actions(Path(source).read_text(encoding="utf-8"), source)
+
+
+def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
+    """Read the YAML of a corpus; `source` names it in errors.
+
+    Raises:
+        ValueError: not YAML, of another version, or a class without three distinct sentences.
+    """
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{source}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
+        raise ValueError(f"{source}: not a corpus of sub-actions; expected `version: 1` and `classes:` with three "
+                         f"sentences for each class, as `fsar describe` writes")  # fmt: skip
+    if content.get("version") != SUB_ACTIONS_VERSION:
+        raise ValueError(f"{source}: version is {content.get('version')!r}; this fsar reads {SUB_ACTIONS_VERSION}")
+    corpus = {}
+    for label, stages in content["classes"].items():
+        fits = isinstance(stages, list) and all(isinstance(stage, str) and stage.strip() for stage in stages)
+        if not fits or len(stages) != 3 or len(set(stages)) != 3:
+            raise ValueError(f"{source}: {label!r} has {stages!r}; expected three different sentences: its beginning, "
+                             f"its process and its end")  # fmt: skip
+        corpus[class_text(str(label))] = (stages[0], stages[1], stages[2])
+    return corpus
+
+
+def dump_sub_actions(corpus: Mapping[str, SubActions], comment: str = "") -> str:
+    """Write a corpus as the YAML that `read_sub_actions` reads."""
+    classes = {label: list(stages) for label, stages in corpus.items()}
+    content = {"version": SUB_ACTIONS_VERSION, "classes": classes}
+    head = "".join(f"# {line}\n" for line in comment.splitlines())
+    return head + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)

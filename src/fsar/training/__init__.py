@@ -1,0 +1,1 @@
+"""Episodic training: recipes, the loop, and checkpoints of what was trained."""

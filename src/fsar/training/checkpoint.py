@@ -1,0 +1,245 @@
+"""What a trained method leaves behind: a folder with only what was trained, and what it goes on top of.
+
+    fsar.json            method, options, backbone, how it was trained, results
+    model.safetensors    the trained parameters, by name
+    README.md            the model card
+
+The frozen rest is not stored but named: its hash is checked when the folder is read.
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors.torch import save_file
+
+from fsar.backbones import Backbone, load_backbone
+from fsar.backbones.base import read_safetensors
+from fsar.files import atomic_path
+from fsar.methods import Method, build_method
+from fsar.training.parameters import frozen_fingerprint, kept_state
+
+FORMAT = 1
+HEADER, WEIGHTS, CARD = "fsar.json", "model.safetensors", "README.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """How a method was trained, as it goes into its checkpoint and into every result made with it."""
+
+    groups: tuple[str, ...]
+    """Groups of parameters that were trained."""
+    clip: Mapping[str, Any]
+    """Frames and sampling of the clips."""
+    recipe: Mapping[str, Any]
+    dataset: str
+    dataset_fingerprint: str
+    """Canonical hash of the training videos."""
+    classes: tuple[str, ...]
+    """Training classes."""
+    selection: str
+    """What was chosen on which split."""
+    episodes: int
+    """Training episodes behind the weights that were kept."""
+    results: tuple[Mapping[str, Any], ...] = field(default=())
+    """Validation results, for the model card."""
+
+
+def provenance_of(stored: Mapping[str, Any]) -> Provenance:
+    """Read a provenance as JSON keeps it (tuples are lists there)."""
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
+    return Provenance(**fields)
+
+
+def save_pretrained(method: Method, folder: Path, provenance: Provenance) -> None:
+    """Write a trained method to a folder."""
+    groups = provenance.groups
+    state = kept_state(method, groups)
+    header = {
+        "format": FORMAT,
+        "method": method.name,
+        "options": method.options(),
+        "backbone": method.backbone.name,
+        "frozen": frozen_fingerprint(method, groups),
+        "trained": sum(tensor.numel() for tensor in state.values()),
+        "provenance": asdict(provenance),
+    }
+    with atomic_path(folder / WEIGHTS) as temporary:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}, temporary)
+    _write_header(folder, header)
+
+
+def load_pretrained(source: str | Path, backbone: Backbone | None = None, **options: Any) -> Method:
+    """Read a trained method from a folder, or from the Hugging Face hub as `hf-hub:org/name`.
+
+    Args:
+        source: what `save_pretrained` or `fsar train` wrote (its run folder will do).
+        backbone: the one it was trained on; by default loaded by name.
+        options: that only change what is read out, as `readout="text"`.
+
+    Returns:
+        The method in evaluation mode; its `provenance` says how it was trained.
+
+    Raises:
+        ValueError: not such a folder, another format, or another backbone than it was trained on.
+    """
+    folder = _folder(source)
+    header = _header(folder)
+    provenance = provenance_of(header["provenance"])
+    if backbone is None:
+        backbone = load_backbone(header["backbone"])
+    elif set(provenance.groups) & {"visual", "text"}:
+        backbone = copy.deepcopy(backbone)  # the caller's stays as it is
+    method = build_method(header["method"], backbone, **header["options"] | options)
+    fixed = sorted(key for key in options if key not in method.readouts and options[key] != header["options"][key])
+    if fixed:
+        raise ValueError(
+            f"{folder} was trained with {fixed[0]}={header['options'][fixed[0]]}; only what is read out can be changed "
+            f"afterwards: {', '.join(method.readouts) or 'nothing'} of {method.name}"
+        )
+    state = read_safetensors(folder / WEIGHTS)
+    own = kept_state(method, provenance.groups)
+    wrong = sorted(own.keys() ^ state.keys()) or sorted(k for k in own if own[k].shape != state[k].shape)
+    if wrong:
+        raise ValueError(f"{folder}: its weights do not fit {header['method']} on {backbone.name} ({wrong[0]} differs)")
+    frozen = frozen_fingerprint(method, provenance.groups)
+    if frozen != header["frozen"]:
+        raise ValueError(
+            f"{folder}: trained on backbone {header['backbone']} (frozen part {header['frozen']}), but {backbone.name} "
+            f"here is {frozen}; use the same weights"
+        )
+    method.load_state_dict(state, strict=False)  # names were compared above; the frozen rest is the backbone's
+    method.provenance = provenance
+    return method
+
+
+def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
+    """Add results of a checkpoint (as `Result` holds them) to its header and model card; the same one once.
+
+    Raises:
+        ValueError: not a checkpoint folder on this machine.
+    """
+    if str(source).startswith("hf-hub:"):
+        raise ValueError(f"{source} is on the hub; results are added to a folder on this machine, then pushed")
+    folder = _folder(source)
+    header = _header(folder)
+    known = list(header["provenance"]["results"])
+    for result in results:
+        entry = _card_entry(header["options"], result)
+        known = [old for old in known if any(old.get(key) != entry[key] for key in _CARD_NAME)] + [entry]
+    header["provenance"]["results"] = known
+    _write_header(folder, header)
+
+
+_CARD_NAME = ("dataset", "split", "classes", "videos", "read_out", "protocol", "way", "shot", "query", "episodes")
+"""What tells a result of the card from the others."""
+
+
+def _card_entry(trained_with: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
+    """What the card says of a result: also how many classes it rests on, and what was read out otherwise."""
+    options = json.loads(json.dumps(result["options"]))  # tuples are lists in the header
+    changed = {key: value for key, value in options.items() if value != trained_with.get(key)}
+    read_out = ", ".join(f"{key}={value}" for key, value in changed.items())
+    entry = {"classes": len(result["confusion"]["classes"]), "videos": result["dataset_fingerprint"][:12]}
+    entry |= {"read_out": read_out}
+    return entry | {key: result[key] for key in (*_CARD_NAME, "accuracy", "ci95") if key not in entry}
+
+
+def _write_header(folder: Path, header: Mapping[str, Any]) -> None:
+    with atomic_path(folder / CARD) as temporary:
+        temporary.write_text(model_card(header), encoding="utf-8")
+    with atomic_path(folder / HEADER) as temporary:  # last: a folder without it is no checkpoint
+        temporary.write_text(json.dumps(header, indent=1), encoding="utf-8")
+
+
+def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
+    """Upload a checkpoint folder to the Hugging Face hub; returns the address of the commit.
+
+    Raises:
+        ValueError: not a checkpoint folder, or the hub refuses (no token, no such account, no network).
+    """
+    folder = _folder(folder)
+    _header(folder)
+    api = HfApi()
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        return str(api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=[HEADER, WEIGHTS, CARD]))
+    except Exception as error:  # the HTTP client's own errors have no common class with the hub's
+        raise ValueError(f"the hub did not take {repo_id}: {error}. Log in with `hf auth login`") from error
+
+
+def model_card(header: Mapping[str, Any]) -> str:
+    """Write the README of a checkpoint: what it is, how it was trained, how to use it, how good it was."""
+    provenance = header["provenance"]
+    changed = ", ".join(f"{k}={v}" for k, v in provenance["recipe"].get("options", {}).items()) or "defaults"
+    rows = "".join(
+        f"| {_where(r)} | {r['way']}-way {r['shot']}-shot | "
+        f"{100 * r['accuracy']:.1f} ± {100 * r['ci95']:.1f} | {r['episodes']} |\n"
+        for r in provenance["results"]
+    )
+    return f"""---
+library_name: fsar
+pipeline_tag: video-classification
+tags: [few-shot-learning, action-recognition]
+---
+# {header["method"]} on {header["backbone"]}
+
+Few-shot action recognition: names the action in a video from a few labelled examples.
+
+- method `{header["method"]}` ({changed}), backbone `{header["backbone"]}`, {header["trained"]:,} trained numbers
+- trained on {len(provenance["classes"])} classes of {provenance["dataset"]}
+  ({provenance["dataset_fingerprint"][:12]}), {provenance["episodes"]:,} episodes
+- selection: {provenance["selection"]}
+
+| data | episodes | accuracy in %, ± 95 % interval | how many |
+|---|---|---|---|
+{rows}
+```python
+from fsar.training.checkpoint import load_pretrained
+
+method = load_pretrained("FOLDER")  # or hf-hub:ORG/NAME
+```
+
+On the command line: `fsar evaluate --checkpoint FOLDER --data DIR`.
+"""
+
+
+def _folder(source: str | Path) -> Path:
+    if isinstance(source, str) and source.startswith("hf-hub:"):
+        try:
+            return Path(snapshot_download(source.removeprefix("hf-hub:"), allow_patterns=[HEADER, WEIGHTS]))
+        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+            raise ValueError(f"could not get {source}: {error}") from error
+    folder = Path(source)
+    return folder / "checkpoint" if (folder / "checkpoint" / HEADER).is_file() else folder
+
+
+def _header(folder: Path) -> dict[str, Any]:
+    file = folder / HEADER
+    if not file.is_file():
+        raise ValueError(f"{folder}: no {HEADER} here; give a folder that `fsar train` or save_pretrained wrote")
+    try:
+        header = dict(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise ValueError(f"{file}: not a checkpoint's header ({error})") from error
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{file}: format {header.get('format')}, this version reads {FORMAT}; use the fsar that wrote it"
+        )
+    return header
+
+
+def _where(result: Mapping[str, Any]) -> str:
+    """Name the data of a card's line, and what was read out otherwise than trained."""
+    classes = f" ({result['classes']} classes)" if "classes" in result else ""
+    notes = [result["read_out"]] if result.get("read_out") else []
+    if result.get("query", 1) > 1:
+        notes.append(f"{result['query']} queries per class")
+    if result.get("protocol", "clean") != "clean":
+        notes.append(result["protocol"])
+    return ", ".join([f"{result['dataset']} {result['split']}{classes}", *notes])

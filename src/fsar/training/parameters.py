@@ -1,0 +1,133 @@
+"""Which parameters train, and how: every one is under exactly one rule (`PARAMETER_GROUPS`)."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fsar.backbones.base import fingerprint_of
+from fsar.methods.base import PARAMETER_GROUPS, Method
+from fsar.names import unknown
+from fsar.training.recipes import Recipe
+
+
+def group_of(name: str) -> str:
+    """The group of a method's parameter: exactly one rule fits its name."""
+    groups = [group for group, rule in PARAMETER_GROUPS.items() if re.fullmatch(rule, name)]
+    assert len(groups) == 1, f"parameter {name} is under {groups or 'no rule'}"
+    return groups[0]
+
+
+def trained_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
+    """What training changes: parameters of the groups, and buffers (running statistics) beside them."""
+    state = method.state_dict()
+    return {name: tensor for name, tensor in state.items() if group_of(name) in groups}
+
+
+def kept_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
+    """What a checkpoint holds: what was trained and all of the method's own, without what only the loss needs."""
+    return {k: v for k, v in trained_state(method, (*groups, "own")).items() if not k.startswith("loss_heads.")}
+
+
+def frozen_fingerprint(method: Method, groups: tuple[str, ...]) -> str:
+    """Hash of everything that a checkpoint does not hold, 16 hexadecimal digits."""
+    kept = (*groups, "own")
+    return fingerprint_of({name: t for name, t in method.state_dict().items() if group_of(name) not in kept})
+
+
+def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
+    """Groups that the recipe gives a learning rate.
+
+    Raises:
+        ValueError: the method has nothing to train, no rate is given, a group has no parameters, or statistics are to
+            move of which the backbone has none.
+    """
+    if not method.trains:
+        raise ValueError(
+            f"{method.name} has nothing to train; evaluate it as it is: fsar evaluate --method {method.name}"
+        )
+    if not recipe.lr:
+        example = ", ".join(f"{group}: 1e-5" for group in method.trains)
+        raise ValueError(f"the recipe gives no learning rate; {method.name} trains by lr: {{{example}}}")
+    present = {group_of(name) for name, _ in method.named_parameters()}
+    for group in recipe.lr:
+        if group not in PARAMETER_GROUPS:
+            raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
+        if group == "text" and not method.trains_text:
+            raise ValueError(f"lr names group 'text', but {method.name} reads the text tower frozen; leave it out")
+        if group not in present:
+            raise ValueError(
+                f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it "
+                f"has {', '.join(sorted(present))}"
+            )
+    backbone = method.backbone
+    if not recipe.freeze_batch_norm and not any(isinstance(module, _BATCH_NORMS) for module in backbone.modules()):
+        raise ValueError(
+            f"freeze_batch_norm: false has no effect on {backbone.name}, which has no BatchNorm; leave it out, or "
+            f"choose another backbone"
+        )
+    return tuple(recipe.lr)
+
+
+def freeze(method: Method, groups: tuple[str, ...]) -> None:
+    """Let gradients reach the parameters of these groups and no others."""
+    for name, parameter in method.named_parameters():
+        parameter.requires_grad_(group_of(name) in groups)
+
+
+def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
+    """Build the optimiser with a rate per group; `base_lr` is the rate before the schedule."""
+    norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+    buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            decays = recipe.decay_norms or id(parameter) not in norms
+            buckets.setdefault((group_of(name), decays), []).append(parameter)
+    groups: list[dict[str, Any]] = [
+        {
+            "params": parameters,
+            "lr": recipe.lr[group],
+            "base_lr": recipe.lr[group],
+            "weight_decay": recipe.weight_decay if decays else 0.0,
+        }
+        for (group, decays), parameters in buckets.items()
+    ]
+    if recipe.optimizer == "sgd":
+        return torch.optim.SGD(groups)
+    kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+    return kinds[recipe.optimizer](groups, betas=recipe.betas)
+
+
+_BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
+_NORMS = (nn.LayerNorm, nn.GroupNorm, *_BATCH_NORMS)
+
+
+class RunningStatistics:
+    """BatchNorm's, over a step: they move by the mean of what each of its episodes alone would move them.
+
+    Letting them move from episode to episode would make them depend on which device had which episode.
+    """
+
+    def __init__(self, method: nn.Module):
+        moving = [m for m in method.modules() if isinstance(m, _BATCH_NORMS) and m.training]
+        self.buffers = [buffer for module in moving for buffer in module.buffers()]
+        self.before = [buffer.clone() for buffer in self.buffers]
+        self.sums = [torch.zeros_like(buffer, dtype=torch.float32) for buffer in self.buffers]
+
+    def rewind(self) -> None:
+        """Go back to where the step began."""
+        for buffer, before in zip(self.buffers, self.before, strict=True):
+            buffer.copy_(before)
+
+    def collect(self, episodes: int) -> None:
+        """Add what one of this device's episodes has moved them to."""
+        for buffer, total in zip(self.buffers, self.sums, strict=True):
+            total += buffer / episodes
+
+    def settle(self, all_reduce: Callable[..., Any]) -> None:
+        """Move on by the mean over all devices, which `all_reduce` takes."""
+        for buffer, total in zip(self.buffers, self.sums, strict=True):
+            mean: Tensor = all_reduce(total, reduce_op="mean")
+            buffer.copy_(mean if buffer.is_floating_point() else mean.round())  # the last counts steps

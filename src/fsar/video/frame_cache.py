@@ -1,0 +1,95 @@
+"""Decoded frames on disk: a clip is decoded once and opened in about a millisecond ever after.
+
+Frames are uint8 .npy files, short side at most 256 pixels, memory-mapped, named by the video's content
+and the sampling settings. Any number of processes may fill and read one cache: a file is written to a
+temporary name and renamed, so it is whole or absent, and a killed run goes on where it stopped.
+"""
+
+import os
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from fsar.files import atomic_path, cache_dir
+from fsar.video.reading import Frames, read_frames, readable
+from fsar.video.transforms import resize_short_side
+
+VERSION = 1
+SHORT_SIDE = 256
+
+
+@dataclass(frozen=True)
+class FrameCache:
+    """Reads the evaluation frames of videos, from disk where they were read before."""
+
+    folder: Path | None = None
+    """Where to keep frames; None is `frames` in the cache folder."""
+    frames: int | None = 8
+    """Frames per video, T; None keeps all."""
+    sampling: str = "tsn"
+    """See `fsar.video.reading.frame_indices`."""
+
+    @property
+    def root(self) -> Path:
+        """The folder in use."""
+        return self.folder or cache_dir() / "frames"
+
+    def settings(self) -> dict[str, object]:
+        """What a clip depends on beside the video."""
+        return {"frames": self.frames, "sampling": self.sampling, "short_side": SHORT_SIDE, "version": VERSION}
+
+    def key(self, video: Path) -> str:
+        """Name of a clip: a hash of the video's content and the settings."""
+        return blake2b(f"{self.content(video)} {self.settings()}".encode(), digest_size=16).hexdigest()
+
+    def read(self, video: Path) -> Frames:
+        """Frames of a video, uint8 [frame, height, width, rgb], short side at most 256, read-only.
+
+        Raises:
+            VideoError: the video cannot be read.
+            OSError: the cache cannot be written (a full disk); nothing half-written stays.
+        """
+        key = self.key(video)
+        path = self.root / key[:2] / f"{key}.npy"
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged by something else
+            pass
+        except SystemError:  # seldom: CPython 3.11 parses headers in threads amiss (python/cpython issue 106905)
+            pass
+        frames = resize_short_side(read_frames(video, self.frames, self.sampling), SHORT_SIDE)
+        with atomic_path(path) as temporary:
+            np.save(temporary, frames, allow_pickle=False)
+        return frames
+
+    def content(self, video: Path) -> str:
+        """Hash of a video's content, remembered by path, size and time of change.
+
+        A folder of frames is hashed by its files' names and contents.
+
+        Raises:
+            VideoError: there is no such video, or no permission to read it.
+        """
+        with readable(video):
+            files = sorted(p for p in video.iterdir() if p.is_file()) if os.path.isdir(video) else [video]
+            stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
+        name = blake2b(repr((os.fsencode(video.resolve()), stats)).encode(), digest_size=16).hexdigest()
+        memo = self.root / "content" / name[:2] / name
+        try:
+            known = memo.read_text()
+            if len(known) == 32:
+                return known
+        except OSError:
+            pass
+        digest = blake2b(digest_size=16)
+        for file in files:
+            if file != video:
+                digest.update(os.fsencode(file.name) + b"\0")
+            with readable(video), file.open("rb") as handle:
+                while block := handle.read(1 << 20):
+                    digest.update(block)
+        with atomic_path(memo) as temporary:
+            temporary.write_text(digest.hexdigest())
+        return digest.hexdigest()

@@ -1,0 +1,295 @@
+"""The practitioner's door: enrol, fit, predict, remove, save, load."""
+
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+
+from fsar import Recognizer
+from fsar.backbones import Backbone
+from fsar.backbones.clip import TINY_CONFIG, ClipBackbone, tiny_tokenize
+from fsar.datasets import VideoDataset
+from fsar.recognizer.recognizer import _fit_scale, _fit_threshold, leave_one_out
+from fsar.text.prompts import class_text, dump_sub_actions
+
+Clips = dict[str, list[Path]]
+
+
+@pytest.fixture(scope="module")
+def clips(world: VideoDataset) -> Clips:
+    labels = ("something_growing", "something_shrinking", "moving_something_from_left_to_right")
+    return {label: [v.path for v in world.videos if v.label == label] for label in labels}
+
+
+@pytest.fixture
+def recognizer(tiny: Backbone, clips: Clips) -> Recognizer:
+    made = Recognizer(tiny)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:4])
+    return made
+
+
+def test_names_clips_that_were_not_enrolled(recognizer: Recognizer, clips: Clips) -> None:
+    truth = [(label, path) for label, paths in clips.items() for path in paths[4:]]
+    answers = [(label, recognizer.predict(path)) for label, path in truth]
+    right = sum(next(iter(answer.probabilities)) == label for label, answer in answers)
+    assert right >= 0.8 * len(answers)
+    for _, answer in answers:
+        assert sum(answer.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert list(answer.probabilities.values()) == sorted(answer.probabilities.values(), reverse=True)
+        assert (answer.action == "unknown") == (answer.score < answer.threshold)  # type: ignore[operator]
+
+
+def test_unknown_is_answered_for_what_was_never_shown(recognizer: Recognizer, world: VideoDataset) -> None:
+    strange = [v.path for v in world.videos if v.label == "something_appearing"]
+    refused = [recognizer.predict(path).action == "unknown" for path in strange]
+    assert sum(refused) >= len(refused) / 2
+
+
+def test_fit_says_what_it_picked(recognizer: Recognizer) -> None:
+    fit = recognizer.fit()
+    assert fit.left_out == 12 and 0 <= fit.accuracy <= 1  # type: ignore[operator]
+    assert fit.options["weight"] in (1.0, 0.8, 0.5, 0.2, 0.0)
+    assert "weight=" in str(fit) and "12 left-out examples" in str(fit)
+
+
+def test_one_example_per_action_works_and_says_so(tiny: Backbone, clips: Clips) -> None:
+    made = Recognizer(tiny)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:1])
+    fit = made.fit()
+    assert fit.accuracy is None and fit.threshold is None
+    assert "at least two examples" in str(fit)
+    assert made.predict(clips["something_growing"][5]).action != "unknown"
+
+
+def test_actions_may_have_different_numbers_of_examples(tiny: Backbone, clips: Clips) -> None:
+    made = Recognizer(tiny)
+    for count, (label, paths) in enumerate(clips.items(), start=1):
+        made.enroll(label, paths[:count])
+    assert list(made.actions.values()) == [1, 2, 3]
+    assert made.fit().left_out == 2 + 3
+    assert made.predict(clips["something_growing"][6]).probabilities
+
+
+def test_enrolling_in_steps_equals_at_once(tiny: Backbone, clips: Clips, recognizer: Recognizer) -> None:
+    made = Recognizer(tiny)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+        made.enroll(label, paths[1:4])  # one of them given twice
+    assert made.actions == recognizer.actions
+    path = clips["something_growing"][6]
+    assert made.predict(path) == recognizer.predict(path)
+
+
+def test_remove(recognizer: Recognizer, clips: Clips) -> None:
+    recognizer.remove("something_shrinking")
+    assert "something_shrinking" not in recognizer.predict(clips["something_growing"][5]).probabilities
+    with pytest.raises(ValueError, match="unknown action 'something_growin'; did you mean 'something_growing'"):
+        recognizer.remove("something_growin")
+    recognizer.remove("something_growing")
+    with pytest.raises(ValueError, match="at least two actions; enrolled: moving_something_from_left_to_right"):
+        recognizer.predict(clips["something_growing"][5])
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+@pytest.mark.parametrize("method", ["place-motion", "otam", "zero-shot", "trx"])
+def test_save_and_load(tiny: Backbone, clips: Clips, tmp_path: Path, method: str, fitted: bool) -> None:
+    made = Recognizer(tiny, method)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    query = clips["something_growing"][5]
+    expected = made.predict(query) if fitted else None
+    made.save(tmp_path / "mine.fsar")
+    loaded = Recognizer.load(tmp_path / "mine.fsar", tiny)
+    assert loaded.actions == made.actions
+    assert loaded.predict(query) == (expected or made.predict(query))
+    loaded.enroll("something_shrinking", clips["something_shrinking"][2:4])
+    assert loaded.actions["something_shrinking"] == 4
+
+
+def test_loading_refuses_another_backbone(recognizer: Recognizer, tmp_path: Path) -> None:
+    recognizer.save(tmp_path / "mine.fsar")
+    other = type(recognizer)(recognizer.backbone).backbone
+    weight = next(other.parameters())
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight += 1
+        try:
+            with pytest.raises(ValueError, match="made with backbone tiny .*use the same weights, or enrol again"):
+                Recognizer.load(tmp_path / "mine.fsar", other)
+        finally:
+            weight.copy_(kept)  # the other tests' backbone
+
+
+def test_names_it_cannot_take(recognizer: Recognizer, clips: Clips) -> None:
+    with pytest.raises(ValueError, match="'unknown' is the answer"):
+        recognizer.enroll("unknown", clips["something_growing"])
+    with pytest.raises(ValueError, match="came without a video"):
+        recognizer.enroll("empty", [])
+
+
+def test_a_broken_example_changes_nothing(recognizer: Recognizer, tmp_path: Path) -> None:
+    (tmp_path / "broken.mp4").write_text("no video")
+    before = recognizer.actions
+    with pytest.raises(ValueError, match=r"broken\.mp4"):
+        recognizer.enroll("new", [tmp_path / "broken.mp4"])
+    assert recognizer.actions == before
+
+
+def test_leave_one_out_never_shows_the_example_itself(recognizer: Recognizer) -> None:
+    """Random unit vectors are near 0 to each other; an example among its own four would give 1/4."""
+    encodings, mask = recognizer._supports()
+    generator = torch.Generator().manual_seed(0)
+    noise = {
+        part: torch.nn.functional.normalize(torch.randn(t.shape, generator=generator), dim=-1)
+        for part, t in encodings.items()
+    }
+    logits, ways = leave_one_out(recognizer.method, (noise, mask), noise, None)
+    assert logits[torch.arange(len(ways)), ways].max() < 0.12
+
+
+def test_scale_and_threshold() -> None:
+    sure = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]])
+    ways = torch.tensor([0, 1, 0, 1])
+    scale, _ = _fit_scale(sure, ways)
+    # Platt's targets for 4 examples: 5/6, so the log-odds are log 5
+    assert scale * 2 == pytest.approx(torch.log(torch.tensor(5.0)).item(), rel=0.05)
+    unsure, _ = _fit_scale(sure, torch.tensor([0, 1, 1, 0]))
+    assert unsure < 0.2 * scale
+    assert _fit_threshold(torch.tensor([0.8, 1.0]), torch.tensor([0.1, 0.3])) == pytest.approx(0.55)
+
+
+# --------------------------------------------------------------------------- methods that read the class text
+
+
+def test_a_left_out_example_has_not_read_its_class_text(tiny: Backbone, clips: Clips) -> None:
+    """Encoded as support it carries its own class's words, and would name itself by them."""
+    made = Recognizer(tiny, "clip-fsar", hidden=16)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    supports, (queries, _) = made._supports(), made._supports("query")
+    assert not torch.allclose(supports[0]["enhanced"], queries["enhanced"], atol=1e-3)
+    logits, ways = leave_one_out(made.method, supports, queries, made._text())
+    spoiled, _ = leave_one_out(made.method, supports, supports[0], made._text())
+    assert len(ways) == 6 and not torch.allclose(logits, spoiled, atol=1e-4)
+    alone = made._encode([clips["something_growing"][0]], None, progress=False).query
+    assert torch.equal(alone["enhanced"][0], queries["enhanced"][0, 0])
+
+
+@pytest.mark.parametrize("groups", [("own",), ("own", "visual")])
+def test_a_trained_method_recognises(
+    groups: tuple[str, ...], world: VideoDataset, clips: Clips, tmp_path: Path
+) -> None:
+    from fsar.training.checkpoint import load_pretrained
+    from fsar.training.loop import train
+    from fsar.training.recipes import parse_recipe
+
+    recipe = parse_recipe(
+        {"method": "clip-fsar", "options": {"hidden": 16}, "lr": dict.fromkeys(groups, 1e-3), "way": 3, "episodes": 1,
+         "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
+    )  # fmt: skip
+    train(recipe, world, tmp_path / "run", progress=False)
+    made = Recognizer(method=load_pretrained(tmp_path / "run"))
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    answer = made.predict(clips["something_growing"][5])
+    made.save(tmp_path / "mine.fsar")
+    again = Recognizer.load(tmp_path / "mine.fsar")
+    assert again.predict(clips["something_growing"][5]) == answer
+    assert again.fit() == made.fit() and again.method.provenance == made.method.provenance
+    with pytest.raises(ValueError, match="has its backbone and options"):
+        Recognizer("tiny", method=load_pretrained(tmp_path / "run"))
+
+
+def test_the_command_line_recognises_with_a_checkpoint(
+    world: VideoDataset, clips: Clips, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fsar.cli import main
+    from fsar.training.loop import train
+    from fsar.training.recipes import parse_recipe
+
+    recipe = parse_recipe(
+        {"method": "ma-fsar", "options": {"hidden": 16}, "lr": {"own": 1e-3}, "way": 3, "episodes": 1,
+         "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
+    )  # fmt: skip
+    train(recipe, world, tmp_path / "run", progress=False)
+    examples = tmp_path / "examples"
+    for label, paths in clips.items():
+        (examples / label).mkdir(parents=True)
+        for path in paths[:2]:
+            (examples / label / path.name).symlink_to(path)
+    new = str(clips["something_growing"][5])
+    assert main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), new]) == 0
+    out, err = capsys.readouterr()
+    assert "something_growing" in out and "ma-fsar on tiny" in err
+    assert main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), "--frames", "4",
+                 new]) == 2  # fmt: skip
+    assert "--checkpoint holds its own method" in capsys.readouterr().err
+
+
+def test_texts_are_kept_with_the_examples(tiny: Backbone, clips: Clips, tmp_path: Path) -> None:
+    """A recogniser goes on working where the file of sub-actions is gone."""
+    words = {class_text(label): ("it starts", "it goes on", f"{label} ends") for label in clips}
+    corpus = tmp_path / "mine.yaml"
+    corpus.write_text(dump_sub_actions(words))
+    made = Recognizer(tiny, "task-adapter-pp", sub_actions=str(corpus))
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    new = clips["something_growing"][5]
+    answer = made.predict(new)
+    made.save(tmp_path / "mine.fsar")
+    corpus.unlink()
+    again = Recognizer.load(tmp_path / "mine.fsar", tiny)
+    assert again.predict(new) == answer
+    with pytest.raises(ValueError, match="unknown corpus of sub-actions"):
+        again.enroll("something else", clips["something_growing"][6])
+    again.remove("something_growing")
+    assert set(again.predict(new).probabilities) == set(clips) - {"something_growing"}
+
+
+def test_a_method_that_leaks_labels_is_refused(tiny: Backbone) -> None:
+    with pytest.raises(ValueError, match="reads labels of queries.*variant=paper"):
+        Recognizer(tiny, "task-adapter-pp", variant="official-leaky")
+
+
+def test_a_backbone_of_another_size_is_named(tiny: Backbone, clips: Clips, tmp_path: Path) -> None:
+    made = Recognizer(tiny, "clip-fsar", hidden=16)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:1])
+    made.save(tmp_path / "mine.fsar")
+    vision = TINY_CONFIG["vision_cfg"] | {"width": 64}
+    other = ClipBackbone(
+        "small", open_clip.CLIP(**TINY_CONFIG | {"embed_dim": 64, "vision_cfg": vision}), tiny_tokenize
+    )
+    with pytest.raises(ValueError, match="made with backbone tiny, whose sizes small has not"):
+        Recognizer.load(tmp_path / "mine.fsar", other)
+
+
+def test_a_trained_method_takes_ones_own_sub_actions(
+    world: VideoDataset, clips: Clips, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from fsar.cli import main
+    from fsar.training.loop import train
+    from fsar.training.recipes import parse_recipe
+
+    recipe = parse_recipe(
+        {"method": "task-adapter-pp", "options": {"layers": 1, "sub_actions": "world"}, "lr": {"own": 1e-3}, "way": 3,
+         "episodes": 1, "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
+    )  # fmt: skip
+    train(recipe, world, tmp_path / "run", progress=False)
+    for label, name in zip(clips, ("juggling a cat", "feeding a fish", "walking a snail"), strict=True):
+        (tmp_path / "examples" / name).mkdir(parents=True)
+        for path in clips[label][:2]:
+            (tmp_path / "examples" / name / path.name).symlink_to(path)
+    new = ["--examples", str(tmp_path / "examples"), str(clips["something_growing"][5])]
+    assert main(["recognize", "--checkpoint", str(tmp_path / "run"), *new]) == 2
+    assert "no sub-actions for 1 of 1 classes" in capsys.readouterr().err
+    words = {
+        name: ("it starts", "it goes on", f"{name} ends")
+        for name in ("juggling a cat", "feeding a fish", "walking a snail")
+    }
+    (tmp_path / "mine.yaml").write_text(dump_sub_actions(words))
+    spec = f"{tmp_path / 'run'}:sub_actions={tmp_path / 'mine.yaml'}"
+    assert main(["recognize", "--checkpoint", spec, *new]) == 0, capsys.readouterr().err

@@ -1,0 +1,477 @@
+"""Recipes: the packaged files, their schedules, and what a mistake in one is answered by."""
+
+import json
+import math
+import shlex
+from collections.abc import Iterator
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from fsar.backbones import load_backbone
+from fsar.datasets import VideoDataset
+from fsar.methods import build_method, method_class
+from fsar.training.checkpoint import load_pretrained
+from fsar.training.loop import train
+from fsar.training.parameters import freeze, group_of, make_optimizer, trained_groups
+from fsar.training.recipes import HARDWARE, Recipe, load_recipe, parse_recipe, recipe_names
+from fsar.video.reading import SAMPLINGS
+
+METHODS = (
+    "ma-fsar", "clip-fsar", "clip-mdmf", "clip-spm", "aim", "trx", "hyrsm", "otam", "task-adapter", "task-adapter-pp",
+)  # fmt: skip
+BENCHMARKS = ("hmdb51", "ucf101", "kinetics100", "ssv2-small", "ssv2-full")
+PAPERS = [f"{method}/{benchmark}" for method in METHODS for benchmark in BENCHMARKS]
+RANDOM = {
+    "RN50/openai": "RN50/random",
+    "ViT-B-32/openai": "ViT-B-32/random",
+    "ViT-B-16/openai": "ViT-B-16/random",
+    "timm/resnet50": "timm/resnet50/random",
+}
+SMALL = {
+    "ma-fsar": ["options.hidden=16"],
+    "clip-fsar": ["options.hidden=16"],
+    "clip-mdmf": ["options.hidden=16"],
+    "clip-spm": ["options.hidden=16", "options.head_dim=4"],
+    "trx": ["options.out_dim=16"],
+    "task-adapter": ["options.layers=1"],
+    "task-adapter-pp": ["options.layers=1", "options.text_layers=1", "options.sub_actions=world"],
+}
+SHORT = [
+    "backbone=tiny", "data=world", "way=3", "shot=1", "query=1", "episodes=2", "episodes_per_step=1", "val_every=0",
+    "accelerator=cpu", "workers=1",
+]  # fmt: skip
+
+
+def small(name: str) -> Recipe:
+    """A packaged recipe shrunk to two steps on the built-in backbone; its optimiser, options and frames stay."""
+    return load_recipe(name, [*SHORT, *SMALL.get(name.partition("/")[0], [])])
+
+
+# --------------------------------------------------------------------------- the packaged files
+
+
+def test_every_method_has_a_recipe_for_every_benchmark() -> None:
+    assert set(PAPERS) <= set(recipe_names())
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_is_named_after_its_method_and_gives_a_rate_to_what_it_trains(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.method == name.partition("/")[0]
+    assert recipe.sampling in SAMPLINGS
+    assert recipe.lr and set(recipe.lr) <= set(method_class(recipe.method).trains)
+    assert all(0 < rate < 0.1 for rate in recipe.lr.values())
+    assert all(0 < milestone < 1 for milestone in recipe.milestones)
+    assert list(recipe.milestones) == sorted(recipe.milestones)
+    assert recipe.warmup < 1 and 0 < recipe.warmup_factor <= 1
+    if recipe.schedule == "multi-step" and recipe.warmup:
+        assert recipe.warmup <= recipe.milestones[0]
+    if recipe.val_every:
+        assert recipe.val_every <= recipe.episodes // 2
+    config = method_class(recipe.method).Config  # has `frames` where the encoder looks over time
+    assert recipe.options.get("frames", getattr(config, "frames", recipe.frames)) == recipe.frames
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_a_papers_recipe_leaves_the_data_to_the_user(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.data is None and recipe.lists == () and not recipe.cached_frames
+    assert (recipe.way, recipe.frames, recipe.precision, recipe.devices) == (5, 8, "32", 1)
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_only_data_without_left_and_right_is_flipped(name: str) -> None:
+    """Task-Adapter++ names random crops alone."""
+    spatial = name.partition("/")[2] in ("hmdb51", "ucf101", "kinetics100")
+    assert load_recipe(name).flip is (spatial and not name.startswith("task-adapter"))
+
+
+RESNET_LINE = ["backbone=RN50/openai", "options.fgma=false", "query=5", "lr.own=1e-5", "lr.visual=1e-5"]
+"""What the head of MA-FSAR's recipes says for its third encoder."""
+
+
+@pytest.mark.parametrize("backbone", RANDOM)
+def test_options_and_rates_fit_the_recipes_own_backbone(backbone: str) -> None:
+    built = load_backbone(RANDOM[backbone])
+    recipes = [load_recipe(name) for name in PAPERS] + [load_recipe("ma-fsar/hmdb51", RESNET_LINE)]
+    chosen = [recipe for recipe in recipes if recipe.backbone == backbone]
+    for recipe in chosen:
+        method = build_method(recipe.method, built, **recipe.options)
+        assert set(trained_groups(recipe, method)) == set(recipe.lr)
+    assert {recipe.backbone for recipe in recipes} == set(RANDOM) and chosen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipe_trains_what_it_names(name: str, world: VideoDataset, tmp_path: Path) -> None:
+    recipe = small(name)
+    train(recipe, world, tmp_path / "run", progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2]
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    trained = load_pretrained(tmp_path / "run")
+    assert trained.provenance.groups == tuple(recipe.lr)
+    before = build_method(recipe.method, load_backbone("tiny"), init_seed=recipe.seed, **recipe.options)
+    after = dict(trained.named_parameters())
+    moved = {group_of(key) for key, value in before.named_parameters() if not value.equal(after[key])}
+    assert moved == set(recipe.lr)
+
+
+def public_code_lines() -> Iterator[tuple[str, list[str]]]:
+    """What the heads of the packaged recipes say for the public code, by recipe."""
+    for name in recipe_names():
+        head = (resources.files("fsar.training") / "recipes" / f"{name}.yaml").read_text().replace("\\\n#", "")
+        for line in head.splitlines():
+            if line.startswith("# The public code: --set "):
+                yield name, shlex.split(line.partition("--set ")[2])
+
+
+def test_the_public_codes_settings_can_be_given() -> None:
+    recipes = {name: load_recipe(name, overrides) for name, overrides in public_code_lines()}
+    assert len(recipes) == 10 and {recipe.options["variant"] for recipe in recipes.values()} == {"official"}
+    full = recipes["clip-spm/ssv2-full"]
+    assert (full.betas, full.lr, full.weight_decay) == ((0.5, 0.999), {"own": 1.6e-5, "visual": 1.6e-5}, 9.7e-4)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_statistics_inside_a_backbone_move_on_request(frozen: bool, world: VideoDataset, tmp_path: Path) -> None:
+    line = ["backbone=timm/test_resnet/random", "episodes=3", "episodes_per_step=2", "lr.visual=1e-5", "frames=2"]
+    recipe = load_recipe("otam/hmdb51", [*SHORT, *line, f"freeze_batch_norm={str(frozen).lower()}"])
+    train(recipe, world, tmp_path / "run", progress=False)
+    kept, before = load_pretrained(tmp_path / "run"), load_backbone("timm/test_resnet/random")
+    after = kept.backbone.state_dict()
+    moved = {key for key, value in before.state_dict().items() if "running" in key and not value.equal(after[key])}
+    assert bool(moved) is not frozen
+    counts = {value.item() for key, value in after.items() if key.endswith("num_batches_tracked")}
+    assert counts == {0 if frozen else 2}  # of the one step: its support and its queries are encoded apart
+
+
+def test_a_backbone_without_statistics_has_none_to_move(world: VideoDataset, tmp_path: Path) -> None:
+    recipe = load_recipe("otam/hmdb51", [*SHORT, "lr.visual=1e-5", "freeze_batch_norm=false"])
+    with pytest.raises(ValueError, match="no effect on tiny, which has no BatchNorm"):
+        train(recipe, world, tmp_path / "run", progress=False)
+
+
+def test_one_recipe_trains(world: VideoDataset, tmp_path: Path) -> None:
+    """The quick run's share of the test above."""
+    test_a_recipe_trains_what_it_names("clip-fsar/kinetics100", world, tmp_path)
+
+
+# --------------------------------------------------------------------------- the papers' numbers
+
+
+@pytest.mark.parametrize("name", [name for name in PAPERS if name.partition("/")[0] in ("ma-fsar", "aim", "otam")])
+def test_ma_fsars_protocol(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.episodes == (100_000 if "ssv2" in name else 10_000)
+    assert (recipe.shot, recipe.query, recipe.episodes_per_step, recipe.jitter) == (1, 1, 16, True)
+    if recipe.method == "ma-fsar":
+        assert recipe.options["alpha"] == (0.25 if "ssv2" in name else 0.75)
+    if recipe.method == "aim":
+        assert (recipe.options["temporal_adapters"], recipe.options["scale"]) == (
+            (2, 1) if "ssv2" in name else (1, 0.5)
+        )
+
+
+def published_rate(lr: float, start: float, period: int, factors: dict[int, float], iteration: int) -> float:
+    """The rate in the code of CLIP-FSAR and HyRSM, whose epoch counts whole periods twice."""
+    epoch = iteration // period + iteration / period
+    if epoch < 1:
+        return start + (lr - start) * epoch
+    return lr * ([1.0] + [factor for step, factor in factors.items() if epoch >= step])[-1]
+
+
+TENTHS = {4: 0.1, 6: 0.01}
+PUBLISHED = {
+    "clip-fsar/hmdb51": (1e-5, 1e-6, 700, TENTHS),
+    "clip-fsar/ucf101": (2e-6, 1e-7, 600, TENTHS),
+    "clip-fsar/kinetics100": (1e-5, 5e-6, 250, {6: 0.1, 9: 0.01}),
+    "clip-fsar/ssv2-small": (5e-5, 2e-5, 2000, TENTHS),
+    "clip-fsar/ssv2-full": (5e-5, 1e-5, 4000, TENTHS),
+    "hyrsm/hmdb51": (5e-5, 1e-5, 300, {2: 0.5, 3: 0.1, 7: 0.01}),
+    "hyrsm/ucf101": (5e-5, 1e-5, 700, {3: 0.5, 5: 0.1, 7: 0.01}),
+    "hyrsm/kinetics100": (2.2e-5, 5e-6, 100, {4: 0.5, 6: 0.1, 9: 0.05}),
+    "hyrsm/ssv2-small": (1e-4, 2e-5, 1500, {4: 0.1, 8: 0.01}),
+    "hyrsm/ssv2-full": (1e-4, 2e-5, 3000, {6: 0.1, 9: 0.01}),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_shares_of_the_run_give_the_published_schedule(name: str) -> None:
+    """At every step but those next to a fall."""
+    recipe = load_recipe(name)
+    lr, start, period, factors = PUBLISHED[name]
+    assert recipe.lr == {"own": lr, "visual": lr}
+    per_step = 2 if name == "hyrsm/hmdb51" else 4  # iterations
+    wrong = []
+    for step in range(recipe.steps):
+        ours = lr * recipe.rate(step)
+        theirs = published_rate(lr, start, period, factors, step * per_step)
+        if not math.isclose(ours, theirs, rel_tol=0.01):
+            wrong.append(step)
+    assert len(wrong) <= len(factors)
+
+
+def test_trx_takes_the_step_of_a_loss_summed_over_queries() -> None:
+    for benchmark in BENCHMARKS:
+        recipe = load_recipe(f"trx/{benchmark}")
+        assert recipe.optimizer == "sgd"  # Adam would not see the factor
+        assert recipe.lr == pytest.approx(dict.fromkeys(("own", "visual"), 1e-3 * recipe.way * recipe.query))
+
+
+# --------------------------------------------------------------------------- the schedule
+
+
+def schedule(**settings) -> Recipe:
+    return Recipe(method="otam", episodes=1000, episodes_per_step=10, **settings)
+
+
+def test_a_constant_rate() -> None:
+    recipe = schedule()
+    assert recipe.steps == 100
+    assert [recipe.rate(step) for step in range(100)] == [1.0] * 100
+
+
+def test_episodes_that_fill_no_step_are_left_out() -> None:
+    assert Recipe(method="otam", episodes=1007, episodes_per_step=10).steps == 100
+
+
+def test_multi_step_falls_at_its_shares() -> None:
+    recipe = schedule(schedule="multi-step", milestones=(0.6, 0.8), factors=(0.1, 0.01))
+    rates = [recipe.rate(step) for step in range(100)]
+    assert rates == pytest.approx([1.0] * 60 + [0.1] * 20 + [0.01] * 20)
+
+
+def test_every_milestone_has_its_factor() -> None:
+    recipe = schedule(schedule="multi-step", milestones=(0.5, 0.7, 0.9), factors=(0.5, 0.1, 0.01))
+    assert [recipe.rate(step) for step in (49, 50, 69, 70, 90)] == [1.0, 0.5, 0.5, 0.1, 0.01]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"schedule": "multi-step", "milestones": (0.5,)}, "1 milestones and 2 factors"),
+        ({"milestones": (0.8, 0.6)}, "expected rising shares"),
+        ({"milestones": (0.6, 1.5)}, "expected rising shares"),
+        ({"warmup": 2.0}, "warmup is 2.0"),
+        ({"lr": {"own": -1.0}}, "rates of 0 or more"),
+        ({"val_every": -5}, "val_every is -5"),
+        ({"betas": (0.9, 1.0)}, r"betas are \(0.9, 1.0\); expected two numbers in"),
+        ({"betas": (0.5, 0.999), "optimizer": "sgd"}, "sgd has none"),
+        ({"freeze_batch_norm": False}, "set lr.visual too"),
+        ({"freeze_batch_norm": False, "lr": {"visual": 1.0}, "checkpoint_activations": True}, "statistics twice"),
+        ({"way": 0}, "way is 0; expected at least 1"),
+        ({"sampling": "tsm"}, "did you mean 'tsn'"),
+    ],
+)
+def test_values_that_mean_nothing_are_named(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        schedule(**settings)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [("lists=[a", "cannot read the value"), ("shot=", "shot has no value"), ("lr=null", "lr has no value")],
+)
+def test_overrides_that_cannot_be_read_are_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_recipe("ma-fsar/world", [override])
+
+
+def test_precision_may_be_a_number() -> None:
+    assert load_recipe("ma-fsar/world", ["precision=32"]).precision == "32"
+
+
+def test_cosine_falls_to_zero_along_half_a_wave() -> None:
+    recipe = schedule(schedule="cosine")
+    assert [recipe.rate(step) for step in (0, 25, 50, 75)] == pytest.approx(
+        [1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
+    )
+    assert recipe.rate(99) == pytest.approx(math.sin(math.pi / 200) ** 2)
+
+
+@pytest.mark.parametrize("kind", ["constant", "multi-step", "cosine"])
+def test_warm_up_rises_linearly_and_then_leaves_the_schedule_alone(kind: str) -> None:
+    warm = schedule(schedule=kind, warmup=0.2, warmup_factor=0.1)
+    plain = schedule(schedule=kind)
+    expected = [plain.rate(step) * min(1.0, 0.1 + 0.9 * step / 20) for step in range(100)]
+    assert [warm.rate(step) for step in range(100)] == pytest.approx(expected)
+
+
+def test_the_schedule_reaches_the_optimiser(world: VideoDataset, tmp_path: Path) -> None:
+    changes = [
+        "episodes=4",
+        "schedule=multi-step",
+        "milestones=[0.5]",
+        "factors=[0.1]",
+        "warmup=0.5",
+        "warmup_factor=0.2",
+    ]
+    train(load_recipe("otam/hmdb51", [*SHORT, *changes]), world, tmp_path / "run", progress=False)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["rate"] for line in lines] == pytest.approx([0.2, 0.6, 0.1, 0.1])
+
+
+def test_each_group_gets_its_rate_and_its_decay() -> None:
+    recipe = load_recipe("trx/hmdb51", [*SHORT, "options.out_dim=16", "lr.own=1e-2", "weight_decay=1e-4"])
+    method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
+    freeze(method, trained_groups(recipe, method))
+    optimizer = make_optimizer(recipe, method)
+    assert {(group["base_lr"], group["weight_decay"]) for group in optimizer.param_groups} == {
+        (1e-2, 1e-4),
+        (2.5e-2, 1e-4),
+    }
+    assert all(group["momentum"] == 0 for group in optimizer.param_groups)
+
+
+def test_betas_reach_the_optimiser() -> None:
+    recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, "options.hidden=16", "betas=[0.5, 0.99]"])
+    method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
+    freeze(method, trained_groups(recipe, method))
+    assert all(group["betas"] == (0.5, 0.99) for group in make_optimizer(recipe, method).param_groups)
+
+
+# --------------------------------------------------------------------------- reading one
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_what_is_dumped_is_read_as_the_same_recipe(name: str) -> None:
+    recipe = load_recipe(name)
+    assert parse_recipe(yaml.safe_load(recipe.dump())) == recipe
+
+
+def test_a_dump_holds_every_key(tmp_path: Path) -> None:
+    recipe = Recipe(
+        method="trx", options={"cardinalities": [2], "out_dim": 8}, data="world", lists=("a.txt", "b.txt"),
+        class_names="n.json", episodes=32, lr={"own": 1e-7}, milestones=(0.1, 0.9), factors=(0.3, 0.2), clip_norm=0.5,
+        patience=3, val_way=4, val_shot=2, workers=2, precision="16-mixed", schedule="cosine", optimizer="sgd",
+    )  # fmt: skip
+    (tmp_path / "mine.yaml").write_text(recipe.dump())
+    assert set(yaml.safe_load(recipe.dump())) == {item.name for item in fields(Recipe)}
+    assert load_recipe(str(tmp_path / "mine.yaml")) == recipe
+
+
+@pytest.mark.parametrize("preset", HARDWARE)
+@pytest.mark.parametrize("name", PAPERS)
+def test_hardware_never_changes_how_many_episodes_make_a_step(name: str, preset: str) -> None:
+    plain = load_recipe(name)
+    if plain.episodes_per_step % HARDWARE[preset]["devices"]:
+        with pytest.raises(ValueError, match="1 episodes per step do not divide over 4 devices"):
+            load_recipe(name, hardware=preset)
+        return
+    fitted = load_recipe(name, hardware=preset)
+    differing = {item.name for item in fields(Recipe) if getattr(plain, item.name) != getattr(fitted, item.name)}
+    assert differing <= {"devices", "precision", "checkpoint_activations"}
+    assert fitted.steps == plain.steps and fitted.episodes_per_step % fitted.devices == 0
+
+
+def test_overrides_stand_above_the_hardware_and_the_file() -> None:
+    recipe = load_recipe(
+        "ma-fsar/hmdb51",
+        ["shot=5", "lr.own=1e-4", "lr.visual=1e-6", "options.alpha=0.5", "devices=2", "lists=[a.txt, b.txt]"],
+        hardware="4x24gb",
+    )
+    assert (recipe.shot, recipe.devices, recipe.precision) == (5, 2, "16-mixed")
+    assert recipe.lr == {"own": 1e-4, "visual": 1e-6}
+    assert recipe.options == {"alpha": 0.5} and recipe.lists == ("a.txt", "b.txt")
+
+
+def test_an_override_may_begin_a_group_and_hold_an_equals_sign() -> None:
+    recipe = load_recipe("hyrsm/hmdb51", ["options={}", "options.heads=4", "data=/videos/a=b"])
+    assert recipe.options == {"heads": 4} and recipe.data == "/videos/a=b"
+
+
+@pytest.mark.parametrize("name", ["ma-fsar/world", "ma-fsar/world.yaml", "recipes/ma-fsar/world.yaml"])
+def test_a_packaged_recipe_is_found_from_anywhere(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_recipe(name) == load_recipe("ma-fsar/world") and load_recipe(name).data == "world"
+
+
+def test_a_file_of_ones_own_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "recipes" / "ma-fsar" / "world.yaml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("method: otam\n")
+    assert load_recipe("recipes/ma-fsar/world.yaml") == load_recipe(str(mine)) == Recipe(method="otam")
+    assert load_recipe("ma-fsar/world").method == "ma-fsar"
+
+
+def test_numbers_may_be_written_without_a_dot() -> None:
+    """PyYAML reads 1e-3 as text."""
+    recipe = parse_recipe({"method": "trx", "lr": {"own": "1e-3"}, "weight_decay": "5e-5"})
+    assert recipe.lr == {"own": 1e-3} and recipe.weight_decay == 5e-5
+
+
+# --------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("metod=otam", "unknown recipe key 'metod'; did you mean 'method'"),
+        ("lr_own=1", "unknown recipe key 'lr_own'"),
+        ("learning.own=1", "unknown recipe key 'learning'"),
+        ("shot", r"cannot read 'shot'; expected key=value, as in shot=5"),
+        ("shot=five", '"shot".*int.*five'),
+        ("shot=1.5", '"shot".*int.*1.5'),
+        ("lr=0.1", '"lr"'),
+        ("lr.own=fast", '"lr".*float.*fast'),
+        ("lr.own.first=1", "cannot set lr.own.first: own is no group of keys"),
+        ("options=alpha", '"options"'),
+        ("optimizer=adan", '"optimizer".*adan'),
+        ("schedule=step", '"schedule".*step'),
+        ("milestones=0.5", '"milestones"'),
+        ("flip=1", '"flip".*bool'),
+        ("episodes=0", "episodes is 0; expected at least 1"),
+        ("episodes=3", "3 episodes do not fill one step of 16; give more, or lower episodes_per_step"),
+        ("devices=3", "16 episodes per step do not divide over 3 devices; choose a divisor"),
+        ("from_bank=true", "leave out flip, jitter, lr.visual and lr.text"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_recipe("ma-fsar/hmdb51", [override])
+
+
+def test_an_unknown_preset_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match="unknown hardware preset '1x8'; did you mean '1x8gb'"):
+        load_recipe("ma-fsar/hmdb51", hardware="1x8")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- method: otam\n", r"mine.yaml: expected `key: value` lines, got list"),
+        ("", r"mine.yaml: expected `key: value` lines, got NoneType"),
+        ("method: [otam\n", "mine.yaml: not YAML"),
+        ("method: otam\nqueries: 5\n", "unknown recipe key 'queries'; did you mean 'query'"),
+        ("method: otam\nlr: [1.0e-5]\n", '"lr"'),
+    ],
+)
+def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        load_recipe(str(tmp_path / "mine.yaml"))
+
+
+def test_a_missing_recipe_names_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"no recipe 'ma-fsar/hmdb'.*did you mean 'ma-fsar/hmdb51'.*`fsar recipes`"):
+        load_recipe("ma-fsar/hmdb")
+
+
+@pytest.mark.parametrize("name", [name for name in PAPERS if name.startswith("task-adapter")])
+def test_task_adapters_settings(name: str) -> None:
+    """Task-Adapter++, sections 4.1 and 4.3, and its code where the paper is silent."""
+    recipe = load_recipe(name)
+    assert (recipe.optimizer, recipe.lr, recipe.schedule, recipe.weight_decay) == ("sgd", {"own": 1e-3}, "constant", 0)
+    assert (recipe.episodes, recipe.episodes_per_step, recipe.query, recipe.val_every) == (10_000, 1, 1, 1000)
+    temporal = "ssv2" in name
+    assert recipe.options["layers"] == (6 if temporal else 2) and (recipe.crop, recipe.jitter) == (True, False)
+    if recipe.method == "task-adapter-pp":
+        assert recipe.options["text_layers"] == (2 if temporal else 8)
+        assert recipe.options["sub_actions"] == name.partition("/")[2]

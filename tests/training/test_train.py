@@ -1,0 +1,487 @@
+"""Training: what it promises when used, killed, and run on several processes."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from fsar.backbones import Backbone, load_backbone
+from fsar.datasets import VideoDataset
+from fsar.methods import METHODS, build_method, method_class
+from fsar.training.checkpoint import load_pretrained
+from fsar.training.loader import EpisodeLoader
+from fsar.training.loop import _Run, train
+from fsar.training.parameters import freeze, group_of, make_optimizer, trained_groups
+from fsar.training.recipes import Recipe, parse_recipe
+from fsar.video.transforms import Augmentation
+
+SETTINGS = {
+    "method": "ma-fsar", "options": {"hidden": 16}, "backbone": "tiny", "data": "world", "way": 3, "episodes": 12,
+    "episodes_per_step": 2, "lr": {"own": 1e-3}, "cached_frames": True, "val_every": 4, "val_episodes": 20,
+    "accelerator": "cpu", "clip_norm": 1.0, "weight_decay": 1e-3, "jitter": True,
+}  # fmt: skip
+
+
+def recipe_of(**changes) -> Recipe:
+    return parse_recipe({**SETTINGS, **changes})
+
+
+def curve(folder: Path) -> list[dict]:
+    """The log without what a clock or the machine says."""
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in ("seconds", "memory_gb")} for line in lines]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """All that was trained, as it stood at the end, with the optimiser's state."""
+    return load_file(folder / "state.safetensors")
+
+
+@pytest.fixture(scope="module")
+def home(world: VideoDataset) -> Path:
+    return world.videos[0].path.parent.parent
+
+
+@pytest.fixture(scope="module")
+def whole(world: VideoDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("run") / "whole"
+    train(recipe_of(), world, folder, progress=False)
+    return folder
+
+
+def command(folder: Path, home: Path, *more: str) -> list[str]:
+    settings = {**SETTINGS, "data": str(home)}
+    file = folder.parent / f"{folder.name}.yaml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(settings))
+    return [sys.executable, "-m", "fsar.cli", "train", "--config", str(file), "--out", str(folder), *more]
+
+
+# --------------------------------------------------------------------------- a run
+
+
+def test_a_run_leaves_what_it_says(whole: Path, world: VideoDataset) -> None:
+    steps = [line for line in curve(whole) if "loss" in line]
+    validations = [line for line in curve(whole) if "val_accuracy" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in validations] == [2, 4, 6]
+    assert all(abs(line["loss"] - sum(line["terms"].values())) < 1e-9 for line in steps)
+    assert list((whole / "tensorboard").iterdir())
+    assert (whole / "recipe.yaml").is_file()
+    (ran_on,) = json.loads((whole / "environment.json").read_text())
+    assert ran_on["device"].startswith("cpu") and ran_on["versions"]["torch"] == torch.__version__.split("+")[0]
+
+    method = load_pretrained(whole)
+    assert method.name == "ma-fsar" and not method.training
+    assert method.provenance.classes == world.split("train").classes
+    assert "val classes" in method.provenance.selection
+    best = max(line["val_accuracy"] for line in validations)
+    assert method.provenance.results[0]["accuracy"] == best
+    first_best = next(line["step"] for line in validations if line["val_accuracy"] == best)
+    assert method.provenance.episodes == 2 * first_best
+    card = (whole / "checkpoint" / "README.md").read_text()
+    assert f"{100 * best:.1f}" in card and "24 classes of world" in card
+
+
+def test_only_what_trains_is_stored_and_changes(whole: Path, tiny: Backbone) -> None:
+    stored = load_file(whole / "checkpoint" / "model.safetensors")
+    fresh = build_method("ma-fsar", tiny, hidden=16)
+    own = {name: p for name, p in fresh.named_parameters() if not name.startswith("backbone.")}
+    assert stored.keys() == own.keys()
+    loaded = load_pretrained(whole)
+    assert loaded.backbone.fingerprint() == tiny.fingerprint()
+    assert all(torch.equal(loaded.state_dict()[name], tensor) for name, tensor in stored.items())
+    moved = [name for name, p in own.items() if not torch.equal(weights(whole)[f"trained.{name}"], p)]
+    assert moved == list(own)
+
+
+def test_the_same_recipe_gives_the_same_run(whole: Path, world: VideoDataset, tmp_path: Path) -> None:
+    train(recipe_of(workers=1), world, tmp_path / "again", progress=False)
+    assert curve(tmp_path / "again") == curve(whole)
+    assert all(torch.equal(tensor, weights(whole)[name]) for name, tensor in weights(tmp_path / "again").items())
+
+
+def test_another_seed_gives_another_run(whole: Path, world: VideoDataset, tmp_path: Path) -> None:
+    train(recipe_of(seed=1, episodes=2), world, tmp_path / "other", progress=False)
+    assert curve(tmp_path / "other")[0]["loss"] != curve(whole)[0]["loss"]
+
+
+def test_a_finished_run_is_not_run_again(whole: Path, world: VideoDataset) -> None:
+    before = (whole / "state.safetensors").read_bytes(), curve(whole)
+    train(recipe_of(), world, whole, progress=False)
+    assert ((whole / "state.safetensors").read_bytes(), curve(whole)) == before
+
+
+def test_going_on_elsewhere_is_noted(world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for each machine that did some of the work; a run that is at its end notes nothing."""
+    stop = lambda self: self.step == 2  # noqa: E731
+    for machine, stopped in (("here", True), ("here", True), ("there", False), ("elsewhere", False)):
+        with monkeypatch.context() as patch:
+            patch.setattr("platform.machine", lambda machine=machine: machine)
+            if stopped:
+                patch.setattr("fsar.training.loop._Run._stopped", stop)
+            train(recipe_of(episodes=6, val_every=0), world, tmp_path, progress=False)
+    ran_on = json.loads((tmp_path / "environment.json").read_text())
+    assert [entry["device"] for entry in ran_on] == ["cpu (here)", "cpu (there)"]
+
+
+def test_a_run_of_an_older_version_is_the_same_run(whole: Path, world: VideoDataset, tmp_path: Path) -> None:
+    """Its recipe lacks the keys that came later; their defaults are what it ran with."""
+    shutil.copytree(whole, tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    older = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if k not in ("betas", "freeze_batch_norm")}
+    recipe.write_text(yaml.safe_dump(older))
+    train(recipe_of(), world, tmp_path / "run", progress=False)
+    assert curve(tmp_path / "run") == curve(whole)
+
+
+def test_another_recipe_may_not_go_on_in_the_folder(whole: Path, world: VideoDataset) -> None:
+    with pytest.raises(ValueError, match=r"holds another run: lr is .*0.001.* there, .*0.01.* here.*--out"):
+        train(recipe_of(lr={"own": 1e-2}), world, whole, progress=False)
+
+
+def test_early_stopping_ends_the_run(world: VideoDataset, tmp_path: Path) -> None:
+    train(recipe_of(lr={"own": 0.0}, patience=1), world, tmp_path / "run", progress=False)
+    assert [line["step"] for line in curve(tmp_path / "run") if "loss" in line] == [1, 2, 3, 4]
+
+
+def test_without_validation_the_last_state_is_kept(world: VideoDataset, tmp_path: Path) -> None:
+    train(recipe_of(val_every=0, episodes=4), world, tmp_path / "run", progress=False)
+    method = load_pretrained(tmp_path / "run")
+    assert method.provenance.selection.startswith("none") and method.provenance.episodes == 4
+    state = weights(tmp_path / "run")
+    assert all(torch.equal(p, state[f"trained.{n}"]) for n, p in method.named_parameters() if "backbone" not in n)
+
+
+# --------------------------------------------------------------------------- killed, and several processes
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that the two tests below compare with, made by the same command."""
+    folder = tmp_path_factory.mktemp("command") / "run"
+    done = subprocess.run(command(folder, home), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
+    home: Path, uninterrupted: Path, tmp_path: Path, after: int = 5
+) -> None:
+    """Kill -9 after so many lines of the log, then run the same command: same curve, same weights, bit for bit."""
+    killed = tmp_path / "killed"
+    process = subprocess.Popen(command(killed, home), stderr=subprocess.DEVNULL)
+    log = killed / "log.jsonl"
+    end = time.monotonic() + 120
+    while not (log.is_file() and log.read_text().count("\n") >= after):
+        assert process.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    subprocess.run(command(killed, home), check=True, capture_output=True)
+    assert curve(killed) == curve(uninterrupted)
+    assert weights(killed).keys() == weights(uninterrupted).keys()
+    assert all(torch.equal(tensor, weights(uninterrupted)[name]) for name, tensor in weights(killed).items())
+    first, second = (load_file(run / "checkpoint" / "model.safetensors") for run in (killed, uninterrupted))
+    assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_curve_of_one(home: Path, uninterrupted: Path, tmp_path: Path) -> None:
+    words = command(tmp_path / "two", home, "--devices", "2")
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    one, two = curve(uninterrupted), curve(tmp_path / "two")
+    assert len(one) == len(two)
+    for left, right in zip(one, two, strict=True):
+        assert left.keys() == right.keys()
+        for key in left.keys() & {"loss", "accuracy", "val_accuracy"}:
+            assert left[key] == pytest.approx(right[key], abs=1e-5), (key, left["step"])
+    final_one, final_two = weights(uninterrupted), weights(tmp_path / "two")
+    for name, tensor in final_one.items():
+        torch.testing.assert_close(tensor, final_two[name], atol=1e-5, rtol=1e-4)
+
+
+WITH_STATISTICS = {
+    "method": "clip-mdmf", "options": {"hidden": 16}, "query": 2, "episodes": 8, "jitter": False, "from_bank": True,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def with_statistics(world: VideoDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of a method with BatchNorm."""
+    folder = tmp_path_factory.mktemp("statistics") / "run"
+    train(recipe_of(**WITH_STATISTICS), world, folder, progress=False)
+    return folder
+
+
+def test_running_statistics_go_on_after_a_kill(
+    world: VideoDataset, with_statistics: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, step = recipe_of(**WITH_STATISTICS), _Run._take_step
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(_Run, "_take_step", lambda run, n, loaded: step(run, n, loaded) if n < 3 else _interrupt())
+        train(recipe, world, tmp_path / "run", progress=False)
+    train(recipe, world, tmp_path / "run", progress=False)
+    assert curve(tmp_path / "run") == curve(with_statistics)
+    ours, theirs = weights(tmp_path / "run"), weights(with_statistics)
+    assert all(torch.equal(tensor, ours[name]) for name, tensor in theirs.items())
+    counts = [tensor for name, tensor in ours.items() if name.endswith("num_batches_tracked")]
+    assert counts and all(count == 4 for count in counts)  # steps
+
+
+def _interrupt() -> str:
+    raise InterruptedError
+
+
+@pytest.mark.slow
+def test_running_statistics_are_those_of_all_processes(home: Path, with_statistics: Path, tmp_path: Path) -> None:
+    changes = [f"{key}={json.dumps(value)}" for key, value in WITH_STATISTICS.items()]
+    words = command(tmp_path / "two", home, "--devices", "2", "--set", *changes)
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    two = weights(tmp_path / "two")
+    statistics = {name: tensor for name, tensor in weights(with_statistics).items() if "running" in name}
+    assert statistics
+    for name, tensor in statistics.items():
+        torch.testing.assert_close(two[name], tensor, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("change", [{"precision": "bf16"}, {"checkpoint_activations": True}])
+def test_cheaper_ways_to_the_same_run(world: VideoDataset, whole: Path, tmp_path: Path, change: dict) -> None:
+    """Half precision comes near, recomputed activations give the same numbers."""
+    train(recipe_of(episodes=4, **change), world, tmp_path / "run", progress=False)
+    ours, theirs = (
+        [line["loss"] for line in curve(folder) if "loss" in line][:2] for folder in (tmp_path / "run", whole)
+    )
+    assert ours == pytest.approx(theirs, rel=0.1 if "precision" in change else 1e-6)
+
+
+# --------------------------------------------------------------------------- what trains
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_parameter_is_under_exactly_one_rule(name: str, tiny: Backbone) -> None:
+    for backbone in (tiny, load_backbone("timm/resnet18/random")):
+        if (method_class(name).needs_text and not backbone.has_text) or (
+            name in ("ma-fsar", "aim") and backbone is not tiny
+        ):
+            continue
+        method = build_method(name, backbone)
+        groups = {group_of(parameter) for parameter, _ in method.named_parameters()}
+        assert groups <= {"own", "visual", "text"}
+        assert set(method.trains) <= groups
+        towers = {n: group_of(n) for n, _ in method.named_parameters() if n.startswith("backbone.")}
+        assert "own" not in towers.values()
+        assert towers.get("backbone.clip.logit_scale", "text") == "text"
+
+
+def test_gradients_reach_exactly_the_trained_groups(world: VideoDataset) -> None:
+    backbone = load_backbone("tiny")
+    for groups in (("own",), ("own", "visual"), ("visual",)):
+        method = build_method("clip-fsar", backbone, hidden=16)
+        recipe = recipe_of(method="clip-fsar", lr=dict.fromkeys(groups, 1e-3))
+        freeze(method, trained_groups(recipe, method))
+        assert {group_of(n) for n, p in method.named_parameters() if p.requires_grad} == set(groups)
+        in_optimizer = {id(p) for group in make_optimizer(recipe, method).param_groups for p in group["params"]}
+        assert in_optimizer == {id(p) for p in method.parameters() if p.requires_grad}
+
+
+def test_weight_decay_may_leave_out_norms() -> None:
+    method = build_method("clip-fsar", load_backbone("tiny"), hidden=16)
+    recipe = recipe_of(method="clip-fsar", lr={"own": 1e-3, "visual": 1e-4}, decay_norms=False)
+    freeze(method, ("own", "visual"))
+    spared = {id(p) for g in make_optimizer(recipe, method).param_groups if not g["weight_decay"] for p in g["params"]}
+    names = {n for n, p in method.named_parameters() if id(p) in spared}
+    assert "context.norm.weight" in names and "backbone.clip.visual.ln_post.bias" in names
+    assert not any("attn" in n or "mlp" in n or "feed_forward" in n for n in names)
+
+
+def test_adapters_keep_fewer_activations_than_full_fine_tuning() -> None:
+    def kept_bytes(**options) -> int:
+        method = build_method("ma-fsar", load_backbone("tiny"), hidden=16, **options)
+        freeze(method, ("own",) if options.get("fgma", True) else ("own", "visual"))
+        kept: dict[int, int] = {}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.data_ptr()] = tensor.numel() * tensor.element_size()
+            return tensor
+
+        clips, text = torch.randn(2, 8, 3, 64, 64), method.encode_text(["waving", "clapping"])
+        parameters = {p.data_ptr() for p in method.parameters()}
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            method.encode(clips, "support", text)
+        return sum(size for pointer, size in kept.items() if pointer not in parameters)
+
+    assert kept_bytes() < 0.9 * kept_bytes(fgma=False)
+
+
+def test_a_frozen_encoder_keeps_no_activations(tiny: Backbone) -> None:
+    method = build_method("trx", tiny, out_dim=16)
+    freeze(method, ("own",))
+    assert not method.encode(torch.randn(1, 8, 3, 64, 64))["frames"].requires_grad
+    freeze(method, ("own", "visual"))
+    assert method.encode(torch.randn(1, 8, 3, 64, 64))["frames"].requires_grad
+    tiny.requires_grad_(False)
+
+
+# --------------------------------------------------------------------------- the other methods, and the bank
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "lr"),
+    [
+        ("trx", {"out_dim": 16}, {"own": 1e-3, "visual": 1e-4}),
+        ("hyrsm", {}, {"own": 1e-3, "visual": 1e-4}),
+        ("clip-fsar", {"hidden": 16}, {"own": 1e-3, "visual": 1e-4}),
+        ("aim", {"metric": "trx"}, {"own": 1e-3}),
+        ("otam", {}, {"visual": 1e-4}),
+        ("ma-fsar", {"fgma": False, "hidden": 16}, {"own": 1e-3, "visual": 1e-4}),
+        ("task-adapter", {"layers": 1}, {"own": 1e-3}),
+        ("task-adapter-pp", {"layers": 1, "sub_actions": "world"}, {"own": 1e-3}),
+        ("task-adapter-pp", {"variant": "official-leaky", "layers": 1, "sub_actions": "world"}, {"own": 1e-3}),
+        ("task-adapter-pp", {"layers": 0, "text_layers": 0, "sub_actions": "world"}, {"visual": 1e-4, "text": 1e-4}),
+    ],
+)
+def test_every_trainable_method_trains(
+    world: VideoDataset, tmp_path: Path, method: str, options: dict, lr: dict
+) -> None:
+    query = 1 if options.get("variant") == "official-leaky" else 2
+    recipe = recipe_of(method=method, options=options, lr=lr, episodes=2, episodes_per_step=1, val_every=0, query=query)
+    train(recipe, world, tmp_path / "run", progress=False)
+    assert all(np.isfinite(line["loss"]) for line in curve(tmp_path / "run"))
+    loaded = load_pretrained(tmp_path / "run")
+    assert loaded.provenance.groups == tuple(lr)
+    assert not any(name.startswith("loss_heads") for name in load_file(tmp_path / "run/checkpoint/model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("trx", {"out_dim": 16, "dropout": 0.0}),
+        ("clip-fsar", {"hidden": 16}),
+        ("task-adapter-pp", {"layers": 1, "temporal_embedding_at": "first_adapted_block", "sub_actions": "world"}),
+    ],
+)
+def test_training_from_the_bank_is_training_on_evaluation_frames(
+    world: VideoDataset, tmp_path: Path, method: str, options: dict
+) -> None:
+    """The first loss equals one computed from the clips as evaluation sees them."""
+    recipe = recipe_of(method=method, options=options, from_bank=True, jitter=False, episodes=4, episodes_per_step=1)
+    train(recipe, world, tmp_path / "run", progress=False)
+    if method != "clip-fsar":  # which has dropout
+        fresh = build_method(method, load_backbone("tiny"), **options)
+        videos = world.split("train")
+        loader = EpisodeLoader(recipe_of(crop=False, jitter=False, cached_frames=True), videos, fresh, None)
+        loader._frames = lambda path, rng: _evaluation_frames(path)  # the centres, not random frames
+        support, query, labels, targets, _ = loader.load(0)
+        with torch.no_grad():
+            text = fresh.encode_text([videos.texts[label] for label in labels])[None] if fresh.needs_text else None
+            episode = fresh.encode_episode(support, query, text)
+            terms = fresh.loss(episode, fresh.match(episode), targets)
+        assert curve(tmp_path / "run")[0]["loss"] == pytest.approx(float(sum(terms.values())), abs=1e-4)
+
+
+def _evaluation_frames(path: Path) -> np.ndarray:
+    from fsar.video.frame_cache import FrameCache
+
+    return FrameCache().read(path).copy()
+
+
+# --------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "place-motion", "options": {}}, "place-motion has nothing to train"),
+        ({"lr": {}}, r"gives no learning rate; ma-fsar trains by lr: \{own: 1e-5\}"),
+        ({"lr": {"owm": 1e-3}}, "did you mean 'own'"),
+        (
+            {"method": "otam", "options": {}, "lr": {"own": 1e-3}},
+            "group 'own', of which otam on tiny has no parameters",
+        ),
+        ({"from_bank": True, "jitter": False}, "ma-fsar trains what encodes"),
+        ({"way": 30}, "30-way episodes need 30 classes; world has 6 here"),
+        ({"val_way": 7}, "7-way episodes need 7 classes; world has 6"),
+        ({"options": {"hiden": 3}}, "did you mean 'hidden'"),
+    ],
+)
+def test_mistakes_are_named(world: VideoDataset, tmp_path: Path, changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(recipe_of(**changes), world, tmp_path / "run", progress=False)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": 1}, "1 episodes do not fill one step of 2"),
+        ({"devices": 3}, "2 episodes per step do not divide over 3 devices"),
+        ({"from_bank": True}, "leave out flip, jitter"),
+        ({"metod": "otam"}, "did you mean 'method'"),
+        ({"optimizer": "adan"}, "optimizer"),
+    ],
+)
+def test_contradictions_in_a_recipe_are_named(changes: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        recipe_of(**changes)
+
+
+def test_a_dataset_without_val_classes_is_refused(world: VideoDataset, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    without = replace(world, splits={k: v for k, v in world.splits.items() if v != "val"})
+    with pytest.raises(ValueError, match="no class in split 'val'"):
+        train(recipe_of(), without, tmp_path / "run", progress=False)
+    train(recipe_of(val_every=0, episodes=2), without, tmp_path / "run", progress=False)
+
+
+def test_a_loss_that_explodes_is_an_error(world: VideoDataset, tmp_path: Path) -> None:
+    recipe = recipe_of(lr={"own": 1e30}, clip_norm=None, val_every=0)
+    with pytest.raises(ValueError, match=r"the loss became nan at step 2.*lower lr"):
+        train(recipe, world, tmp_path / "run", progress=False)
+
+
+# --------------------------------------------------------------------------- augmentation
+
+
+def test_one_draw_per_clip() -> None:
+    """Every frame of a clip of equal frames comes out equal, whatever was drawn."""
+    frame = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    frames = np.stack([frame] * 4)
+    augment = Augmentation(flip=True, jitter=True)
+    clips = [augment(frames, 64, (0.5,) * 3, (0.5,) * 3, "bicubic", np.random.default_rng(seed)) for seed in (1, 2, 1)]
+    assert clips[0].shape == (4, 3, 64, 64)
+    assert all(torch.equal(clips[0][0], image) for image in clips[0])
+    assert torch.equal(clips[0], clips[2]) and not torch.equal(clips[0], clips[1])
+
+
+def test_switched_off_it_is_what_evaluation_sees() -> None:
+    from fsar.video.transforms import to_clip
+
+    frames = np.random.default_rng(0).integers(0, 256, (4, 90, 120, 3), dtype=np.uint8)
+    arguments = (64, (0.5,) * 3, (0.5,) * 3, "bicubic")
+    plain = Augmentation(crop=False)(frames, *arguments, np.random.default_rng(0))
+    torch.testing.assert_close(plain, to_clip(frames, *arguments), atol=1e-6, rtol=1e-6)
+
+
+def test_flips_half_of_the_clips() -> None:
+    frames = np.zeros((1, 64, 64, 3), np.uint8)
+    frames[:, :, :32] = 255
+    augment = Augmentation(crop=False, flip=True)
+    flipped = [
+        float(augment(frames, 56, (0.5,) * 3, (0.5,) * 3, "bilinear", np.random.default_rng(seed))[0, 0, 20, 5]) < 0
+        for seed in range(200)
+    ]
+    assert 70 < sum(flipped) < 130
