@@ -1,7 +1,7 @@
 """From a dataset's folder to the row of a table: check, prepare, train on train, select on val, test, report.
 
     RUN/check.json                        which videos of the list are there, and whether they can be read
-    RUN/1-shot_seed-0/                    a training run (fsar/training/loop.py); none for a method with nothing to train
+    RUN/1-shot_seed-0/                    a training run (fsar/training/loop.py); none if nothing trains
     RUN/1-shot_seed-0/results/*.json      its results on the test classes (fsar/results/result.py)
     RUN/report.html                       all of it beside the papers' numbers
 
