@@ -38,3 +38,24 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_text_atomic(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all; make its folder if there is none.
+
+    Args:
+        path: the file.
+        text: all of its content; line ends are written as they are.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; the message says where.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_text_atomic(Path(folder) / "new" / "note.txt", "ready")
+        ...     (Path(folder) / "new" / "note.txt").read_text()
+        'ready'
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")

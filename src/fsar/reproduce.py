@@ -157,7 +157,7 @@ def _test(
     if recipe is None:
         method = build_method(plan.method, load_backbone(plan.backbone or "tiny"))
     else:
-        method, frames = load_pretrained(run), FrameCache(frames=recipe.frames, sampling=recipe.sampling)
+        method, frames = load_pretrained(run), FrameCache.of_clip(recipe.clip)
         dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
     method = to_device(method, "cpu" if recipe is not None and recipe.accelerator == "cpu" else "auto")
     modes = [mode for mode in (method, method.other_mode()) if mode is not None]

@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fsar.files import atomic_path, cache_dir
+from fsar.files import atomic_path, cache_dir, write_text_atomic
 from fsar.methods.base import Encoding
 
 FORMAT = 1
@@ -45,8 +45,7 @@ class BankStore:
         if file.is_file():
             _require_same_encoder(file, header)
         else:
-            with atomic_path(file) as temporary:
-                temporary.write_text(json.dumps(header, indent=1))
+            write_text_atomic(file, json.dumps(header, indent=1))
 
     def path(self, *key: str | None) -> Path:
         """File of the encoding named by `key`."""

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsar.cli.options import data_options, load_checkpoint, load_dataset
+from fsar.cli.options import data_options, frame_cache, load_checkpoint, load_dataset
 
 if TYPE_CHECKING:
     from fsar.datasets import VideoDataset
@@ -201,7 +201,6 @@ def _entries(options: Namespace) -> list[_Entry]:
     from fsar.backbones import load_backbone
     from fsar.devices import to_device
     from fsar.methods import build_method, parse_method
-    from fsar.video.frame_cache import FrameCache
 
     if options.save_manifest and max(map(len, (options.way, options.shot, options.seed, options.resplit or []))) > 1:
         raise ValueError("--save-manifest writes one list of episodes; give one --way, --shot, --seed and --resplit")
@@ -211,7 +210,7 @@ def _entries(options: Namespace) -> list[_Entry]:
     specs = [parse_method(spec) for spec in options.method or default]
     if options.backbone and not specs:
         raise ValueError("--backbone has no effect on checkpoints, which have their own; leave it out, or add --method")
-    cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
+    cache = frame_cache(options)
     entries = []
     if specs:
         backbone = load_backbone(options.backbone or "tiny")
@@ -232,4 +231,4 @@ def _trained(spec: str, options: Namespace) -> _Entry:
     for name in ("frames", "sampling"):
         if (given := getattr(options, name)) not in (None, clip[name]):
             raise ValueError(f"{spec} was trained with --{name} {clip[name]}, not {given}; leave --{name} out")
-    return _Entry(method, folder, FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
+    return _Entry(method, folder, FrameCache.of_clip(clip))

@@ -1,6 +1,6 @@
 """What several verbs ask for: videos and checkpoints."""
 
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fsar.datasets import VideoDataset
     from fsar.methods import Method
+    from fsar.video.frame_cache import FrameCache
 
 
 def data_options(parser: ArgumentParser, default: str | None) -> None:
@@ -38,6 +39,13 @@ def load_dataset(
     if lists:
         return load_lists(lists, Path(data), class_names, None, skip_missing)
     return load_world() if data == "world" else load_folder(Path(data))
+
+
+def frame_cache(options: Namespace) -> "FrameCache":
+    """The frames that `--frames` and `--sampling` ask for; if not given, 8 by `tsn`."""
+    from fsar.video.frame_cache import FrameCache
+
+    return FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
 
 
 def load_checkpoint(spec: str) -> tuple["Method", str]:

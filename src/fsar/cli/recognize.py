@@ -76,7 +76,7 @@ def run(options: Namespace) -> int:
 
 def _recognizer(options: Namespace) -> "Recognizer":
     """Read one from a file, or make one that knows no action yet."""
-    from fsar.cli.options import load_checkpoint
+    from fsar.cli.options import frame_cache, load_checkpoint
     from fsar.methods import parse_method
     from fsar.recognizer.recognizer import Recognizer
     from fsar.video.frame_cache import FrameCache
@@ -85,11 +85,9 @@ def _recognizer(options: Namespace) -> "Recognizer":
         return Recognizer.load(options.model)
     if options.checkpoint:
         trained, _ = load_checkpoint(options.checkpoint)
-        clip = trained.provenance.clip
-        return Recognizer(method=trained, cache=FrameCache(frames=clip["frames"], sampling=clip["sampling"]))
+        return Recognizer(method=trained, cache=FrameCache.of_clip(trained.provenance.clip))
     name, chosen = parse_method(options.method or "place-motion")
-    cache = FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
-    return Recognizer(options.backbone or "lite0", name, cache, **chosen)
+    return Recognizer(options.backbone or "lite0", name, frame_cache(options), **chosen)
 
 
 def _enrol(recognizer: "Recognizer", options: Namespace) -> None:

@@ -30,7 +30,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """List, tabulate or compare what evaluations have left."""
-    from fsar.files import atomic_path
+    from fsar.files import write_text_atomic
     from fsar.results.typeset import FORMATS, render
 
     if options.format not in FORMATS:
@@ -43,8 +43,7 @@ def run(options: Namespace) -> int:
     if options.out is None:
         print(printable)
         return 0
-    with atomic_path(options.out) as temporary:
-        temporary.write_text(printable + "\n", encoding="utf-8")
+    write_text_atomic(options.out, printable + "\n")
     print(f"wrote {options.out}")
     return 0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fsar.datasets.base import Video
 from fsar.datasets.benchmarks import Benchmark, Listed, benchmark
-from fsar.files import atomic_path, cache_dir
+from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import ahead, progress_bar
 from fsar.video.reading import VideoError, display, probe, read_frames, readable, stream_frames
 
@@ -103,8 +103,7 @@ class Report:
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
         whole = {"complete": self.complete, "verdict": self.verdict()} | asdict(self)
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+        write_text_atomic(path, json.dumps(whole, indent=1))
 
 
 def _of_split(split: str, count: Count) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 from PIL import Image
 
 from fsar.datasets.benchmarks import Listed, benchmark
-from fsar.files import atomic_path
+from fsar.files import atomic_path, write_text_atomic
 from fsar.names import unknown
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import SHORT_SIDE
@@ -194,8 +194,7 @@ def _claim(out: Path, form: str) -> None:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        with atomic_path(file) as temporary:
-            temporary.write_text(json.dumps(wanted), encoding="utf-8")
+        write_text_atomic(file, json.dumps(wanted))
         return
     except (OSError, ValueError) as error:
         raise ValueError(f"{display(file)}: cannot be read ({error}); give another output folder") from error

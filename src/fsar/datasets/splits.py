@@ -12,7 +12,7 @@ import pooch
 from fsar.datasets.base import SPLITS, list_hash
 from fsar.datasets.benchmarks import BENCHMARKS, SHORT, Benchmark, Published, benchmark
 from fsar.datasets.lists import Line, numbered_lines, read_line
-from fsar.files import atomic_path
+from fsar.files import atomic_path, write_text_atomic
 from fsar.progress import progress_bar
 
 GITHUB = "https://raw.githubusercontent.com"
@@ -102,8 +102,8 @@ def import_lists(files: Sequence[Path]) -> Recognised:
     for known in map(benchmark, BENCHMARKS):
         for split, entries in recognised.entries.items():
             if _is(known, split, entries):  # also another version's, where it has the same list
-                with atomic_path(known.file(split)) as temporary:
-                    temporary.write_bytes("".join(f"{label}/{video_id}\n" for label, video_id in entries).encode())
+                text = "".join(f"{label}/{video_id}\n" for label, video_id in entries)
+                write_text_atomic(known.file(split), text)
     return recognised
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from fsar.datasets.world_actions import ACTIONS, Action, Track
-from fsar.files import atomic_path
+from fsar.files import write_text_atomic
 from fsar.progress import progress_bar
 from fsar.video.reading import write_video
 
@@ -256,6 +256,5 @@ def render_world(folder: Path, clips_per_class: int = CLIPS_PER_CLASS, progress:
     for path, action, index in progress_bar(missing, "render", "clip", len(missing), progress and bool(missing)):
         write_video(path, render_clip(action, index), FRAMES_PER_SECOND)
     rows = [f"{action.name},{action.text},{action.split}" for action in ACTIONS]
-    with atomic_path(folder / "labels.csv") as temporary:
-        temporary.write_text("\n".join(["folder,label,split", *rows]) + "\n", encoding="utf-8")
+    write_text_atomic(folder / "labels.csv", "\n".join(["folder,label,split", *rows]) + "\n")
     return folder

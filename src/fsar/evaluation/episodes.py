@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt64
 
 from fsar.datasets import VideoDataset
-from fsar.files import atomic_path
+from fsar.files import write_text_atomic
 
 _CHUNK = 1024  # episodes drawn at a time; bounds memory, never changes a result
 
@@ -75,8 +75,7 @@ class Episodes:
             "query": self.query.tolist(),
             "target": self.target.tolist(),
         }
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
+        write_text_atomic(path, json.dumps(content))
 
     @classmethod
     def load(cls, path: Path, dataset: VideoDataset) -> "Episodes":

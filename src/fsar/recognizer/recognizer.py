@@ -250,7 +250,7 @@ class Recognizer:
                 f"again, or use the version of fsar that wrote it"
             )
         backbone = backbone or load_backbone(header["backbone"])
-        cache = cache or FrameCache(frames=header["frames"], sampling=header["sampling"])
+        cache = cache or FrameCache.of_clip(header)
         options = {k: tuple(v) if isinstance(v, list) else v for k, v in header["options"].items()}
         recognizer = cls(backbone, header["method"], cache, **options)
         own = {key[7:]: value for key, value in tensors.items() if key.startswith("method.")}

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fsar.files import atomic_path
+from fsar.files import write_text_atomic
 from fsar.papers import FAMILIES, PAPERS, Cell, citations, load_papers
 from fsar.report.benchmark import benchmark_section, header, scroll, setting_words, table_id
 from fsar.report.markup import Markup, element, join
@@ -33,8 +33,7 @@ def write_report(paths: Sequence[Path], out: Path) -> tuple[int, int]:
             f"results, `fsar train --out DIR` runs"
         )
     text = page(results, runs)
-    with atomic_path(out) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text_atomic(out, text)
     return len(results), len(runs)
 
 

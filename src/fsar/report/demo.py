@@ -23,7 +23,7 @@ from fsar.datasets import VideoDataset, load_world
 from fsar.datasets.world_actions import PAIRS
 from fsar.evaluation.episodes import Episodes, EpisodeSampler
 from fsar.evaluation.loop import accuracy, evaluate, match_from_bank
-from fsar.files import atomic_path
+from fsar.files import write_text_atomic
 from fsar.methods import build_method
 from fsar.methods.base import Method
 from fsar.recognizer.recognizer import Answer, Recognizer
@@ -73,8 +73,7 @@ def run_demo(folder: Path, episodes: int) -> Path:
         recognition=_answers_table(answers),
         summary=html.escape(summary),
     )
-    with atomic_path(folder / "report.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text_atomic(folder / "report.html", page)
     return folder / "report.html"
 
 

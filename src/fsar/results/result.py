@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fsar.files import atomic_path
+from fsar.files import write_text_atomic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +74,7 @@ class Result:
         content = asdict(self)
         right = json.dumps(content.pop("right"), separators=(",", ":"))  # thousands: one line, not one each
         text = json.dumps(content, indent=1).removesuffix("\n}")
-        with atomic_path(path) as temporary:
-            temporary.write_text(f'{text},\n "right": {right}\n}}\n', encoding="utf-8")
+        write_text_atomic(path, f'{text},\n "right": {right}\n}}\n')
 
     @classmethod
     def load(cls, path: Path) -> "Result":

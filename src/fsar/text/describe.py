@@ -29,7 +29,7 @@ from urllib.request import HTTPErrorProcessor, OpenerDirector, ProxyHandler, Req
 import open_clip
 import yaml
 
-from fsar.files import atomic_path, cache_dir
+from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import progress_bar
 from fsar.text.prompts import SUB_ACTION_PROMPT, SubActions, class_text, dump_sub_actions, parse_sub_actions
 
@@ -82,8 +82,7 @@ class AnswerCache:
 
     def write(self, label: str, stages: SubActions) -> None:
         """Keep the stages of a class text."""
-        with atomic_path(self._file(label)) as temporary:
-            temporary.write_text(json.dumps({"label": label, "stages": stages}, indent=1), encoding="utf-8")
+        write_text_atomic(self._file(label), json.dumps({"label": label, "stages": stages}, indent=1))
 
     def _file(self, label: str) -> Path:
         key = json.dumps([self.source, self.model, INSTRUCTION, label])
@@ -473,5 +472,4 @@ def read_to_extend(file: Path) -> tuple[str, dict[str, SubActions]]:
 
 def write_corpus(file: Path, corpus: dict[str, SubActions], comment: str) -> None:
     """Write a corpus, whole or not at all."""
-    with atomic_path(file) as temporary:
-        temporary.write_text(dump_sub_actions(corpus, comment), encoding="utf-8")
+    write_text_atomic(file, dump_sub_actions(corpus, comment))

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 
 from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.base import read_safetensors
-from fsar.files import atomic_path
+from fsar.files import atomic_path, write_text_atomic
 from fsar.methods import Method, build_method
 from fsar.training.parameters import frozen_fingerprint, kept_state
 
@@ -151,10 +151,8 @@ def _card_entry(trained_with: Mapping[str, Any], result: Mapping[str, Any]) -> d
 
 
 def _write_header(folder: Path, header: Mapping[str, Any]) -> None:
-    with atomic_path(folder / CARD) as temporary:
-        temporary.write_text(model_card(header), encoding="utf-8")
-    with atomic_path(folder / HEADER) as temporary:  # last: a folder without it is no checkpoint
-        temporary.write_text(json.dumps(header, indent=1), encoding="utf-8")
+    write_text_atomic(folder / CARD, model_card(header))
+    write_text_atomic(folder / HEADER, json.dumps(header, indent=1))  # last: a folder without it is no checkpoint
 
 
 def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:

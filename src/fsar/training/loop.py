@@ -43,7 +43,7 @@ from fsar.datasets import Video, VideoDataset
 from fsar.datasets.check import broken_videos, short_videos
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.loop import accuracy, match_from_bank
-from fsar.files import atomic_path
+from fsar.files import atomic_path, write_text_atomic
 from fsar.methods import build_method
 from fsar.methods.base import Encoding, Episode, Method, Targets
 from fsar.progress import ahead, progress_bar
@@ -153,7 +153,7 @@ class _Run:
             method.check_texts([videos.texts[label] for label in videos.classes])
         self.shows = progress and fabric.is_global_zero
         self.groups = trained_groups(recipe, method)
-        self.cache = FrameCache(frames=recipe.frames, sampling=recipe.sampling)
+        self.cache = FrameCache.of_clip(recipe.clip)
         self.frozen_start = method.frozen_start() if "visual" not in self.groups else None
         method.to(fabric.device)
         bank = None
@@ -294,11 +294,9 @@ class _Run:
     # ------------------------------------------------------------------- what stays
 
     def _begin_folder(self) -> None:
-        with atomic_path(self.folder / RECIPE) as temporary:
-            temporary.write_text(self.recipe.dump(), encoding="utf-8")
+        write_text_atomic(self.folder / RECIPE, self.recipe.dump())
         if self.left_out:
-            with atomic_path(self.folder / LEFT_OUT) as temporary:
-                temporary.write_text(json.dumps(self.left_out, indent=1) + "\n", encoding="utf-8")
+            write_text_atomic(self.folder / LEFT_OUT, json.dumps(self.left_out, indent=1) + "\n")
             for name, reason in self.left_out.items():
                 print(f"fsar: left out {name}: {reason}", file=sys.stderr)  # noqa: T201
         if self.step < self.recipe.steps and not self._stopped():
@@ -307,8 +305,7 @@ class _Run:
         if (self.folder / LOG).is_file():  # lines after the saved state will be written again
             lines = (self.folder / LOG).read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if _step_of(line) <= self.step]
-        with atomic_path(self.folder / LOG) as temporary:
-            temporary.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+        write_text_atomic(self.folder / LOG, "".join(line + "\n" for line in kept))
         self.writer = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step + 1)
         counts = {g: sum(p.numel() for n, p in self.method.named_parameters() if group_of(n) == g) for g in self.groups}
         total = sum(p.numel() for p in self.method.parameters())
@@ -427,8 +424,7 @@ def _add_environment(file: Path, device: torch.device) -> None:
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     here = environment(name)
     if here not in known[-1:]:
-        with atomic_path(file) as temporary:
-            temporary.write_text(json.dumps([*known, here], indent=1) + "\n", encoding="utf-8")
+        write_text_atomic(file, json.dumps([*known, here], indent=1) + "\n")
 
 
 def _step_of(line: str) -> float:

@@ -6,13 +6,15 @@ temporary name and renamed, so it is whole or absent, and a killed run goes on w
 """
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from fsar.files import atomic_path, cache_dir
+from fsar.files import atomic_path, cache_dir, write_text_atomic
 from fsar.video.reading import Frames, read_frames, readable
 from fsar.video.transforms import resize_short_side
 
@@ -35,6 +37,15 @@ class FrameCache:
     def root(self) -> Path:
         """The folder in use."""
         return self.folder or cache_dir() / "frames"
+
+    @classmethod
+    def of_clip(cls, clip: Mapping[str, Any]) -> "FrameCache":
+        """The cache of clips that are taken as `clip` says: its `frames` and `sampling`.
+
+        >>> FrameCache.of_clip({"frames": 16, "sampling": "trx"})
+        FrameCache(folder=None, frames=16, sampling='trx')
+        """
+        return cls(frames=clip["frames"], sampling=clip["sampling"])
 
     def settings(self) -> dict[str, object]:
         """What a clip depends on beside the video."""
@@ -90,6 +101,5 @@ class FrameCache:
             with readable(video), file.open("rb") as handle:
                 while block := handle.read(1 << 20):
                     digest.update(block)
-        with atomic_path(memo) as temporary:
-            temporary.write_text(digest.hexdigest())
+        write_text_atomic(memo, digest.hexdigest())
         return digest.hexdigest()

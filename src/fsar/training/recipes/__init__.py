@@ -186,6 +186,11 @@ class Recipe:
             raise ValueError("from_bank trains on encodings made once: leave out flip, jitter, lr.visual and lr.text")
 
     @property
+    def clip(self) -> dict[str, Any]:
+        """How clips are taken, as `FrameCache.of_clip` reads it."""
+        return {"frames": self.frames, "sampling": self.sampling}
+
+    @property
     def steps(self) -> int:
         """Optimiser steps of the run; episodes that fill no step are left out."""
         return self.episodes // self.episodes_per_step
