@@ -51,18 +51,24 @@ class FrameCache:
         """What a clip depends on beside the video."""
         return {"frames": self.frames, "sampling": self.sampling, "short_side": SHORT_SIDE, "version": VERSION}
 
-    def key(self, video: Path) -> str:
+    def key(self, video: Path, start: float | None = None, end: float | None = None) -> str:
         """Name of a clip: a hash of the video's content and the settings."""
-        return blake2b(f"{self.content(video)} {self.settings()}".encode(), digest_size=16).hexdigest()
+        content = self.content(video, start, end)
+        return blake2b(f"{content} {self.settings()}".encode(), digest_size=16).hexdigest()
 
-    def read(self, video: Path) -> Frames:
+    def read(self, video: Path, start: float | None = None, end: float | None = None) -> Frames:
         """Frames of a video, uint8 [frame, height, width, rgb], short side at most 256, read-only.
+
+        Args:
+            video: a video file, or a folder of frames.
+            start: of a segment, in seconds (see `fsar.video.read_frames`); None is the video's begin.
+            end: of a segment, in seconds; None is the video's end.
 
         Raises:
             VideoError: the video cannot be read.
             OSError: the cache cannot be written (a full disk); nothing half-written stays.
         """
-        key = self.key(video)
+        key = self.key(video, start, end)
         path = self.root / key[:2] / f"{key}.npy"
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -70,19 +76,28 @@ class FrameCache:
             pass
         except SystemError:  # seldom: CPython 3.11 parses headers in threads amiss (python/cpython issue 106905)
             pass
-        frames = resize_short_side(read_frames(video, self.frames, self.sampling), SHORT_SIDE)
+        frames = resize_short_side(read_frames(video, self.frames, self.sampling, None, start, end), SHORT_SIDE)
         with atomic_path(path) as temporary:
             np.save(temporary, frames, allow_pickle=False)
         return frames
 
-    def content(self, video: Path) -> str:
+    def content(self, video: Path, start: float | None = None, end: float | None = None) -> str:
         """Hash of a video's content, remembered by path, size and time of change.
 
-        A folder of frames is hashed by its files' names and contents.
+        A folder of frames is hashed by its files' names and contents, a segment by the video's content and its
+        times to the millisecond.
+
+        Args:
+            video: a video file, or a folder of frames.
+            start: of a segment, in seconds.
+            end: of a segment, in seconds.
 
         Raises:
             VideoError: there is no such video, or no permission to read it.
         """
+        if start is not None or end is not None:
+            times = " ".join("" if time is None else f"{time:.3f}" for time in (start, end))
+            return blake2b(f"{self.content(video)} {times}".encode(), digest_size=16).hexdigest()
         with readable(video):
             files = sorted(p for p in video.iterdir() if p.is_file()) if os.path.isdir(video) else [video]
             stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]

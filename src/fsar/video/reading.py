@@ -7,11 +7,12 @@ the i-th frame that the file holds, whatever the frame rate does.
 
 import os
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import av
@@ -26,6 +27,9 @@ VIDEO_SUFFIXES = frozenset(
     (".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
 )
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+
+_TOLERANCE = 0.5  # seconds by which a segment may end after its video: sound may be longer than the pictures
+_ROUNDING = 0.0005  # seconds; times in tables are rounded to milliseconds
 
 Frames = UInt8[np.ndarray, "frame height width rgb=3"]
 Frame = UInt8[np.ndarray, "height width rgb=3"]
@@ -134,18 +138,24 @@ def frame_indices(
 # --------------------------------------------------------------------------- reading
 
 
-def probe(path: Path) -> VideoInfo:
+def probe(path: Path, start: float | None = None, end: float | None = None) -> VideoInfo:
     """Count a video's frames and measure it, decoding only the first frame.
 
+    Args:
+        path: a video file, or a folder of frames.
+        start: of a segment, in seconds after the video's begin; None is the begin.
+        end: of a segment, in seconds; None is the video's end. Frames and duration are then those of the segment.
+
     Raises:
-        VideoError: it cannot be read as a video.
+        VideoError: it cannot be read as a video, or the segment lies beyond its end.
     """
     if os.path.isdir(path):  # unlike Path.is_dir, never raises
+        _refuse_span(path, start, end)
         images = _frame_files(path)
         with _reading(path), Image.open(images[0]) as first:
             width, height = first.size
         return VideoInfo(len(images), None, None, width, height, 0)
-    frames, fps, duration = _count(path)
+    shown, fps, duration = _count(path, start, end)
     with _opened(path) as (container, stream):
         first_frame = next(container.decode(stream), None)
         if first_frame is None:
@@ -153,19 +163,33 @@ def probe(path: Path) -> VideoInfo:
         rotation, width, height = int(first_frame.rotation), first_frame.width, first_frame.height
         if rotation % 180:
             width, height = height, width
-    return VideoInfo(frames, fps, duration, width, height, rotation)
+    return VideoInfo(len(shown), fps, duration, width, height, rotation)
 
 
 def read_frames(
-    path: Path, count: int | None = 8, sampling: str = "tsn", rng: np.random.Generator | None = None
+    path: Path,
+    count: int | None = 8,
+    sampling: str = "tsn",
+    rng: np.random.Generator | None = None,
+    start: float | None = None,
+    end: float | None = None,
 ) -> Frames:
     """Decode the frames that `frame_indices` chooses, or all of them where `count` is None.
+
+    Args:
+        path: a video file, or a folder of frames.
+        count: frames to take, T; None takes all.
+        sampling: how to choose them (see `frame_indices`).
+        rng: draws the frames at random, where the sampling has a random form.
+        start: of a segment, in seconds after the video's begin; None is the begin.
+        end: of a segment, in seconds; None is the video's end. A frame belongs to the segment if it begins at
+            `start` or later and before `end`; if no frame does, the one shown at `start` is taken.
 
     Returns:
         uint8 [frame, height, width, rgb], turned upright.
 
     Raises:
-        VideoError: it cannot be read, is cut short, or holds no frames.
+        VideoError: it cannot be read, is cut short, holds no frames, or the segment lies beyond its end.
     """
     if count is not None:
         frame_indices(1, count, sampling)  # a wrong setting is no fault of the video
@@ -173,25 +197,32 @@ def read_frames(
         lambda n, fps: frame_indices(n, count, sampling, fps, rng)
     )  # fmt: skip
     if os.path.isdir(path):  # unlike Path.is_dir, never raises
+        _refuse_span(path, start, end)
         images = _frame_files(path)
         return _read_images(path, [images[i] for i in choose(len(images), None)])
-    expected, fps, _ = _count(path)
+    shown, fps, _ = _count(path, start, end)
     state = None if rng is None else rng.bit_generator.state
-    indices = choose(expected, fps)
+    indices = shown.start + choose(len(shown), fps)
     found, decoded = _decode(path, set(indices.tolist()))
     if len(found) < len(set(indices.tolist())):
         # Some streams hold packets that give no picture: choose again among the pictures there are.
-        if decoded == 0:
+        if decoded <= shown.start:
             raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
         if rng is not None and state is not None:
             rng.bit_generator.state = state
-        indices = choose(decoded, fps)
+        indices = shown.start + choose(min(decoded, shown.stop) - shown.start, fps)
         found, _ = _decode(path, set(indices.tolist()))
     return _stack(path, [found[i] for i in indices.tolist()])
 
 
-def stream_frames(path: Path, short_side: int) -> Iterator[Frame]:
+def stream_frames(path: Path, short_side: int, start: float | None = None, end: float | None = None) -> Iterator[Frame]:
     """Decode every frame in turn, one in memory at a time. Whether the file is whole, `probe` tells.
+
+    Args:
+        path: a video file, or a folder of frames.
+        short_side: pixels.
+        start: of a segment, in seconds, as for `read_frames`.
+        end: of a segment, in seconds.
 
     Returns:
         uint8 [height, width, rgb], turned upright, shrunk to a short side of `short_side` where that is longer;
@@ -201,7 +232,7 @@ def stream_frames(path: Path, short_side: int) -> Iterator[Frame]:
         VideoError: it cannot be read, holds no frames, or its frames differ in size.
     """
     size = None
-    for frame in _pictures(path):
+    for frame in _pictures(path, start, end):
         if size not in (None, (frame.width, frame.height)):
             raise VideoError(path, "its frames differ in size; expected the frames of one video, all alike")
         size = frame.width, frame.height
@@ -274,9 +305,13 @@ def _is_cover(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _count(path: Path) -> tuple[int, float | None, float]:
-    """Count a file's pictures by walking over its packets; also its frames per second and its seconds."""
+def _count(path: Path, first: float | None = None, last: float | None = None) -> tuple[range, float | None, float]:
+    """Count a file's pictures by walking over its packets: indices, frames per second and seconds.
+
+    Of a segment from `first` to `last`, in seconds, the indices and the seconds are the segment's.
+    """
     frames, end, partial = 0, 0.0, False
+    times: list[float] = []
     with _opened(path) as (container, stream):
         start = (container.start_time or 0) / av.time_base
         for packet in container.demux():
@@ -285,6 +320,8 @@ def _count(path: Path) -> tuple[int, float | None, float]:
                 end = max(end, float((time + (packet.duration or 0)) * packet.time_base) - start)
             if packet.stream_index == stream.index and packet.size and not packet.is_discard:
                 frames, partial = frames + 1, packet.is_corrupt
+                counted = (frames - 1) / (stream.average_rate or 25)  # raw streams have no times
+                times.append(float(counted if time is None else time * packet.time_base - Fraction(start)))
         if frames == 0:
             raise VideoError(path, "it holds no frames; record or export it again")
         claimed = (container.duration or 0) / av.time_base
@@ -293,7 +330,34 @@ def _count(path: Path) -> tuple[int, float | None, float]:
             raise VideoError(path, f"cut short: it ends after {end:.1f} of {claimed:.1f} seconds; copy it again")
         if partial:
             raise VideoError(path, f"cut short: it ends within frame {frames}; copy it again")
-        return frames, float(stream.average_rate) if stream.average_rate else None, end
+        fps = float(stream.average_rate) if stream.average_rate else None
+        if first is None and last is None:
+            return range(frames), fps, end
+        first, last = _span(path, first, last, end)
+        return _shown(sorted(times), first, last), fps, last - first
+
+
+def _span(path: Path, start: float | None, end: float | None, seconds: float) -> tuple[float, float]:
+    """Begin and end of a segment of a video that lasts so many seconds."""
+    first, last = start or 0.0, seconds if end is None else end
+    if first < 0 or not first < last:
+        raise VideoError(path, f"a segment from {first:g} to {last:g} s; expected 0 <= start < end")
+    if last > seconds + _TOLERANCE or first >= seconds:
+        raise VideoError(
+            path, f"the segment from {first:g} to {last:g} s lies beyond its end ({seconds:g} s); correct the segment"
+        )
+    return first, min(last, seconds)
+
+
+def _shown(times: list[float], start: float, end: float) -> range:
+    """Indices of the frames that begin from `start` on and before `end`; else of the one shown at `start`."""
+    first, last = (bisect_left(times, time - _ROUNDING) for time in (start, end))
+    return range(first, last) if first < last else range(max(0, first - 1), max(1, first))
+
+
+def _refuse_span(path: Path, start: float | None, end: float | None) -> None:
+    if start is not None or end is not None:
+        raise VideoError(path, "a folder of frames has no times to cut a segment at; give the video file")
 
 
 def _decode(path: Path, wanted: set[int]) -> tuple[dict[int, np.ndarray], int]:
@@ -311,13 +375,16 @@ def _decode(path: Path, wanted: set[int]) -> tuple[dict[int, np.ndarray], int]:
     return found, decoded
 
 
-def _pictures(path: Path) -> Iterator[av.VideoFrame]:
+def _pictures(path: Path, start: float | None, end: float | None) -> Iterator[av.VideoFrame]:
     if os.path.isdir(path):  # unlike Path.is_dir, never raises
+        _refuse_span(path, start, end)
         for file in _frame_files(path):
             yield av.VideoFrame.from_ndarray(_read_images(path, [file])[0], format="rgb24")
         return
+    whole = start is None and end is None
+    shown = None if whole else _count(path, start, end)[0]
     with _opened(path) as (container, stream):
-        yield from container.decode(stream)
+        yield from islice(container.decode(stream), *((shown.start, shown.stop) if shown else (None,)))
 
 
 def _shrunk(frame: av.VideoFrame, short_side: int) -> Frame:
