@@ -1,12 +1,14 @@
 """Few-shot action recognition: name the action in a video from a handful of labelled examples."""
 
-import importlib
 from typing import Any
+
+from fsar.lazy import import_name
 
 _HOMES = {
     "Recognizer": "fsar.recognizer",
     "load_backbone": "fsar.backbones",
     "build_method": "fsar.methods",
+    "load_pretrained": "fsar.training",
     "load_folder": "fsar.datasets",
     "load_lists": "fsar.datasets",
     "load_world": "fsar.datasets",
@@ -26,16 +28,15 @@ __all__ = [
     "load_backbone",
     "load_folder",
     "load_lists",
+    "load_pretrained",
     "load_world",
     "match_from_bank",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import a name when it is first used, so that `import fsar` stays light."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'fsar' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    """Import a name at its first use, so that `import fsar` stays light."""
+    return import_name(__name__, name, _HOMES)
 
 
 def __dir__() -> list[str]:

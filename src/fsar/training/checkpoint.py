@@ -198,7 +198,7 @@ Few-shot action recognition: names the action in a video from a few labelled exa
 |---|---|---|---|
 {rows}
 ```python
-from fsar.training.checkpoint import load_pretrained
+from fsar import load_pretrained
 
 method = load_pretrained("FOLDER")  # or hf-hub:ORG/NAME
 ```
