@@ -11,7 +11,7 @@ from fsar.methods import METHODS
 
 SOURCE = Path(fsar.__file__).parent
 ROOMS = (
-    *("lazy", "names", "files", "progress", "shapes", "devices"),  # the ground
+    *("lazy", "names", "config", "files", "progress", "shapes", "devices"),  # the ground
     *("video", "results", "backbones", "text", "alignment", "layers", "methods", "datasets"),
     *("bank", "evaluation", "training", "recognizer", "papers", "report", "reproduce", "cli"),
 )

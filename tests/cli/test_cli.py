@@ -41,6 +41,20 @@ def test_help_and_listings() -> None:
     assert "lite0" in fsar("backbones").stdout
 
 
+def test_methods_explains_the_options_of_one() -> None:
+    text = fsar("methods", "otam").stdout
+    assert "direction = both    both | query-to-support | support-to-query\n      Which sequence" in text
+    assert "did you mean 'otam'" in fsar("methods", "otan").stderr
+
+
+def test_a_reader_that_closes_the_pipe_early_is_no_error() -> None:
+    command = [sys.executable, "-m", "fsar.cli", "recipes"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ) as process:
+        process.stdout.close()  # type: ignore[union-attr]
+        assert process.stderr.read() == b""  # type: ignore[union-attr]
+    assert process.returncode == 141
+
+
 def test_evaluate(world: VideoDataset, tmp_path: Path) -> None:
     root = world.videos[0].path.parents[1]
     common = ("evaluate", "--data", root, "--method", "protonet", "otam:per=prototype", "--episodes", 30)

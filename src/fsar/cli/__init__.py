@@ -1,5 +1,6 @@
 """The command line: `fsar <verb>`. Nothing heavy is imported before a verb runs."""
 
+import os
 import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping, Sequence
@@ -9,6 +10,7 @@ from fsar.names import unknown
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,7 +24,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.verb:
             parser.print_help()
             return 0
-        return VERBS[options.verb][1](options)
+        status = VERBS[options.verb][1](options)
+        sys.stdout.flush()  # here, where a closed pipe is caught
+        return status
+    except BrokenPipeError:
+        # the reader has what it wanted (`| head`); Python would complain again when it flushes at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE_CLOSED
     except (ValueError, OSError) as error:
         print(f"fsar: error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
@@ -76,7 +84,7 @@ VERBS: dict[str, Verb] = {
     "splits": (splits.add_options, splits.run, "The registered benchmarks; fetch or import their lists."),
     "data": (data.add_options, data.run, "Check a benchmark's videos, or prepare small copies of them."),
     "describe": (describe.add_options, describe.run, "Sub-actions of your classes, by a language model."),
-    "methods": (small.no_options, small.methods, "List the methods and their options."),
+    "methods": (small.methods_options, small.methods, "List the methods, or explain the options of one."),
     "backbones": (small.no_options, small.backbones, "List the backbones."),
     "probe": (small.probe_options, small.probe, "Show frames, length, size and rotation of videos."),
     "world": (small.world_options, small.world, "Render the generated world into a folder."),

@@ -53,20 +53,16 @@ def probe(options: Namespace) -> int:
     return 0
 
 
+def methods_options(parser: ArgumentParser) -> None:
+    """Ask which method."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="explain this method's options")
+
+
 def methods(options: Namespace) -> int:
-    """List the methods."""
-    import dataclasses
+    """List the methods, or explain one."""
+    from fsar.methods import describe_method, list_methods
 
-    from fsar.methods import METHODS, method_class
-
-    for name in METHODS:
-        cls = method_class(name)
-        fields = dataclasses.fields(cls.Config)
-        modes = "inductive or transductive" if "inductive" in [field.name for field in fields] else "inductive"
-        text = "reads class names" if cls.needs_text else "no text"
-        print(f"{name}: {(cls.__doc__ or '').splitlines()[0]} ({text}, {modes})")
-        for field in fields:
-            print(f"    {field.name}={field.default}")
+    print(describe_method(options.name) if options.name else list_methods())
     return 0
 
 

@@ -1,14 +1,14 @@
 """The methods: one paper, one file. `METHODS` maps a name to its class; nothing is imported until asked."""
 
-import dataclasses
 import importlib
+import textwrap
 from typing import Any
 
 import torch
 import yaml
-from jsonargparse import ArgumentError, ArgumentParser
 
 from fsar.backbones import Backbone
+from fsar.config import describe_settings, parse_settings, settings_of
 from fsar.methods.base import Episode, Method, Prediction, Targets
 from fsar.names import unknown
 
@@ -19,6 +19,8 @@ __all__ = [
     "Prediction",
     "Targets",
     "build_method",
+    "describe_method",
+    "list_methods",
     "method_class",
     "metric_head",
     "parse_method",
@@ -55,27 +57,81 @@ def method_class(name: str) -> type[Method]:
 
 
 def build_method(name: str, backbone: Backbone, *, init_seed: int = 0, **options: Any) -> Method:
-    """Build a method over a backbone; `options` are fields of its `Config`.
+    """Build a method over a backbone.
 
-    `init_seed` fixes the initial values of what the method adds.
+    Args:
+        name: a key of `METHODS`.
+        backbone: it is used as it is, not copied.
+        init_seed: fixes the initial values of the parameters that the method adds.
+        options: fields of the method's `Config` (`fsar methods NAME` prints them).
+
+    Returns:
+        The method in evaluation mode.
 
     Raises:
-        ValueError: unknown method or option, or a value that does not fit its type.
+        ValueError: unknown method or option, or a value that does not fit.
+
+    Example:
+        >>> from fsar.backbones import load_backbone
+        >>> build_method("otam", load_backbone("tiny"), per="prototype").config.per
+        'prototype'
     """
     cls = method_class(name)
-    known = {field.name for field in dataclasses.fields(cls.Config)}
-    for option in options:
-        if option not in known:
-            raise ValueError(unknown(option, sorted(known), f"option of {name}"))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls.Config)
-    try:
-        checked = parser.parse_object(options).as_dict()
-    except ArgumentError as error:
-        raise ValueError(f"method {name}: {' '.join(str(error).split())}") from error
+    config = parse_settings(cls.Config, options, f"method {name}", f"option of {name}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed)
-        return cls(backbone, cls.Config(**checked)).eval()
+        return cls(backbone, config).eval()
+
+
+def describe_method(name: str) -> str:
+    """Describe a method and its options: type, choices, default and words.
+
+    Args:
+        name: a key of `METHODS`.
+
+    Returns:
+        The text that `fsar methods NAME` prints.
+
+    Raises:
+        ValueError: no such method.
+
+    Example:
+        >>> print(describe_method("bi-mhm"))
+        bi-mhm: Nearest frames in both directions; blind to the order of frames. (no text, inductive)
+        <BLANKLINE>
+        options
+          per = prototype    prototype | video
+              Compare with the class mean, or with each support video and take the mean distance.
+    """
+    cls = method_class(name)
+    settings = settings_of(cls.Config)
+    parts = [_summary(name)]
+    for title, are_ablations in (("options", False), ("options that only repeat ablations of the paper", True)):
+        shown = [setting for setting in settings if setting.is_ablation == are_ablations]
+        if shown:
+            parts.append(f"{title}\n{describe_settings(shown)}")
+    return "\n\n".join(parts)
+
+
+def list_methods() -> str:
+    """List all methods, each with the defaults of its options.
+
+    Returns:
+        The text that `fsar methods` prints.
+    """
+    lines = []
+    for name in METHODS:
+        options = (f"{s.name}={s.default}" for s in settings_of(method_class(name).Config) if not s.is_ablation)
+        lines.append(_summary(name))
+        lines += textwrap.wrap("  ".join(options), 110, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join([*lines, "", "`fsar methods NAME` explains a method's options, and shows those of its ablations."])
+
+
+def _summary(name: str) -> str:
+    cls = method_class(name)
+    modes = "inductive or transductive" if "inductive" in [s.name for s in settings_of(cls.Config)] else "inductive"
+    text = "reads class names" if cls.needs_text else "no text"
+    return f"{name}: {(cls.__doc__ or '').splitlines()[0]} ({text}, {modes})"
 
 
 def metric_head(name: str, dim: int, **options: Any) -> Method:

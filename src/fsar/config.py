@@ -1,0 +1,272 @@
+"""Settings classes: values checked against their types, and each field's docstring as text for a terminal or the docs.
+
+A settings class is a frozen dataclass with a docstring under each field. `ablation(default)` marks a field that only
+repeats an ablation of its paper, so that listings can show it apart from the options that users need.
+"""
+
+import dataclasses
+import inspect
+import textwrap
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from fsar.names import unknown
+
+Value = TypeVar("Value")
+AnySettings = TypeVar("AnySettings")
+_ABLATION = "ablation"
+
+
+def ablation(default: Value) -> Value:
+    """Declare a field that only repeats an ablation of its paper.
+
+    Args:
+        default: the field's default.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Config:
+        ...     norm: bool = ablation(True)
+        >>> Config().norm
+        True
+        >>> [setting.is_ablation for setting in settings_of(Config)]
+        [True]
+    """
+    return dataclasses.field(default=default, metadata={_ABLATION: True})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field of a settings class, as text."""
+
+    name: str
+    type: str
+    """Words for the type: `float`, `int or null`, `true or false`, or the choices of a `Literal`: `both | one`."""
+    default: str
+    """As it is written in YAML; empty if a value must be given."""
+    words: str
+    """The docstring under the field; empty if there is none."""
+    is_ablation: bool = False
+
+
+def settings_of(cls: type) -> tuple[Setting, ...]:
+    """Read the fields of a settings class with their docstrings, in order; inherited fields come first.
+
+    Args:
+        cls: a dataclass whose source is at hand.
+
+    Returns:
+        One `Setting` per field.
+
+    Example:
+        >>> [(s.name, s.type, s.default) for s in settings_of(Setting)][-1]
+        ('is_ablation', 'true or false', 'false')
+    """
+    hints = get_type_hints(cls)
+    words: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if dataclasses.is_dataclass(base):
+            words |= _docstrings(base)
+    return tuple(
+        Setting(
+            field.name,
+            _type_words(hints[field.name]),
+            "" if _default(field) is dataclasses.MISSING else as_yaml(_default(field)),
+            words.get(field.name, ""),
+            bool(field.metadata.get(_ABLATION)),
+        )
+        for field in dataclasses.fields(cls)
+    )
+
+
+def describe_settings(settings: Iterable[Setting], width: int = 100) -> str:
+    """Lay settings out for a terminal: name, default and type on a line, the words below.
+
+    Args:
+        settings: from `settings_of`.
+        width: characters of a line.
+
+    Returns:
+        Lines of text; nothing for no settings.
+
+    Example:
+        >>> print(describe_settings([Setting("eps", "float", "0.01", "Added to the product of norms.")]))
+          eps = 0.01    float
+              Added to the product of norms.
+    """
+    lines = []
+    for setting in settings:
+        lines.append(f"  {setting.name} = {setting.default or '(required)'}    {setting.type}")
+        lines += textwrap.wrap(setting.words, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str, key: str) -> AnySettings:
+    """Build a settings class from values as YAML, JSON or a command line gives them.
+
+    Types are checked, whole numbers become floats and lists become tuples as the fields ask for. A value that YAML read
+    as something else than the word that was written (`off` as false, `32` as a number) becomes that word again.
+
+    Args:
+        cls: a dataclass.
+        values: by name of the field.
+        what: what the settings belong to, as the errors call it: `method otam`, `recipe`.
+        key: what one of them is called there: `option of otam`, `recipe key`.
+
+    Raises:
+        ValueError: an unknown name (the message names the nearest), or a value that does not fit its type.
+
+    Example:
+        >>> parse_settings(Setting, {"name": "a", "type": "", "default": "", "words": 1}, "setting", "field")
+        Traceback (most recent call last):
+        ValueError: setting: Parser key "words": Expected a <class 'str'>. Got value: 1
+    """
+    from jsonargparse import ArgumentError, ArgumentParser  # takes half a second
+
+    hints = get_type_hints(cls)
+    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    for name in values:
+        if name not in names:
+            raise ValueError(unknown(str(name), names, key))
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls)
+    try:
+        checked = parser.parse_object({name: _as_written(value, hints[name]) for name, value in values.items()})
+    except ArgumentError as error:
+        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+    return cls(**checked.as_dict())
+
+
+def as_yaml(value: Any) -> str:
+    """Write a value as YAML does, on one line: `true`, `null`, `[2, 3]`, `otam`.
+
+    Example:
+        >>> as_yaml((2, 3)), as_yaml(None), as_yaml(False), as_yaml({"own": 0.1}), as_yaml("otam")
+        ('[2, 3]', 'null', 'false', '{own: 0.1}', 'otam')
+    """
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {as_yaml(one)}' for key, one in value.items())}}}"
+    return str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of settings classes that check their values when they are built.
+
+    A subclass overrides `check`. With `variants` a field that is left at None takes the value that its `variant` has.
+    """
+
+    variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """Variant -> values of the fields that follow it; the field that chooses is called `variant`."""
+
+    def __post_init__(self) -> None:
+        for name, choices in _choices(type(self)).items():  # type: ignore[arg-type]
+            if getattr(self, name) not in choices:
+                got, expected = as_yaml(getattr(self, name)), ", ".join(map(as_yaml, choices))
+                raise ValueError(f"{type(self).__qualname__}: {name} is {got}; expected one of: {expected}")
+        for name, value in self._followed().items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)  # the class is frozen for others
+        self.check()
+
+    def check(self) -> None:
+        """Refuse values out of range, and values without effect.
+
+        Raises:
+            ValueError: names the field, what was expected, and the fix.
+        """
+
+    def changed(self) -> dict[str, Any]:
+        """Return the fields that differ from the defaults of the chosen variant, and the variant if it differs."""
+        usual = {field.name: _default(field) for field in dataclasses.fields(self)} | dict(self._followed())
+        return {name: value for name, value in dataclasses.asdict(self).items() if value != usual[name]}
+
+    def refuse_idle(self, owner: str, *rules: tuple[bool, str, Iterable[str]]) -> None:
+        """Refuse a field that was changed although another setting leaves it without effect.
+
+        Args:
+            owner: whose settings they are, at the head of the message: `clip-mdmf`.
+            rules: each (whether it holds, the setting that makes the fields idle, the fields).
+
+        Raises:
+            ValueError: the first field that has no effect.
+        """
+        changed = self.changed()
+        for holds, setting, names in rules:
+            for name in names:
+                if holds and name in changed:
+                    value = as_yaml(changed[name])
+                    raise ValueError(
+                        f"{owner} got {name}: {value}, which has no effect with {setting}; leave one of them out"
+                    )
+
+    def _followed(self) -> Mapping[str, Any]:
+        """Values of the chosen variant."""
+        return self.variants[getattr(self, "variant")] if self.variants else {}  # noqa: B009
+
+
+@cache
+def _choices(cls: type) -> Mapping[str, tuple[Any, ...]]:
+    """Fields of a class that allow some values only."""
+    found = {name: choices_of(hint) for name, hint in get_type_hints(cls).items()}
+    return {name: choices for name, choices in found.items() if choices}
+
+
+def choices_of(hint: Any) -> tuple[Any, ...]:
+    """Values that a `Literal` allows, with None if it is optional; nothing for another type.
+
+    Example:
+        >>> choices_of(Literal["both", "one"] | None), choices_of(float)
+        (('both', 'one', None), ())
+    """
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    if get_origin(hint) in (Union, types.UnionType):
+        parts = [choices_of(part) if part is not types.NoneType else (None,) for part in get_args(hint)]
+        if all(parts) and any(part != (None,) for part in parts):
+            return tuple(choice for part in parts for choice in part)
+    return ()
+
+
+def _as_written(value: Any, hint: Any) -> Any:
+    """Undo YAML's reading of a word: `off` came as False, `on` as True, `32` as a number."""
+    choices = choices_of(hint)
+    if not choices or value in choices:
+        return value
+    word = ("on" if value else "off") if isinstance(value, bool) else str(value)
+    return word if word in choices else value
+
+
+def _default(field: "dataclasses.Field[Any]") -> Any:
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
+
+
+def _type_words(hint: Any) -> str:
+    choices = choices_of(hint)
+    if choices:
+        return " | ".join(map(as_yaml, choices))
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join("null" if part is types.NoneType else _type_words(part) for part in inside)
+    if origin is tuple:
+        return f"list of {_type_words(inside[0])}"
+    if origin is dict:
+        return f"mapping of {_type_words(inside[0])} to {_type_words(inside[1])}"
+    return {bool: "true or false", str: "text", Any: "any value"}.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _docstrings(cls: type) -> dict[str, str]:
+    """Docstrings under the fields that a class itself declares."""
+    from docstring_parser import parse_from_object
+
+    if not inspect.isclass(cls) or cls.__module__ == "builtins":
+        return {}
+    found = parse_from_object(cls).params
+    return {field.arg_name: " ".join((field.description or "").split()) for field in found}
