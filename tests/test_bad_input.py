@@ -28,7 +28,8 @@ from fsar.datasets import Video, VideoDataset, load_folder
 from fsar.evaluation.loop import evaluate
 from fsar.methods import Method, build_method
 from fsar.progress import progress_bar
-from fsar.recognizer.recognizer import Recognizer, _read
+from fsar.recognizer import Recognizer
+from fsar.recognizer.files import KEY, read_parts
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import VideoError, probe, read_frames
 from tests.video.test_reading import encode, greys, index_of
@@ -636,8 +637,8 @@ NOT_ONE = "not a recogniser that fsar wrote, or cut short"
 
 def rewrite(path: Path, **changes: object) -> Path:
     """Change the header of a recogniser file."""
-    header, tensors = _read(path)
-    save_file(tensors, path, {"fsar.recognizer.recognizer": json.dumps(header | changes)})
+    header, tensors = read_parts(path)
+    save_file(tensors, path, {KEY: json.dumps(header | changes)})
     return path
 
 

@@ -1,4 +1,4 @@
-"""The practitioner's door: enrol, fit, predict, remove, save, load."""
+"""The recogniser: enrol, predict, remove, save, load; with methods that read class texts or were trained."""
 
 from pathlib import Path
 
@@ -10,24 +10,10 @@ from fsar import Recognizer
 from fsar.backbones import Backbone
 from fsar.backbones.clip import TINY_CONFIG, ClipBackbone, tiny_tokenize
 from fsar.datasets import VideoDataset
-from fsar.recognizer.recognizer import _fit_scale, _fit_threshold, leave_one_out
+from fsar.recognizer.calibration import leave_one_out
+from fsar.recognizer.examples import padded
 from fsar.text.prompts import class_text, dump_sub_actions
-
-Clips = dict[str, list[Path]]
-
-
-@pytest.fixture(scope="module")
-def clips(world: VideoDataset) -> Clips:
-    labels = ("something_growing", "something_shrinking", "moving_something_from_left_to_right")
-    return {label: [v.path for v in world.videos if v.label == label] for label in labels}
-
-
-@pytest.fixture
-def recognizer(tiny: Backbone, clips: Clips) -> Recognizer:
-    made = Recognizer(tiny)
-    for label, paths in clips.items():
-        made.enroll(label, paths[:4])
-    return made
+from tests.recognizer.conftest import Clips
 
 
 def test_names_clips_that_were_not_enrolled(recognizer: Recognizer, clips: Clips) -> None:
@@ -138,29 +124,6 @@ def test_a_broken_example_changes_nothing(recognizer: Recognizer, tmp_path: Path
     assert recognizer.actions == before
 
 
-def test_leave_one_out_never_shows_the_example_itself(recognizer: Recognizer) -> None:
-    """Random unit vectors are near 0 to each other; an example among its own four would give 1/4."""
-    encodings, mask = recognizer._supports()
-    generator = torch.Generator().manual_seed(0)
-    noise = {
-        part: torch.nn.functional.normalize(torch.randn(t.shape, generator=generator), dim=-1)
-        for part, t in encodings.items()
-    }
-    logits, ways = leave_one_out(recognizer.method, (noise, mask), noise, None)
-    assert logits[torch.arange(len(ways)), ways].max() < 0.12
-
-
-def test_scale_and_threshold() -> None:
-    sure = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]])
-    ways = torch.tensor([0, 1, 0, 1])
-    scale, _ = _fit_scale(sure, ways)
-    # Platt's targets for 4 examples: 5/6, so the log-odds are log 5
-    assert scale * 2 == pytest.approx(torch.log(torch.tensor(5.0)).item(), rel=0.05)
-    unsure, _ = _fit_scale(sure, torch.tensor([0, 1, 1, 0]))
-    assert unsure < 0.2 * scale
-    assert _fit_threshold(torch.tensor([0.8, 1.0]), torch.tensor([0.1, 0.3])) == pytest.approx(0.55)
-
-
 # --------------------------------------------------------------------------- methods that read the class text
 
 
@@ -169,7 +132,7 @@ def test_a_left_out_example_has_not_read_its_class_text(tiny: Backbone, clips: C
     made = Recognizer(tiny, "clip-fsar", hidden=16)
     for label, paths in clips.items():
         made.enroll(label, paths[:2])
-    supports, (queries, _) = made._supports(), made._supports("query")
+    supports, (queries, _) = padded(made._examples, "support"), padded(made._examples, "query")
     assert not torch.allclose(supports[0]["enhanced"], queries["enhanced"], atol=1e-3)
     logits, ways = leave_one_out(made.method, supports, queries, made._text())
     spoiled, _ = leave_one_out(made.method, supports, supports[0], made._text())
@@ -199,7 +162,7 @@ def test_a_trained_method_recognises(
     again = Recognizer.load(tmp_path / "mine.fsar")
     assert again.predict(clips["something_growing"][5]) == answer
     assert again.fit() == made.fit() and again.method.provenance == made.method.provenance
-    with pytest.raises(ValueError, match="has its backbone and options"):
+    with pytest.raises(ValueError, match="has its own backbone and options"):
         Recognizer("tiny", method=load_pretrained(tmp_path / "run"))
 
 
@@ -263,7 +226,7 @@ def test_a_backbone_of_another_size_is_named(tiny: Backbone, clips: Clips, tmp_p
     other = ClipBackbone(
         "small", open_clip.CLIP(**TINY_CONFIG | {"embed_dim": 64, "vision_cfg": vision}), tiny_tokenize
     )
-    with pytest.raises(ValueError, match="made with backbone tiny, whose sizes small has not"):
+    with pytest.raises(ValueError, match="made with backbone tiny, but the sizes of small differ"):
         Recognizer.load(tmp_path / "mine.fsar", other)
 
 

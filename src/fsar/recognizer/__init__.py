@@ -1,5 +1,6 @@
 """The practitioner's road: a few example clips per action -> a recogniser for new videos."""
 
-from fsar.recognizer.recognizer import UNKNOWN, Answer, Fit, Recognizer
+from fsar.recognizer.calibration import Fit
+from fsar.recognizer.recognizer import UNKNOWN, Answer, Recognizer
 
 __all__ = ["UNKNOWN", "Answer", "Fit", "Recognizer"]

@@ -26,7 +26,7 @@ from fsar.evaluation.loop import accuracy, evaluate, match_from_bank
 from fsar.files import write_text_atomic
 from fsar.methods import build_method
 from fsar.methods.base import Method
-from fsar.recognizer.recognizer import Answer, Recognizer
+from fsar.recognizer import Answer, Recognizer
 from fsar.results.result import Result
 from fsar.video.frame_cache import FrameCache
 

@@ -1,0 +1,150 @@
+"""The file of a recogniser: one safetensors file whose header names everything but the backbone's weights.
+
+The header is JSON under the key `fsar.recognizer`: format, backbone and hash of its weights, method, options, clip
+settings, training, enrolled videos, fit. The tensors are
+
+    support.PART, query.PART    encodings of all examples, [example, ...]; support only if the roles differ
+    text                        class texts [way, ...], if the method reads them
+    method.NAME                 the method's own state, and the trained part of the backbone
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fsar.files import atomic_path
+from fsar.methods.base import Encoding
+from fsar.recognizer.calibration import Fit
+from fsar.recognizer.examples import Example
+
+FORMAT = 3
+KEY = "fsar.recognizer"
+METHOD = "method."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """Everything that a recogniser's file holds."""
+
+    backbone: str
+    """Name for `load_backbone`."""
+    weights: str
+    """Hash of the backbone's weights."""
+    method: str
+    options: Mapping[str, Any]
+    frames: int | None
+    """Frames per clip; None for all."""
+    sampling: str
+    trained: Mapping[str, Any] | None
+    """How the method was trained; None if it was not."""
+    examples: Mapping[str, Sequence[Example]]
+    texts: Mapping[str, Tensor]
+    """Action -> encoded class text; empty if the method reads none."""
+    state: Mapping[str, Tensor]
+    """The method's own parameters, and the trained ones of the backbone."""
+    fit: Fit | None
+
+
+def write_file(path: Path, contents: Contents) -> None:
+    """Write a recogniser's file, whole or not at all.
+
+    Args:
+        path: where to.
+        contents: what the file holds.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+    """
+    header = {
+        "format": FORMAT,
+        "backbone": contents.backbone,
+        "weights": contents.weights,
+        "method": contents.method,
+        "options": contents.options,
+        "frames": contents.frames,
+        "sampling": contents.sampling,
+        "trained": contents.trained,
+        "examples": [[action, example.video] for action, group in contents.examples.items() for example in group],
+        "fit": None if contents.fit is None else vars(contents.fit),
+    }
+    examples = [example for group in contents.examples.values() for example in group]
+    same = all(example.support is example.query for example in examples)
+    tensors = _stacked("query", [example.query for example in examples])
+    if not same:
+        tensors |= _stacked("support", [example.support for example in examples])
+    if contents.texts:
+        tensors["text"] = torch.stack([contents.texts[action] for action in contents.examples])
+    tensors |= {f"{METHOD}{key}": value for key, value in contents.state.items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, {KEY: json.dumps(header)})
+
+
+def read_file(path: Path) -> Contents:
+    """Read a recogniser's file.
+
+    Args:
+        path: a file that `write_file` wrote.
+
+    Returns:
+        What the file holds.
+
+    Raises:
+        ValueError: no such file, another kind of file, a damaged one, or another format.
+    """
+    header, tensors = read_parts(path)
+    if header.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: written in format {header.get('format')}, this version reads {FORMAT}; enrol the examples "
+            f"again, or use the version of fsar that wrote the file"
+        )
+    examples: dict[str, list[Example]] = {}
+    for i, (action, video) in enumerate(header["examples"]):
+        query = _unstacked("query", tensors, i)
+        support = _unstacked("support", tensors, i) or query
+        examples.setdefault(action, []).append(Example(video, support, query))
+    return Contents(
+        backbone=header["backbone"],
+        weights=header["weights"],
+        method=header["method"],
+        options={key: tuple(value) if isinstance(value, list) else value for key, value in header["options"].items()},
+        frames=header["frames"],
+        sampling=header["sampling"],
+        trained=header["trained"],
+        examples=examples,
+        texts=dict(zip(examples, tensors["text"], strict=True)) if "text" in tensors else {},
+        state={key.removeprefix(METHOD): value for key, value in tensors.items() if key.startswith(METHOD)},
+        fit=Fit(**header["fit"]) if header["fit"] else None,
+    )
+
+
+def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read header and tensors of a recogniser's file, of any format.
+
+    Raises:
+        ValueError: no such file, another kind of file, or a damaged one.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path}: no such recogniser file; check the name")
+    try:
+        with safe_open(path, "pt") as file:
+            header = json.loads((file.metadata() or {})[KEY])
+            return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{path}: not a recogniser that fsar wrote, or cut short ({error}); copy it again") from error
+
+
+def _stacked(role: str, encodings: Sequence[Encoding]) -> dict[str, Tensor]:
+    parts = encodings[0] if encodings else ()
+    return {f"{role}.{part}": torch.stack([encoding[part] for encoding in encodings]) for part in parts}
+
+
+def _unstacked(role: str, tensors: Mapping[str, Tensor], i: int) -> Encoding:
+    prefix = f"{role}."
+    return {key.removeprefix(prefix): tensor[i] for key, tensor in tensors.items() if key.startswith(prefix)}
