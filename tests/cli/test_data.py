@@ -107,11 +107,11 @@ def decoded(monkeypatch: pytest.MonkeyPatch, die_after: int = 99) -> list[str]:
     """Names of the videos that a check decodes from now on; it dies after so many."""
     names: list[str] = []
 
-    def read(path: Path, *rest: int) -> np.ndarray:
+    def read(path: Path, *rest: int, **span: float) -> np.ndarray:
         if len(names) == die_after:
             raise KeyboardInterrupt
         names.append(path.stem)
-        return read_frames(path, *rest)
+        return read_frames(path, *rest, **span)
 
     monkeypatch.setattr(check, "read_frames", read)
     return names

@@ -81,8 +81,8 @@ def fill_bank(
         """Whatever can be had without the model: encodings on disk, or else the clip."""
         try:
             if store is None:
-                return {}, dict.fromkeys(banked_roles), load_clip(method, cache, video.path)
-            content = cache.content(video.path)
+                return {}, dict.fromkeys(banked_roles), load_clip(method, cache, video.path, *video.span)
+            content = cache.content(video.path, *video.span)
             paths = {
                 role: store.path(content, role if banked.roles_differ else "", text_of(banked, video, role))
                 for role in banked_roles
@@ -90,7 +90,7 @@ def fill_bank(
             known = {role: store.load(path) for role, path in paths.items()}
             if all(encoding is not None for encoding in known.values()):
                 return paths, known, None
-            return paths, known, load_clip(method, cache, video.path)
+            return paths, known, load_clip(method, cache, video.path, *video.span)
         except VideoError as error:
             return error
 
@@ -155,11 +155,13 @@ def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Ma
     return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped)
 
 
-def load_clip(method: Method, cache: FrameCache, video: Path) -> Tensor:
-    """Frames of a video as the method's backbone takes them: [frame, rgb, height, width]."""
+def load_clip(
+    method: Method, cache: FrameCache, video: Path, start: float | None = None, end: float | None = None
+) -> Tensor:
+    """Frames of a video, or of a segment of it, as the method's backbone takes them: [frame, rgb, height, width]."""
     backbone = method.backbone
     # a copy, since the cache's memory map is read-only
-    frames = cache.read(video).copy()
+    frames = cache.read(video, start, end).copy()
     return to_clip(frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation)
 
 

@@ -14,13 +14,29 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class Video:
-    """One labelled video."""
+    """One labelled video: a whole file, a folder of frames, or a segment of a file.
+
+    Examples:
+        >>> whole = Video("wave/a", Path("wave/a.mp4"), "wave")
+        >>> segment = Video("wave/long@2.5-4", Path("long.mp4"), "wave", start=2.5, end=4.0)
+        >>> whole.span, segment.span
+        ((None, None), (2.5, 4.0))
+    """
 
     id: str
     """Unique in its dataset and the same on every machine: `class/name`, no suffix."""
     path: Path
     label: str
-    """Its class."""
+    """Its class. It holds no slash."""
+    start: float | None = None
+    """Begin of a segment, in seconds after the file's begin; None for the begin."""
+    end: float | None = None
+    """End of a segment, in seconds; None for the file's end."""
+
+    @property
+    def span(self) -> tuple[float | None, float | None]:
+        """Begin and end, as the readers of `fsar.video` take them."""
+        return self.start, self.end
 
 
 @dataclass(frozen=True)

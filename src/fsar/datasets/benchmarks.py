@@ -25,7 +25,8 @@ from fsar.datasets.base import SPLITS, Video, VideoDataset, list_hash
 from fsar.datasets.lists import Line, find_video, index_videos, numbered_lines, read_line
 from fsar.files import cache_dir
 from fsar.names import unknown
-from fsar.video.reading import VIDEO_SUFFIXES, display
+from fsar.video.kinds import VIDEO_SUFFIXES
+from fsar.video.reading import display
 
 BENCHMARKS = (
     "ucf101@arn",

@@ -187,7 +187,7 @@ def _examined(
     videos: Sequence[Video], frames: int | None, workers: int | None, progress: bool, what: str
 ) -> Iterator[tuple[Video, int | VideoError]]:
     memo = _Memo(frames)
-    outcomes = ahead(lambda video: _examine(memo, video.path), videos, workers or os.cpu_count() or 1)
+    outcomes = ahead(lambda video: _examine(memo, video.path, video.span), videos, workers or os.cpu_count() or 1)
     yield from progress_bar(zip(videos, outcomes, strict=True), what, "video", len(videos), progress)
 
 
@@ -227,16 +227,17 @@ def _unnamed(video: Listed) -> bool:
     return video.path is None and video.id.startswith("unnamed-")
 
 
-def _examine(memo: "_Memo", path: Path) -> int | VideoError:
+def _examine(memo: "_Memo", path: Path, span: tuple[float | None, float | None] = (None, None)) -> int | VideoError:
     """Count a video's frames, or say what is wrong with it."""
+    start, end = span
     try:
-        state = memo.state(path)
+        state = memo.state(path, span)
         if state not in memo.known:
-            count = probe(path).frames
+            count = probe(path, start, end).frames
             if memo.frames is None:
-                deque(stream_frames(path, 32), maxlen=0)
+                deque(stream_frames(path, 32, start, end), maxlen=0)
             else:
-                read_frames(path, memo.frames)
+                read_frames(path, memo.frames, start=start, end=end)
             memo.add(state, count)
         return memo.known[state]
     except VideoError as error:
@@ -258,12 +259,12 @@ class _Memo:
             if match := re.fullmatch(r"([0-9a-f]{32}) ([0-9]+)\n", line):  # not one that a kill cut short
                 self.known[match[1]] = int(match[2])
 
-    def state(self, path: Path) -> str:
-        """Hash of what tells a video from a changed one; of every file of a folder of frames."""
+    def state(self, path: Path, span: tuple[float | None, float | None]) -> str:
+        """Hash of the segment and of what tells a video from a changed one; of every file of a folder of frames."""
         with readable(path):
             files = sorted(path.iterdir()) if path.is_dir() else [path]
             stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
-        key = (VERSION, self.frames, os.fsencode(path.resolve()), stats)
+        key = (VERSION, self.frames, os.fsencode(path.resolve()), stats, *(() if span == (None, None) else span))
         return blake2b(repr(key).encode(), digest_size=16).hexdigest()
 
     def add(self, state: str, count: int) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 from fsar.datasets.base import SPLITS, Video, VideoDataset
 from fsar.names import unknown
 from fsar.text.prompts import class_text
-from fsar.video.reading import FRAME_SUFFIXES, VIDEO_SUFFIXES, display
+from fsar.video.kinds import FRAME_SUFFIXES, VIDEO_SUFFIXES
+from fsar.video.reading import display
 
 
 def load_folder(root: Path, name: str | None = None) -> VideoDataset:

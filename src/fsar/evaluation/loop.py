@@ -70,12 +70,12 @@ def match_naively(
 ) -> Scores:
     """Match episodes encoding every video of every episode anew, as the field does; for comparison."""
     frame_cache = cache or FrameCache()
-    paths = {video.id: video.path for video in dataset.videos}
+    sources = {video.id: (video.path, *video.span) for video in dataset.videos}
     texts = dataset.texts
     class_text = _class_text(method, episodes, texts)
 
     def clips(videos: Int[np.ndarray, "..."]) -> Tensor:
-        flat = [load_clip(method, frame_cache, paths[episodes.video_ids[i]]) for i in videos.ravel()]
+        flat = [load_clip(method, frame_cache, *sources[episodes.video_ids[i]]) for i in videos.ravel()]
         return torch.stack(flat).unflatten(0, videos.shape).to(method.device)
 
     def encode(chosen: Episodes) -> Episode:
@@ -247,7 +247,7 @@ def summarize(
         versions=versions(),
         right=tuple((scores.predicted == episodes.target).sum(1).tolist()),
         videos=len(dataset.videos),
-        files=short_hash([(video.id, cache.content(video.path)) for video in dataset.videos], 8),
+        files=short_hash([(video.id, cache.content(video.path, *video.span)) for video in dataset.videos], 8),
         resplit=dataset.resplit_seed,
         absent=len(dataset.absent),
     )

@@ -1,6 +1,5 @@
 """Episode number -> clips, classes and targets: what training feeds on."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.bank.store import Bank
-from fsar.datasets import VideoDataset
+from fsar.datasets import Video, VideoDataset
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.methods.base import Method, Targets
 from fsar.training.recipes import Recipe
@@ -37,7 +36,7 @@ class EpisodeLoader:
 
     def __init__(self, recipe: Recipe, dataset: VideoDataset, method: Method, bank: Bank | None):
         self.recipe, self.dataset, self.method, self.bank = recipe, dataset, method, bank
-        self.paths = {video.id: video.path for video in dataset.videos}
+        self.videos = {video.id: video for video in dataset.videos}
         self.rows = {} if bank is None else {video_id: i for i, video_id in enumerate(bank.video_ids)}
         self.sampler = EpisodeSampler(
             dataset=dataset, way=recipe.way, shot=recipe.shot, query=recipe.query, seed=recipe.seed
@@ -61,23 +60,23 @@ class EpisodeLoader:
             return Loaded(support, query, labels, targets, draws)
         videos = [*drawn.support.ravel(), *drawn.query.ravel()]
         clips = [
-            self._clip(self.paths[drawn.video_ids[video]], np.random.default_rng((self.recipe.seed, number, place)))
+            self._clip(self.videos[drawn.video_ids[video]], np.random.default_rng((self.recipe.seed, number, place)))
             for place, video in enumerate(videos, 1)
         ]
         split = drawn.support.size
         support = torch.stack(clips[:split]).unflatten(0, drawn.support.shape)
         return Loaded(support, torch.stack(clips[split:])[None], labels, targets, draws)
 
-    def _clip(self, path: Path, rng: np.random.Generator) -> Tensor:
+    def _clip(self, video: Video, rng: np.random.Generator) -> Tensor:
         backbone = self.method.backbone
-        frames = self._frames(path, rng)
+        frames = self._frames(video, rng)
         return self.augment(
             frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation, rng
         )  # frame rgb side side
 
-    def _frames(self, path: Path, rng: np.random.Generator) -> Frames:
+    def _frames(self, video: Video, rng: np.random.Generator) -> Frames:
         count, sampling = self.recipe.frames, self.recipe.sampling
         if self.cache is None:
-            return resize_short_side(read_frames(path, count, sampling, rng), SHORT_SIDE)
-        every = self.cache.read(path)
+            return resize_short_side(read_frames(video.path, count, sampling, rng, *video.span), SHORT_SIDE)
+        every = self.cache.read(video.path, *video.span)
         return every[frame_indices(len(every), count, sampling, rng=rng)]

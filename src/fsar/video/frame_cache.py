@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fsar.files import atomic_path, cache_dir, write_text_atomic
-from fsar.video.reading import Frames, read_frames, readable
+from fsar.video.reading import Frames, frame_files, read_frames, readable
 from fsar.video.transforms import resize_short_side
 
 VERSION = 1
@@ -84,7 +84,7 @@ class FrameCache:
     def content(self, video: Path, start: float | None = None, end: float | None = None) -> str:
         """Hash of a video's content, remembered by path, size and time of change.
 
-        A folder of frames is hashed by its files' names and contents, a segment by the video's content and its
+        A folder of frames is hashed by its frames' names and contents, a segment by the video's content and its
         times to the millisecond.
 
         Args:
@@ -99,7 +99,7 @@ class FrameCache:
             times = " ".join("" if time is None else f"{time:.3f}" for time in (start, end))
             return blake2b(f"{self.content(video)} {times}".encode(), digest_size=16).hexdigest()
         with readable(video):
-            files = sorted(p for p in video.iterdir() if p.is_file()) if os.path.isdir(video) else [video]
+            files = sorted(frame_files(video)) if os.path.isdir(video) else [video]
             stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
         name = blake2b(repr((os.fsencode(video.resolve()), stats)).encode(), digest_size=16).hexdigest()
         memo = self.root / "content" / name[:2] / name

@@ -22,11 +22,7 @@ from PIL import Image
 
 from fsar.files import atomic_path
 from fsar.names import unknown
-
-VIDEO_SUFFIXES = frozenset(
-    (".mp4", ".avi", ".webm", ".mkv", ".mov", ".gif", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
-)
-FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+from fsar.video.kinds import one_sequence, visible_images
 
 _TOLERANCE = 0.5  # seconds by which a segment may end after its video: sound may be longer than the pictures
 _ROUNDING = 0.0005  # seconds; times in tables are rounded to milliseconds
@@ -151,7 +147,7 @@ def probe(path: Path, start: float | None = None, end: float | None = None) -> V
     """
     if os.path.isdir(path):  # unlike Path.is_dir, never raises
         _refuse_span(path, start, end)
-        images = _frame_files(path)
+        images = frame_files(path)
         with _reading(path), Image.open(images[0]) as first:
             width, height = first.size
         return VideoInfo(len(images), None, None, width, height, 0)
@@ -198,7 +194,7 @@ def read_frames(
     )  # fmt: skip
     if os.path.isdir(path):  # unlike Path.is_dir, never raises
         _refuse_span(path, start, end)
-        images = _frame_files(path)
+        images = frame_files(path)
         return _read_images(path, [images[i] for i in choose(len(images), None)])
     shown, fps, _ = _count(path, start, end)
     state = None if rng is None else rng.bit_generator.state
@@ -378,7 +374,7 @@ def _decode(path: Path, wanted: set[int]) -> tuple[dict[int, np.ndarray], int]:
 def _pictures(path: Path, start: float | None, end: float | None) -> Iterator[av.VideoFrame]:
     if os.path.isdir(path):  # unlike Path.is_dir, never raises
         _refuse_span(path, start, end)
-        for file in _frame_files(path):
+        for file in frame_files(path):
             yield av.VideoFrame.from_ndarray(_read_images(path, [file])[0], format="rgb24")
         return
     whole = start is None and end is None
@@ -400,12 +396,20 @@ def _natural(path: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
 
 
-def _frame_files(folder: Path) -> list[Path]:
+def frame_files(folder: Path) -> list[Path]:
+    """List the images that are a folder's frames, in order.
+
+    Raises:
+        VideoError: there is no such folder, no image in it, or images of several kinds (see `one_sequence`).
+    """
     with readable(folder):
-        images = [p for p in folder.iterdir() if p.suffix.lower() in FRAME_SUFFIXES and not p.name.startswith(".")]
+        images = visible_images(folder)
     if not images:
         raise VideoError(folder, "the folder holds no frames; expected .jpg or .png files")
-    return sorted(images, key=_natural)
+    try:
+        return sorted(one_sequence(images), key=_natural)
+    except ValueError as error:
+        raise VideoError(folder, str(error)) from error
 
 
 def _read_images(folder: Path, files: list[Path]) -> Frames:
