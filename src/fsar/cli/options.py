@@ -1,7 +1,8 @@
 """What several verbs ask for: videos and checkpoints."""
 
+import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,21 @@ def load_dataset(
     skip_missing: bool,
     benchmark: str | None = None,
 ) -> "VideoDataset":
-    """Load what `data_options` asked for."""
+    """Load what `data_options` asked for, and tell what was passed over."""
+    dataset = _load(data, lists, class_names, skip_missing, benchmark)
+    tell(dataset.notes)
+    return dataset
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Print what a user should know beside the answer."""
+    for note in notes:
+        print(f"fsar: {note}", file=sys.stderr)
+
+
+def _load(
+    data: str, lists: Sequence[Path] | None, class_names: Path | None, skip_missing: bool, benchmark: str | None
+) -> "VideoDataset":
     from fsar.datasets import load_benchmark, load_folder, load_lists, load_world
 
     if benchmark and (lists or class_names):

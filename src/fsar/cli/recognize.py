@@ -91,10 +91,13 @@ def _recognizer(options: Namespace) -> "Recognizer":
 
 
 def _enrol(recognizer: "Recognizer", options: Namespace) -> None:
+    from fsar.cli.options import tell
     from fsar.datasets import load_folder
     from fsar.video.reading import VideoError, display
 
-    for video in load_folder(options.examples).videos:
+    examples = load_folder(options.examples)
+    tell(examples.notes)
+    for video in examples.videos:
         try:
             recognizer.enroll(display(Path(video.label)), video.path)
         except VideoError as error:
@@ -105,12 +108,15 @@ def _enrol(recognizer: "Recognizer", options: Namespace) -> None:
 
 def _videos_in(path: Path) -> list[Path]:
     """A video, or the videos of a folder, sorted."""
-    from fsar.datasets.folder import is_video
+    from fsar.cli.options import tell
+    from fsar.datasets.folder import PassedOver, is_video
     from fsar.video.reading import display
 
     if not path.is_dir() or is_video(path):
         return [path]
-    found = sorted(entry for entry in path.iterdir() if is_video(entry) and not entry.name.startswith("."))
+    passed = PassedOver(path)
+    found = passed.videos_in(path)
+    tell(passed.notes())
     if not found:
         raise ValueError(f"{display(path)}: no videos in this folder")
     return found

@@ -53,6 +53,8 @@ class VideoDataset:
     """By which the classes were dealt to the splits anew (`resplit`); None for the dataset's own splits."""
     absent: tuple[str, ...] = ()
     """Ids of videos that the dataset's list names and that are not there."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how the videos were found, in words: files that were passed over, ..."""
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

@@ -1,46 +1,159 @@
 """A folder of videos: one folder per class, and optionally `labels.csv` with their words and splits."""
 
 import csv
+import os
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
 from fsar.names import unknown
 from fsar.text.prompts import class_text
-from fsar.video.kinds import FRAME_SUFFIXES, VIDEO_SUFFIXES
-from fsar.video.reading import display
+from fsar.video.kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES, is_bookkeeping, is_frame_folder, is_hidden
+from fsar.video.reading import VideoError, display, probe
+
+_NAMED = 5  # names in a message
+_HEAD = 4096  # bytes that tell text from a video
 
 
 def load_folder(root: Path, name: str | None = None) -> VideoDataset:
     """Read `root/class/video` into a dataset.
 
-    A video is a file FFmpeg may read (by suffix) or a folder of frames. `labels.csv`, with the columns
-    `folder`, `label` and optionally `split` (train, val, test, or empty), names the words of a class;
-    without it the folder's name is read as words.
+    A video is a file that FFmpeg reads or a folder of frames. `labels.csv`, with the columns `folder`, `label` and
+    optionally `split` (train, val, test, or empty), names the words of a class; without it the folder's name is read
+    as words.
+
+    Args:
+        root: the folder of class folders.
+        name: of the dataset; by default the folder's.
+
+    Returns:
+        The dataset. Its `notes` say in words what was passed over: other files, hidden ones, videos that lie deeper,
+        classes without videos.
 
     Raises:
         ValueError: no such folder, nothing in it, two classes that differ in case only, two videos of a
             class that differ in suffix only, or a labels.csv that does not fit.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for file in ("wave/a.mp4", "clap/b.MTS", "clap/notes.txt"):
+        ...         Path(folder, file).parent.mkdir(exist_ok=True)
+        ...         Path(folder, file).touch()
+        ...     dataset = load_folder(Path(folder))
+        >>> [video.id for video in dataset.videos], dataset.notes
+        (['clap/b', 'wave/a'], ('passed over 1 file that is no video: clap/notes.txt',))
     """
     if not root.is_dir():
         raise ValueError(f"{display(root)}: no such folder; expected one folder per class in it")
-    try:
-        folders = sorted(p for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
-    except PermissionError as error:
-        raise ValueError(f"{display(root)}: no permission to read the folder; change its mode or owner") from error
+    passed = PassedOver(root)
+    entries = passed.visible(root)
+    folders = [path for path in entries if path.is_dir()]
+    passed.loose = [path for path in entries if path.is_file() and is_video(path)]
     _refuse_clashes([folder.name for folder in folders], root)
-    videos = [video for folder in folders for video in _videos_of(folder)]
+    videos = [video for folder in folders for video in _videos_of(folder, passed)]
     if not videos:
         raise ValueError(
             f"{display(root)}: no videos found; expected {display(root)}/CLASS/VIDEO with one folder per class "
-            f"and files like .mp4, .avi, .webm or folders of .jpg frames"
+            f"and files like .mp4, .avi, .webm or folders of .jpg frames" + "".join(f"; {n}" for n in passed.notes())
         )
     classes = [folder.name for folder in folders]
     texts = {label: class_text(_printable(label)) for label in classes}
     splits: dict[str, str] = {}
     labels = root / "labels.csv"
     if labels.is_file():
-        _read_labels(labels, classes, texts, splits)
-    return VideoDataset(name or root.resolve().name, tuple(videos), texts, splits)
+        read_labels(labels, classes, texts, splits)
+    return VideoDataset(name or root.resolve().name, tuple(videos), texts, splits, notes=passed.notes())
+
+
+@dataclass
+class PassedOver:
+    """What a look into folders does not take; `notes` says it in words.
+
+    Args:
+        root: the folder that names are told from.
+    """
+
+    root: Path
+    files: list[Path] = field(default_factory=list)
+    """Visible files that are no videos."""
+    hidden: list[Path] = field(default_factory=list)
+    """Hidden files and folders, and those of systems."""
+    deeper: dict[Path, int] = field(default_factory=dict)
+    """Folders that are no videos -> how many videos lie below them."""
+    empty: list[Path] = field(default_factory=list)
+    """Class folders without a video."""
+    loose: list[Path] = field(default_factory=list)
+    """Videos beside the class folders."""
+
+    def visible(self, folder: Path) -> list[Path]:
+        """List a folder's visible entries, sorted, and note the hidden ones.
+
+        Raises:
+            ValueError: no permission to read the folder.
+        """
+        try:
+            entries = sorted(folder.iterdir())
+        except PermissionError as error:
+            raise ValueError(
+                f"{display(folder)}: no permission to read the folder; change its mode or owner"
+            ) from error
+        self.hidden += [path for path in entries if is_hidden(path.name) and not is_bookkeeping(path.name)]
+        return [path for path in entries if not is_hidden(path.name)]
+
+    def videos_in(self, folder: Path) -> list[Path]:
+        """List the videos that lie in a folder, sorted, and note what else does."""
+        videos = []
+        for path in self.visible(folder):
+            if is_video(path):
+                videos.append(path)
+            elif path.is_dir():
+                self.deeper[path] = _count_below(path)
+            else:
+                self.files.append(path)
+        return videos
+
+    def notes(self) -> tuple[str, ...]:
+        """Say what was passed over, one line for each kind."""
+        below = [f"{self._name(path)} ({count} deeper)" for path, count in self.deeper.items() if count]
+        bare = [self._name(path) for path, count in self.deeper.items() if not count]
+        kinds = (
+            (list(map(self._name, self.files)), "file that is no video", "files that are no videos", ""),
+            (list(map(self._name, self.hidden)), "hidden file or folder", "hidden files or folders", ""),
+            (below, "folder whose videos lie too deep", "folders whose videos lie too deep",
+             "; move them up, to CLASS/VIDEO"),
+            (bare, "folder without videos or frames", "folders without videos or frames", ""),
+            (list(map(self._name, self.loose)), "video outside of the class folders",
+             "videos outside of the class folders", "; move it into the folder of its class"),
+        )  # fmt: skip
+        notes = [
+            f"passed over {len(names)} {one if len(names) == 1 else many}: {_some(names)}{fix}"
+            for names, one, many, fix in kinds
+            if names
+        ]
+        if self.empty:
+            notes.append(f"no video of {len(self.empty)} of the classes: {_some(list(map(self._name, self.empty)))}")
+        return tuple(notes)
+
+    def _name(self, path: Path) -> str:
+        return display(path.relative_to(self.root))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _count_below(folder: Path) -> int:
+    """Count the videos below a folder, at any depth, by their names."""
+    count = 0
+    for place, subfolders, files in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+        count += sum(Path(name).suffix.lower() in VIDEO_SUFFIXES for name in files if not is_hidden(name))
+        if Path(place) != folder and is_frame_folder(Path(place)):
+            count += 1
+    return count
 
 
 def _printable(name: str) -> str:
@@ -58,15 +171,9 @@ def _refuse_clashes(names: list[str], root: Path) -> None:
             )
 
 
-def _videos_of(folder: Path) -> list[Video]:
-    try:
-        entries = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    except PermissionError as error:
-        raise ValueError(f"{display(folder)}: no permission to read the folder; change its mode or owner") from error
+def _videos_of(folder: Path, passed: PassedOver) -> list[Video]:
     videos: dict[str, Video] = {}
-    for path in entries:
-        if not is_video(path):
-            continue
+    for path in passed.videos_in(folder):
         video = Video(f"{folder.name}/{path.stem if path.is_file() else path.name}", path, folder.name)
         if video.id in videos:
             raise ValueError(
@@ -74,27 +181,80 @@ def _videos_of(folder: Path) -> list[Video]:
                 f"keep one of them"
             )
         videos[video.id] = video
+    if not videos:
+        passed.empty.append(folder)
     return list(videos.values())
 
 
 def is_video(path: Path) -> bool:
-    """Whether a path looks like a video: by suffix, or a folder that holds frames."""
+    """Tell whether a path looks like a video: a file by its suffix, or a folder that holds frames.
+
+    If the suffix tells nothing (`clip.001`, no suffix), the file is opened to see whether FFmpeg finds a video in it.
+
+    Args:
+        path: a file or folder; a file of a video's suffix need not exist.
+
+    Examples:
+        >>> [is_video(Path(name)) for name in ("a.mp4", "a.MTS", "a.jpg", "a.txt")]
+        [True, True, False, False]
+    """
     if path.is_dir():
         try:
-            return any(p.suffix.lower() in FRAME_SUFFIXES for p in path.iterdir())
+            return is_frame_folder(path)
         except PermissionError:
             return True  # reading it will say why not
-    return path.suffix.lower() in VIDEO_SUFFIXES
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return suffix != ".webp" or not _is_still(path)
+    return suffix not in OTHER_SUFFIXES and path.is_file() and not _is_text(path) and _opens(path)
 
 
-def _read_labels(file: Path, classes: list[str], texts: dict[str, str], splits: dict[str, str]) -> None:
+def _is_still(path: Path) -> bool:
+    """Tell whether a file is one picture, not a moving one."""
+    try:
+        with Image.open(path) as image:
+            return not getattr(image, "is_animated", False)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _is_text(path: Path) -> bool:
+    """Tell whether a file begins like a text, which FFmpeg might play as a text screen or a list of other files."""
+    try:
+        with path.open("rb") as file:
+            return b"\0" not in file.read(_HEAD)
+    except OSError:
+        return False
+
+
+def _opens(path: Path) -> bool:
+    """Tell whether FFmpeg finds a video in a file, which is no picture."""
+    try:
+        probe(path)
+    except VideoError:
+        return False
+    return not _is_still(path)
+
+
+def read_labels(file: Path, classes: list[str], texts: dict[str, str], splits: dict[str, str]) -> None:
+    """Read the words and the splits of classes from a `labels.csv` into `texts` and `splits`.
+
+    Args:
+        file: with the columns `folder`, `label` and optionally `split`.
+        classes: that may stand in the column `folder`.
+        texts: class -> words, changed in place.
+        splits: class -> split, changed in place.
+
+    Raises:
+        ValueError: the file is no such table, or names a class or split that does not exist.
+    """
     shown = display(file)
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
             if not {"folder", "label"} <= set(reader.fieldnames or ()):
-                raise ValueError(f"{shown}: expected the columns folder, label and optionally split, got "
-                                 f"{', '.join(reader.fieldnames or ['nothing'])}")  # fmt: skip
+                got = ", ".join(reader.fieldnames or ["nothing"])
+                raise ValueError(f"{shown}: expected the columns folder, label and optionally split, got {got}")
             rows = list(reader)
     except UnicodeDecodeError as error:
         raise ValueError(f"{shown}: not UTF-8 text; save it as UTF-8") from error
