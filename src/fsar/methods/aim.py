@@ -122,6 +122,11 @@ class Aim(Method):
         templates: str = "ma-fsar"
         """Template set of the class texts (see fsar/text/prompts.py)."""
 
+        @property
+        def reads_text_alone(self) -> bool:
+            """With `text`."""
+            return self.text
+
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):

@@ -70,6 +70,16 @@ class Method(nn.Module):
     class Config:
         """Options of the method."""
 
+        @property
+        def compares_queries(self) -> bool:
+            """Whether queries of an episode see each other unless `inductive` keeps them apart."""
+            return False
+
+        @property
+        def reads_text_alone(self) -> bool:
+            """Whether the logits are those of the class texts alone, whatever the support videos show."""
+            return False
+
     name: ClassVar[str]
     trains: ClassVar[tuple[str, ...]] = ("visual",)
     """The groups of parameters that its paper trains; empty where there is nothing to train."""

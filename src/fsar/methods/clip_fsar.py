@@ -83,6 +83,11 @@ class ClipFsar(Method):
         hidden: int = 2048
         """Channels inside the transformer's feed-forward part."""
 
+        @property
+        def reads_text_alone(self) -> bool:
+            """As `readout` says."""
+            return self.readout == "text"
+
     config: Config
     training_text: Tensor | None
 

@@ -175,6 +175,11 @@ class ClipSpm(Method):
         hidden: int = 2048
         """Channels inside the transformers' feed-forward part and the prompt generator."""
 
+        @property
+        def compares_queries(self) -> bool:
+            """By PADM."""
+            return self.padm
+
         def __post_init__(self) -> None:
             if self.consistency is False:  # what YAML reads an unquoted off as
                 object.__setattr__(self, "consistency", "off")
@@ -203,11 +208,11 @@ class ClipSpm(Method):
     @property
     def transductive(self) -> bool:
         """Whether queries of an episode see each other."""
-        return self.config.padm and not self.config.inductive
+        return self.config.compares_queries and not self.config.inductive
 
     def other_mode(self) -> Method | None:
         """The same method with `inductive` the other way round; None where queries have nothing to see."""
-        return self.with_inductive(not self.config.inductive) if self.config.padm else None
+        return self.with_inductive(not self.config.inductive) if self.config.compares_queries else None
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Text features [label, dim] of all templates, in training too; nothing is drawn (eq. 2)."""

@@ -122,6 +122,11 @@ class MaFsar(Method):
         merge: Literal["before", "after"] = "before"
         """Average a class's shots before or after they are enhanced."""
 
+        @property
+        def reads_text_alone(self) -> bool:
+            """As `readout` says, or by the weight of equation 17."""
+            return self.readout == "text" or (self.text and self.readout == "mix" and self.alpha == 1)
+
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):

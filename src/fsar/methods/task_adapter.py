@@ -121,6 +121,21 @@ class TaskAdapter(Method):
         keep_attention: bool = False
         """Also give the attention over the support videos at their class tokens, `task_attention`."""
 
+        @property
+        def looks_over_videos(self) -> bool:
+            """Whether any block attends to other videos."""
+            return self.task and self.layers > 0
+
+        @property
+        def compares_queries(self) -> bool:
+            """By the attention over videos."""
+            return self.looks_over_videos
+
+        @property
+        def reads_text_alone(self) -> bool:
+            """As `modality` and `readout` say."""
+            return "text" in (self.modality, self.readout)
+
     config: Any
 
     def __init__(self, backbone: Backbone, config: Any):
@@ -143,27 +158,17 @@ class TaskAdapter(Method):
         self.episodes_per_match = min(self.episodes_per_match, self.metric.episodes_per_match)
 
     @property
-    def looks_over_videos(self) -> bool:
-        """Whether any block attends to other videos."""
-        return self.config.task and self.config.layers > 0
-
-    @property
-    def compares_queries(self) -> bool:
-        """Whether queries see each other where they may."""
-        return self.looks_over_videos
-
-    @property
     def transductive(self) -> bool:
         """Whether queries of an episode see each other."""
-        return self.compares_queries and not self.config.inductive
+        return self.config.compares_queries and not self.config.inductive
 
     def other_mode(self) -> Method | None:
         """The same method with `inductive` the other way round; None where queries have nothing to see."""
-        return self.with_inductive(not self.config.inductive) if self.compares_queries else None
+        return self.with_inductive(not self.config.inductive) if self.config.compares_queries else None
 
     def waits(self, role: Role) -> bool:
         """Whether a video of that role is adapted with its episode, in `match`."""
-        return self.looks_over_videos and (role == "support" or not self.config.inductive)
+        return self.config.looks_over_videos and (role == "support" or not self.config.inductive)
 
     @property
     def roles_differ(self) -> bool:

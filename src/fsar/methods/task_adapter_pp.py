@@ -113,6 +113,12 @@ class TaskAdapterPlusPlus(TaskAdapter):
         alignment_norm: bool = False
         """LayerNorm on the attention's output, as the public code has on SSv2-Full."""
 
+        @property
+        def compares_queries(self) -> bool:
+            """By the attention over videos, or by that of equation 15 if its score is read."""
+            reads_text = "visual" not in (self.modality, self.readout)
+            return self.looks_over_videos or (reads_text and self.alignment == "attention")
+
         def __post_init__(self) -> None:
             fill_in(self, VARIANTS)
 
@@ -133,12 +139,6 @@ class TaskAdapterPlusPlus(TaskAdapter):
         if config.alignment_norm:
             self.alignment_norm = nn.LayerNorm(backbone.dim)
         self._known: dict[tuple[str, bytes], Tensor] = {}  # sentences after the frozen text blocks
-
-    @property
-    def compares_queries(self) -> bool:
-        """Equation 15's attention is over the queries, too."""
-        reads_text = "visual" not in (self.config.modality, self.config.readout)
-        return self.looks_over_videos or (reads_text and self.config.alignment == "attention")
 
     # ----------------------------------------------------------------------- text
 

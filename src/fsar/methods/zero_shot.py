@@ -38,6 +38,11 @@ class ZeroShot(Method):
         templates: str = "ma-fsar"
         """Template set (see fsar/text/prompts.py), one template with `{}`, or a set's first R as `name:R`."""
 
+        @property
+        def reads_text_alone(self) -> bool:
+            """Always."""
+            return True
+
     config: Config
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
