@@ -337,7 +337,7 @@ def test_logs_cut_short_and_broken(tmp_path: Path) -> None:
     log.write_text("")
     assert read_runs([tmp_path]) == []
     (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump([1]))
-    with pytest.raises(ValueError, match="recipe.yaml: no recipe"):
+    with pytest.raises(ValueError, match="recipe.yaml: not a recipe"):
         read_runs([tmp_path])
 
 

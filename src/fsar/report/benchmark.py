@@ -1,4 +1,4 @@
-"""The report on results that rest on the same videos: tables, the papers' numbers beside them, and charts."""
+"""The section on comparable results: tables, the papers' numbers beside them, charts, classes."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -7,32 +7,33 @@ from dataclasses import dataclass
 from fsar.papers import PAPERS
 from fsar.papers.compare import Difference, Printed, beside, family_of
 from fsar.report.charts import SERIES, Series, bar_chart, line_chart
-from fsar.report.markup import Markup, element, join
+from fsar.report.markup import Markup, element, header, join, scroll
+from fsar.report.paper_tables import table_id
 from fsar.results.result import Result
 from fsar.results.tables import Joined, by_each_shot, row_keys, row_name, row_names
 from fsar.text.prompts import class_text
 
 MINUS = "\N{MINUS SIGN}"
 BARS = 4
-"""Methods whose classes are drawn beside each other."""
+"""Methods whose classes are drawn side by side."""
 PAIRS = 5
-"""Confusions listed for a method."""
+"""Confusions listed per method."""
 Setting = tuple[int, int]
 """Way and shot."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """Results on the same videos under the same protocol, joined over seeds."""
+    """Results on the same videos under the same protocol, one cell for all seeds."""
 
     names: Mapping[str, str]
-    """Key of a row -> what it is called."""
+    """Key of a row -> its name."""
     cells: Mapping[tuple[str, Setting], Joined]
     settings: tuple[Setting, ...]
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> "Group":
-        """Join the results of one recipe at one way and shot."""
+        """Group results by row, way and shot."""
         found: dict[tuple[str, Setting], list[Result]] = {}
         for key, result in zip(row_keys(results), results, strict=True):
             found.setdefault((key, (result.way, result.shot)), []).append(result)
@@ -41,17 +42,25 @@ class Group:
 
     @property
     def rows(self) -> list[str]:
-        """Keys of the rows, in the order in which they came."""
+        """Keys of the rows, in the order of the results."""
         return list(dict.fromkeys(row for row, _ in self.cells))
 
     def at(self, setting: Setting) -> dict[str, Joined]:
-        """Cells at a way and shot, the best first."""
+        """Cells at one way and shot, the best first."""
         there = {row: cell for (row, at), cell in self.cells.items() if at == setting}
         return dict(sorted(there.items(), key=lambda item: -item[1].accuracy))
 
 
 def benchmark_section(results: Sequence[Result], anchor: str) -> Markup:
-    """Build everything on results that share videos and protocol; `anchor` makes the ids of notes unique."""
+    """Build the section on results that share videos and protocol.
+
+    Args:
+        results: of one group, as `comparable` gives them.
+        anchor: the section's id, which makes the ids of its notes unique.
+
+    Returns:
+        Tables, charts and lists.
+    """
     group = Group.of(results)
     return join(
         _own_table(group),
@@ -62,7 +71,18 @@ def benchmark_section(results: Sequence[Result], anchor: str) -> Markup:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """What rows are called where they stand together: no more than tells them apart."""
+    """Shorten the names of rows to what tells them apart.
+
+    Args:
+        names: full names, as `row_names` gives them.
+
+    Returns:
+        The shortest of: method; method and mode; method and options; name without training. Else the full names.
+
+    Example:
+        >>> short_names(["otam x=1 (tiny)", "trx (tiny)"])
+        ['otam', 'trx']
+    """
     method, options = (lambda name: name.partition(" ")[0]), (lambda name: name.partition(" (")[0])
     for cut in (method, _method_and_mode, options, _without_training):
         short = [cut(name) for name in names]
@@ -80,32 +100,19 @@ def _without_training(name: str) -> str:
 
 
 def setting_words(setting: Setting) -> str:
-    """Way and shot as the field writes them."""
+    """Write way and shot as the field does.
+
+    Example:
+        >>> setting_words((5, 1))
+        '5-way 1-shot'
+    """
     return f"{setting[0]}-way {setting[1]}-shot"
 
 
 def named(name: str) -> Markup:
-    """Name of a row: the method, and smaller what else tells it from others."""
+    """Name of a row: the method in bold, the rest small."""
     method, space, rest = name.partition(" ")
     return join(element("b", method), space, element("small", rest) if rest else None)
-
-
-def scroll(head: Markup, rows: Sequence[Markup]) -> Markup:
-    """Build a table that moves in a box of its own where it is wider than the page."""
-    table = element("table", element("thead", head), element("tbody", *rows))
-    return element("div", table, class_="scroll", tabindex=0)
-
-
-def header(words: Sequence[str], numbers: Sequence[str], *more: str) -> Markup:
-    """Build the first row of a table: columns of words, of numbers, and of words again."""
-    cells = [element("th", column, scope="col") for column in words]
-    cells += [element("th", *_unbroken(column), scope="col", class_="number") for column in numbers]
-    return element("tr", *cells, *(element("th", column, scope="col") for column in more))
-
-
-def _unbroken(words: str) -> list[Markup]:
-    """Words between which a line may break, but not at the hyphen of "1-shot"."""
-    return [join(element("span", word, class_="fixed"), " ") for word in words.split()]
 
 
 # ----------------------------------------------------------------------- tables
@@ -140,7 +147,7 @@ def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:
     places = sorted(group.cells, key=lambda place: (place[1], group.rows.index(place[0])))
     pairs = {place: beside(group.cells[place].results) for place in places}
     if not any(pairs.values()):
-        return element("p", "None of the papers prints a number for these methods at these ways and shots.",
+        return element("p", "None of the papers prints a number for these methods, ways and shots.",
                        class_="quiet")  # fmt: skip
     notes: dict[str, int] = {}
     body = []
@@ -154,9 +161,9 @@ def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:
     listed = [element("li", words, id=f"{anchor}-{number}") for words, number in notes.items()]
     return join(
         element("h3", "Beside the papers"),
-        element("p", "Every value that the papers print for the same method, way and shot: on the same backbone where "
-                     "there is one, else on all. The last column names what differs; where something in bold "
-                     "does, the numbers measure different things, and no difference (ours less published) is given."),
+        element("p", "Every value that the papers print for the same method, way and shot; only those on the same "
+                     "backbone if there are any. The last column names what differs. If a number is bold there, the "
+                     "two values measure different things, and no difference (ours minus published) is given."),
         scroll(header(["method"], ["ours", "published", "difference"], "printed in", "differs in"), body),
         _lacking(group, [place for place, values in pairs.items() if not values]),
         element("h4", "What differs"),
@@ -186,7 +193,7 @@ def _pair_rows(name: str, cell: Joined, values: Sequence[Printed], notes: dict[s
 
 
 def _sources(value: Printed) -> list[Markup]:
-    """Papers and tables, a line for each paper; the row of an ablation table where it is not the method as proposed."""
+    """Papers and tables, one line per paper. A row of an ablation table adds its variant."""
     papers: dict[str, list[Markup]] = {}
     for cell in value.cells:
         variant = None if cell.is_default or not cell.variant else element("i", f" ({cell.variant})")
@@ -198,20 +205,15 @@ def _sources(value: Printed) -> list[Markup]:
     ]
 
 
-def table_id(paper: str, table: str) -> str:
-    """Anchor of a paper's table."""
-    return f"{paper}-{table}".lower().replace(" ", "-").replace(".", "-")
-
-
 def _note(notes: dict[str, int], difference: Difference, anchor: str) -> tuple[int, Markup]:
-    """Number a difference among the notes; bold where it forbids to subtract."""
+    """Number a difference among the notes; bold if the two values must not be subtracted."""
     number = notes.setdefault(difference.words, len(notes) + 1)
     shown = element("b", number) if difference.blocks else number
     return number, element("a", shown, href=f"#{anchor}-{number}", title=difference.words)
 
 
 def _lacking(group: Group, places: Sequence[tuple[str, Setting]]) -> Markup | None:
-    """Name what no paper has."""
+    """Name rows and settings that no paper has."""
     rows: dict[str, list[str]] = {}
     for row, setting in places:
         rows.setdefault(group.names[row], []).append(setting_words(setting))
@@ -228,7 +230,7 @@ def _charts(title: str, charts: Sequence[Markup]) -> Markup | None:
 
 
 def _curves(group: Group, over: str) -> list[Markup]:
-    """Charts of accuracy over way (one for each shot) or over shot (one for each way), where there are three."""
+    """Draw accuracy over way (a chart per shot) or over shot (a chart per way), for lines of at least three points."""
     axis, other = (0, 1) if over == "way" else (1, 0)
     charts = []
     for fixed in sorted({setting[other] for setting in group.settings}):
@@ -258,7 +260,7 @@ def _curve_chart(lines: Mapping[str, Mapping[int, Joined]], over: str, fixed: st
 
 
 def _classes(group: Group) -> list[Markup]:
-    """Per-class accuracy and confusions, folded for all settings but the first."""
+    """Per-class accuracy and confusions; only the first setting is unfolded."""
     made: list[Callable[[Group, Setting], Markup]] = [_bars, _confusions]
     return [
         element("details", element("summary", f"Classes at {setting_words(setting)}"),
@@ -275,13 +277,13 @@ def _bars(group: Group, setting: Setting) -> Markup:
     first = next(iter(values.values()))
     order = sorted(labels, key=lambda label: (first.get(label, -1.0), label))
     left_out = len(group.at(setting)) - len(there)
-    title = "Accuracy of each class" + (f" (the best {BARS} methods; {left_out} more not drawn)" if left_out else "")
+    title = "Accuracy of each class" + (f" (the best {BARS} methods; {left_out} are not drawn)" if left_out else "")
     bars = [(class_text(label) or label, [each.get(label) for each in values.values()]) for label in order]
     return bar_chart(title, bars, names, "accuracy, %")
 
 
 def _per_class(results: Sequence[Result]) -> dict[str, float]:
-    """Accuracy of each class in percent, mean over the results that have it."""
+    """Mean accuracy of each class in percent, over the results that have the class."""
     values: dict[str, list[float]] = {}
     for result in results:
         for label, accuracy in result.per_class.items():
@@ -296,20 +298,25 @@ def _confusions(group: Group, setting: Setting) -> Markup:
     for name, cell in zip(names, there.values(), strict=True):
         items = [
             element("li", element("span", f"{share:.0f} %", class_="value"), " ", element("i", class_text(shown)),
-                    " named ", element("i", class_text(said)))
+                    " named as ", element("i", class_text(said)))
             for share, shown, said in confused(cell.results)
         ]  # fmt: skip
-        shown = element("ul", *items, class_="confused") if items else element("p", "nothing was confused")
+        shown = element("ul", *items, class_="confused") if items else element("p", "no query was confused")
         lists.append(element("div", element("h4", name), shown))
     return element("div", element("h3", "Most often confused"),
-                   element("p", "Share of all queries of the first class, whether the other was in the episode or not.",
+                   element("p", "Share of all queries of the first class, including episodes without the second class.",
                            class_="quiet"), *lists)  # fmt: skip
 
 
 def confused(results: Sequence[Result]) -> list[tuple[float, str, str]]:
-    """Find the most confused pairs of classes: share in percent of the queries of one, its label, what they were named.
+    """Find the most confused pairs of classes, over results with the same classes as the first.
 
-    The mean over results with the same classes as the first.
+    Args:
+        results: of one row and setting.
+
+    Returns:
+        Up to `PAIRS` triples, the most frequent first: share in percent of the queries of a class, the class, and the
+        class that they were named as.
     """
     same = [r.confusion for r in results if r.confusion["classes"] == results[0].confusion["classes"]]
     classes = same[0]["classes"]

@@ -1,11 +1,11 @@
-"""`fsar demo`: the main job from video files to a report, offline, in minutes.
+"""`fsar demo`: from video files to a report in minutes, without a network.
 
-Renders the generated world, evaluates the methods on its novel classes with the built-in backbone,
-enrols a few actions and recognises held-out clips, and writes one self-contained HTML page.
+It renders the generated world, evaluates methods on the world's novel classes with the built-in backbone, enrols a few
+actions, recognises held-out clips, and writes one self-contained HTML page. The pictures hold video frames and
+matrices, so matplotlib draws them as pixels; curves and bars of a report are SVG (`fsar.report.charts`).
 """
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +27,7 @@ from fsar.files import write_text_atomic
 from fsar.methods import build_method
 from fsar.methods.base import Method
 from fsar.recognizer import Answer, Recognizer
+from fsar.report.markup import Markup, element, join
 from fsar.results.result import Result
 from fsar.video.frame_cache import FrameCache
 
@@ -42,7 +43,15 @@ SHOTS = (1, 5)
 
 
 def run_demo(folder: Path, episodes: int) -> Path:
-    """Run everything and write `folder/report.html`; returns its path."""
+    """Run everything and write the page.
+
+    Args:
+        folder: where `report.html` goes.
+        episodes: per row and shot of the table.
+
+    Returns:
+        The page's path.
+    """
     world = load_world()
     novel = world.split("test")
     cache = FrameCache()
@@ -67,18 +76,29 @@ def run_demo(folder: Path, episodes: int) -> Path:
         episodes=episodes,
         fingerprint=results[0].dataset_fingerprint[:12],
         manifest=results[0].episodes_fingerprint[:12],
-        episode=_image(_episode_picture(episode, novel, cache)),
-        alignment=_image(_alignment_picture(novel, bank, cache)),
-        confusion=_image(_confusion_picture(results[-1], novel)),
+        episode=_image(_episode_picture(episode, novel, cache), "frames of three labelled clips and three queries"),
+        alignment=_image(_alignment_picture(novel, bank, cache), "frames of two clips, their distances, the alignment"),
+        confusion=_image(_confusion_picture(results[-1], novel), "matrix of shown and answered actions"),
         recognition=_answers_table(answers),
-        summary=html.escape(summary),
+        summary=join(summary),
     )
     write_text_atomic(folder / "report.html", page)
     return folder / "report.html"
 
 
 def reversed_pairs(method: Method, dataset: VideoDataset, bank: Bank, shot: int, episodes: int) -> float:
-    """Mean accuracy of 2-way episodes between an action and its time-reverse, over the dataset's pairs."""
+    """Measure accuracy between an action and its time-reverse, in 2-way episodes.
+
+    Args:
+        method: the method.
+        dataset: with both actions of at least one pair.
+        bank: encodings of the dataset's videos.
+        shot: examples per class.
+        episodes: per pair.
+
+    Returns:
+        Mean over pairs, from 0 to 1.
+    """
     pairs = [[a.name for a in pair] for pair in PAIRS if pair[0].name in dataset.classes]
     scores = []
     for pair in pairs:
@@ -88,7 +108,7 @@ def reversed_pairs(method: Method, dataset: VideoDataset, bank: Bank, shot: int,
 
 
 def _recognise(novel: VideoDataset, cache: FrameCache, backbone: Backbone) -> tuple[list[tuple[str, Answer]], str]:
-    """Enrol five clips of four actions; name held-out clips of those, and of two actions never shown."""
+    """Enrol five clips each of four actions; name held-out clips of these actions and of two that are not enrolled."""
     enrolled, strange = list(novel.classes[:4]), list(novel.classes[4:6])
     recognizer = Recognizer(backbone, cache=cache)
     by_class = {label: [v.path for v in novel.videos if v.label == label] for label in novel.classes}
@@ -111,32 +131,31 @@ def _text_table(rows: Sequence) -> str:
     return "\n".join(lines)
 
 
-def _html_table(rows: Sequence) -> str:
-    body = "".join(
-        f"<tr><td>{html.escape(name)}<br><small>{html.escape(remark)}</small></td>"
-        + "".join(f"<td>{result.percent}</td>" for result in five)
-        + "".join(f"<td>{100 * pair:.1f}</td>" for pair in pairs)
-        + "</tr>"
-        for name, remark, five, pairs in rows
+def _html_table(rows: Sequence) -> Markup:
+    body = []
+    for name, remark, five, pairs in rows:
+        numbers = [result.percent for result in five] + [f"{100 * pair:.1f}" for pair in pairs]
+        first = element("td", name, element("br"), element("small", remark))
+        body.append(element("tr", first, *(element("td", number) for number in numbers)))
+    groups = element(
+        "tr",
+        element("th", "method", rowspan=2),
+        element("th", "5-way, novel classes", colspan=2),
+        element("th", "2-way, an action and its reverse", colspan=2),
     )
-    return (
-        "<table><tr><th rowspan=2>method</th><th colspan=2>5-way, novel classes</th>"
-        "<th colspan=2>2-way, an action and its reverse</th></tr>"
-        "<tr><th>1-shot</th><th>5-shot</th><th>1-shot</th><th>5-shot</th></tr>"
-        "<tr class=chance><td>chance</td><td>20</td><td>20</td><td>50</td><td>50</td></tr>"
-        f"{body}</table>"
-    )
+    shots = element("tr", *(element("th", f"{shot}-shot") for shot in (*SHOTS, *SHOTS)))
+    chance = element("tr", *(element("td", word) for word in ("chance", 20, 20, 50, 50)), class_="chance")
+    return element("table", groups, shots, chance, *body)
 
 
-def _answers_table(answers: list[tuple[str, Answer]]) -> str:
-    rows = "".join(
-        f"<tr class={'right' if answer.action == truth else 'wrong'}><td>{html.escape(truth)}</td>"
-        f"<td>{html.escape(answer.action)}</td><td>"
-        + html.escape(", ".join(f"{n} {p:.0%}" for n, p in list(answer.probabilities.items())[:2]))
-        + "</td></tr>"
-        for truth, answer in answers
-    )
-    return f"<table><tr><th>shown</th><th>answer</th><th>likeliest</th></tr>{rows}</table>"
+def _answers_table(answers: list[tuple[str, Answer]]) -> Markup:
+    head = element("tr", *(element("th", word) for word in ("shown", "answer", "likeliest")))
+    rows = []
+    for truth, answer in answers:
+        likeliest = ", ".join(f"{name} {p:.0%}" for name, p in list(answer.probabilities.items())[:2])
+        cells = (element("td", word) for word in (truth, answer.action, likeliest))
+        rows.append(element("tr", *cells, class_="right" if answer.action == truth else "wrong"))
+    return element("table", head, *rows)
 
 
 def _strip(axes: Axes, frames: np.ndarray, title: str) -> None:
@@ -162,7 +181,7 @@ def _episode_picture(episodes: Episodes, dataset: VideoDataset, cache: FrameCach
 
 
 def _alignment_picture(dataset: VideoDataset, bank: Bank, cache: FrameCache) -> Figure:
-    """How OTAM lays the frames of two clips of one action over each other."""
+    """Show how OTAM aligns the frames of two clips of one action."""
     first, second = [v for v in dataset.videos if v.label == "something_growing"][:2]
     rows = [bank.video_ids.index(video.id) for video in (first, second)]
     query, support = (bank.query["frames"][row][None] for row in rows)
@@ -176,7 +195,7 @@ def _alignment_picture(dataset: VideoDataset, bank: Bank, cache: FrameCache) -> 
     _strip(rooms["support"], cache.read(second.path), f"support: {dataset.texts[second.label]}")
     for name, values, title in (
         ("distance", distance, "frame distance"),
-        ("path", path, "how much the alignment uses each pair of frames"),
+        ("path", path, "weight of each pair of frames in the alignment"),
     ):
         shown = rooms[name].imshow(values.numpy(), cmap="viridis")
         rooms[name].set(xlabel="support frame", ylabel="query frame")
@@ -203,10 +222,10 @@ def _confusion_picture(result: Result, dataset: VideoDataset) -> Figure:
     return figure
 
 
-def _image(figure: Figure) -> str:
+def _image(figure: Figure, words: str) -> Markup:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
-    return f'<img src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return element("img", src=f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", alt=words)
 
 
 _PAGE = """<!doctype html>
@@ -220,16 +239,16 @@ th, td {{ border: 1px solid #ccc; padding: .3rem .7rem; text-align: left }} smal
 .right td:nth-child(2) {{ background: #e2f4e2 }} .wrong td:nth-child(2) {{ background: #f8dede }}
 </style></head><body>
 <h1>Few-shot action recognition in one run</h1>
-<p>Real video files of a generated world, decoded and encoded once with the built-in backbone <code>tiny</code>,
-which has seen none of these classes. Nothing was trained for this table.</p>
-<h2>What order is worth</h2>
+<p>Video files of a generated world, decoded and encoded once with the built-in backbone <code>tiny</code>.
+The backbone has seen none of these classes, and nothing was trained for this table.</p>
+<h2>What the order of frames is worth</h2>
 {table}
-<p>Accuracy in % ± 95 % interval over {episodes} episodes. An action and its time-reverse hold the same frames,
-so a method that forgets their order is at chance between them. Videos {fingerprint}, episodes {manifest}.</p>
+<p>Accuracy in % ± 95 % interval over {episodes} episodes. An action and its time-reverse have the same frames.
+A method that ignores their order is at chance between the two. Videos {fingerprint}, episodes {manifest}.</p>
 <h2>An episode</h2><p>One labelled clip of each of three actions, and three clips to name.</p>{episode}
-<h2>An alignment</h2><p>OTAM lays the query's frames over the support's, in order.</p>{alignment}
-<h2>What is confused with what</h2><p>place-motion, 5-way 5-shot; share in % of each action's queries.</p>{confusion}
-<h2>A recogniser from five clips per action</h2><p>Four actions enrolled; clips not enrolled, and clips of two
-actions never shown, to which the right answer is <em>unknown</em>. {summary}</p>{recognition}
+<h2>An alignment</h2><p>OTAM aligns the query's frames with the support's, in order.</p>{alignment}
+<h2>Confusions</h2><p>place-motion, 5-way 5-shot; share in % of each action's queries.</p>{confusion}
+<h2>A recogniser from five clips per action</h2><p>Four actions are enrolled. The clips below are new. For clips of two
+other actions the right answer is <em>unknown</em>. {summary}</p>{recognition}
 </body></html>
 """

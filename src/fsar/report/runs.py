@@ -1,4 +1,4 @@
-"""Training runs in the report: what was trained, and its curves."""
+"""Training runs in the report: a table, and the curves of each run."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,14 +8,13 @@ from typing import Any
 
 import yaml
 
-from fsar.report.benchmark import header, scroll
 from fsar.report.charts import Point, Series, line_chart
-from fsar.report.markup import Markup, element, join
+from fsar.report.markup import Markup, element, header, join, scroll
 from fsar.training.loop import LOG, RECIPE
 from fsar.video.reading import display
 
 POINTS = 240
-"""Points of a drawn curve; of longer runs, means of as many stretches."""
+"""Most points of a drawn curve; each is the mean of a stretch of a longer run."""
 
 
 @dataclass(frozen=True)
@@ -30,20 +29,26 @@ class Run:
 
     @property
     def best(self) -> int | None:
-        """Which validation chose the state that was kept; None where none did."""
+        """Index of the validation that chose the kept state; None without validations."""
         accuracies = [line["val_accuracy"] for line in self.validations]
         return accuracies.index(max(accuracies)) if accuracies else None
 
     def episodes(self, line: Mapping[str, Any]) -> int:
-        """Training episodes seen at a line of the log."""
+        """Training episodes up to a line of the log."""
         return int(line["step"]) * int(self.recipe["episodes_per_step"])
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """Read the training runs in folders, at any depth; those that wrote no step yet are passed over.
+    """Read the training runs in folders, at any depth.
+
+    Args:
+        paths: folders; files are ignored.
+
+    Returns:
+        The runs, without those that have not logged a step yet.
 
     Raises:
-        ValueError: a log or recipe that cannot be read.
+        ValueError: an unreadable log or recipe.
     """
     folders: dict[Path, Path] = {}
     for path in paths:
@@ -58,7 +63,7 @@ def _read(folder: Path) -> Run:
         recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
         int(recipe["episodes_per_step"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        raise ValueError(f"{folder / RECIPE}: no recipe that fsar wrote ({' '.join(str(error).split())})") from error
+        raise ValueError(f"{folder / RECIPE}: not a recipe that fsar wrote ({' '.join(str(error).split())})") from error
     lines = (folder / LOG).read_text(encoding="utf-8").splitlines()
     read = list(_lines(lines, folder / LOG))
     steps = [line for line in read if "loss" in line]
@@ -72,7 +77,7 @@ def _lines(lines: Sequence[str], log: Path) -> Iterator[Mapping[str, Any]]:
             float(line["step"])
         except (ValueError, KeyError, TypeError) as error:
             if number == len(lines):
-                return  # being written, or cut short by a kill
+                return  # still being written, or cut short by a kill
             raise ValueError(f"{log}, line {number}: not what fsar train writes ({error})") from error
         yield line
 
@@ -81,7 +86,7 @@ def _lines(lines: Sequence[str], log: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def runs_section(runs: Sequence[Run]) -> Markup:
-    """Build a table of the runs, and the curves of each."""
+    """Build a table of the runs, and the curves of each run."""
     head = header(["run", "method", "trained on"], ["episodes", "best on val", "at episode", "hours", "memory, GB"])
     rows = [element("tr", *_row(run)) for run in runs]
     curves = [
@@ -90,8 +95,8 @@ def runs_section(runs: Sequence[Run]) -> Markup:
         for run in runs
     ]  # fmt: skip
     return join(
-        element("p", "Every run kept the state that was best on its val classes, ringed in the curves; where nothing "
-                     "was validated, the last one. Training accuracy is that of the episodes trained on."),
+        element("p", "Every run kept its best state on the val classes (ringed in the curves), or the last state if "
+                     "nothing was validated. Training accuracy is the accuracy on the training episodes."),
         scroll(head, rows),
         *curves,
     )  # fmt: skip
@@ -133,7 +138,7 @@ def _charts(run: Run) -> list[Markup]:
     accuracy_curves = [_smooth("training episodes, smoothed", right)]
     if run.validations:
         accuracy_curves.append(Series(
-            name="val classes, with 95 % interval; ringed: kept",
+            name="val classes, with 95 % interval; kept state ringed",
             points=[(float(run.episodes(line)), 100 * line["val_accuracy"]) for line in run.validations],
             half_width=[100 * line["val_ci95"] for line in run.validations],
             best=run.best,
@@ -145,7 +150,7 @@ def _charts(run: Run) -> list[Markup]:
 
 
 def _smooth(name: str, points: Sequence[Point]) -> Series:
-    """Running mean over a twentieth of the run."""
+    """Mean over the last twentieth of the run, at every point."""
     width = max(1, len(points) // 20)
     total, smooth = 0.0, []
     for i, (x, y) in enumerate(points):
@@ -155,6 +160,7 @@ def _smooth(name: str, points: Sequence[Point]) -> Series:
 
 
 def _stretches(points: Sequence[Point]) -> list[Point]:
+    """Reduce a curve to at most `POINTS` points."""
     size = -(-len(points) // POINTS)
     parts = [points[i : i + size] for i in range(0, len(points), size)]
     return [(part[-1][0], sum(y for _, y in part) / len(part)) for part in parts]
