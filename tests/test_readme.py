@@ -1,4 +1,4 @@
-"""What the README shows runs as it stands there."""
+"""Every command and line of Python in the README runs."""
 
 import json
 import re
@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, world: VideoDataset, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The files that the README speaks of, made of clips of the world."""
+    """The files that the README names, made of clips of the world."""
     monkeypatch.chdir(tmp_path)
     by_class = [[v.path for v in world.videos if v.label == label] for label in world.split("test").classes[:2]]
     for name, paths in zip(("wave", "clap"), by_class, strict=True):
@@ -48,7 +48,7 @@ def test_the_python_lines(folder: Path) -> None:
 
 
 def lines_of(block: str) -> list[list[str]]:
-    """Words of every `fsar` line, with the lines that it goes on in."""
+    """Words of every `fsar` line; continued lines are joined."""
     lines = re.sub(r"\\\n", "", re.sub(r" +#.*", "", block)).splitlines()
     return [shlex.split(line) for line in lines if line.startswith("fsar")]
 

@@ -125,7 +125,7 @@ def test_probe(small_video: Path) -> None:
         (("evaluate", "--device", "gpu"), "no device 'gpu' here"),
         (("recognize", "a.mp4"), "give either --examples"),
         (("recognize", "--model", "nothing.fsar", "a.mp4"), "no such recogniser file"),
-        (("recognize", "--model", "nothing.fsar", "--backbone", "tiny", "a.mp4"), "--model holds its own backbone"),
+        (("recognize", "--model", "nothing.fsar", "--backbone", "tiny", "a.mp4"), "--model has its own backbone"),
         (("evaluate", "--shot", "1", "50"), "50-shot episodes with 1 queries per class need 51 videos"),
         (("probe", "nothing.mp4"), "no such file"),
     ],

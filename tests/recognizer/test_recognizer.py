@@ -189,7 +189,7 @@ def test_the_command_line_recognises_with_a_checkpoint(
     assert "something_growing" in out and "ma-fsar on tiny" in err
     assert main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), "--frames", "4",
                  new]) == 2  # fmt: skip
-    assert "--checkpoint holds its own method" in capsys.readouterr().err
+    assert "--checkpoint has its own method" in capsys.readouterr().err
 
 
 def test_texts_are_kept_with_the_examples(tiny: Backbone, clips: Clips, tmp_path: Path) -> None:

@@ -14,23 +14,25 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask for the examples, the videos and the form of the answers."""
+    """Add the options: examples or a saved recogniser, videos, form of the answers."""
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="videos, or folders of videos")
     parser.add_argument("--examples", type=Path, help="folder with one folder of example clips per action")
-    parser.add_argument("--model", type=Path, help="a recogniser that --save wrote, instead of --examples")
+    parser.add_argument("--model", type=Path, help="a recogniser that --save wrote; replaces --examples")
     parser.add_argument("--save", type=Path, help="write the recogniser to this file")
     parser.add_argument("--method", metavar="NAME[:OPTION=VALUE,...]", help="default: place-motion")
     parser.add_argument(
         "--checkpoint",
         metavar="DIR[:OPTION=VALUE,...]",
-        help="a folder that `fsar train` wrote, instead of --method and --backbone",
+        help="a folder that `fsar train` wrote; replaces --method and --backbone",
     )
     parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
-    parser.add_argument("--frames", type=int, help="frames per video, T; default: 8")
-    parser.add_argument("--sampling", help="default: tsn")
+    parser.add_argument("--frames", type=int, help="frames per video; default: 8")
+    parser.add_argument("--sampling", help="how frames are chosen; default: tsn")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--format", choices=["table", "json", "csv"], default="table")
-    parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
+    parser.add_argument("--format", choices=["table", "json", "csv"], default="table", help="default: table")
+    parser.add_argument(
+        "--on-error", choices=["stop", "skip"], default="stop", help="at an unreadable video; default: stop"
+    )
 
 
 def run(options: Namespace) -> int:
@@ -42,9 +44,9 @@ def run(options: Namespace) -> int:
     given = [name for name in ("method", "backbone", "frames", "sampling") if getattr(options, name) is not None]
     if options.checkpoint and (given or options.model):
         other = f"--{given[0]}" if given else "--model"
-        raise ValueError(f"--checkpoint holds its own method, backbone and frames; leave {other} out")
+        raise ValueError(f"--checkpoint has its own method, backbone and frames; leave {other} out")
     if options.model and given:
-        raise ValueError(f"--model holds its own {given[0]}; leave --{given[0]} out, or enrol anew with --examples")
+        raise ValueError(f"--model has its own {given[0]}; leave --{given[0]} out, or enrol again with --examples")
 
     from fsar.devices import to_device
     from fsar.progress import progress_bar
@@ -75,7 +77,7 @@ def run(options: Namespace) -> int:
 
 
 def _recognizer(options: Namespace) -> "Recognizer":
-    """Read one from a file, or make one that knows no action yet."""
+    """Load a recogniser, or make an empty one."""
     from fsar.cli.options import frame_cache, load_checkpoint
     from fsar.methods import parse_method
     from fsar.recognizer.recognizer import Recognizer
@@ -107,7 +109,7 @@ def _enrol(recognizer: "Recognizer", options: Namespace) -> None:
 
 
 def _videos_in(path: Path) -> list[Path]:
-    """A video, or the videos of a folder, sorted."""
+    """The video itself, or the sorted videos of a folder."""
     from fsar.cli.options import tell
     from fsar.datasets.folder import PassedOver, is_video
     from fsar.video.reading import display

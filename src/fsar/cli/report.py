@@ -5,10 +5,18 @@ from pathlib import Path
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask what to report on, and where to."""
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", default=[Path("runs")],
-                        help="results (JSON), and folders of results and training runs; default: runs")  # fmt: skip
-    parser.add_argument("--out", type=Path, default=Path("report.html"), metavar="FILE.html")
+    """Add the options: what to report on, and the file to write."""
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        type=Path,
+        metavar="PATH",
+        default=[Path("runs")],
+        help="results (JSON), and folders of results and training runs; default: runs",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="default: report.html"
+    )
 
 
 def run(options: Namespace) -> int:

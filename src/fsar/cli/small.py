@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 def demo_options(parser: ArgumentParser) -> None:
-    """Ask how long and where to."""
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder of report.html")
-    parser.add_argument("--episodes", type=int, default=2000)
+    """Add the options: folder, episodes."""
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for report.html; default: demo")
+    parser.add_argument("--episodes", type=int, default=2000, help="per number of the table; default: 2000")
 
 
 def demo(options: Namespace) -> int:
@@ -19,9 +19,9 @@ def demo(options: Namespace) -> int:
 
 
 def world_options(parser: ArgumentParser) -> None:
-    """Ask how many clips and where to."""
+    """Add the options: folder, clips."""
     parser.add_argument("--out", type=Path, required=True, help="folder to render into")
-    parser.add_argument("--clips", type=int, default=20, help="clips per class")
+    parser.add_argument("--clips", type=int, default=20, help="clips per class; default: 20")
 
 
 def world(options: Namespace) -> int:
@@ -37,12 +37,12 @@ def world(options: Namespace) -> int:
 
 
 def probe_options(parser: ArgumentParser) -> None:
-    """Ask which videos."""
+    """Add the videos."""
     parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO")
 
 
 def probe(options: Namespace) -> int:
-    """Show what each video is."""
+    """Print frames, length, size and rotation of each video."""
     from dataclasses import asdict
 
     from fsar.video.reading import display, probe
@@ -75,4 +75,4 @@ def backbones(options: Namespace) -> int:
 
 
 def no_options(parser: ArgumentParser) -> None:
-    """Ask for nothing."""
+    """Add no options."""
