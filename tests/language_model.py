@@ -86,7 +86,7 @@ def no_json(handler: Handler) -> None:
 
 
 def late(handler: Handler) -> None:
-    handler.server.ending.wait(2)
+    handler.server.ending.wait()
 
 
 def hung_up(handler: Handler) -> None:

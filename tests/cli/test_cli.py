@@ -1,4 +1,4 @@
-"""The command line as a user runs it: a subprocess, real files, exit codes."""
+"""The command line: a process of its own, real files, exit codes."""
 
 import csv
 import io
@@ -12,11 +12,7 @@ from pathlib import Path
 import pytest
 
 from fsar.datasets import VideoDataset
-
-
-def fsar(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fsar.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, env=os.environ)
+from tests.processes import as_a_user, forked
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +31,16 @@ def examples(world: VideoDataset, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 def test_help_and_listings() -> None:
-    assert "recognize" in fsar("--help").stdout
-    assert fsar("evaluate", "--help").returncode == 0
-    assert "place-motion" in fsar("methods").stdout
-    assert "lite0" in fsar("backbones").stdout
+    assert "recognize" in as_a_user("--help").stdout
+    assert forked("evaluate", "--help").returncode == 0
+    assert "place-motion" in forked("methods").stdout
+    assert "lite0" in forked("backbones").stdout
 
 
 def test_methods_explains_the_options_of_one() -> None:
-    text = fsar("methods", "otam").stdout
+    text = forked("methods", "otam").stdout
     assert "direction = both    both | query-to-support | support-to-query\n      Which sequence" in text
-    assert "did you mean 'otam'" in fsar("methods", "otan").stderr
+    assert "did you mean 'otam'" in forked("methods", "otan").stderr
 
 
 def test_a_reader_that_closes_the_pipe_early_is_no_error() -> None:
@@ -58,22 +54,22 @@ def test_a_reader_that_closes_the_pipe_early_is_no_error() -> None:
 def test_evaluate(world: VideoDataset, tmp_path: Path) -> None:
     root = world.videos[0].path.parents[1]
     common = ("evaluate", "--data", root, "--method", "protonet", "otam:per=prototype", "--episodes", 30)
-    run = fsar(*common, "--way", 2, 5, "--shot", 1, 3, "--out", tmp_path)
+    run = forked(*common, "--way", 2, 5, "--shot", 1, 3, "--out", tmp_path)
     assert run.returncode == 0, run.stderr
     assert run.stdout.startswith("| method | 2-way 1-shot | 2-way 3-shot | 5-way 1-shot | 5-way 3-shot |")
     assert "otam per=prototype (tiny)" in run.stdout
     results = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("*.json"))]
     assert len(results) == 8 and {r["split"] for r in results} == {"test"}
-    again = fsar(*common, "--way", 2, 5, "--shot", 1, 3)
+    again = forked(*common, "--way", 2, 5, "--shot", 1, 3)
     assert again.stdout == run.stdout
 
 
 def test_naive_and_manifest_give_the_same(world: VideoDataset, tmp_path: Path) -> None:
     root = world.videos[0].path.parents[1]
     common = ("evaluate", "--data", root, "--method", "otam", "--episodes", 4, "--seed", 3)
-    first = fsar(*common, "--save-manifest", tmp_path / "episodes.json", "--out", tmp_path / "a")
-    naive = fsar(*common, "--naive", "--out", tmp_path / "b")
-    replay = fsar(*common[:-2], "--seed", 9, "--manifest", tmp_path / "episodes.json", "--out", tmp_path / "c")
+    first = forked(*common, "--save-manifest", tmp_path / "episodes.json", "--out", tmp_path / "a")
+    naive = forked(*common, "--naive", "--out", tmp_path / "b")
+    replay = forked(*common[:-2], "--seed", 9, "--manifest", tmp_path / "episodes.json", "--out", tmp_path / "c")
     assert first.returncode == naive.returncode == replay.returncode == 0, first.stderr + naive.stderr + replay.stderr
     results = [json.loads(next((tmp_path / run).glob("*.json")).read_text()) for run in "abc"]
     assert len({r["accuracy"] for r in results}) == 1
@@ -83,18 +79,18 @@ def test_naive_and_manifest_give_the_same(world: VideoDataset, tmp_path: Path) -
 
 def test_recognize(examples: Path) -> None:
     model = examples / "mine.fsar"
-    run = fsar("recognize", "--examples", examples / "examples", examples / "new", "--backbone", "tiny",
+    run = forked("recognize", "--examples", examples / "examples", examples / "new", "--backbone", "tiny",
                "--format", "json", "--save", model)  # fmt: skip
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)
     assert len(rows) == 4 and all(Path(row["video"]).name.startswith("something_") for row in rows)
     assert "left-out examples" in run.stderr
-    table = fsar("recognize", "--model", model, examples / "new")
+    table = forked("recognize", "--model", model, examples / "new")
     assert table.returncode == 0 and table.stdout.startswith("video") and len(table.stdout.splitlines()) == 5
     listed = list(csv.DictReader(io.StringIO(
-        fsar("recognize", "--model", model, examples / "new", "--format", "csv").stdout)))  # fmt: skip
+        forked("recognize", "--model", model, examples / "new", "--format", "csv").stdout)))  # fmt: skip
     assert [row["action"] for row in listed] == [row["action"] for row in rows]
-    elsewhere = fsar("recognize", "--model", model, examples / "new", "--device", "gpu")
+    elsewhere = forked("recognize", "--model", model, examples / "new", "--device", "gpu")
     assert elsewhere.returncode == 2 and "no device 'gpu' here" in elsewhere.stderr
 
 
@@ -102,14 +98,14 @@ def test_recognize_goes_on_after_a_broken_video_where_asked(examples: Path, tmp_
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")
     common = ("recognize", "--examples", examples / "examples", broken, examples / "new", "--backbone", "tiny")
-    stopped = fsar(*common)
+    stopped = forked(*common)
     assert stopped.returncode == 2 and "broken.mp4" in stopped.stderr and not stopped.stdout
-    skipped = fsar(*common, "--on-error", "skip", "--format", "json")
+    skipped = forked(*common, "--on-error", "skip", "--format", "json")
     assert skipped.returncode == 1 and "left out" in skipped.stderr and len(json.loads(skipped.stdout)) == 4
 
 
 def test_probe(small_video: Path) -> None:
-    run = fsar("probe", small_video)
+    run = forked("probe", small_video)
     assert run.returncode == 0 and "frames 20" in run.stdout and "width 64" in run.stdout
 
 
@@ -130,17 +126,20 @@ def test_probe(small_video: Path) -> None:
         (("probe", "nothing.mp4"), "no such file"),
     ],
 )
-def test_mistakes_are_named(arguments: tuple[str, ...], message: str, world: VideoDataset, tmp_path: Path) -> None:
+def test_mistakes_are_named(
+    arguments: tuple[str, ...], message: str, world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     if arguments[:1] == ("evaluate",) and "--data" not in arguments:
         arguments = (*arguments, "--data", str(world.videos[0].path.parents[1]))
-    run = fsar(*arguments, cwd=tmp_path)
+    run = as_a_user(*arguments) if arguments == ("evalute",) else forked(*arguments)
     assert run.returncode == 2
     assert message in run.stderr and "Traceback" not in run.stderr
 
 
-@pytest.mark.slow
-def test_demo_writes_a_report(tmp_path: Path) -> None:
-    run = fsar("demo", "--out", tmp_path, "--episodes", 200)
+def test_demo_writes_a_report(world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsar.report.demo.load_world", lambda: world)  # rendering all of it takes a minute
+    run = forked("demo", "--out", tmp_path, "--episodes", 200)
     assert run.returncode == 0, run.stderr
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "place-motion" in page and "http" not in page

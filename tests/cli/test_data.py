@@ -5,9 +5,6 @@ import os
 import shutil
 import signal
 import struct
-import subprocess
-import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +20,7 @@ from fsar.datasets.benchmarks import Benchmark, benchmark
 from fsar.datasets.check import Report, check_benchmark
 from fsar.datasets.prepare import prepare
 from fsar.video.reading import VideoError, frame_indices, probe, read_frames
-from tests.test_bad_input import limited, start
+from tests.processes import forked, limited, signal_at
 from tests.video.test_reading import encode, greys, index_of
 
 HMDB = "hmdb51@arn"
@@ -334,13 +331,9 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, form: str) -> Non
     root, out = make(tmp_path / "HMDB51", *(f"{TEST}/{n:02d}.avi" for n in range(8)), frames=40), tmp_path / "out"
     words = ["data", "prepare", HMDB, "--root", root, "--out", out, "--workers", "1"]
     words += ["--frames-as", "jpg"] if form == "jpg" else []
-    run = subprocess.Popen([sys.executable, "-m", "fsar.cli", *map(str, words)], stderr=subprocess.DEVNULL)
-    while run.poll() is None and len(list(out.glob(f"{TEST}/[!.]*"))) < 2:
-        time.sleep(0.002)
-    run.kill()
-    assert run.wait() == -signal.SIGKILL
+    assert forked(*words, before=signal_at("os.rename", f"out/{TEST}/", 3)).returncode == -signal.SIGKILL
     before = {path: path.stat().st_mtime_ns for path in out.glob(f"{TEST}/[!.]*")}
-    assert 2 <= len(before) < 8
+    assert len(before) == 2
     done = prepare(HMDB, root, out, form, progress=False)
     assert (done.present, done.written) == (len(before), 8 - len(before))
     assert all(path.stat().st_mtime_ns == then for path, then in before.items())
@@ -353,10 +346,9 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path, form: str) -> Non
 def test_a_full_disk_is_named_and_leaves_nothing_half_written(root: Path, tmp_path: Path, form: str) -> None:
     words = ["data", "prepare", HMDB, "--root", root, "--out", tmp_path / "out", "--on-error", "skip"]
     words += ["--frames-as", "jpg"] if form == "jpg" else []
-    run = start(*words, before=limited(500))
-    _, said = run.communicate(timeout=60)
-    assert run.returncode == 2 and "Traceback" not in said
-    assert "could not write" in said and "make room" in said
+    run = forked(*words, before=limited(500))
+    assert run.returncode == 2 and "Traceback" not in run.stderr
+    assert "could not write" in run.stderr and "make room" in run.stderr
     assert list(files(tmp_path / "out")) == ["prepared.json"]
     assert not list((tmp_path / "out").rglob(".writing-*"))
 

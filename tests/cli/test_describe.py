@@ -2,17 +2,15 @@
 
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fsar import cli
 from fsar.text.prompts import parse_sub_actions, read_sub_actions
-from tests.language_model import KEY, Server, good, late, running_server, says, stages, status
+from tests.language_model import KEY, Server, good, running_server, says, stages, status
+from tests.processes import forked
 
 
 @pytest.fixture
@@ -41,27 +39,21 @@ def fsar(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
     return run
 
 
-def process(*words: str, **more: Any) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fsar.cli", "describe", *words]
-    environment = {**os.environ, "OPENAI_API_KEY": KEY}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **more)
-
-
-def test_a_killed_run_resumes(server: Server, tmp_path: Path) -> None:
+def test_a_killed_run_resumes(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
     for label in ("Long_Jump", "High_Jump", "Wave"):
         (tmp_path / "data" / label).mkdir(parents=True)
         (tmp_path / "data" / label / "1.mp4").touch()
     words = ("--data", "data", "--out", "new/mine.yaml", "--base-url", server.url, "--model", "tiny-llm")
-    server.script = [good, good, late]
-    first = process(*words, cwd=tmp_path)
-    while len(server.bodies) < 3:
-        assert first.poll() is None, first.communicate()
-        server.ending.wait(0.02)
-    first.send_signal(signal.SIGKILL)
-    assert KEY not in "".join(first.communicate()) and not (tmp_path / "new").exists()
+    asking = tmp_path / "asking"  # the number of the process
+    server.script = [good, good, lambda _: os.kill(int(asking.read_text()), signal.SIGKILL)]
+    first = forked("describe", *words, before=lambda: asking.write_text(str(os.getpid())))
+    assert first.returncode == -signal.SIGKILL
+    assert KEY not in first.stdout + first.stderr and not (tmp_path / "new").exists()
 
-    second = process(*words, cwd=tmp_path)
-    said, wrong = second.communicate()
+    second = forked("describe", *words)
+    said, wrong = second.stdout, second.stderr
     assert second.returncode == 0 and "Traceback" not in wrong and KEY not in said + wrong
     assert server.asked == ["high jump", "long jump", "wave", "wave"]
     assert {headers["Authorization"] for headers in server.headers} == {f"Bearer {KEY}"}

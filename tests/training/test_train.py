@@ -3,9 +3,6 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from fsar import cli
 from fsar.backbones import Backbone, load_backbone
 from fsar.datasets import VideoDataset
 from fsar.methods import METHODS, build_method, method_class
@@ -23,6 +21,7 @@ from fsar.training.loop import _Run, train
 from fsar.training.parameters import freeze, group_of, make_optimizer, trained_groups
 from fsar.training.recipes import Recipe, parse_recipe
 from fsar.video.transforms import Augmentation
+from tests.processes import as_a_user
 
 SETTINGS = {
     "method": "ma-fsar", "options": {"hidden": 16}, "backbone": "tiny", "data": "world", "way": 3, "episodes": 12,
@@ -59,12 +58,12 @@ def whole(world: VideoDataset, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def command(folder: Path, home: Path, *more: str) -> list[str]:
+def words(folder: Path, home: Path, *more: str) -> list[str]:
     settings = {**SETTINGS, "data": str(home)}
     file = folder.parent / f"{folder.name}.yaml"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(settings))
-    return [sys.executable, "-m", "fsar.cli", "train", "--config", str(file), "--out", str(folder), *more]
+    return ["train", "--config", str(file), "--out", str(folder), *more]
 
 
 # --------------------------------------------------------------------------- a run
@@ -170,8 +169,7 @@ def test_without_validation_the_last_state_is_kept(world: VideoDataset, tmp_path
 def uninterrupted(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run that the two tests below compare with, made by the same command."""
     folder = tmp_path_factory.mktemp("command") / "run"
-    done = subprocess.run(command(folder, home), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    assert cli.main(words(folder, home)) == 0
     return folder
 
 
@@ -181,15 +179,10 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
 ) -> None:
     """Kill -9 after so many lines of the log, then run the same command: same curve, same weights, bit for bit."""
     killed = tmp_path / "killed"
-    process = subprocess.Popen(command(killed, home), stderr=subprocess.DEVNULL)
-    log = killed / "log.jsonl"
-    end = time.monotonic() + 120
-    while not (log.is_file() and log.read_text().count("\n") >= after):
-        assert process.poll() is None and time.monotonic() < end
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    subprocess.run(command(killed, home), check=True, capture_output=True)
+    run = as_a_user(*words(killed, home), signalled=("open", r"log\.jsonl', 'a'", after + 1))
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert (killed / "log.jsonl").read_text().count("\n") == after
+    assert cli.main(words(killed, home)) == 0
     assert curve(killed) == curve(uninterrupted)
     assert weights(killed).keys() == weights(uninterrupted).keys()
     assert all(torch.equal(tensor, weights(uninterrupted)[name]) for name, tensor in weights(killed).items())
@@ -199,8 +192,7 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
 
 @pytest.mark.slow
 def test_two_processes_give_the_curve_of_one(home: Path, uninterrupted: Path, tmp_path: Path) -> None:
-    words = command(tmp_path / "two", home, "--devices", "2")
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = as_a_user(*words(tmp_path / "two", home, "--devices", "2"))
     assert done.returncode == 0, done.stderr
     one, two = curve(uninterrupted), curve(tmp_path / "two")
     assert len(one) == len(two)
@@ -248,8 +240,7 @@ def _interrupt() -> str:
 @pytest.mark.slow
 def test_running_statistics_are_those_of_all_processes(home: Path, with_statistics: Path, tmp_path: Path) -> None:
     changes = [f"{key}={json.dumps(value)}" for key, value in WITH_STATISTICS.items()]
-    words = command(tmp_path / "two", home, "--devices", "2", "--set", *changes)
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = as_a_user(*words(tmp_path / "two", home, "--devices", "2", "--set", *changes))
     assert done.returncode == 0, done.stderr
     two = weights(tmp_path / "two")
     statistics = {name: tensor for name, tensor in weights(with_statistics).items() if "running" in name}

@@ -151,7 +151,7 @@ def test_processes_may_fill_one_cache_at_the_same_time(cache: FrameCache, tmp_pa
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join()
     assert [worker.exitcode for worker in workers] == [0, 0, 0]
     assert len(clips(cache)) == 12
     assert not list(cache.root.rglob(".writing-*"))
@@ -179,7 +179,7 @@ def test_a_killed_run_goes_on_where_it_stopped(
     videos = distinct_videos(tmp_path, 5)
     worker = forked.Process(target=_die_in_the_third_write, args=(cache, videos))
     worker.start()
-    worker.join(60)
+    worker.join()
     assert worker.exitcode == -signal.SIGKILL
     assert len(clips(cache)) == 2
     assert len(list(cache.root.rglob(".writing-*"))) == 1  # the half that nobody reads
