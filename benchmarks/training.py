@@ -53,7 +53,7 @@ def measure(row: dict, way: int, episodes: int) -> dict:
     loaded = 0.0 if device == "cuda" else peak_memory()
     support = torch.randn(1, way, 1, FRAMES, 3, size, size, device=device)
     query, ways = torch.randn(1, way, FRAMES, 3, size, size, device=device), torch.arange(way, device=device)[None]
-    text = method.encode_text([f"action {i}" for i in range(way)])[None] if method.needs_text else None
+    text = method.encode_text([f"action {i}" for i in range(way)])[None] if method.traits.reads_text else None
     times = []
     for _ in range(episodes + 1):
         begun = time.perf_counter()

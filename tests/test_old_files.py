@@ -136,8 +136,8 @@ def test_parameters_keep_their_names_and_options_theirs(methods: dict[str, Metho
 def test_the_same_weights_give_the_same_logits(name: str, methods: dict[str, Method]) -> None:
     method, (support, query) = methods[name], clips()
     with torch.no_grad():
-        text = method.encode_text(list(TEXTS))[None] if method.needs_text else None
-        draws = torch.full((1, 3, 2), 0.5) if method.draws else None
+        text = method.encode_text(list(TEXTS))[None] if method.traits.reads_text else None
+        draws = torch.full((1, 3, 2), 0.5) if method.traits.draws else None
         logits = method.match(method.encode_episode(support, query, text, draws)).logits
     assert torch.allclose(logits[0], torch.tensor(EXPECTED["methods"][name]["logits"]), rtol=1e-4, atol=1e-4)
 

@@ -23,7 +23,7 @@ from fsar.datasets.prepare import prepare
 from fsar.devices import to_device
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.loop import evaluate
-from fsar.methods import Method, build_method, method_class
+from fsar.methods import Method, build_method, default_traits
 from fsar.report import write_report
 from fsar.results.result import Result, load_results, results_folder
 from fsar.training.checkpoint import load_pretrained
@@ -93,7 +93,7 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
 def _recipes(plan: Plan) -> Iterator[tuple[int, int, Recipe | None]]:
     """Each training's shot, seed and recipe; None, once per shot, for a method that trains nothing."""
     family = benchmark(plan.benchmark).family
-    if not method_class(plan.method).trains:
+    if not _trains(plan):
         if plan.changes or plan.hardware:
             raise ValueError(f"{plan.method} trains nothing and has no recipe; leave --set and --hardware out")
         yield from ((shot, 0, None) for shot in plan.shots)
@@ -111,6 +111,10 @@ def _recipes(plan: Plan) -> Iterator[tuple[int, int, Recipe | None]]:
             yield shot, seed, load_recipe(name, (by_shot, *plan.changes, *own), plan.hardware)
 
 
+def _trains(plan: Plan) -> bool:
+    return bool(default_traits(plan.method).trains)
+
+
 def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str]]:
     """Check the videos, make small copies if wanted, and load them; beside it which cannot be read, and why."""
     report = check_benchmark(plan.benchmark, plan.root, progress=progress)
@@ -124,7 +128,7 @@ def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str
     dataset = load_benchmark(plan.benchmark, plan.prepared or plan.root, plan.skip_missing)
     if not plan.skip_missing or plan.prepared is not None:  # copies hold whole videos alone
         return dataset, report.broken
-    of_training = dataset.split("train").videos if method_class(plan.method).trains else ()
+    of_training = dataset.split("train").videos if _trains(plan) else ()
     return dataset, {**broken_videos(of_training, progress=progress), **report.broken}
 
 

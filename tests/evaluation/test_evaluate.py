@@ -127,9 +127,9 @@ def test_rows_of_one_method_with_other_options_stay_apart(world: VideoDataset, t
 
 
 def test_banks_are_shared_by_methods_with_one_encoder(tiny: Backbone) -> None:
-    encoders = [build_method(name, tiny).encoder() for name in ("protonet", "otam", "bi-mhm", "trx")]
+    encoders = [build_method(name, tiny).encoder().key() for name in ("protonet", "otam", "bi-mhm", "trx")]
     assert all(encoder == encoders[0] for encoder in encoders)
-    assert build_method("place-motion", tiny).encoder() != encoders[0]
+    assert build_method("place-motion", tiny).encoder().key() != encoders[0]
 
 
 def test_a_filled_bank_is_not_computed_again(novel: VideoDataset, tiny: Backbone, tmp_path: Path) -> None:
@@ -161,9 +161,9 @@ def test_a_damaged_encoding_is_made_again(novel: VideoDataset, tiny: Backbone, t
 
 
 def test_a_bank_of_another_encoder_is_refused(tiny: Backbone, tmp_path: Path) -> None:
-    BankStore(build_method("protonet", tiny).encoder(), tmp_path)
+    BankStore(build_method("protonet", tiny).encoder().key(), tmp_path)
     with pytest.raises(ValueError, match="holds a bank of another encoder: encoding is 'frames' there"):
-        BankStore(build_method("place-motion", tiny).encoder(), tmp_path)
+        BankStore(build_method("place-motion", tiny).encoder().key(), tmp_path)
 
 
 def test_world_shows_what_order_is_worth(world: VideoDataset, tiny: Backbone) -> None:

@@ -51,7 +51,7 @@ def clips() -> Tensor:
 
 def encoded(method: Aim, clips: Tensor, labels: tuple[str, ...] = ("waving", "clapping", "running")) -> Episode:
     support = clips[: WAY * SHOT].unflatten(0, (1, WAY, SHOT))
-    text = method.encode_text(list(labels))[None] if method.needs_text else None
+    text = method.encode_text(list(labels))[None] if method.traits.reads_text else None
     return method.encode_episode(support, clips[None, WAY * SHOT :], text)
 
 
@@ -265,8 +265,8 @@ def test_stochastic_depth_drops_a_whole_video(tiny: Backbone, clips: Tensor) -> 
 @pytest.mark.parametrize("metric", ["otam", "bi-mhm", "protonet", "trx"])
 def test_every_metric_matches_and_trains(tiny: Backbone, clips: Tensor, metric: str) -> None:
     method = shake(aim(tiny, metric=metric))
-    assert not method.needs_text
-    assert method.episodes_per_match == (2 if metric == "trx" else 512)
+    assert not method.traits.reads_text
+    assert method.traits.episodes_per_match == (2 if metric == "trx" else 512)
     logits = method.match(encoded(method, clips)).logits
     assert logits.shape == (1, QUERY, WAY) and torch.isfinite(logits).all()
     assert gradients(method, clips).keys() == own(method).keys()
@@ -284,7 +284,7 @@ def test_otam_compares_with_prototypes(tiny: Backbone, clips: Tensor) -> None:
 @torch.no_grad()
 def test_the_text_head_is_the_scaled_cosine(tiny: Backbone, clips: Tensor) -> None:
     method = shake(aim(tiny, text=True, templates="a video of {}"))
-    assert method.needs_text and method.metric is None
+    assert method.traits.reads_text and method.metric is None
     labels = ["waving", "clapping", "running"]
     text = tiny.text_features([f"a video of {label}" for label in labels])
     video = method.encode(clips[WAY * SHOT :])["frames"].mean(1)
@@ -298,19 +298,19 @@ def test_the_text_head_is_the_scaled_cosine(tiny: Backbone, clips: Tensor) -> No
 @torch.no_grad()
 def test_a_bank_is_shared_by_heads_and_by_nothing_else(tiny: Backbone) -> None:
     """The encoder's key holds what `encode` depends on: adapters, temporal embedding, forms; no metric."""
-    key = aim(tiny).encoder()
-    assert aim(tiny, metric="trx").encoder() != key  # another draw of the adapters' first maps
+    key = aim(tiny).encoder().key()
+    assert aim(tiny, metric="trx").encoder().key() != key  # another draw of the adapters' first maps
     method, other = aim(tiny), aim(tiny, metric="trx", drop_path=0.0)
     other.load_state_dict(method.state_dict(), strict=False)
-    assert other.encoder() == method.encoder()
+    assert other.encoder().key() == method.encoder().key()
     assert key.keys() >= {"encoding", "backbone", "weights", "own"} and key["encoding"] == "aim"
     for name, parameter in own(method).items():
-        before = method.encoder()
+        before = method.encoder().key()
         parameter += 1
-        assert method.encoder() != before, name
+        assert method.encoder().key() != before, name
     changed = aim(tiny, scale=1.0)
     changed.load_state_dict(other.state_dict(), strict=False)
-    assert changed.encoder() != other.encoder()
+    assert changed.encoder().key() != other.encoder().key()
 
 
 # --- what a user can get wrong

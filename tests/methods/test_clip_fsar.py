@@ -150,7 +150,7 @@ def test_text_probabilities(golden: dict[str, Tensor]) -> None:
 def test_the_published_settings_are_the_defaults() -> None:
     got = ClipFsar.Config()
     assert (got.merge, got.direction, got.readout, got.text_weight) == ("before", "both", "visual", 0.9)
-    assert ClipFsar.trains == ("own", "visual")  # the text tower stays as it is
+    assert ClipFsar.traits_of(got).trains == ("own", "visual")  # the text tower stays as it is
 
 
 # --------------------------------------------------------------------------- matching

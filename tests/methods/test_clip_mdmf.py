@@ -463,7 +463,7 @@ def test_numbers_next_to_one_can_be_drawn_with(golden: dict[str, Tensor]) -> Non
 
 
 def test_only_a_method_that_samples_takes_draws(golden: dict[str, Tensor]) -> None:
-    assert {pps: head_of(golden, pps=pps).draws for pps in ("sample", "argmax", "expected", "off")} == {
+    assert {pps: head_of(golden, pps=pps).traits.draws for pps in ("sample", "argmax", "expected", "off")} == {
         "sample": True, "argmax": False, "expected": False, "off": False,
     }  # fmt: skip
     episode = random_frames()
@@ -505,7 +505,8 @@ def test_a_draw_rests_on_episode_query_and_class_alone(
     )  # fmt: skip
     np.testing.assert_allclose(drawn.logits(method, turned), logits[:, ::-1, order], atol=1e-4)
     np.testing.assert_allclose(drawn.logits(method, episodes[7:9]), logits[7:9], atol=1e-4)
-    monkeypatch.setattr(method, "episodes_per_match", 1)
+    one_by_one = replace(method.traits, episodes_per_match=1)
+    monkeypatch.setattr(ClipMdmf, "traits_of", classmethod(lambda cls, config: one_by_one))
     np.testing.assert_allclose(drawn.logits(method, episodes), logits, atol=1e-4)
 
 
@@ -521,7 +522,7 @@ def test_a_query_alone_equals_in_company_and_order_tells_nothing(golden: dict[st
     torch.testing.assert_close(alone, together, **close)
     order = [2, 0, 3, 1]
     torch.testing.assert_close(run(method, queries(episode, order)).logits, together[:, order], **close)
-    assert not method.transductive
+    assert not method.traits.transductive
 
 
 @torch.no_grad()
@@ -627,7 +628,7 @@ def test_training_from_the_bank_is_training_on_clips(tiny: Backbone, variant: st
     text = method.encode_text(["waving", "clapping", "running"])[None]
     rest = (text, torch.tensor([[0, 1, 2]]), torch.zeros(1, 3, dtype=torch.long), torch.rand(1, 3, 3))
     with torch.no_grad():
-        banked = [method.frozen_start().encode(videos) for videos in (support, query)]
+        banked = [method.encoder().encode(videos) for videos in (support, query)]
         losses = []
         for inputs in ((support, query), banked):
             torch.manual_seed(0)
@@ -745,11 +746,11 @@ def test_no_temporal_context_is_self_attention(golden: dict[str, Tensor]) -> Non
 def test_variants_fill_in_what_is_not_chosen(golden: dict[str, Tensor]) -> None:
     chosen = official(golden, ltce="conv-relu-bn")
     assert chosen.config.query_loss == "sum" and chosen.config.positions is False
-    assert chosen.changed_options() == {"variant": "official", "ltce": "conv-relu-bn", "hidden": 32}
+    assert chosen.config.changed() == {"variant": "official", "ltce": "conv-relu-bn", "hidden": 32}
     paper = ClipMdmf.Config()
     assert (paper.pps_score, paper.ltce, paper.positions) == ("time-mean", "conv-relu-bn", True)
     assert (paper.confidence, paper.query_loss, paper.pps, paper.teacher) == ("token", "mean", "sample", "both")
-    assert ClipMdmf.trains == ("own", "visual")
+    assert ClipMdmf.traits_of(paper).trains == ("own", "visual")
 
 
 def test_an_unquoted_off_is_off(tiny: Backbone) -> None:
@@ -790,7 +791,7 @@ def test_counts(name: str, dim: int, official: int) -> None:
         backbone = ClipBackbone(name, open_clip.CLIP(**open_clip.get_model_config(name)), tiny_tokenize)
         for variant, more in (("official", 0), ("paper", 4 * dim + 2 * 9 * dim)):
             method = ClipMdmf(backbone, ClipMdmf.Config(variant=variant))
-            trained = [p.numel() for n, p in method.named_parameters() if group_of(n) in method.trains]
+            trained = [p.numel() for n, p in method.named_parameters() if group_of(n) in method.traits.trains]
             assert sum(trained) == official + more
 
 

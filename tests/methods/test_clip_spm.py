@@ -413,13 +413,13 @@ def test_only_an_inductive_query_alone_equals_in_company(golden: dict[str, Tenso
     alone = torch.cat([run(method, queries(episode, [i])).logits for i in range(4)], 1)
     torch.testing.assert_close(alone, together, **close)
     other = method.other_mode()
-    assert not method.transductive and other.transductive
+    assert not method.traits.transductive and other.traits.transductive
     assert not torch.allclose(run(other, episode).logits, together, atol=1e-2)
     torch.testing.assert_close(run(other, queries(episode, [0])).logits, together[:, :1], **close)
     back = other.other_mode()
     assert back.config == method.config
     assert all(a is b for a, b in zip(back.parameters(), method.parameters(), strict=True))
-    assert head_of(golden, padm=False).other_mode() is None and not head_of(golden, padm=False).transductive
+    assert head_of(golden, padm=False).other_mode() is None and not head_of(golden, padm=False).traits.transductive
 
 
 @MODES
@@ -570,7 +570,7 @@ def test_training_from_the_bank_is_training_on_clips(tiny: Backbone) -> None:
     text = method.encode_text(["waving", "clapping", "running"])[None]
     rest = (text, torch.tensor([[0, 1, 2]]), torch.zeros(1, 3, dtype=torch.long))
     with torch.no_grad():
-        banked = [method.frozen_start().encode(videos) for videos in (support, query)]
+        banked = [method.encoder().encode(videos) for videos in (support, query)]
         found = []
         for inputs in ((support, query), banked):
             torch.manual_seed(0)
@@ -658,7 +658,7 @@ def test_without_spm_no_text_is_read() -> None:
     features.dim = DIM
     method = ClipSpm(features, ClipSpm.Config(spm=False, hidden=32, head_dim=4)).eval()
     episode = replace(random_frames(), text=None)
-    assert not method.needs_text and not method.support_reads_text and not method.roles_differ
+    assert not method.traits.reads_text and not method.traits.support_reads_text and not method.traits.roles_differ
     assert run(method, episode).logits.isfinite().all()
 
 
@@ -689,14 +689,14 @@ def test_texts_of_templates(tiny: Backbone) -> None:
 def test_variants_fill_in_what_is_not_chosen(golden: dict[str, Tensor]) -> None:
     chosen = head_of(golden, variant="official", motion="sum")
     assert chosen.config.condis == "square" and chosen.config.inductive
-    assert chosen.changed_options() == {"variant": "official", "motion": "sum", "hidden": 32, "head_dim": 4}
+    assert chosen.config.changed() == {"variant": "official", "motion": "sum", "hidden": 32, "head_dim": 4}
     paper = ClipSpm.Config()
     assert (paper.ensemble, paper.motion, paper.alpha, paper.prompt_mean) == ("sum", "sum", 1.0, "frames")
     assert (paper.consistency, paper.consistency_on, paper.condis, paper.reduction) == ("both", "final", "norm", "mean")
     assert (paper.lambda1, paper.lambda2, paper.lambda3, paper.lambda4) == (1, 0.5, 0.001, 0.001)
     code = ClipSpm.Config(variant="official")
     assert (code.ensemble, code.motion, code.alpha, code.consistency) == ("mean", "half-mean", 0.2, "off")
-    assert ClipSpm.trains == ("own", "visual") and not ClipSpm.trains_text
+    assert ClipSpm.traits_of(paper).trains == ("own", "visual") and not ClipSpm.traits_of(paper).trains_text
 
 
 def test_an_unquoted_off_is_off(tiny: Backbone) -> None:
@@ -754,7 +754,7 @@ def test_counts(name: str) -> None:
         for benchmark, count in COUNTS[name].items():
             for variant, more in (("official", 1), ("paper", 0)):
                 method = ClipSpm(backbone, ClipSpm.Config(variant=variant, **GATES[benchmark]))
-                trained = [p.numel() for n, p in method.named_parameters() if group_of(n) in method.trains]
+                trained = [p.numel() for n, p in method.named_parameters() if group_of(n) in method.traits.trains]
                 assert sum(trained) == count + more
 
 

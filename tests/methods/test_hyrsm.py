@@ -219,7 +219,7 @@ def test_a_query_alone_equals_in_company(method: HyRsm, episode: Episode) -> Non
         method.match(changed(episode, query=lambda frames, i=i: frames[:, i : i + 1])).logits for i in range(QUERY)
     ]
     torch.testing.assert_close(method.match(episode).logits, torch.cat(alone, 1), **close)
-    assert not method.transductive
+    assert not method.traits.transductive
 
 
 @torch.no_grad()
@@ -326,7 +326,7 @@ def test_parameters_with_resnet_50() -> None:
 
 
 def test_encode_is_the_frame_features(tiny: Backbone) -> None:
-    assert HyRsm.encode is Method.encode and HyRsm.frozen_start is Method.frozen_start
+    assert HyRsm.encoder is Method.encoder and HyRsm.enhance is Method.enhance
     method = HyRsm(tiny, HyRsm.Config()).eval()
     clips = torch.randn(1, 2, 1, 3, 3, 64, 64)  # episode way shot frame rgb height width
     with torch.no_grad():

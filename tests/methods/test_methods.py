@@ -35,7 +35,7 @@ def clips() -> torch.Tensor:
 
 
 def text_of(method: Method, labels: list[str]) -> torch.Tensor | None:
-    return method.encode_text(labels)[None] if method.needs_text else None
+    return method.encode_text(labels)[None] if method.traits.reads_text else None
 
 
 def episode_of(method: Method, clips: torch.Tensor) -> Episode:
@@ -46,7 +46,7 @@ def episode_of(method: Method, clips: torch.Tensor) -> Episode:
 def trainable_episode_of(method: Method, clips: torch.Tensor) -> Episode:
     support, query = clips[: WAY * SHOT], clips[WAY * SHOT :]
     own_text = None
-    if method.support_reads_text:
+    if method.traits.support_reads_text:
         own_text = method.encode_text(["waving", "clapping", "running"]).repeat_interleave(SHOT, 0)
     encoded = method.encode(support, "support", own_text)
     return Episode(
@@ -99,7 +99,7 @@ def test_inductive_query_alone_equals_in_company(method: Method, clips: torch.Te
         [method.match(replace(episode, query=apply(episode.query, lambda t, i=i: t[:, i : i + 1]))).logits
          for i in range(QUERY)], 1
     )  # fmt: skip
-    assert torch.allclose(together, alone, atol=1e-4) != method.transductive
+    assert torch.allclose(together, alone, atol=1e-4) != method.traits.transductive
 
 
 def test_episodes_do_not_see_each_other(method: Method, clips: torch.Tensor) -> None:
@@ -152,11 +152,11 @@ def test_gradients_reach_what_the_method_adds(method: Method, clips: torch.Tenso
 
 def test_half_precision_trains(method: Method, clips: torch.Tensor) -> None:
     """With the loss scaled as in a run's first step: 65,536, over 16 episodes. Two classes, since it is slow here."""
-    if not method.trains:
+    if not method.traits.trains:
         return
     labels = ["waving", "clapping"]
     method.begin_training(labels)
-    text = method.text_input(labels, np.random.default_rng(0))[None] if method.needs_text else None
+    text = method.text_input(labels, np.random.default_rng(0))[None] if method.traits.reads_text else None
     with torch.autocast("cpu", torch.float16):
         terms, _ = EpisodeLoss(method.train())(
             clips[:2].unflatten(0, (1, 2, 1)), clips[None, 2:3], text, torch.tensor([[0]]), torch.tensor([[0, 1]])
@@ -170,13 +170,11 @@ def test_half_precision_trains(method: Method, clips: torch.Tensor) -> None:
 @torch.no_grad()
 def test_enhancing_frame_features_is_encoding(method: Method, clips: torch.Tensor) -> None:
     """What training on a bank rests on."""
-    start = method.frozen_start()
-    if start is None:
-        return
-    text = method.encode_text(["waving", "clapping"]) if method.support_reads_text else None
+    start = method.encoder()
+    text = method.encode_text(["waving", "clapping"]) if method.traits.support_reads_text else None
     for role in ("support", "query"):
         encoded = method.encode(clips[:2], role, text)
-        enhanced = method.enhance(start.encode(clips[:2]), role, text)
+        enhanced = method.enhance(start.encode(clips[:2], role, text), role, text)
         assert encoded.keys() == enhanced.keys()
         assert all(torch.equal(encoded[name], enhanced[name]) for name in encoded)
 
@@ -184,7 +182,7 @@ def test_enhancing_frame_features_is_encoding(method: Method, clips: torch.Tenso
 @torch.no_grad()
 def test_encodings_can_be_kept(method: Method, clips: torch.Tensor) -> None:
     """A bank's file holds tensors that share no memory, all with the videos' axis."""
-    text = method.encode_text(["waving", "clapping"]) if method.support_reads_text else None
+    text = method.encode_text(["waving", "clapping"]) if method.traits.support_reads_text else None
     for role in ("support", "query"):
         encoded = method.encode(clips[:2], role, text)
         assert all(len(tensor) == 2 for tensor in encoded.values())
@@ -193,22 +191,22 @@ def test_encodings_can_be_kept(method: Method, clips: torch.Tensor) -> None:
 
 @torch.no_grad()
 def test_the_bank_is_keyed_by_everything_that_encodes(method: Method, clips: torch.Tensor) -> None:
-    """What a bank on disk holds changes only with its key; where there is a frozen start, not at all."""
-    text = method.encode_text(["waving"]) if method.support_reads_text else None
+    """What a bank on disk holds changes only with its key; that of a frozen encoder does not change at all."""
+    text = method.encode_text(["waving"]) if method.traits.support_reads_text else None
 
     def banked() -> list[Encoding]:
-        return [method.banked().encode(clips[:1], role, text) for role in ("support", "query")]
+        return [method.encoder().encode(clips[:1], role, text) for role in ("support", "query")]
 
     before = banked()
     for name, parameter in method.named_parameters():
         if name.startswith("backbone."):
             continue
-        key = method.banked().encoder()
+        key = method.encoder().key()
         kept = parameter.clone()
         parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
         changed = any(not torch.equal(a[part], b[part]) for a, b in zip(before, banked(), strict=True) for part in a)
-        assert not changed or method.banked().encoder() != key, f"{name} changes what encodes, not the key"
-        assert not changed or method.frozen_start() is None
+        assert not changed or method.encoder().key() != key, f"{name} changes what encodes, not the key"
+        assert not changed or not method.encoder().is_frozen
         parameter.copy_(kept)
 
 
@@ -278,15 +276,9 @@ def test_place_motion_forgets_what_stays(tiny: Backbone) -> None:
 @pytest.mark.parametrize("name", ["clip-mdmf", "clip-spm"])
 def test_the_public_codes_pixels_are_not_normalised(name: str, tiny: Backbone) -> None:
     """Pixels of [0, 1] reach the backbone; only the official variant, and no bank of the other kind is taken."""
-    pixels = torch.rand(1, 8, 3, tiny.image_size, tiny.image_size)
-    mean, std = (torch.tensor(of)[:, None, None] for of in (tiny.mean, tiny.std))
-    clips = (pixels - mean) / std
-    for options, seen in (({}, clips), ({"variant": "official"}, pixels), ({"pixels": "unit"}, pixels)):
-        method = build_method(name, tiny, **options).eval()
-        for encoder in (method, method.banked()):
-            torch.testing.assert_close(encoder.encode(clips)["frames"], tiny.features(seen), atol=1e-4, rtol=1e-4)
+    own, none = (tiny.mean, tiny.std), ((0.0,) * 3, (1.0,) * 3)
+    for options, expected in (({}, own), ({"variant": "official"}, none), ({"pixels": "unit"}, none)):
+        assert build_method(name, tiny, **options).normalization == expected
     plain, unit = build_method(name, tiny), build_method(name, tiny, variant="official")
-    assert plain.banked().encoder() != unit.banked().encoder()
-    assert (
-        build_method(name, tiny, variant="official", pixels="normalized").banked().encoder() == plain.banked().encoder()
-    )
+    assert plain.encoder().key() != unit.encoder().key()
+    assert build_method(name, tiny, variant="official", pixels="normalized").encoder().key() == plain.encoder().key()

@@ -62,7 +62,7 @@ def shaken(method: TaskAdapter) -> TaskAdapter:
 @torch.no_grad()
 def encoded(method: TaskAdapter, clips: Tensor) -> Episode:
     support = clips[: WAY * SHOT].unflatten(0, (1, WAY, SHOT))
-    text = method.encode_text(LABELS)[None] if method.needs_text else None
+    text = method.encode_text(LABELS)[None] if method.traits.reads_text else None
     return method.encode_episode(support, clips[None, WAY * SHOT :], text)
 
 
@@ -320,7 +320,7 @@ def test_task_adapter_is_a_configuration_of_the_other(tiny: Backbone, clips: Ten
 def test_queries_see_each_other_only_where_declared(tiny: Backbone, clips: Tensor, name: str, inductive: bool) -> None:
     make = plus_plus if name == "task-adapter-pp" else lambda b, **o: build_method(name, b, **o)
     method = shaken(make(tiny, inductive=inductive))
-    assert method.transductive != inductive
+    assert method.traits.transductive != inductive
     episode = encoded(method, clips)
     with torch.no_grad():
         together = method.match(episode).logits
@@ -360,7 +360,7 @@ def test_the_leaky_variant_leaks(tiny: Backbone, clips: Tensor) -> None:
 def test_other_mode_shares_everything_but_the_mode(tiny: Backbone, clips: Tensor) -> None:
     method = shaken(plus_plus(tiny))
     other = method.other_mode()
-    assert other.transductive and not method.transductive
+    assert other.traits.transductive and not method.traits.transductive
     assert all(a is b for a, b in zip(method.parameters(), other.parameters(), strict=True))
     torch.testing.assert_close(logits(other.other_mode(), clips), logits(method, clips))
     assert not torch.allclose(logits(other, clips), logits(method, clips), atol=1e-3)
@@ -402,7 +402,7 @@ def test_half_tokens_change_little(tiny: Backbone, clips: Tensor) -> None:
     episode = encoded(half, clips)
     assert episode.support["tokens"].dtype == torch.float16
     torch.testing.assert_close(half.match(episode).logits, logits(full, clips), atol=0.1, rtol=0)
-    assert half.banked().encoder() != full.banked().encoder()
+    assert half.encoder().key() != full.encoder().key()
 
 
 @torch.no_grad()
@@ -423,8 +423,8 @@ def test_gradients_reach_the_adapters_and_stop_at_the_frozen_blocks(tiny: Backbo
         method = plus_plus(tiny, temporal_embedding_at=place)
         for name, parameter in method.named_parameters():
             parameter.requires_grad_(not name.startswith("backbone."))
-        assert method._start().encode(clips[:2])["tokens"].requires_grad == crosses
-        assert (method.frozen_start() is None) == crosses
+        assert method.encoder().encode(clips[:2], "support")["tokens"].requires_grad == crosses
+        assert (not method.encoder().is_frozen) == crosses
         support = clips[: WAY * SHOT].unflatten(0, (1, WAY, SHOT))
         episode = method.encode_episode(support, clips[None, WAY * SHOT :], method.encode_text(LABELS)[None])
         method.match(episode).logits.square().sum().backward()
@@ -480,7 +480,7 @@ def test_every_row_of_the_tables_is_a_switch(tiny: Backbone, clips: Tensor, row:
     found = logits(changed, clips)
     assert torch.isfinite(found).all() and found.shape == (1, QUERY, WAY)
     assert not torch.allclose(found, logits(base, clips), atol=1e-3)
-    assert ROWS_PP[row].items() <= {k: v for k, v in changed.changed_options().items() if k != "sub_actions"}.items()
+    assert ROWS_PP[row].items() <= {k: v for k, v in changed.config.changed().items() if k != "sub_actions"}.items()
     if row in ROWS:
         found = logits(shaken(build_method("task-adapter", tiny, inductive=inductive, **ROWS[row])), clips)
         assert torch.isfinite(found).all()
@@ -489,7 +489,7 @@ def test_every_row_of_the_tables_is_a_switch(tiny: Backbone, clips: Tensor, row:
 def test_variants_fill_in_what_is_not_chosen(tiny: Backbone) -> None:
     chosen = plus_plus(tiny, variant="official", residual="earlier")
     assert chosen.config.stage_score == "mean-of-cosines" and chosen.config.residual == "earlier"
-    assert chosen.changed_options() == {"variant": "official", "residual": "earlier", "sub_actions": SUB_ACTIONS}
+    assert chosen.config.changed() == {"variant": "official", "residual": "earlier", "sub_actions": SUB_ACTIONS}
     assert build_method("task-adapter-pp", tiny, **chosen.options()).options() == chosen.options()
 
 
@@ -542,7 +542,7 @@ def test_both_modes_share_a_folder(tiny: Backbone, world: VideoDataset, tmp_path
     videos = world.split("test").videos[:2]
     for mode in (method, method.other_mode(), method):
         bank = fill_bank(mode, videos, folder=tmp_path, progress=False)
-        assert ("frames" in bank.query) == (not mode.transductive) and "tokens" in bank.support
+        assert ("frames" in bank.query) == (not mode.traits.transductive) and "tokens" in bank.support
 
 
 def test_unknown_classes_and_missing_towers_are_named(tiny: Backbone) -> None:

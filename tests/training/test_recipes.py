@@ -14,7 +14,7 @@ import yaml
 
 from fsar.backbones import load_backbone
 from fsar.datasets import VideoDataset
-from fsar.methods import build_method, method_class
+from fsar.methods import build_method, default_traits, method_class
 from fsar.training.checkpoint import load_pretrained
 from fsar.training.loop import train
 from fsar.training.parameters import freeze, group_of, make_optimizer, trained_groups
@@ -64,7 +64,7 @@ def test_a_recipe_is_named_after_its_method_and_gives_a_rate_to_what_it_trains(n
     recipe = load_recipe(name)
     assert recipe.method == name.partition("/")[0]
     assert recipe.sampling in SAMPLINGS
-    assert recipe.lr and set(recipe.lr) <= set(method_class(recipe.method).trains)
+    assert recipe.lr and set(recipe.lr) <= set(default_traits(recipe.method).trains)
     assert all(0 < rate < 0.1 for rate in recipe.lr.values())
     assert all(0 < milestone < 1 for milestone in recipe.milestones)
     assert list(recipe.milestones) == sorted(recipe.milestones)

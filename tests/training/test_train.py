@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from fsar import cli
 from fsar.backbones import Backbone, load_backbone
 from fsar.datasets import VideoDataset
-from fsar.methods import METHODS, build_method, method_class
+from fsar.methods import METHODS, build_method, default_traits
 from fsar.training.checkpoint import load_pretrained
 from fsar.training.loader import EpisodeLoader
 from fsar.training.loop import _Run, train
@@ -265,14 +265,14 @@ def test_cheaper_ways_to_the_same_run(world: VideoDataset, whole: Path, tmp_path
 @pytest.mark.parametrize("name", METHODS)
 def test_every_parameter_is_under_exactly_one_rule(name: str, tiny: Backbone) -> None:
     for backbone in (tiny, load_backbone("timm/resnet18/random")):
-        if (method_class(name).needs_text and not backbone.has_text) or (
+        if (default_traits(name).reads_text and not backbone.has_text) or (
             name in ("ma-fsar", "aim") and backbone is not tiny
         ):
             continue
         method = build_method(name, backbone)
         groups = {group_of(parameter) for parameter, _ in method.named_parameters()}
         assert groups <= {"own", "visual", "text"}
-        assert set(method.trains) <= groups
+        assert set(method.traits.trains) <= groups
         towers = {n: group_of(n) for n, _ in method.named_parameters() if n.startswith("backbone.")}
         assert "own" not in towers.values()
         assert towers.get("backbone.clip.logit_scale", "text") == "text"
@@ -378,7 +378,9 @@ def test_training_from_the_bank_is_training_on_evaluation_frames(
         loader._frames = lambda path, rng: _evaluation_frames(path)  # the centres, not random frames
         support, query, labels, targets, _ = loader.load(0)
         with torch.no_grad():
-            text = fresh.encode_text([videos.texts[label] for label in labels])[None] if fresh.needs_text else None
+            text = (
+                fresh.encode_text([videos.texts[label] for label in labels])[None] if fresh.traits.reads_text else None
+            )
             episode = fresh.encode_episode(support, query, text)
             terms = fresh.loss(episode, fresh.match(episode), targets)
         assert curve(tmp_path / "run")[0]["loss"] == pytest.approx(float(sum(terms.values())), abs=1e-4)

@@ -2,8 +2,8 @@
 
 On disk one safetensors file per video, named by the video's content, the frame sampling, the role and
 (where the role's encoding reads it) the class text, in a folder named by everything else the encoding
-depends on. What lies there is the frozen start of `encode`, if the method has one (`Method.banked`): methods
-and checkpoints with the same frozen encoder share it, and go on from there in memory. Banks are shared
+depends on. What lies there is what `Method.encoder` gives: methods and checkpoints with the same frozen encoder
+share it, and `Method.enhance` computes the rest in memory. Banks are shared
 between datasets and processes, too; a filled part is never computed again, and a killed run goes on where
 it stopped.
 """
@@ -18,7 +18,9 @@ from torch import Tensor
 
 from fsar.bank.store import Bank, BankStore
 from fsar.datasets import Video
-from fsar.methods.base import Encoding, Method, Role
+from fsar.methods.base import Method, Traits
+from fsar.methods.encoder import Encoder
+from fsar.methods.episode import Encoding, Role
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import VideoError
@@ -37,6 +39,7 @@ def fill_bank(
     keep: bool = True,
     role: Role | None = None,
     leave_out: Mapping[str, str] | None = None,
+    enhance: bool = True,
 ) -> Bank:
     """Encode each video once (twice where a method's support role reads the class text).
 
@@ -46,7 +49,7 @@ def fill_bank(
     Args:
         method: whose `encode` to use.
         videos: in the order of the result.
-        texts: class -> words; needed where `method.support_reads_text`.
+        texts: class -> words; needed if a support video's encoding reads them.
         cache: frames; by default 8 by `tsn`.
         folder: where the bank lies on disk; by default in the cache folder.
         on_error: `stop` at a broken video, or `skip` it and name it in the result.
@@ -56,6 +59,7 @@ def fill_bank(
             encoder that is still training.
         role: encode in this role only; it then stands for both in the result.
         leave_out: id -> reason, of videos to skip unread; those among `videos` are named as skipped.
+        enhance: False gives what `Method.encoder` alone makes, as training on a bank needs it.
 
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
@@ -68,24 +72,25 @@ def fill_bank(
     cache = cache or FrameCache()
     skipped = {video.id: leave_out[video.id] for video in videos if leave_out and video.id in leave_out}
     videos = [video for video in videos if video.id not in skipped]
-    banked = method.banked()
-    store = BankStore(banked.encoder() | {"clip": cache.settings()}, folder) if keep else None
-    roles, banked_roles = _roles(method, role), _roles(banked, role)
+    encoder = method.encoder()
+    store = BankStore(encoder.key() | {"clip": cache.settings()}, folder) if keep else None
+    encoder_roles = _roles(encoder.roles_differ, role)
+    roles = _roles(method.traits.roles_differ, role) if enhance else encoder_roles
     encodings = {role: _Rows(len(videos)) for role in roles}
     kept = []
 
-    def text_of(reader: Method, video: Video, role: Role) -> str | None:
+    def text_of(reader: Encoder | Traits, video: Video, role: Role) -> str | None:
         return texts[video.label] if texts and role == "support" and reader.support_reads_text else None
 
     def prepare(video: Video) -> tuple[dict[Role, Path], dict[Role, Encoding | None], Tensor | None] | VideoError:
         """Whatever can be had without the model: encodings on disk, or else the clip."""
         try:
             if store is None:
-                return {}, dict.fromkeys(banked_roles), load_clip(method, cache, video.path, *video.span)
+                return {}, dict.fromkeys(encoder_roles), load_clip(method, cache, video.path, *video.span)
             content = cache.content(video.path, *video.span)
             paths = {
-                role: store.path(content, role if banked.roles_differ else "", text_of(banked, video, role))
-                for role in banked_roles
+                role: store.path(content, role if encoder.roles_differ else "", text_of(encoder, video, role))
+                for role in encoder_roles
             }
             known = {role: store.load(path) for role, path in paths.items()}
             if all(encoding is not None for encoding in known.values()):
@@ -106,14 +111,14 @@ def fill_bank(
             paths, known, clip = outcome
             for part in [part for part, encoding in known.items() if encoding is None]:
                 assert clip is not None
-                known[part] = new = _of_one(banked.encode, method, clip, part, text_of(banked, video, part))
+                known[part] = new = _of_one(encoder.encode, method, clip, part, text_of(encoder, video, part))
                 if store is not None:
                     store.save(paths[part], new)
             for part in roles:
-                encoding = known[part if banked is method else "query"]
+                encoding = known[part if encoder.roles_differ else "query"]
                 assert encoding is not None
-                if banked is not method:
-                    encoding = _of_one(method.enhance, method, encoding, part, text_of(method, video, part))
+                if enhance:
+                    encoding = _of_one(method.enhance, method, encoding, part, text_of(method.traits, video, part))
                 encodings[part].append(encoding)
             kept.append(video.id)
     if not kept:
@@ -121,9 +126,9 @@ def fill_bank(
     return Bank(tuple(kept), encodings[roles[0]].tensors, encodings[roles[-1]].tensors, skipped)
 
 
-def _roles(method: Method, role: Role | None) -> tuple[Role, ...]:
-    """Roles to encode in: both, the one asked for, or `query` where they do not differ."""
-    if not method.roles_differ:
+def _roles(differ: bool, role: Role | None) -> tuple[Role, ...]:
+    """Roles to encode in: both, the one asked for, or `query` if they do not differ."""
+    if not differ:
         return ("query",)
     return ("support", "query") if role is None else (role,)
 
@@ -143,14 +148,14 @@ def _of_one(
 
 @torch.no_grad()
 def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
-    """Go on from a bank of `method.frozen_start()` to the method's own encodings."""
+    """Compute the method's own encodings from what a frozen `method.encoder()` gave."""
     label = {video.id: video.label for video in videos}
-    roles = _roles(method, None)
+    roles = _roles(method.traits.roles_differ, None)
     made = {role: _Rows(len(start.video_ids)) for role in roles}
     for i, video_id in enumerate(start.video_ids):
         begun = {name: tensor[i] for name, tensor in start.query.items()}
         for role, encodings in made.items():
-            text = texts[label[video_id]] if role == "support" and method.support_reads_text else None
+            text = texts[label[video_id]] if role == "support" and method.traits.support_reads_text else None
             encodings.append(_of_one(method.enhance, method, begun, role, text))
     return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped)
 
@@ -162,7 +167,7 @@ def load_clip(
     backbone = method.backbone
     # a copy, since the cache's memory map is read-only
     frames = cache.read(video, start, end).copy()
-    return to_clip(frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation)
+    return to_clip(frames, backbone.image_size, *method.normalization, backbone.interpolation)
 
 
 class _Rows:

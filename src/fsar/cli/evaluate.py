@@ -216,7 +216,7 @@ def _entries(options: Namespace) -> list[_Entry]:
         backbone = load_backbone(options.backbone or "tiny")
         entries = [_Entry(build_method(name, backbone, **chosen), None, cache) for name, chosen in specs]
     entries += [_trained(spec, options) for spec in options.checkpoint or ()]
-    if options.bank and len({str(entry.method.banked().encoder()) for entry in entries}) > 1:
+    if options.bank and len({str(entry.method.encoder().key()) for entry in entries}) > 1:
         raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
                          "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
     return [entry._replace(method=to_device(entry.method, options.device)) for entry in entries]

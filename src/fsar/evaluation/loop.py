@@ -46,7 +46,7 @@ def match_from_bank(
     class_text = _class_text(method, episodes, texts)
     size = episodes.support[0].size * _bytes(bank.support) + episodes.query[0].size * _bytes(bank.query)
     device = method.device
-    batch = max(1, min(method.episodes_per_match, _BATCH_BYTES // size))
+    batch = max(1, min(method.traits.episodes_per_match, _BATCH_BYTES // size))
 
     def gather(chosen: Episodes) -> Episode:
         support, query = torch.from_numpy(rows[chosen.support]), torch.from_numpy(rows[chosen.query])
@@ -105,7 +105,8 @@ def _bytes(encoding: Encoding) -> int:
 
 
 def _draws(method: Method, episodes: Episodes) -> Tensor | None:
-    return torch.from_numpy(episodes.draws()).float().to(method.device) if method.draws else None
+    draws = method.draws_of(episodes)
+    return None if draws is None else draws.to(method.device)
 
 
 def _require_all(rows: np.ndarray) -> None:
@@ -116,7 +117,7 @@ def _require_all(rows: np.ndarray) -> None:
 @torch.no_grad()
 def _class_text(method: Method, episodes: Episodes, texts: Mapping[str, str] | None) -> Tensor | None:
     """Encoded texts of all classes of the episodes: [class, ...]."""
-    if not method.needs_text:
+    if not method.traits.reads_text:
         return None
     if texts is None:
         raise ValueError(f"{method.name} reads class names; give the dataset's texts")
@@ -162,8 +163,7 @@ def evaluate(
     drawn = episodes
     if isinstance(drawn, int):
         drawn = EpisodeSampler(dataset=videos, way=way, shot=shot, query=query, seed=seed).draw(drawn)
-    if method.leaks_labels:
-        drawn = drawn.in_class_order()
+    drawn = method.order_queries(drawn)
     if naive:
         scores = match_naively(method, videos, drawn, cache, progress)
     else:
@@ -194,7 +194,7 @@ def confusion(scores: Scores, episodes: Episodes) -> Int[np.ndarray, "actual pre
 
 def _protocol(method: Method) -> str:
     """Say what of a number cannot be trusted; `clean` where nothing."""
-    if method.leaks_labels:
+    if method.traits.leaks_labels:
         return "leaky: labels reach the scores"
     trained = method.provenance
     on_test = trained is not None and trained.recipe.get("protocol", "clean") == "paper"
@@ -220,8 +220,8 @@ def summarize(
     return Result(
         method=method.name,
         options=method.options(),
-        changed=method.changed_options(),
-        transductive=method.transductive,
+        changed=method.config.changed(),
+        transductive=method.traits.transductive,
         backbone=method.backbone.name,
         weights=method.backbone.fingerprint(),
         clip=cache.settings(),

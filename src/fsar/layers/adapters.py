@@ -80,6 +80,24 @@ def width_of(visual: VisionTransformer) -> int:
     return visual.ln_post.normalized_shape[0]
 
 
+def require_bottleneck(method: str, ratio: float, width: int) -> None:
+    """Check that an adapter's bottleneck has a channel.
+
+    Args:
+        method: for the message.
+        ratio: of the bottleneck to the width.
+        width: channels of a token.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if int(width * ratio) < 1:
+        raise ValueError(
+            f"{method} got ratio {ratio}; expected at least 1/{width}, one over the width of a token, so that the "
+            f"adapters' bottleneck has a channel"
+        )
+
+
 def temporal_embedding(visual: VisionTransformer, frames: int) -> nn.Parameter:
     """Make a trainable embedding of the frame's index [frame, channel], zero at first (AIM)."""
     return nn.Parameter(visual.positional_embedding.new_zeros(frames, width_of(visual)))

@@ -9,7 +9,8 @@ import yaml
 
 from fsar.backbones import Backbone
 from fsar.config import describe_settings, parse_settings, settings_of
-from fsar.methods.base import Episode, Method, Prediction, Targets
+from fsar.methods.base import Method, Traits
+from fsar.methods.episode import Episode, Prediction, Targets
 from fsar.names import unknown
 
 __all__ = [
@@ -18,11 +19,12 @@ __all__ = [
     "Method",
     "Prediction",
     "Targets",
+    "Traits",
     "build_method",
+    "default_traits",
     "describe_method",
     "list_methods",
     "method_class",
-    "metric_head",
     "parse_method",
 ]
 
@@ -54,6 +56,23 @@ def method_class(name: str) -> type[Method]:
         raise ValueError(unknown(name, METHODS, "method"))
     module, _, attribute = METHODS[name].partition(":")
     return getattr(importlib.import_module(module), attribute)
+
+
+def default_traits(name: str) -> Traits:
+    """Return the traits that a method has with its default options.
+
+    Args:
+        name: a key of `METHODS`.
+
+    Raises:
+        ValueError: no such method.
+
+    Example:
+        >>> default_traits("otam").trains
+        ('visual',)
+    """
+    cls = method_class(name)
+    return cls.traits_of(cls.Config())
 
 
 def build_method(name: str, backbone: Backbone, *, init_seed: int = 0, **options: Any) -> Method:
@@ -129,20 +148,9 @@ def list_methods() -> str:
 
 def _summary(name: str) -> str:
     cls = method_class(name)
-    modes = "inductive or transductive" if "inductive" in [s.name for s in settings_of(cls.Config)] else "inductive"
-    text = "reads class names" if cls.needs_text else "no text"
+    text = "reads class names" if default_traits(name).reads_text else "no text"
+    modes = "inductive or transductive" if hasattr(cls.Config, "inductive") else "inductive"
     return f"{name}: {(cls.__doc__ or '').splitlines()[0]} ({text}, {modes})"
-
-
-def metric_head(name: str, dim: int, **options: Any) -> Method:
-    """Build a frame-feature method for its `match` alone, as the metric of another method.
-
-    It has a backbone without parameters that only says the features' `dim`; `match` reads `frames`.
-    """
-    features = Backbone("features")
-    features.dim = dim
-    cls = method_class(name)
-    return cls(features, cls.Config(**options))
 
 
 def parse_method(spec: str) -> tuple[str, dict[str, Any]]:

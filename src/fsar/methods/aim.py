@@ -14,7 +14,7 @@ adapters A and the temporal embedding are new; MSA, MLP, ln_1 and ln_2 are the f
 |---|---|
 | temporal embedding | `fsar.layers.adapters.temporal_embedding`, `embed_frames` |
 | temporal, spatial and joint adaptation of one block | `AdaptedBlock.forward` |
-| the encoder | `Aim.encode` |
+| the encoder | `AimEncoder.encode` |
 | metric head (MA-FSAR 4.2), text head (MA-FSAR Table 11) | `Aim.match` |
 
 Deviations:
@@ -43,24 +43,25 @@ from torchvision.ops import StochasticDepth
 from fsar.alignment import video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
+from fsar.config import Settings
 from fsar.layers.adapters import (
     Adapter,
     attend,
     embed_frames,
     feed_forward,
     read_out,
+    require_bottleneck,
     run_block,
     temporal_embedding,
     vision_transformer,
     width_of,
 )
-from fsar.methods import metric_head
-from fsar.methods.base import Encoding, Episode, Method, Prediction, Role
+from fsar.methods.base import Method, Traits
+from fsar.methods.encoder import Encoder, FrameEncoder
+from fsar.methods.episode import Encoding, Episode, Prediction, Role
+from fsar.methods.metric import Metric, make_metric, metric_episodes
 from fsar.shapes import Clips
-from fsar.text.prompts import class_features
-
-METRIC_OPTIONS: dict[str, dict[str, Any]] = {"otam": {"per": "prototype", "smoothing": 0.5}}
-"""Where the CLIP-FSAR lineage differs from a metric's own defaults."""
+from fsar.text.prompts import class_features, templates
 
 Frames = Float[Tensor, "clip frame token channel"]
 
@@ -99,10 +100,9 @@ class Aim(Method):
     """Adapters for space, time and both in a frozen CLIP ViT, under a metric or the class texts."""
 
     name = "aim"
-    trains = ("own",)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of AIM."""
 
         frames: int = 8
@@ -122,18 +122,32 @@ class Aim(Method):
         templates: str = "ma-fsar"
         """Template set of the class texts (see fsar/text/prompts.py)."""
 
-        @property
-        def reads_text_alone(self) -> bool:
-            """With `text`."""
-            return self.text
+        def check(self) -> None:
+            """Refuse values out of range, and options that would have no effect."""
+            templates(self.templates)
+            if self.frames < 1 or self.ratio <= 0 or not 0 <= self.drop_path < 1:
+                raise ValueError(
+                    f"aim got frames {self.frames}, ratio {self.ratio}, drop_path {self.drop_path}; expected at least "
+                    f"1 frame, a ratio above 0, and a drop_path in [0, 1)"
+                )
+            if self.text and self.metric != "otam":
+                raise ValueError(
+                    f"aim got metric {self.metric!r} with text: true, which compares with class texts and uses no "
+                    f"metric; leave out one of them"
+                )
+            if not self.text and self.templates != "ma-fsar":
+                raise ValueError(
+                    f"aim got templates {self.templates!r} without text: true, so no text is read; add text: true or "
+                    f"leave them out"
+                )
 
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
-        super().__init__(backbone, config, needs_text=config.text)
+        super().__init__(backbone, config)
         visual = vision_transformer(backbone, self.name)
         width, layers = width_of(visual), len(visual.transformer.resblocks)
-        _check(config, width)
+        require_bottleneck(self.name, config.ratio, width)
         self.temporal = temporal_embedding(visual, config.frames)
         self.blocks = nn.ModuleList(
             AdaptedBlock(
@@ -145,32 +159,18 @@ class Aim(Method):
             )
             for index in range(layers)
         )
-        self.metric: Method | None = None
-        if not config.text:
-            self.metric = metric_head(config.metric, backbone.dim, **METRIC_OPTIONS.get(config.metric, {}))
-            self.episodes_per_match = self.metric.episodes_per_match
+        self.metric: Metric | None = None if config.text else make_metric(config.metric, backbone.dim)
 
-    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Adapted frame features, `frames` [*clips, frame, dim]."""
-        visual = vision_transformer(self.backbone, self.name)
-        videos = clips.reshape(-1, *clips.shape[-4:])  # stochastic depth needs one axis of videos
-        tokens = embed_frames(visual, videos, self.temporal)
-        for block, adapted in zip(visual.transformer.resblocks, self.blocks, strict=True):
-            tokens = run_block(self.backbone, partial(adapted, block), tokens)
-        return {"frames": read_out(visual, tokens).reshape(*clips.shape[:-3], -1)}
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """The adapters train; text is read instead of a metric."""
+        if config.text:
+            return Traits(trains=("own",), reads_text=True, reads_text_alone=True)
+        return Traits(trains=("own",), episodes_per_match=metric_episodes(config.metric))
 
-    def frozen_start(self) -> None:
-        """None: adapters work from the first block on."""
-
-    def encoder(self) -> dict[str, Any]:
-        """The backbone, and the adapters with their temporal embedding; the metric only matches."""
-        added = nn.ModuleDict({"temporal": nn.ParameterList([self.temporal]), "blocks": self.blocks})
-        return super().encoder() | {
-            "encoding": "aim",
-            "own": fingerprint(added),
-            "temporal_adapters": self.config.temporal_adapters,
-            "scale": self.config.scale,
-        }
+    def encoder(self) -> Encoder:
+        """All of `encode`: adapters work from the first block on."""
+        return AimEncoder(self)
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Mean over templates, or with `rng` one template drawn per class: [label, dim]."""
@@ -179,25 +179,41 @@ class Aim(Method):
     def match(self, episode: Episode) -> Prediction:
         """Logits of the metric; or the scaled cosine of mean frame feature and class text."""
         if self.metric is not None:
-            return self.metric.match(episode)
+            query, support = episode.query["frames"], episode.support["frames"]
+            return Prediction(self.metric(query, support, episode.shot_mask))
         assert episode.text is not None
         return Prediction(self.backbone.logit_scale * video_text_similarity(episode.query["frames"], episode.text))
 
 
-def _check(config: Aim.Config, width: int) -> None:
-    """Refuse sizes that leave nothing to train, and options that would have no effect."""
-    if config.frames < 1 or int(width * config.ratio) < 1 or not 0 <= config.drop_path < 1:
-        raise ValueError(
-            f"aim got frames {config.frames}, ratio {config.ratio}, drop_path {config.drop_path}; expected at least "
-            f"1 frame, a ratio of at least 1/{width} (the width of a token), and a drop_path in [0, 1)"
-        )
-    if config.text and config.metric != Aim.Config.metric:
-        raise ValueError(
-            f"aim got metric {config.metric!r} with text: true, which compares with class texts and uses no metric; "
-            f"leave out one of them"
-        )
-    if not config.text and config.templates != Aim.Config.templates:
-        raise ValueError(
-            f"aim got templates {config.templates!r} without text: true, so no text is read; "
-            f"add text: true or leave them out"
-        )
+class AimEncoder(FrameEncoder):
+    """Adapted frame features, `frames` [*clips, frame, dim].
+
+    Args:
+        method: lends its adapters.
+    """
+
+    is_frozen = False
+
+    def __init__(self, method: Aim):
+        super().__init__(method.backbone)
+        self.method = method
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Run CLIP's blocks, each with its adapters."""
+        visual = vision_transformer(self.backbone, self.method.name)
+        videos = clips.reshape(-1, *clips.shape[-4:])  # stochastic depth needs one axis of videos
+        tokens = embed_frames(visual, videos, self.method.temporal)
+        for block, adapted in zip(visual.transformer.resblocks, self.method.blocks, strict=True):
+            tokens = run_block(self.backbone, partial(adapted, block), tokens)
+        return {"frames": read_out(visual, tokens).reshape(*clips.shape[:-3], -1)}
+
+    def key(self) -> dict[str, Any]:
+        """Name the adapters and their temporal embedding beside the backbone; the metric only matches."""
+        method = self.method
+        added = nn.ModuleDict({"temporal": nn.ParameterList([method.temporal]), "blocks": method.blocks})
+        return super().key() | {
+            "encoding": "aim",
+            "own": fingerprint(added),
+            "temporal_adapters": method.config.temporal_adapters,
+            "scale": method.config.scale,
+        }

@@ -6,7 +6,7 @@ itself is `fsar/alignment/bi_mhm.py`; HyRSM's relation modules are not part of t
 | what | function |
 |---|---|
 | bidirectional mean Hausdorff metric of two frame sequences | `fsar.alignment.bi_mhm` |
-| nearest class by that metric | `BiMhm.match` |
+| nearest class by that metric | `bi_mhm_logits` |
 
 Deviations:
 | point | paper | public code | ours (switch) |
@@ -18,8 +18,14 @@ Deviations:
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxtyping import Float
+from torch import Tensor
+
 from fsar.alignment import bi_mhm, frame_similarity
-from fsar.methods.base import Episode, Method, Prediction, mean_over_shots, per_video
+from fsar.config import Settings
+from fsar.methods.base import Method
+from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
+from fsar.shapes import Logits, ShotMask
 
 
 class BiMhm(Method):
@@ -28,7 +34,7 @@ class BiMhm(Method):
     name = "bi-mhm"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of Bi-MHM."""
 
         per: Literal["prototype", "video"] = "prototype"
@@ -39,7 +45,24 @@ class BiMhm(Method):
     def match(self, episode: Episode) -> Prediction:
         """Logits: minus the distance to each class."""
         query, support = episode.query["frames"], episode.support["frames"]
-        if self.config.per == "prototype":
-            return Prediction(-bi_mhm(frame_similarity(query, mean_over_shots(support, episode.shot_mask))))
-        videos = bi_mhm(frame_similarity(query, support.flatten(1, 2)))  # episode query video
-        return Prediction(-per_video(videos, episode.shot_mask))
+        return Prediction(bi_mhm_logits(query, support, episode.shot_mask, self.config))
+
+
+def bi_mhm_logits(
+    query: Float[Tensor, "episode query frame dim"],
+    support: Float[Tensor, "episode way shot frame dim"],
+    shot_mask: ShotMask,
+    config: BiMhm.Config,
+) -> Logits:
+    """Minus the Bi-MHM distance between each query and each class.
+
+    Args:
+        query: frame features.
+        support: frame features.
+        shot_mask: false where a class has no such example.
+        config: what a query is compared with.
+    """
+    if config.per == "prototype":
+        return -bi_mhm(frame_similarity(query, mean_over_shots(support, shot_mask)))
+    videos = bi_mhm(frame_similarity(query, support.flatten(1, 2)))  # episode query video
+    return -per_video(videos, shot_mask)

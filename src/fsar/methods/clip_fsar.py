@@ -41,8 +41,10 @@ from torch.nn.functional import cross_entropy
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
+from fsar.config import Settings
 from fsar.layers.temporal import TemporalTransformer, with_text
-from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
+from fsar.methods.base import Method, Traits
+from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
 from fsar.shapes import FrameFeatures
 from fsar.text.prompts import class_features
 
@@ -54,14 +56,9 @@ class ClipFsar(Method):
     """Prototypes that have read their class text, aligned in time; the whole visual tower is trained."""
 
     name = "clip-fsar"
-    readouts = ("readout", "text_weight", "merge", "direction")
-    trains = ("own", "visual")
-    needs_text = True
-    support_reads_text = True
-    episodes_per_match = 64
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of CLIP-FSAR."""
 
         prompt: str = "a photo of {}"
@@ -83,25 +80,36 @@ class ClipFsar(Method):
         hidden: int = 2048
         """Channels inside the transformer's feed-forward part."""
 
-        @property
-        def reads_text_alone(self) -> bool:
-            """As `readout` says."""
-            return self.readout == "text"
+        def check(self) -> None:
+            """Refuse values out of range."""
+            if not 0 <= self.text_weight <= 1 or self.class_text_weight < 0 or self.smoothing <= 0 or self.hidden < 1:
+                raise ValueError(
+                    f"clip-fsar got text_weight {self.text_weight}, class_text_weight {self.class_text_weight}, "
+                    f"smoothing {self.smoothing} and hidden {self.hidden}; expected a text_weight in [0, 1], a "
+                    f"class_text_weight of at least 0, a smoothing above 0 and at least 1 hidden channel"
+                )
 
     config: Config
     training_text: Tensor | None
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
-        if not 0 <= config.text_weight <= 1 or config.class_text_weight < 0:
-            raise ValueError(
-                f"clip-fsar got text_weight {config.text_weight} and class_text_weight {config.class_text_weight}; "
-                f"expected a text_weight in [0, 1] and a class_text_weight of at least 0"
-            )
         self.context = TemporalTransformer(backbone.dim, hidden=config.hidden)
         self.scale = nn.Parameter(torch.ones(()))
         # not saved: the frozen text tower gives it again
         self.register_buffer("training_text", None, persistent=False)
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """Class texts are read by the support's encoding; transformer and visual tower train."""
+        return Traits(
+            trains=("own", "visual"),
+            readouts=("readout", "text_weight", "merge", "direction"),
+            reads_text=True,
+            reads_text_alone=config.readout == "text",
+            support_reads_text=True,
+            episodes_per_match=64,
+        )
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Text features [label, dim]; with one prompt there is nothing to draw."""

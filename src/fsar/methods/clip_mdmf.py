@@ -57,8 +57,8 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 """  # noqa: E501
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, cast
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -69,18 +69,10 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
+from fsar.config import Settings
 from fsar.layers.temporal import TemporalTransformer
-from fsar.methods.base import (
-    Encoding,
-    Episode,
-    Method,
-    Prediction,
-    Role,
-    Targets,
-    fill_in,
-    mean_over_shots,
-    query_cross_entropy,
-)
+from fsar.methods.base import Method, Traits
+from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
 from fsar.shapes import FrameFeatures, Logits
 from fsar.text.prompts import class_features
 
@@ -103,6 +95,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "pixels": "unit",
     },
 }
+_OF_DISTILLATION = ("teacher", "condition", "confidence", "detach")
 INVERSE_TEMPERATURE = 200.0
 """1 / t of equation 2."""
 BEST_FRAMES = 4
@@ -123,15 +116,12 @@ class ClipMdmf(Method):
     """Two temporal views fused with class texts, their OTAM distances added; each teaches the other what it knows."""
 
     name = "clip-mdmf"
-    readouts = ("pps", "direction", "alpha1", "alpha2")
-    trains = ("own", "visual")
-    needs_text = True
-    support_reads_text = True
-    episodes_per_match = 64
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of CLIP-MDMF."""
+
+        variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
 
         variant: Literal["paper", "official"] = "paper"
         """Whose equations; the options that are None follow it."""
@@ -139,7 +129,7 @@ class ClipMdmf(Method):
         """The sentence around a class name."""
         views: Literal["both", "local", "global", "none"] = "both"
         """Both temporal contexts, or a single view: local, global or no context (Table 3)."""
-        pps: Literal["sample", "argmax", "expected", "off", False] = "sample"
+        pps: Literal["sample", "argmax", "expected", "off"] = "sample"
         """A query's token: a class text drawn, the likeliest, the mean by probability, or zeros."""
         pps_score: Literal["time-mean", "best-frames"] | None = None
         """Similarity of a query and a class text: of the mean frame, or mean of the four best frames."""
@@ -174,20 +164,45 @@ class ClipMdmf(Method):
         hidden: int = 2048
         """Channels inside the transformers' feed-forward part."""
 
-        def __post_init__(self) -> None:
-            if self.pps is False:  # what YAML reads an unquoted off as
-                object.__setattr__(self, "pps", "off")
-            fill_in(self, VARIANTS)
+        def check(self) -> None:
+            """Refuse values out of range, and options that would have no effect."""
+            if min(self.alpha1, self.alpha2, self.distill_weight) < 0 or self.alpha1 + self.alpha2 == 0:
+                raise ValueError(
+                    f"clip-mdmf got alpha1 {self.alpha1}, alpha2 {self.alpha2} and distill_weight "
+                    f"{self.distill_weight}; expected none below 0, and one of the alphas above"
+                )
+            if self.frames < 1:
+                raise ValueError(f"clip-mdmf got frames {self.frames}; expected at least 1")
+            single = self.views != "both"
+            self.refuse_idle(
+                "clip-mdmf",
+                (single, f"views: {self.views}", ("alpha1", "alpha2", "distill_weight", *_OF_DISTILLATION)),
+                (self.distill_weight == 0, "distill_weight: 0", _OF_DISTILLATION),
+                ("local" not in VIEWS[self.views], f"views: {self.views}", ("ltce",)),
+                (self.condition == "none", "condition: none", ("confidence",)),
+                (self.pps == "off", "pps: off", ("pps_score",)),
+                (not self.positions, "positions: false", ("frames",)),
+            )
 
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
-        _check(config)
-        self.draws = config.pps == "sample"
-        self.unit_pixels = config.pixels == "unit"
         self.views = cast(
             "dict[str, View]", nn.ModuleDict({v: View(v, backbone.dim, config) for v in VIEWS[config.views]})
+        )
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """Class texts are read by the support's encoding; PPS may draw a query's."""
+        return Traits(
+            trains=("own", "visual"),
+            readouts=("pps", "direction", "alpha1", "alpha2"),
+            reads_text=True,
+            support_reads_text=True,
+            draws=config.pps == "sample",
+            pixels=config.pixels or "normalized",
+            episodes_per_match=64,
         )
 
     @property
@@ -283,7 +298,7 @@ class ClipMdmf(Method):
         named = {"prompt_probabilities": scores.softmax(-1)}
         if self.config.pps == "expected":
             return torch.einsum("eqw,ewd->eqd", named["prompt_probabilities"], text), named
-        if self.draws and episode.draws is not None:  # the largest of scores with Gumbel noise is a softmax draw
+        if self.traits.draws and episode.draws is not None:  # the largest of scores with Gumbel noise is a softmax draw
             below_one = 1 - torch.finfo(scores.dtype).eps  # numbers next to 1 are rounded to it
             scores = scores - (-episode.draws.to(scores).clamp(max=below_one).log()).log()
         named["prompt_way"] = scores.argmax(-1)
@@ -446,29 +461,3 @@ def distillation(named: Mapping[str, Tensor], config: ClipMdmf.Config) -> Float[
             weight = weight * chosen[view]
             total = total + (weight * divergence).sum(-1) / weight.sum(-1).clamp(min=LEAST_WEIGHT)
     return total.mean()
-
-
-def _check(config: ClipMdmf.Config) -> None:
-    """Refuse values out of range, and options that would have no effect."""
-    if min(config.alpha1, config.alpha2, config.distill_weight) < 0 or config.alpha1 + config.alpha2 == 0:
-        raise ValueError(
-            f"clip-mdmf got alpha1 {config.alpha1}, alpha2 {config.alpha2} and distill_weight {config.distill_weight}; "
-            f"expected none below 0, and one of the alphas above"
-        )
-    if config.frames < 1:
-        raise ValueError(f"clip-mdmf got frames {config.frames}; expected at least 1")
-    single, usual = config.views != "both", asdict(ClipMdmf.Config(variant=config.variant))
-    for setting, idle, keys in (
-        (f"views: {config.views}", single, ("alpha1", "alpha2", "distill_weight")),
-        (f"views: {config.views}", single, ("teacher", "condition", "confidence", "detach")),
-        ("distill_weight: 0", config.distill_weight == 0, ("teacher", "condition", "confidence", "detach")),
-        (f"views: {config.views}", "local" not in VIEWS[config.views], ("ltce",)),
-        ("condition: none", config.condition == "none", ("confidence",)),
-        ("pps: off", config.pps == "off", ("pps_score",)),
-        ("positions: false", not config.positions, ("frames",)),
-    ):
-        for key in keys:
-            if idle and getattr(config, key) != usual[key]:
-                raise ValueError(
-                    f"clip-mdmf got {key}: {getattr(config, key)}, which has no effect with {setting}; leave one out"
-                )

@@ -56,8 +56,8 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 """  # noqa: E501
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -68,31 +68,37 @@ from torch.nn.functional import pad
 
 from fsar.alignment import frame_similarity, otam
 from fsar.backbones import Backbone
+from fsar.config import Settings
 from fsar.layers.temporal import TemporalTransformer
-from fsar.methods.base import (
-    Encoding,
-    Episode,
-    Method,
-    Prediction,
-    Role,
-    Targets,
-    fill_in,
-    mean_over_shots,
-    query_cross_entropy,
-)
+from fsar.methods.base import Method, Traits
+from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
 from fsar.shapes import FrameFeatures, Logits, ShotMask
 from fsar.text.prompts import class_features, templates
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "paper": {
-        "ensemble": "sum", "motion": "sum", "alpha": 1.0, "prompt_mean": "frames", "consistency": "both",
-        "condis": "norm", "learned_alpha_mo": False, "reduction": "mean", "pixels": "normalized",
+        "ensemble": "sum",
+        "motion": "sum",
+        "alpha": 1.0,
+        "prompt_mean": "frames",
+        "consistency": "both",
+        "condis": "norm",
+        "learned_alpha_mo": False,
+        "reduction": "mean",
+        "pixels": "normalized",
     },
     "official": {
-        "ensemble": "mean", "motion": "half-mean", "alpha": 0.2, "prompt_mean": "frames-and-channels",
-        "consistency": "off", "condis": "square", "learned_alpha_mo": True, "reduction": "sum", "pixels": "unit",
+        "ensemble": "mean",
+        "motion": "half-mean",
+        "alpha": 0.2,
+        "prompt_mean": "frames-and-channels",
+        "consistency": "off",
+        "condis": "square",
+        "learned_alpha_mo": True,
+        "reduction": "sum",
+        "pixels": "unit",
     },
-}  # fmt: skip
+}
 SMOOTHING = 0.5
 """Lambda of OTAM's soft minimum."""
 STEP = 16
@@ -108,15 +114,12 @@ class ClipSpm(Method):
     """Frames fused with a class text or a prompt made for them, then prototypes and queries modulated together."""
 
     name = "clip-spm"
-    readouts = ("inductive", "direction", "lambda1", "lambda2")
-    trains = ("own", "visual")
-    needs_text = True
-    support_reads_text = True
-    episodes_per_match = 4  # of 5-way 5-shot, 5 queries: 0.2 GB
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of CLIP-SPM."""
+
+        variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
 
         variant: Literal["paper", "official"] = "paper"
         """Whose equations; the options that are None follow it."""
@@ -146,7 +149,7 @@ class ClipSpm(Method):
         """Weight of the gated prompt that is added to the frames."""
         prompt_mean: Literal["frames", "frames-and-channels"] | None = None
         """What of a video the prompt generator reads: the mean frame, or one number."""
-        consistency: Literal["both", "support", "query", "off", False] | None = None
+        consistency: Literal["both", "support", "query", "off"] | None = None
         """Whose prompts are drawn to their own class text (Table 5)."""
         consistency_on: Literal["final", "initial"] = "final"
         """Prompts are compared after the fusion, or before it."""
@@ -175,24 +178,30 @@ class ClipSpm(Method):
         hidden: int = 2048
         """Channels inside the transformers' feed-forward part and the prompt generator."""
 
-        @property
-        def compares_queries(self) -> bool:
-            """By PADM."""
-            return self.padm
-
-        def __post_init__(self) -> None:
-            if self.consistency is False:  # what YAML reads an unquoted off as
-                object.__setattr__(self, "consistency", "off")
-            fill_in(self, VARIANTS)
+        def check(self) -> None:
+            """Refuse values out of range, and options that would have no effect."""
+            templates(self.templates)
+            weights = {key: getattr(self, key) for key in ("lambda1", "lambda2", "lambda3", "lambda4")}
+            if min(weights.values()) < 0 or weights["lambda1"] + weights["lambda2"] == 0:
+                raise ValueError(f"clip-spm got {weights}; expected none below 0, and lambda1 or lambda2 above")
+            no_prompts = not self.spm or self.consistency == "off"
+            self.refuse_idle(
+                "clip-spm",
+                (not self.padm, "padm: false", ("lambda1", "lambda2", "inductive")),
+                (not self.spm, "spm: false", ("consistency", "templates", "prompt_mean")),  # `ensemble` is the recipes'
+                (no_prompts, "no consistency of prompts", ("lambda4", "consistency_on")),
+                (not self.hsmr, "hsmr: false", ("lambda3", "motion", "learned_alpha_mo")),
+                (not (self.hsmr or self.spm), "hsmr and spm false", ("fusion", "alpha")),
+                ("gate" not in self.fusion, f"fusion: {self.fusion}", ("alpha",)),  # gates are the recipes'
+                (not self.hsmr and no_prompts, "hsmr: false and no consistency of prompts", ("condis",)),
+            )
 
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
-        super().__init__(backbone, config, needs_text=config.spm)
-        self.support_reads_text = config.spm
-        self.unit_pixels = config.pixels == "unit"
+        super().__init__(backbone, config)
         dim = backbone.dim
-        _check(config, dim)
+        _require_gates(config, dim)
         if config.hsmr:
             self.motion = MotionFeatures(dim, config.motion == "half-mean")
         if config.hsmr and config.learned_alpha_mo:
@@ -205,14 +214,18 @@ class ClipSpm(Method):
         if config.padm:
             self.modulation = DualModulation(dim, config)
 
-    @property
-    def transductive(self) -> bool:
-        """Whether queries of an episode see each other."""
-        return self.config.compares_queries and not self.config.inductive
-
-    def other_mode(self) -> Method | None:
-        """The same method with `inductive` the other way round; None where queries have nothing to see."""
-        return self.with_inductive(not self.config.inductive) if self.config.compares_queries else None
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """Class texts are read with `spm`; queries see each other in PADM unless each is alone."""
+        return Traits(
+            trains=("own", "visual"),
+            readouts=("inductive", "direction", "lambda1", "lambda2"),
+            reads_text=config.spm,
+            support_reads_text=config.spm,
+            transductive=config.padm and not config.inductive,
+            pixels=config.pixels or "normalized",
+            episodes_per_match=4,  # of 5-way 5-shot, 5 queries: 0.2 GB
+        )
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Text features [label, dim] of all templates, in training too; nothing is drawn (eq. 2)."""
@@ -488,30 +501,11 @@ class DualModulation(nn.Module):
         return (mixed + transformer.feed_forward(mixed)).transpose(2, 3)
 
 
-def _check(config: ClipSpm.Config, dim: int) -> None:
-    """Refuse values out of range, and options that would have no effect."""
-    templates(config.templates)
-    weights = {key: getattr(config, key) for key in ("lambda1", "lambda2", "lambda3", "lambda4")}
-    if min(weights.values()) < 0 or weights["lambda1"] + weights["lambda2"] == 0:
-        raise ValueError(f"clip-spm got {weights}; expected none below 0, and lambda1 or lambda2 above")
+def _require_gates(config: ClipSpm.Config, dim: int) -> None:
+    """Refuse gates without a channel inside."""
     if int(dim * min(config.gate_visual, config.gate_text)) < 1 or config.gate_slope < 0:
         raise ValueError(
             f"clip-spm got gate_visual {config.gate_visual}, gate_text {config.gate_text} and gate_slope "
             f"{config.gate_slope}; expected shares of at least 1/{dim} of the features' channels, and a slope of at "
             f"least 0"
         )
-    no_prompts, usual = not config.spm or config.consistency == "off", asdict(ClipSpm.Config(variant=config.variant))
-    for setting, idle, keys in (
-        ("padm: false", not config.padm, ("lambda1", "lambda2", "inductive")),
-        ("spm: false", not config.spm, ("consistency", "templates", "prompt_mean")),  # `ensemble` is the recipes'
-        ("no consistency of prompts", no_prompts, ("lambda4", "consistency_on")),
-        ("hsmr: false", not config.hsmr, ("lambda3", "motion", "learned_alpha_mo")),
-        ("hsmr and spm false", not (config.hsmr or config.spm), ("fusion", "alpha")),
-        (f"fusion: {config.fusion}", "gate" not in config.fusion, ("alpha",)),  # gates are the recipes'
-        ("hsmr: false and no consistency of prompts", not config.hsmr and no_prompts, ("condis",)),
-    ):
-        for key in keys:
-            if idle and getattr(config, key) != usual[key]:
-                raise ValueError(
-                    f"clip-spm got {key}: {getattr(config, key)}, which has no effect with {setting}; leave one out"
-                )

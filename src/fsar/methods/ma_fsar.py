@@ -7,11 +7,11 @@ public code.
 |---|---|
 | tokens with place (and time), eq. 1 | `fsar.layers.adapters.embed_frames` |
 | global temporal adaptation (GTA), eq. 4 | `AdaptedBlock._global_temporal` |
-| text token, eq. 6 | `MaFsar._text_tokens` |
+| text token, eq. 6 | `MaFsarEncoder._text_tokens` |
 | local spatiotemporal (query) and multimodal (support) adaptation, eq. 5, 7; Select | `AdaptedBlock._local` |
 | joint adaptation (JA), eq. 8 | `AdaptedBlock.forward` |
 | text-guided prototype construction (TPCM), eq. 9-12 | `MaFsar._prototype`, `layers.temporal.TemporalTransformer` |
-| distance, eq. 13 | `metric_head` in `MaFsar.match` |
+| distance, eq. 13 | `MaFsar.metric` in `MaFsar.match` |
 | cosines with the class texts, eq. 14-15 | `fsar.alignment.video_text_similarity` |
 | Kullback-Leibler losses (ActionCLIP), eq. 16 | `text_divergence`, `MaFsar.loss` |
 | mixed probabilities, eq. 17 | `MaFsar.match` |
@@ -48,22 +48,26 @@ from torch import Tensor, nn
 from fsar.alignment import video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint_of
+from fsar.config import Settings
 from fsar.layers.adapters import (
     Adapter,
     attend,
     embed_frames,
     feed_forward,
     read_out,
+    require_bottleneck,
     run_block,
     temporal_embedding,
     vision_transformer,
     width_of,
 )
 from fsar.layers.temporal import TemporalTransformer, with_text
-from fsar.methods import metric_head
-from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
-from fsar.shapes import Clips, FrameFeatures, Tokens
-from fsar.text.prompts import class_features
+from fsar.methods.base import Method, Traits
+from fsar.methods.encoder import Encoder, FrameEncoder
+from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
+from fsar.methods.metric import make_metric, metric_episodes
+from fsar.shapes import Clips, FrameFeatures, ShotMask, Tokens
+from fsar.text.prompts import class_features, templates
 
 TARGET_SCALE = 10.0
 """Sharpness of ActionCLIP's targets: softmax of this times the one-hot label."""
@@ -73,12 +77,9 @@ class MaFsar(Method):
     """Adapters that carry time and the support's class text into CLIP; prototypes guided by text."""
 
     name = "ma-fsar"
-    needs_text = True
-    readouts = ("alpha", "readout", "merge")
-    trains = ("own",)
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of MA-FSAR."""
 
         frames: int = 8
@@ -123,66 +124,69 @@ class MaFsar(Method):
         """Average a class's shots before or after they are enhanced."""
 
         @property
-        def reads_text_alone(self) -> bool:
-            """As `readout` says, or by the weight of equation 17."""
-            return self.readout == "text" or (self.text and self.readout == "mix" and self.alpha == 1)
+        def reads_token(self) -> bool:
+            """Whether support tokens read the class text (LMA)."""
+            return self.text and self.fgma and self.local == "lma"
+
+        def check(self) -> None:
+            """Refuse values out of range, and a read-out that is not there."""
+            templates(self.templates)
+            if not 0 <= self.alpha <= 1:
+                raise ValueError(f"ma-fsar got alpha {self.alpha}; expected a share in [0, 1]")
+            if self.frames < 1 or self.ratio <= 0 or self.hidden < 1:
+                raise ValueError(
+                    f"ma-fsar got frames {self.frames}, ratio {self.ratio} and hidden {self.hidden}; expected at least "
+                    f"1 frame, a ratio above 0 and at least 1 hidden channel"
+                )
+            if not self.text and self.readout == "text":
+                raise ValueError(
+                    "ma-fsar got text: false and readout: text; a model that reads no text has no text branch"
+                )
 
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
-        super().__init__(backbone, config, needs_text=config.text)
-        if not 0 <= config.alpha <= 1:
-            raise ValueError(f"ma-fsar got alpha {config.alpha}; expected a share in [0, 1]")
-        if not config.text and config.readout == "text":
-            raise ValueError("ma-fsar got text: false and readout: text; a model that reads no text has no text branch")
-        reads_token = config.text and config.fgma and config.local == "lma"
-        self.support_reads_text = reads_token or (config.text and config.prototype in _READ_TEXT)
+        super().__init__(backbone, config)
         if config.fgma:
             visual = vision_transformer(backbone, "ma-fsar (with fgma: true; false leaves the encoder as it is)")
             width, layers = width_of(visual), visual.transformer.layers
+            require_bottleneck(self.name, config.ratio, width)
             self.blocks = nn.ModuleList(AdaptedBlock(width, config) for _ in range(layers))
             if config.temporal_embedding:
                 self.temporal = temporal_embedding(visual, config.frames)
-            if reads_token:
+            if config.reads_token:
                 self.fc_text = nn.ModuleList(
                     nn.Linear(backbone.dim, width) for _ in range(layers if config.fc_text_per_layer else 1)
                 )
         if config.prototype != "none":
             self.tpcm = TemporalTransformer(backbone.dim, hidden=config.hidden, norm=config.tpcm_norm)
-        # the CLIP-FSAR lineage's OTAM: one distance per class prototype
-        self.metric = metric_head(config.metric, backbone.dim, **{"otam": {"per": "prototype"}}.get(config.metric, {}))
-        self.episodes_per_match = min(64, self.metric.episodes_per_match)
+        self.metric = make_metric(config.metric, backbone.dim)
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """What the method adds trains; the support reads text in its tokens (LMA) or in TPCM."""
+        return Traits(
+            trains=("own",),
+            readouts=("alpha", "readout", "merge"),
+            reads_text=config.text,
+            reads_text_alone=config.readout == "text"
+            or (config.text and config.readout == "mix" and config.alpha == 1),
+            support_reads_text=config.reads_token or (config.text and config.prototype in _READ_TEXT),
+            episodes_per_match=min(64, metric_episodes(config.metric)),
+        )
 
     # ----------------------------------------------------------------------- encode
 
-    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Frame features of the adapted encoder, `frames`, and what TPCM makes of them, `enhanced`.
-
-        Both [*clips, frame, dim]. A support video is read with its own class text [*clips, dim] (LMA), a query
-        without (LSTA).
-        """
-        if not self.config.fgma:
-            return super().encode(clips, role, text)
-        if role == "support" and self.support_reads_text and text is None:
-            raise ValueError("ma-fsar reads the class text of a support video; give encode its text feature")
-        visual = vision_transformer(self.backbone, self.name)
-        tokens = embed_frames(visual, clips, getattr(self, "temporal", None))
-        text_tokens = self._text_tokens(text) if role == "support" else [None] * len(self.blocks)
-        for block, adapted, text_token in zip(visual.transformer.resblocks, self.blocks, text_tokens, strict=True):
-            tokens = run_block(self.backbone, adapted, block, tokens, text_token)
-        return self.enhance({"frames": read_out(visual, tokens)}, role, text)
-
-    def _text_tokens(self, text: Tensor | None) -> list[Tensor | None]:
-        """The text token of each block (eq. 6), [*clips, channel]; None without LMA."""
-        if text is None or not hasattr(self, "fc_text"):
-            return [None] * len(self.blocks)
-        mapped: list[Tensor | None] = [fc_text(text) for fc_text in self.fc_text]
-        return mapped * (len(self.blocks) // len(mapped))
+    def encoder(self) -> Encoder:
+        """The adapted encoder; without `fgma` the frame features."""
+        return MaFsarEncoder(self) if self.config.fgma else super().encoder()
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
         """TPCM (eq. 9-12), or what Table 6 puts in its place: adds `enhanced` [*clips, frame, dim], if anything."""
         if self.config.prototype == "none":
             return encoding
+        if role == "support" and self.traits.support_reads_text and text is None:
+            raise ValueError(_TEXT_MISSING)
         frames = encoding["frames"]
         return {"frames": frames, "enhanced": self._prototype(frames, text if role == "support" else None)}
 
@@ -200,18 +204,6 @@ class MaFsar(Method):
         """Text features [label, dim]: the mean over templates, or with `rng` of one drawn for each class."""
         return class_features(self.backbone, labels, self.config.templates, rng)
 
-    def frozen_start(self) -> Method | None:
-        """The frame features, where the encoder is not adapted."""
-        return None if self.config.fgma else super().frozen_start()
-
-    def encoder(self) -> dict[str, Any]:
-        """With what the method adds to the encoding, and the options that change it."""
-        if not self.config.fgma and self.config.prototype == "none":
-            return super().encoder() | {"encoding": "ma-fsar without adaptation"}
-        own = {name: t for name, t in self.state_dict().items() if not name.startswith(_NOT_ENCODING)}
-        wiring = {key: value for key, value in self.options().items() if key not in _MATCHING}
-        return super().encoder() | {"encoding": "ma-fsar", "own": fingerprint_of(own), **wiring}
-
     # ----------------------------------------------------------------------- match
 
     def match(self, episode: Episode) -> Prediction:
@@ -219,7 +211,7 @@ class MaFsar(Method):
 
         Named: `visual_logits` (minus the distance) and, where text is read, `text_logits`.
         """
-        visual = self.metric.match(self._to_compare(episode)).logits
+        visual = self.metric(*self._to_compare(episode))
         if not self.config.text:
             return Prediction(visual, {"visual_logits": visual})
         text = self.backbone.logit_scale * video_text_similarity(episode.query["frames"], _texts_of(episode))
@@ -229,8 +221,8 @@ class MaFsar(Method):
         shares = visual.new_tensor([self.config.alpha, 1 - self.config.alpha]).log()
         return Prediction(torch.logaddexp(shares[0] + text.log_softmax(-1), shares[1] + visual.log_softmax(-1)), named)
 
-    def _to_compare(self, episode: Episode) -> Episode:
-        """Enhanced queries, and enhanced prototypes or (`merge: after`, TRX) every enhanced support video."""
+    def _to_compare(self, episode: Episode) -> tuple[Tensor, Tensor, ShotMask]:
+        """Enhanced queries; enhanced prototypes or (`merge: after`, TRX) every enhanced support video; their mask."""
         compared = "frames" if self.config.prototype == "none" else "enhanced"
         support, mask = episode.support[compared], episode.shot_mask
         shots = mask.shape[-1]
@@ -238,7 +230,7 @@ class MaFsar(Method):
             prototypes = mean_over_shots(episode.support["frames"], mask)  # episode way frame dim
             support = self._prototype(prototypes, episode.text)[:, :, None]
             mask = mask.any(-1, keepdim=True)
-        return Episode({"frames": support}, {"frames": episode.query[compared]}, mask)
+        return episode.query[compared], support, mask
 
     # ----------------------------------------------------------------------- loss
 
@@ -258,6 +250,53 @@ class MaFsar(Method):
         return terms
 
 
+class MaFsarEncoder(FrameEncoder):
+    """Frame features of the adapted encoder, `frames` [*clips, frame, dim].
+
+    A support video is read with its own class text [*clips, dim] (LMA), a query without (LSTA).
+
+    Args:
+        method: lends its adapters.
+    """
+
+    is_frozen = False
+
+    def __init__(self, method: MaFsar):
+        super().__init__(method.backbone)
+        self.method = method
+        self.support_reads_text = self.roles_differ = method.traits.support_reads_text
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Run CLIP's blocks, each with its adapters.
+
+        Raises:
+            ValueError: a support video came without its class text.
+        """
+        if role == "support" and self.support_reads_text and text is None:
+            raise ValueError(_TEXT_MISSING)
+        visual, blocks = vision_transformer(self.backbone, self.method.name), self.method.blocks
+        tokens = embed_frames(visual, clips, getattr(self.method, "temporal", None))
+        text_tokens = self._text_tokens(text if role == "support" else None)
+        for block, adapted, text_token in zip(visual.transformer.resblocks, blocks, text_tokens, strict=True):
+            tokens = run_block(self.backbone, adapted, block, tokens, text_token)
+        return {"frames": read_out(visual, tokens)}
+
+    def _text_tokens(self, text: Tensor | None) -> list[Tensor | None]:
+        """The text token of each block (eq. 6), [*clips, channel]; None without LMA."""
+        blocks = len(self.method.blocks)
+        if text is None or not hasattr(self.method, "fc_text"):
+            return [None] * blocks
+        mapped: list[Tensor | None] = [fc_text(text) for fc_text in self.method.fc_text]
+        return mapped * (blocks // len(mapped))
+
+    def key(self) -> dict[str, Any]:
+        """Name what the method adds beside the backbone, and the options that change the encoding."""
+        own = {name: t for name, t in self.method.state_dict().items() if not name.startswith(_NOT_ENCODING)}
+        wiring = {key: value for key, value in self.method.options().items() if key not in _MATCHING}
+        return super().key() | {"encoding": "ma-fsar", "own": fingerprint_of(own), **wiring}
+
+
+_TEXT_MISSING = "ma-fsar reads the class text of a support video; give encode its text feature"
 _READ_TEXT = ("tpcm", "multimodal-transformer")
 _MATCHING = ("alpha", "readout", "metric", "merge")
 """Options that `encode` does not depend on."""

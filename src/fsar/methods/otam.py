@@ -5,9 +5,9 @@ its equations, is `fsar/alignment/otam.py`.
 
 | what | function |
 |---|---|
-| frame distance, eq. 2 | `Otam.match`, `frame_similarity` |
+| frame distance, eq. 2 | `_frame_distance`, `fsar.alignment.frame_similarity` |
 | alignment distance, eq. 5-8 | `fsar.alignment.otam` |
-| classification by the mean distance to a class's videos, eq. 9 | `per_video` |
+| classification by the mean distance to a class's videos, eq. 9 | `otam_logits`, `per_video` |
 
 Deviations:
 | point | paper | public code | ours (switch) |
@@ -21,8 +21,14 @@ Deviations:
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxtyping import Float
+from torch import Tensor
+
 from fsar.alignment import frame_similarity, otam
-from fsar.methods.base import Episode, Method, Prediction, mean_over_shots, per_video
+from fsar.config import Settings
+from fsar.methods.base import Method
+from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
+from fsar.shapes import Logits, ShotMask
 
 
 class Otam(Method):
@@ -31,7 +37,7 @@ class Otam(Method):
     name = "otam"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of OTAM."""
 
         per: Literal["video", "prototype"] = "video"
@@ -43,17 +49,49 @@ class Otam(Method):
         cos_eps: float = 0.01
         """Added to the product of norms."""
 
+        def check(self) -> None:
+            """Refuse a smoothing that is no smoothing."""
+            if self.smoothing is not None and self.smoothing <= 0:
+                raise ValueError(f"otam got smoothing {self.smoothing}; expected a number above 0, or null")
+
     config: Config
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: minus the alignment distance to each class (eq. 9); `frame_distance` beside them."""
-        per, smoothing = self.config.per, self.config.smoothing
-        support = episode.support["frames"]  # episode way shot frame dim
-        references = mean_over_shots(support, episode.shot_mask) if per == "prototype" else support.flatten(1, 2)
-        distance = 1 - frame_similarity(episode.query["frames"], references, self.config.cos_eps)
-        if smoothing is None:
-            smoothing = 0.1 if per == "video" else 0.5
-        cumulative = otam(distance, smoothing, self.config.direction)  # episode query (way or video)
-        if per == "video":
-            cumulative = per_video(cumulative, episode.shot_mask)
-        return Prediction(-cumulative, {"frame_distance": distance})
+        query, support = episode.query["frames"], episode.support["frames"]
+        distance = _frame_distance(query, support, episode.shot_mask, self.config)
+        return Prediction(_aligned(distance, episode.shot_mask, self.config), {"frame_distance": distance})
+
+
+def otam_logits(
+    query: Float[Tensor, "episode query frame dim"],
+    support: Float[Tensor, "episode way shot frame dim"],
+    shot_mask: ShotMask,
+    config: Otam.Config,
+) -> Logits:
+    """Minus the alignment distance between each query and each class.
+
+    Args:
+        query: frame features.
+        support: frame features.
+        shot_mask: false where a class has no such example.
+        config: what is compared, and how.
+    """
+    return _aligned(_frame_distance(query, support, shot_mask, config), shot_mask, config)
+
+
+def _frame_distance(
+    query: Tensor, support: Tensor, shot_mask: ShotMask, config: Otam.Config
+) -> Float[Tensor, "episode query reference query_frame support_frame"]:
+    """Distances of all frames (eq. 2); a reference is a class's prototype, or one of the support videos."""
+    by_prototype = config.per == "prototype"
+    references = mean_over_shots(support, shot_mask) if by_prototype else support.flatten(1, 2)
+    return 1 - frame_similarity(query, references, config.cos_eps)
+
+
+def _aligned(distance: Tensor, shot_mask: ShotMask, config: Otam.Config) -> Logits:
+    smoothing = config.smoothing
+    if smoothing is None:
+        smoothing = 0.1 if config.per == "video" else 0.5
+    cumulative = otam(distance, smoothing, config.direction)  # episode query reference
+    return -(per_video(cumulative, shot_mask) if config.per == "video" else cumulative)

@@ -15,7 +15,7 @@ since `encode` does not depend on them.
 
 | what | function |
 |---|---|
-| grid, motion, unit vectors | `PlaceMotion.encode` |
+| grid, motion, unit vectors | `PlaceMotionEncoder.encode` |
 | similarity, alignment | `PlaceMotion.match` |
 """
 
@@ -29,7 +29,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.alignment import bi_mhm, otam
-from fsar.methods.base import Encoding, Episode, Method, Prediction, Role, mean_over_shots
+from fsar.backbones import Backbone
+from fsar.config import Settings
+from fsar.methods.base import Method, Traits
+from fsar.methods.encoder import Encoder, FrameEncoder
+from fsar.methods.episode import Encoding, Episode, Prediction, Role, mean_over_shots
 from fsar.shapes import Clips, FrameSimilarity
 
 STILL = 1e-3
@@ -43,10 +47,9 @@ class PlaceMotion(Method):
     """Where things are and how they move, beside what they are."""
 
     name = "place-motion"
-    trains = ()
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of place-and-motion."""
 
         grid: int = 3
@@ -60,33 +63,24 @@ class PlaceMotion(Method):
         smoothing: float = 0.1
         """Lambda of OTAM's soft minimum."""
 
+        def check(self) -> None:
+            """Refuse values out of range."""
+            if self.grid < 1 or not 0 <= self.weight <= 1 or self.smoothing <= 0:
+                raise ValueError(
+                    f"place-motion got grid {self.grid}, weight {self.weight}, smoothing {self.smoothing}; expected a "
+                    f"grid of at least 1, a weight in [0, 1] and a smoothing above 0"
+                )
+
     config: Config
 
-    def __init__(self, backbone: Any, config: Config):
-        super().__init__(backbone, config)
-        if config.grid < 1 or not 0 <= config.weight <= 1 or config.alignment not in ALIGNMENTS:
-            raise ValueError(
-                f"place-motion got grid {config.grid}, weight {config.weight}, alignment {config.alignment!r}; "
-                f"expected a grid of at least 1, a weight in [0, 1] and one of {', '.join(ALIGNMENTS)}"
-            )
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """Nothing trains."""
+        return Traits(trains=())
 
-    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Unit vectors per frame: `appearance` [*clips, frame, dim], `place` [*clips, frame, cells]."""
-        features, maps = self.backbone.features_and_map(clips)
-        place = pool_grid(maps, self.config.grid)
-        least = STILL * place.norm(dim=-1, keepdim=True)
-        if self.config.motion:
-            place = place - place.mean(-2, keepdim=True)
-        place = place / torch.maximum(place.norm(dim=-1, keepdim=True), least).clamp(min=1e-12)
-        return {"appearance": F.normalize(features, dim=-1), "place": place}
-
-    def frozen_start(self) -> None:
-        """None: nothing of it trains."""
-
-    def encoder(self) -> dict[str, Any]:
-        """Grid and motion beside the backbone; weight and alignment are matching."""
-        grid, motion = self.config.grid, self.config.motion
-        return super().encoder() | {"encoding": "place-motion", "grid": grid, "motion": motion}
+    def encoder(self) -> Encoder:
+        """All of `encode`; weight and alignment only matter in `match`."""
+        return PlaceMotionEncoder(self.backbone, self.config)
 
     def variants(self) -> Sequence["PlaceMotion"]:
         """Every alignment with shares of place-and-motion from all to none."""
@@ -115,6 +109,34 @@ class PlaceMotion(Method):
         if self.config.alignment == "otam":
             return -otam(1 - similarity, self.config.smoothing)
         return -bi_mhm(similarity)
+
+
+class PlaceMotionEncoder(FrameEncoder):
+    """Unit vectors per frame: `appearance` [*clips, frame, dim], `place` [*clips, frame, cells].
+
+    Args:
+        backbone: gives frame features and feature maps.
+        config: its `grid` and `motion` are used.
+    """
+
+    def __init__(self, backbone: Backbone, config: PlaceMotion.Config):
+        super().__init__(backbone)
+        self.config = config
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Encode what each frame shows, and where; with `motion` less the video's mean over frames."""
+        features, maps = self.backbone.features_and_map(clips)
+        place = pool_grid(maps, self.config.grid)
+        least = STILL * place.norm(dim=-1, keepdim=True)
+        if self.config.motion:
+            place = place - place.mean(-2, keepdim=True)
+        place = place / torch.maximum(place.norm(dim=-1, keepdim=True), least).clamp(min=1e-12)
+        return {"appearance": F.normalize(features, dim=-1), "place": place}
+
+    def key(self) -> dict[str, Any]:
+        """Name grid and motion beside the backbone."""
+        own = {"encoding": "place-motion", "grid": self.config.grid, "motion": self.config.motion}
+        return super().key() | own
 
 
 def pool_grid(maps: Float[Tensor, "*clips frame row column channel"], grid: int) -> Float[Tensor, "*clips frame cells"]:

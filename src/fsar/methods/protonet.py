@@ -6,7 +6,7 @@ few-shot action recognition uses.
 | what | function |
 |---|---|
 | prototype c_k, eq. 1 | `mean_over_shots` |
-| cosine of time means, mean of same-index frame cosines | `ProtoNet.match` |
+| cosine of time means, mean of same-index frame cosines | `protonet_logits` |
 
 Deviations:
 | point | paper | public code | ours (switch) |
@@ -19,10 +19,14 @@ Deviations:
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxtyping import Float
 from torch import Tensor
 
 from fsar.alignment import frame_similarity
-from fsar.methods.base import Episode, Method, Prediction, mean_over_shots, per_video
+from fsar.config import Settings
+from fsar.methods.base import Method
+from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
+from fsar.shapes import Logits, ShotMask
 
 
 class ProtoNet(Method):
@@ -31,7 +35,7 @@ class ProtoNet(Method):
     name = "protonet"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of ProtoNet."""
 
         similarity: Literal["time-mean", "frame-wise"] = "time-mean"
@@ -46,15 +50,34 @@ class ProtoNet(Method):
     def match(self, episode: Episode) -> Prediction:
         """Logits: the similarity to each class, not scaled."""
         query, support = episode.query["frames"], episode.support["frames"]
-        if self.config.per == "prototype":
-            prototypes = mean_over_shots(support, episode.shot_mask)  # episode way frame dim
-            return Prediction(self._similarity(query, prototypes))
-        videos = self._similarity(query, support.flatten(1, 2))  # episode query video
-        return Prediction(per_video(videos, episode.shot_mask))
+        return Prediction(protonet_logits(query, support, episode.shot_mask, self.config))
 
-    def _similarity(self, query: Tensor, support: Tensor) -> Tensor:
-        """[episode, query, frame, dim] and [episode, support, frame, dim] -> [episode, query, support]."""
-        if self.config.similarity == "time-mean":
-            query, support = query.mean(-2, keepdim=True), support.mean(-2, keepdim=True)
-            return frame_similarity(query, support, self.config.cos_eps)[..., 0, 0]
-        return frame_similarity(query, support, self.config.cos_eps).diagonal(dim1=-2, dim2=-1).mean(-1)
+
+def protonet_logits(
+    query: Float[Tensor, "episode query frame dim"],
+    support: Float[Tensor, "episode way shot frame dim"],
+    shot_mask: ShotMask,
+    config: ProtoNet.Config,
+) -> Logits:
+    """Similarity between each query and each class.
+
+    Args:
+        query: frame features.
+        support: frame features.
+        shot_mask: false where a class has no such example.
+        config: which cosine, and of what.
+    """
+    if config.per == "prototype":
+        return _similarity(query, mean_over_shots(support, shot_mask), config)
+    return per_video(_similarity(query, support.flatten(1, 2), config), shot_mask)
+
+
+def _similarity(
+    query: Float[Tensor, "episode query frame dim"],
+    references: Float[Tensor, "episode reference frame dim"],
+    config: ProtoNet.Config,
+) -> Float[Tensor, "episode query reference"]:
+    if config.similarity == "time-mean":
+        query, references = query.mean(-2, keepdim=True), references.mean(-2, keepdim=True)
+        return frame_similarity(query, references, config.cos_eps)[..., 0, 0]
+    return frame_similarity(query, references, config.cos_eps).diagonal(dim1=-2, dim2=-1).mean(-1)

@@ -38,7 +38,6 @@ Deviations:
 """  # noqa: E501
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -53,6 +52,7 @@ from torch import Tensor, nn
 from fsar.alignment import video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint_of
+from fsar.config import Settings
 from fsar.layers.adapters import (
     Adapter,
     add_index,
@@ -60,13 +60,16 @@ from fsar.layers.adapters import (
     embed_frames,
     feed_forward,
     read_out,
+    require_bottleneck,
     run_block,
     temporal_embedding,
     vision_transformer,
     width_of,
 )
-from fsar.methods import metric_head
-from fsar.methods.base import Encoding, Episode, Method, Prediction, Role
+from fsar.methods.base import Method, Traits
+from fsar.methods.encoder import Encoder, FrameEncoder
+from fsar.methods.episode import Encoding, Episode, Prediction, Role
+from fsar.methods.metric import make_metric, metric_episodes
 from fsar.shapes import Clips, Logits, ShotMask, Tokens
 from fsar.text.prompts import class_features
 
@@ -78,13 +81,13 @@ class TaskAdapter(Method):
     """Adapters for space, time and the task in the last blocks of a CLIP ViT, beside the class texts."""
 
     name = "task-adapter"
-    needs_text = True
-    trains = ("own",)
-    readouts: ClassVar[Sequence[str]] = ("inductive", "readout", "half_tokens", "keep_attention")
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of Task-Adapter."""
+
+        method: ClassVar[str] = "task-adapter"
+        """Whose options they are, for messages."""
 
         frames: int = 8
         """Frames per video: the length of the temporal embedding."""
@@ -128,21 +131,45 @@ class TaskAdapter(Method):
 
         @property
         def compares_queries(self) -> bool:
-            """By the attention over videos."""
+            """Whether queries see each other unless `inductive` keeps them apart."""
             return self.looks_over_videos
 
-        @property
-        def reads_text_alone(self) -> bool:
-            """As `modality` and `readout` say."""
-            return "text" in (self.modality, self.readout)
+        def waits(self, role: Role) -> bool:
+            """Whether a video of that role is adapted with its episode, in `match`."""
+            return self.looks_over_videos and (role == "support" or not self.inductive)
+
+        def check(self) -> None:
+            """Refuse values out of range, and options that would have no effect."""
+            name = self.method
+            if self.layers < 0 or self.frames < 1 or self.ratio <= 0:
+                raise ValueError(
+                    f"{name} got layers {self.layers}, frames {self.frames}, ratio {self.ratio}; expected 0 or more "
+                    f"adapted blocks, at least 1 frame, and a ratio above 0"
+                )
+            if not 0 < self.scale < math.inf:
+                raise ValueError(f"{name} got scale {self.scale}; expected a factor above 0")
+            if self.layers and not (self.aim or self.task):
+                raise ValueError(f"{name} got aim: false and task: false, so nothing adapts; set layers: 0 instead")
+            if self.modality != "both" and self.readout not in ("both", self.modality):
+                raise ValueError(
+                    f"{name} got readout {self.readout!r} with modality {self.modality!r}, which has no such score; "
+                    f"leave readout out"
+                )
+            if self.metric != "protonet" and self.similarity == "time-mean":
+                raise ValueError(
+                    f"{name} got similarity 'time-mean' with metric {self.metric!r}, which has no such option; leave "
+                    f"out one of them"
+                )
 
     config: Any
 
     def __init__(self, backbone: Backbone, config: Any):
-        super().__init__(backbone, config, needs_text=config.modality != "visual")
+        super().__init__(backbone, config)
         visual = vision_transformer(backbone, self.name)
         blocks, width = visual.transformer.layers, width_of(visual)
-        _check(self.name, config, blocks, width)
+        if config.layers > blocks:
+            raise ValueError(f"{self.name} got layers {config.layers}; expected 0 to {blocks}, the backbone's blocks")
+        require_bottleneck(self.name, config.ratio, width)
         self.first = blocks - config.layers if config.where == "top" else 0
         self.blocks = nn.ModuleList(
             TaskAdaptedBlock(width, config.ratio, config.aim, config.task, config.task_at, config.zero_init_task)
@@ -150,59 +177,48 @@ class TaskAdapter(Method):
         )
         if config.layers and config.aim:
             self.temporal = temporal_embedding(visual, config.frames)
-        options: dict[str, dict[str, Any]] = {
-            "protonet": {"similarity": config.similarity, "cos_eps": 0.0},
-            "otam": {"per": "prototype"},  # eq. 10
-        }
-        self.metric = metric_head(config.metric, backbone.dim, **options.get(config.metric, {}))
-        self.episodes_per_match = min(self.episodes_per_match, self.metric.episodes_per_match)
+        options = {"similarity": config.similarity, "cos_eps": 0.0} if config.metric == "protonet" else {}
+        self.metric = make_metric(config.metric, backbone.dim, **options)
 
-    @property
-    def transductive(self) -> bool:
-        """Whether queries of an episode see each other."""
-        return self.config.compares_queries and not self.config.inductive
-
-    def other_mode(self) -> Method | None:
-        """The same method with `inductive` the other way round; None where queries have nothing to see."""
-        return self.with_inductive(not self.config.inductive) if self.config.compares_queries else None
-
-    def waits(self, role: Role) -> bool:
-        """Whether a video of that role is adapted with its episode, in `match`."""
-        return self.config.looks_over_videos and (role == "support" or not self.config.inductive)
-
-    @property
-    def roles_differ(self) -> bool:
-        """A support video waits for its episode; an inductive query does not."""
-        return self.waits("support") != self.waits("query")
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """The adapters train; a support video waits for its episode, an inductive query does not."""
+        return Traits(
+            trains=("own",),
+            readouts=("inductive", "readout", "half_tokens", "keep_attention"),
+            reads_text=config.modality != "visual",
+            reads_text_alone="text" in (config.modality, config.readout),
+            support_waits=config.waits("support") != config.waits("query"),
+            transductive=config.compares_queries and not config.inductive,
+            episodes_per_match=metric_episodes(config.metric),
+        )
 
     # ----------------------------------------------------------------------- encode
 
-    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Frame features [*clips, frame, dim], `frames`; `tokens` where the episode has a say in them.
-
-        `tokens` [*clips, frame, token, channel] are those before the first attention over videos.
-        """
-        return self.enhance(self._start().encode(clips), role, text)
-
-    def _start(self) -> Method:
-        """What comes before the first adapted block."""
+    def encoder(self) -> Encoder:
+        """The frozen tokens before the first adapted block; all of `encode` if the temporal embedding is in them."""
         if not self.config.layers:
-            return Method(self.backbone, Method.Config())
-        temporal = self.temporal if self.adds_index_at("input") else None
-        return FrozenTokens(self.backbone, self.first, temporal, self.config.half_tokens)
-
-    def frozen_start(self) -> Method | None:
-        """The tokens before the first adapted block, unless the temporal embedding is in them."""
-        return None if self.adds_index_at("input") else self._start()
+            return FrameEncoder(self.backbone)
+        if self.adds_index_at("input"):
+            return AdaptedEncoder(self)
+        return FrozenTokens(self.backbone, self.first, None, self.config.half_tokens)
 
     def adds_index_at(self, place: str) -> bool:
         """Whether the temporal embedding is added there."""
         return hasattr(self, "temporal") and self.config.temporal_embedding_at == place
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Frozen tokens -> as far as a video can be adapted without its episode."""
-        if not self.config.layers:
-            return encoding
+        """Adapt the frozen tokens, unless `encoder` has done it."""
+        whole = not self.config.layers or self.adds_index_at("input")
+        return encoding if whole else self.adapt_alone(encoding, role)
+
+    def adapt_alone(self, encoding: Encoding, role: Role) -> Encoding:
+        """Adapt the frozen tokens as far as a video can be adapted without its episode.
+
+        Returns:
+            `frames` [*clips, frame, dim], the frame features; or, if the episode has a say in them, `tokens` [*clips,
+            frame, token, channel] before the first attention over videos.
+        """
         tokens = encoding["tokens"].to(self._visual().proj)
         if self.adds_index_at("first_adapted_block"):
             tokens = add_index(tokens, self.temporal)
@@ -210,17 +226,10 @@ class TaskAdapter(Method):
         block = self._visual().transformer.resblocks[self.first]
         alone = tokens.reshape(-1, 1, *tokens.shape[-3:])  # task video=1 frame token channel
         alone = run_block(self.backbone, partial(first.before, block, only_class=only_class), alone)
-        if self.waits(role):
+        if self.config.waits(role):
             waiting = alone.reshape(*tokens.shape[:-2], *alone.shape[-2:])
             return {"tokens": waiting.half() if self.config.half_tokens else waiting}
         return {"frames": self.adapt(alone).reshape(*tokens.shape[:-2], -1)}
-
-    def encoder(self) -> dict[str, Any]:
-        """The adapters, too, where the temporal embedding stands before the frozen blocks."""
-        own = {name: t for name, t in self.state_dict().items() if name.startswith(("blocks.", "temporal"))}
-        wiring = ("layers", "where", "aim", "task", "task_at", "half_tokens", "temporal_embedding_at")
-        options = {key: getattr(self.config, key) for key in wiring}
-        return super().encoder() | {"encoding": "task-adapter", "own": fingerprint_of(own), **options}
 
     def adapt(
         self, tokens: Videos, present: ShotMask | None = None, attention: list[Tensor] | None = None
@@ -298,7 +307,7 @@ class TaskAdapter(Method):
         shot_mask: ShotMask,
     ) -> Logits:
         """Equation 11: cosines as they are; distances as probabilities over the classes."""
-        scores = self.metric.match(Episode({"frames": support}, {"frames": query}, shot_mask)).logits
+        scores = self.metric(query, support, shot_mask)
         return scores if self.config.metric == "protonet" else scores.softmax(-1)
 
     def text_scores(self, query: Float[Tensor, "episode query frame dim"], text: Tensor) -> dict[str, Tensor]:
@@ -315,7 +324,7 @@ def block_over_tokens(block: ResidualAttentionBlock, tokens: Tokens) -> Tokens:
     return tokens + feed_forward(block, block.ln_2(tokens))
 
 
-class FrozenTokens(Method):
+class FrozenTokens(FrameEncoder):
     """What the blocks before the first adapted one make of a clip: `tokens` [*clips, frame, token, channel].
 
     Args:
@@ -325,17 +334,12 @@ class FrozenTokens(Method):
         half: keep the tokens in half precision.
     """
 
-    name = "task-adapter"
-
     def __init__(self, backbone: Backbone, blocks: int, temporal: Float[Tensor, "index channel"] | None, half: bool):
-        super().__init__(backbone, Method.Config())
-        self.visual = vision_transformer(backbone, self.name)
+        super().__init__(backbone)
+        self.visual = vision_transformer(backbone, TaskAdapter.name)
         self.frozen = self.visual.transformer.resblocks[:blocks]
         self.index = temporal
         self.half_tokens = half
-
-    def frozen_start(self) -> None:
-        """None: it is one."""
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Equations 1 and 2."""
@@ -344,9 +348,38 @@ class FrozenTokens(Method):
             tokens = run_block(self.backbone, partial(block_over_tokens, block), tokens)
         return {"tokens": tokens.half() if self.half_tokens else tokens}
 
-    def encoder(self) -> dict[str, Any]:
-        """The backbone, how far it goes, and how precisely it is kept."""
-        return super().encoder() | {"encoding": "tokens", "blocks": len(self.frozen), "half": self.half_tokens}
+    def key(self) -> dict[str, Any]:
+        """Name the backbone, the number of blocks, and the precision."""
+        return super().key() | {"encoding": "tokens", "blocks": len(self.frozen), "half": self.half_tokens}
+
+
+class AdaptedEncoder(FrameEncoder):
+    """All of Task-Adapter's encoding, for a temporal embedding at the input: then no token is frozen.
+
+    Args:
+        method: lends its adapters.
+    """
+
+    is_frozen = False
+
+    def __init__(self, method: TaskAdapter):
+        super().__init__(method.backbone)
+        self.method = method
+        self.roles_differ = method.traits.roles_differ
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Run the blocks before the first adapted one, and then what a video can do without its episode."""
+        method = self.method
+        start = FrozenTokens(self.backbone, method.first, method.temporal, method.config.half_tokens)
+        return method.adapt_alone(start.encode(clips), role)
+
+    def key(self) -> dict[str, Any]:
+        """Name the adapters and their wiring beside the backbone."""
+        state, config = self.method.state_dict(), self.method.config
+        own = {name: tensor for name, tensor in state.items() if name.startswith(("blocks.", "temporal"))}
+        wiring = ("layers", "where", "aim", "task", "task_at", "half_tokens", "temporal_embedding_at")
+        options = {key: getattr(config, key) for key in wiring}
+        return super().key() | {"encoding": "task-adapter", "own": fingerprint_of(own), **options}
 
 
 class TaskAdaptedBlock(nn.Module):
@@ -463,22 +496,3 @@ class TaskAdaptedBlock(nn.Module):
             token=token,
         )
         return tokens + self.task(back)
-
-
-def _check(name: str, config: Any, blocks: int, width: int) -> None:
-    """Refuse sizes that do not fit, and options that would have no effect."""
-    if not 0 <= config.layers <= blocks or config.frames < 1 or int(width * config.ratio) < 1:
-        raise ValueError(
-            f"{name} got layers {config.layers}, frames {config.frames}, ratio {config.ratio}; expected 0 to {blocks} "
-            f"adapted blocks, at least 1 frame, and a ratio of at least 1/{width} (the width of a token)"
-        )
-    if not 0 < config.scale < math.inf:
-        raise ValueError(f"{name} got scale {config.scale}; expected a factor above 0")
-    if config.layers and not (config.aim or config.task):
-        raise ValueError(f"{name} got aim: false and task: false, so nothing adapts; set layers: 0 instead")
-    if config.modality != "both" and config.readout not in ("both", config.modality):
-        raise ValueError(f"{name} got readout {config.readout!r} with modality {config.modality!r}, which has no such "
-                         f"score; leave readout out")  # fmt: skip
-    if config.metric != "protonet" and config.similarity == "time-mean":
-        raise ValueError(f"{name} got similarity 'time-mean' with metric {config.metric!r}, which has no such option; "
-                         f"leave out one of them")  # fmt: skip

@@ -39,10 +39,10 @@ Deviations:
 | everything else of the visual branch | | | see `task_adapter.py` |
 """  # noqa: E501
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ from fsar.layers.adapters import (
     run_block,
     text_transformer,
 )
-from fsar.methods.base import fill_in
+from fsar.methods.base import Traits
 from fsar.methods.task_adapter import TEMPLATE, TaskAdapter
 from fsar.text.prompts import SUB_ACTION_PROMPT, sub_actions
 
@@ -81,12 +81,13 @@ class TaskAdapterPlusPlus(TaskAdapter):
     """Task-Adapter with three ordered stages of every action in its text, matched stage by stage."""
 
     name = "task-adapter-pp"
-    trains_text = True
-    readouts = (*TaskAdapter.readouts, "sub_actions")
 
     @dataclass(frozen=True, kw_only=True)
     class Config(TaskAdapter.Config):
         """Options of Task-Adapter++."""
+
+        method: ClassVar[str] = "task-adapter-pp"
+        variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
 
         variant: Literal["paper", "official", "official-leaky"] = "paper"
         """Whose equations; `official-leaky` lets labels reach the scores, as the public code does: for audits."""
@@ -115,21 +116,39 @@ class TaskAdapterPlusPlus(TaskAdapter):
 
         @property
         def compares_queries(self) -> bool:
-            """By the attention over videos, or by that of equation 15 if its score is read."""
+            """Whether queries see each other unless `inductive` keeps them apart: in equation 15's attention, too."""
             reads_text = "visual" not in (self.modality, self.readout)
             return self.looks_over_videos or (reads_text and self.alignment == "attention")
 
-        def __post_init__(self) -> None:
-            fill_in(self, VARIANTS)
+        def check(self) -> None:
+            """Refuse values out of range, and options that would have no effect."""
+            super().check()
+            if self.text_layers < 0 or not 1 <= self.alignment_layers < self.frames:
+                raise ValueError(
+                    f"task-adapter-pp got text_layers {self.text_layers} and alignment_layers {self.alignment_layers}; "
+                    f"expected 0 or more adapted text blocks, and 1 to {self.frames - 1} layers of alignment"
+                )
+            if self.text_layers and self.text != "stages":
+                raise ValueError(
+                    f"task-adapter-pp got text: {self.text} with {self.text_layers} order adapters, which need three "
+                    f"sentences apart; set text_layers: 0"
+                )
+            if self.alignment != "attention" and (self.alignment_norm or self.alignment_layers != 1):
+                raise ValueError(
+                    f"task-adapter-pp got alignment: {self.alignment} with alignment_layers {self.alignment_layers} "
+                    f"and alignment_norm {self.alignment_norm}, which belong to alignment: attention; leave them out"
+                )
 
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
-        self.leaks_labels = config.variant == "official-leaky"
         clip = text_transformer(backbone, self.name)
         blocks, width = clip.transformer.layers, clip.positional_embedding.shape[-1]
-        _check(config, blocks)
+        if config.text_layers > blocks:
+            raise ValueError(
+                f"{self.name} got text_layers {config.text_layers}; expected 0 to {blocks}, the text tower's blocks"
+            )
         if config.modality == "visual":
             return
         self.first_text = blocks - config.text_layers if config.text_where == "top" else 0
@@ -139,6 +158,17 @@ class TaskAdapterPlusPlus(TaskAdapter):
         if config.alignment_norm:
             self.alignment_norm = nn.LayerNorm(backbone.dim)
         self._known: dict[tuple[str, bytes], Tensor] = {}  # sentences after the frozen text blocks
+
+    @classmethod
+    def traits_of(cls, config: Any) -> Traits:
+        """Order adapters train inside the text tower; `official-leaky` leaks labels."""
+        usual = super().traits_of(config)
+        return replace(
+            usual,
+            readouts=(*usual.readouts, "sub_actions"),
+            trains_text=True,
+            leaks_labels=config.variant == "official-leaky",
+        )
 
     # ----------------------------------------------------------------------- text
 
@@ -216,7 +246,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
                 named["alignment_attention"] = weights
         stages = stage_scores(frames, text, self._stages(), self.config.stage_score == "cosine-of-mean")
         scores = stages.mean(-1)
-        if self.leaks_labels:
+        if self.traits.leaks_labels:
             if scores.shape[-1] != scores.shape[-2]:
                 raise ValueError(
                     f"variant official-leaky multiplies [class, query] with [query, class] scores and so needs one "
@@ -305,22 +335,3 @@ class OrderAdaptedBlock(nn.Module):
         across = rearrange(block.ln_1(sentences), "label stage token channel -> label token stage channel")
         ordered = self.order(attend(block, across))
         return sentences + rearrange(ordered, "label token stage channel -> label stage token channel")
-
-
-def _check(config: TaskAdapterPlusPlus.Config, blocks: int) -> None:
-    """Refuse sizes that do not fit, and options that would have no effect."""
-    if not 0 <= config.text_layers <= blocks or not 1 <= config.alignment_layers < config.frames:
-        raise ValueError(
-            f"task-adapter-pp got text_layers {config.text_layers} and alignment_layers {config.alignment_layers}; "
-            f"expected 0 to {blocks} adapted text blocks, and 1 to {config.frames - 1} layers of alignment"
-        )
-    if config.text_layers and config.text != "stages":
-        raise ValueError(
-            f"task-adapter-pp got text: {config.text} with {config.text_layers} order adapters, which need three "
-            f"sentences apart; set text_layers: 0"
-        )
-    if config.alignment != "attention" and (config.alignment_norm or config.alignment_layers != 1):
-        raise ValueError(
-            f"task-adapter-pp got alignment: {config.alignment} with alignment_layers {config.alignment_layers} and "
-            f"alignment_norm {config.alignment_norm}, which belong to alignment: attention; leave them out"
-        )

@@ -27,7 +27,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fsar.backbones import Backbone
-from fsar.methods.base import Episode, Method, Prediction
+from fsar.config import Settings
+from fsar.methods.base import Method, Traits
+from fsar.methods.episode import Episode, Prediction
 from fsar.shapes import Logits, ShotMask
 
 
@@ -100,11 +102,9 @@ class Trx(Method):
     """Query-specific prototypes from pairs and triples of frames; its maps are trained."""
 
     name = "trx"
-    trains = ("own", "visual")
-    episodes_per_match = 2  # as fast as 16: each episode alone keeps a core busy
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of TRX."""
 
         cardinalities: tuple[int, ...] = (2, 3)
@@ -114,14 +114,25 @@ class Trx(Method):
         dropout: float = 0.1
         """On the frames with their positional encoding."""
 
+        def check(self) -> None:
+            """Refuse sizes that leave nothing to compare."""
+            if not self.cardinalities or min(self.cardinalities) < 1 or self.out_dim < 1 or not 0 <= self.dropout < 1:
+                raise ValueError(
+                    f"trx got cardinalities {self.cardinalities}, out_dim {self.out_dim} and dropout {self.dropout}; "
+                    f"expected at least one cardinality, all of 1 or more, an out_dim of at least 1, and a dropout in "
+                    f"[0, 1)"
+                )
+
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
-        self.transformers = nn.ModuleList(
-            CrossTransformer(backbone.dim, cardinality, config.out_dim, config.dropout)
-            for cardinality in config.cardinalities
-        )
+        self.transformers = CrossTransformers(backbone.dim, config).transformers
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """Its maps train."""
+        return Traits(trains=("own", "visual"), episodes_per_match=2)  # as fast as 16: one episode keeps a core busy
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: the mean over cardinalities (eq. 10); each cardinality's own beside them.
@@ -129,17 +140,47 @@ class Trx(Method):
         Raises:
             ValueError: the videos have fewer frames than the largest tuple joins.
         """
-        frames, most = episode.query["frames"].shape[-2], max(self.config.cardinalities)
-        if frames < most:
-            raise ValueError(
-                f"trx joins {most} frames and got {frames} per video; take at least {most} frames per video, "
-                f"or lower the option cardinalities"
-            )
-        logits = [
-            transformer(episode.query["frames"], episode.support["frames"], episode.shot_mask)
-            for transformer in self.transformers
-        ]
-        return Prediction(
-            torch.stack(logits).mean(0),
-            {f"logits_{t.cardinality}": part for t, part in zip(self.transformers, logits, strict=True)},
+        query, support = episode.query["frames"], episode.support["frames"]
+        _require_frames(query.shape[-2], self.config)
+        logits = [transformer(query, support, episode.shot_mask) for transformer in self.transformers]
+        named = {f"logits_{t.cardinality}": part for t, part in zip(self.transformers, logits, strict=True)}
+        return Prediction(torch.stack(logits).mean(0), named)
+
+
+class CrossTransformers(nn.Module):
+    """TRX's comparison as the metric of another method: the mean over cardinalities (eq. 10).
+
+    Args:
+        dim: channels of a frame feature.
+        config: of TRX.
+    """
+
+    def __init__(self, dim: int, config: Trx.Config):
+        super().__init__()
+        self.config = config
+        self.transformers = nn.ModuleList(
+            CrossTransformer(dim, cardinality, config.out_dim, config.dropout) for cardinality in config.cardinalities
+        )
+
+    def forward(
+        self,
+        query: Float[Tensor, "episode query frame dim"],
+        support: Float[Tensor, "episode way shot frame dim"],
+        shot_mask: ShotMask,
+    ) -> Logits:
+        """Give the logits of every query.
+
+        Raises:
+            ValueError: the videos have fewer frames than the largest tuple joins.
+        """
+        _require_frames(query.shape[-2], self.config)
+        return torch.stack([transformer(query, support, shot_mask) for transformer in self.transformers]).mean(0)
+
+
+def _require_frames(frames: int, config: Trx.Config) -> None:
+    most = max(config.cardinalities)
+    if frames < most:
+        raise ValueError(
+            f"trx joins {most} frames and got {frames} per video; take at least {most} frames per video, or lower the "
+            f"option cardinalities"
         )

@@ -20,30 +20,34 @@ import numpy as np
 from torch import Tensor
 
 from fsar.alignment import video_text_similarity
-from fsar.methods.base import Episode, Method, Prediction
-from fsar.text.prompts import class_features
+from fsar.config import Settings
+from fsar.methods.base import Method, Traits
+from fsar.methods.episode import Episode, Prediction
+from fsar.text.prompts import class_features, templates
 
 
 class ZeroShot(Method):
     """Names a video by its class texts alone; the support videos are not used."""
 
     name = "zero-shot"
-    needs_text = True
-    trains = ()
 
     @dataclass(frozen=True, kw_only=True)
-    class Config:
+    class Config(Settings):
         """Options of zero-shot CLIP."""
 
         templates: str = "ma-fsar"
         """Template set (see fsar/text/prompts.py), one template with `{}`, or a set's first R as `name:R`."""
 
-        @property
-        def reads_text_alone(self) -> bool:
-            """Always."""
-            return True
+        def check(self) -> None:
+            """Refuse a template set that is unknown."""
+            templates(self.templates)
 
     config: Config
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """It reads class names and nothing else; nothing trains."""
+        return Traits(reads_text=True, reads_text_alone=True, trains=())
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Mean over templates: [label, dim]."""

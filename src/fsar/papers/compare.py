@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
+from fsar.config import parse_settings
 from fsar.datasets.benchmarks import BENCHMARKS, benchmark
 from fsar.methods import METHODS, method_class
 from fsar.papers import FAMILIES, PAPERS, Cell, paper_backbone, published
@@ -290,10 +289,8 @@ def _changed(result: Result, cell: Cell) -> dict[str, tuple[Any, Any]]:
 @cache
 def _all_options(method: str, chosen: str) -> str:
     """Options as YAML has them, with the defaults of all others; both as JSON."""
-    config = method_class(method).Config
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(config)
-    return json.dumps(asdict(config(**parser.parse_object(json.loads(chosen)).as_dict())))
+    config = parse_settings(method_class(method).Config, json.loads(chosen), method, f"option of {method}")
+    return json.dumps(asdict(config))
 
 
 _OF_BACKBONE = {("ma-fsar", "ResNet-50"): {"fgma": False}}

@@ -90,7 +90,7 @@ class Recognizer:
         else:
             built = load_backbone(backbone or "lite0") if isinstance(backbone, str | None) else backbone
             self.method = build_method(method, built, **options)
-        if self.method.leaks_labels:
+        if self.method.traits.leaks_labels:
             raise ValueError(
                 f"{self.method.name} in this variant reads labels of queries, which a new video does not have; the "
                 f"variant only serves audits of published numbers. Use variant=paper or variant=official"
@@ -122,14 +122,14 @@ class Recognizer:
             raise ValueError(f"action {name!r} came without a video; give at least one example")
         if name == UNKNOWN:
             raise ValueError(f"{UNKNOWN!r} is the answer for videos of no action; give the action another name")
-        if self.method.needs_text and name not in self._texts:
+        if self.method.traits.reads_text and name not in self._texts:
             with torch.no_grad():
                 self._texts[name] = self.method.encode_text([class_text(name)])[0]
         bank = self._encode(paths, name, progress)
         known = {example.video: example for example in self._examples.get(name, [])}
         for i, video in enumerate(paths):
             query = {part: tensor[i] for part, tensor in bank.query.items()}
-            differ = self.method.roles_differ
+            differ = self.method.traits.roles_differ
             support = {part: tensor[i] for part, tensor in bank.support.items()} if differ else query
             known[str(video)] = Example(str(video), support, query)
         self._examples[name] = list(known.values())
@@ -253,7 +253,7 @@ class Recognizer:
 
     def _text(self) -> Tensor | None:
         """Class texts [way, ...], if the method reads them."""
-        return torch.stack([self._texts[name] for name in self._examples]) if self.method.needs_text else None
+        return torch.stack([self._texts[name] for name in self._examples]) if self.method.traits.reads_text else None
 
     def _fit(self) -> tuple[Fit, Method]:
         if len(self._examples) < 2:

@@ -96,11 +96,13 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     elif set(provenance.groups) & {"visual", "text"}:
         backbone = copy.deepcopy(backbone)  # the caller's stays as it is
     method = build_method(header["method"], backbone, **header["options"] | options)
-    fixed = sorted(key for key in options if key not in method.readouts and options[key] != header["options"][key])
+    fixed = sorted(
+        key for key in options if key not in method.traits.readouts and options[key] != header["options"][key]
+    )
     if fixed:
         raise ValueError(
             f"{folder} was trained with {fixed[0]}={header['options'][fixed[0]]}; only what is read out can be changed "
-            f"afterwards: {', '.join(method.readouts) or 'nothing'} of {method.name}"
+            f"afterwards: {', '.join(method.traits.readouts) or 'nothing'} of {method.name}"
         )
     state = read_safetensors(folder / WEIGHTS)
     own = kept_state(method, provenance.groups)

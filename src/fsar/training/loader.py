@@ -46,12 +46,10 @@ class EpisodeLoader:
 
     def load(self, number: int) -> Loaded:
         """What `EpisodeLoss` takes of an episode; all on the CPU."""
-        drawn = self.sampler.draw(1, number)
-        if self.method.leaks_labels:
-            drawn = drawn.in_class_order()
+        drawn = self.method.order_queries(self.sampler.draw(1, number))
         targets = Targets(torch.from_numpy(drawn.target), torch.from_numpy(drawn.way_class))
         labels = [drawn.classes[i] for i in drawn.way_class[0]]
-        draws = torch.from_numpy(drawn.draws()).float() if self.method.draws else None
+        draws = self.method.draws_of(drawn)
         if self.bank is not None:
             rows = [np.vectorize(lambda i: self.rows[drawn.video_ids[i]])(v) for v in (drawn.support, drawn.query)]
             support, query = (
@@ -71,7 +69,7 @@ class EpisodeLoader:
         backbone = self.method.backbone
         frames = self._frames(video, rng)
         return self.augment(
-            frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation, rng
+            frames, backbone.image_size, *self.method.normalization, backbone.interpolation, rng
         )  # frame rgb side side
 
     def _frames(self, video: Video, rng: np.random.Generator) -> Frames:

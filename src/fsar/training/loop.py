@@ -154,14 +154,14 @@ class _Run:
         self.shows = progress and fabric.is_global_zero
         self.groups = trained_groups(recipe, method)
         self.cache = FrameCache.of_clip(recipe.clip)
-        self.frozen_start = method.frozen_start() if "visual" not in self.groups else None
+        self.encoder_is_frozen = method.encoder().is_frozen and "visual" not in self.groups
         method.to(fabric.device)
         bank = None
         if recipe.from_bank:
-            start = _require_frozen_start(method, self.frozen_start)
+            _require_frozen_encoder(method, self.encoder_is_frozen)
             if not fabric.is_global_zero:
                 fabric.barrier()  # the first process encodes, the others read what it wrote
-            bank = fill_bank(start, self.train_set.videos, None, self.cache, progress=self.shows)
+            bank = fill_bank(method, self.train_set.videos, None, self.cache, progress=self.shows, enhance=False)
             if fabric.is_global_zero:
                 fabric.barrier()
         self.loader = EpisodeLoader(recipe, self.train_set, method, bank)
@@ -249,7 +249,7 @@ class _Run:
     def _inputs(self, loaded: Loaded, number: int) -> tuple[Any, ...]:
         """What `EpisodeLoss` takes, on the device; the texts of the ways with the episode's own template."""
         text = None
-        if self.method.needs_text:
+        if self.method.traits.reads_text:
             rng = np.random.default_rng((self.recipe.seed, number, 0))
             text = self.method.text_input([self.train_set.texts[label] for label in loaded.labels], rng)[None]
         here, targets = self.fabric.to_device, loaded.targets
@@ -282,12 +282,10 @@ class _Run:
     def _val_accuracy(self) -> tuple[float, float]:
         assert self.val_set is not None
         self.method.eval()
-        episodes = self.val_sampler.draw(self.recipe.val_episodes)
-        if self.method.leaks_labels:
-            episodes = episodes.in_class_order()
+        episodes = self.method.order_queries(self.val_sampler.draw(self.recipe.val_episodes))
         videos, texts = self.val_set.videos, self.val_set.texts
         # what lies on disk is the part that never changes; its key names the whole backbone
-        keep = self.frozen_start is not None and "text" not in self.groups
+        keep = self.encoder_is_frozen and "text" not in self.groups
         bank = fill_bank(self.method, videos, texts, self.cache, progress=False, keep=keep)
         return accuracy(match_from_bank(self.method, bank, episodes, self.val_set.texts, progress=False), episodes)
 
@@ -443,12 +441,11 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo / 1e9
 
 
-def _require_frozen_start(method: Method, start: Method | None) -> Method:
-    if start is None:
+def _require_frozen_encoder(method: Method, is_frozen: bool) -> None:
+    if not is_frozen:
         raise ValueError(
             f"from_bank trains on encodings made once, but {method.name} trains what encodes; leave from_bank out"
         )
-    return start
 
 
 def _require_same_run(recipe: Recipe, folder: Path) -> None:

@@ -44,18 +44,19 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
         ValueError: the method has nothing to train, no rate is given, a group has no parameters, or statistics are to
             move of which the backbone has none.
     """
-    if not method.trains:
+    traits = method.traits
+    if not traits.trains:
         raise ValueError(
             f"{method.name} has nothing to train; evaluate it as it is: fsar evaluate --method {method.name}"
         )
     if not recipe.lr:
-        example = ", ".join(f"{group}: 1e-5" for group in method.trains)
+        example = ", ".join(f"{group}: 1e-5" for group in traits.trains)
         raise ValueError(f"the recipe gives no learning rate; {method.name} trains by lr: {{{example}}}")
     present = {group_of(name) for name, _ in method.named_parameters()}
     for group in recipe.lr:
         if group not in PARAMETER_GROUPS:
             raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
-        if group == "text" and not method.trains_text:
+        if group == "text" and not traits.trains_text:
             raise ValueError(f"lr names group 'text', but {method.name} reads the text tower frozen; leave it out")
         if group not in present:
             raise ValueError(
@@ -80,10 +81,12 @@ def freeze(method: Method, groups: tuple[str, ...]) -> None:
 def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
     """Build the optimiser with a rate per group; `base_lr` is the rate before the schedule."""
     norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+    spared = method.no_weight_decay()
     buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            decays = recipe.decay_norms or id(parameter) not in norms
+            single = parameter.numel() == 1  # a temperature or a factor has no size to keep small
+            decays = not single and name not in spared and (recipe.decay_norms or id(parameter) not in norms)
             buckets.setdefault((group_of(name), decays), []).append(parameter)
     groups: list[dict[str, Any]] = [
         {

@@ -1,0 +1,105 @@
+"""What `match` sees, what it gives, and the means over shots that most methods take."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from fsar.shapes import Logits, ShotMask
+
+Role = Literal["support", "query"]
+Encoding = Mapping[str, Tensor]
+"""What `encode` makes of videos: named tensors that share their leading axes."""
+
+
+@dataclass(frozen=True)
+class Episode:
+    """What `match` may see: encodings of support and query, and the texts of the support classes.
+
+    No label of a query is here, so none can reach the logits.
+
+    Raises:
+        ValueError: the leading axes of a tensor do not fit `shot_mask` [episode, way, shot].
+
+    Example:
+        >>> frames = torch.zeros(1, 2, 3, 8, 128)  # episode way shot frame dim
+        >>> mask = torch.ones(1, 2, 3, dtype=torch.bool)
+        >>> episode = Episode({"frames": frames}, {"frames": torch.zeros(1, 4, 8, 128)}, mask)
+        >>> Episode({"frames": frames[0]}, episode.query, mask)
+        Traceback (most recent call last):
+        ValueError: support 'frames' is [2, 3, 8, 128]; expected [episode=1, way=2, shot=3, ...] as in shot_mask
+    """
+
+    support: Encoding
+    """Each [episode, way, shot, ...]."""
+    query: Encoding
+    """Each [episode, query, ...]."""
+    shot_mask: ShotMask
+    """False if a class has fewer examples than `shot`; what stands there is finite and ignored."""
+    text: Tensor | None = None
+    """Class texts [episode, way, ...] as `encode_text` gives them; None if the method reads no text."""
+    draws: Float[Tensor, "episode query way"] | None = None
+    """Numbers in (0, 1) for methods that draw (`Method.draws_of`); None if nothing may be drawn."""
+
+    def __post_init__(self) -> None:
+        if self.shot_mask.ndim != 3:
+            raise ValueError(f"shot_mask is {[*self.shot_mask.shape]}; expected [episode, way, shot]")
+        episode, way, shot = self.shot_mask.shape
+        for name, tensor in self.support.items():
+            _require_axes(f"support {name!r}", tensor, {"episode": episode, "way": way, "shot": shot})
+        queries = next((tensor.shape[1] for tensor in self.query.values() if tensor.ndim > 1), 0)
+        for name, tensor in self.query.items():
+            _require_axes(f"query {name!r}", tensor, {"episode": episode, "query": queries})
+        if self.text is not None:
+            _require_axes("text", self.text, {"episode": episode, "way": way})
+        if self.draws is not None:
+            _require_axes("draws", self.draws, {"episode": episode, "query": queries, "way": way})
+
+
+def _require_axes(what: str, tensor: Tensor, axes: Mapping[str, int]) -> None:
+    if tuple(tensor.shape[: len(axes)]) != tuple(axes.values()):
+        expected = ", ".join(f"{name}={size}" for name, size in axes.items())
+        raise ValueError(f"{what} is {[*tensor.shape]}; expected [{expected}, ...] as in shot_mask")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Logits and whatever else is worth looking at, by name."""
+
+    logits: Logits
+    named: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What only `loss` may see: the class of every video."""
+
+    query_way: Int[Tensor, "episode query"]
+    """The way each query belongs to."""
+    way_class: Int[Tensor, "episode way"]
+    """Each way's class, as an index into the training classes (in the order that `begin_training` was given)."""
+
+
+def query_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
+    """Cross-entropy of naming each query, mean over queries and episodes."""
+    return cross_entropy(logits.flatten(0, 1), targets.query_way.flatten())
+
+
+def mean_over_shots(
+    values: Float[Tensor, "episode way shot *rest"], shot_mask: ShotMask
+) -> Float[Tensor, "episode way *rest"]:
+    """Mean over the examples that a class has."""
+    if shot_mask.all():
+        return values.mean(2)
+    weights = shot_mask / shot_mask.sum(-1, keepdim=True)
+    weights = weights.reshape(*weights.shape, *[1] * (values.ndim - 3))
+    return (values * weights).sum(2)
+
+
+def per_video(pairs: Float[Tensor, "episode query video"], shot_mask: ShotMask) -> Logits:
+    """Mean over a class's shots of a score given per support video (way x shot, flattened)."""
+    unflat = pairs.unflatten(-1, shot_mask.shape[1:]).permute(0, 2, 3, 1)  # episode way shot query
+    return mean_over_shots(unflat, shot_mask).transpose(1, 2)
