@@ -1,6 +1,6 @@
 """Settings classes: their words as text, and values that do not fit."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -25,8 +25,8 @@ class Base(Settings):
     """Frames per tuple."""
     rates: dict[str, float] | None = None
 
-    def check(self) -> None:
-        self.refuse_idle("test", (self.pps == "off", "pps: off", ("sizes", "norm")))
+    def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+        return ((self.pps == "off", "pps: off", ("sizes", "norm")),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,8 +88,9 @@ def test_what_is_none_follows_the_variant() -> None:
 
 
 def test_settings_without_effect_are_refused() -> None:
-    assert Base(pps="off").sizes == (2, 3)
+    Base(sizes=(1,)).refuse_idle("test")
+    Base(pps="off", sizes=(2, 3), norm="l1").refuse_idle("test")
     with pytest.raises(ValueError, match=r"test got sizes: \[1\], which has no effect with pps: off; leave"):
-        Base(pps="off", sizes=(1,))
+        Base(pps="off", sizes=(1,)).refuse_idle("test")
     with pytest.raises(ValueError, match="norm: l1, which has no effect"):
-        Base(pps="off", variant="code", norm="l1")
+        Base(pps="off", variant="code", norm="l1").refuse_idle("test")

@@ -8,7 +8,7 @@ import dataclasses
 import inspect
 import textwrap
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -160,7 +160,8 @@ def as_yaml(value: Any) -> str:
 class Settings:
     """Base of settings classes that check their values when they are built.
 
-    A subclass overrides `check`. With `variants` a field that is left at None takes the value that its `variant` has.
+    A subclass overrides `check` and `idle`. With `variants` a field that is left at None takes the value of the chosen
+    `variant`.
     """
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -177,31 +178,38 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Refuse values out of range, and values without effect.
+        """Refuse values out of range.
 
         Raises:
             ValueError: names the field, what was expected, and the fix.
         """
+
+    def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+        """Say which fields have no effect beside which other settings; by default none.
+
+        Returns:
+            For each such setting: whether it is chosen, what to call it, and the fields that it leaves idle.
+        """
+        return ()
 
     def changed(self) -> dict[str, Any]:
         """Return the fields that differ from the defaults of the chosen variant, and the variant if it differs."""
         usual = {field.name: _default(field) for field in dataclasses.fields(self)} | dict(self._followed())
         return {name: value for name, value in dataclasses.asdict(self).items() if value != usual[name]}
 
-    def refuse_idle(self, owner: str, *rules: tuple[bool, str, Iterable[str]]) -> None:
-        """Refuse a field that was changed although another setting leaves it without effect.
+    def refuse_idle(self, owner: str) -> None:
+        """Refuse a field that was changed although another setting leaves it without effect (`idle`).
 
         Args:
             owner: whose settings they are, at the head of the message: `clip-mdmf`.
-            rules: each (whether it holds, the setting that makes the fields idle, the fields).
 
         Raises:
             ValueError: the first field that has no effect.
         """
         changed = self.changed()
-        for holds, setting, names in rules:
+        for is_chosen, setting, names in self.idle():
             for name in names:
-                if holds and name in changed:
+                if is_chosen and name in changed:
                     value = as_yaml(changed[name])
                     raise ValueError(
                         f"{owner} got {name}: {value}, which has no effect with {setting}; leave one of them out"

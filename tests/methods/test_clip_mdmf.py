@@ -765,7 +765,7 @@ def test_an_unquoted_off_is_off(tiny: Backbone) -> None:
         ({"alpha1": 0.0, "alpha2": 0.0}, "one of the alphas above"),
         ({"distill_weight": -0.1}, "distill_weight -0.1"),
         ({"frames": 0}, "frames 0; expected at least 1"),
-        ({"views": "local", "alpha2": 2.0}, "alpha2: 2.0, which has no effect with views: local; leave one out"),
+        ({"views": "local", "alpha2": 2.0}, "alpha2: 2.0, which has no effect with views: local; leave one of them out"),
         ({"views": "global", "detach": True}, "detach: True, which has no effect with views: global"),
         ({"views": "global", "ltce": "conv"}, "ltce: conv, which has no effect with views: global"),
         ({"views": "none", "distill_weight": 0.0}, "distill_weight: 0.0, which has no effect with views: none"),

@@ -29,6 +29,7 @@ Deviations:
 | first map of an adapter | not stated | truncated normal 0.02, bias 0 | PyTorch's initial values (deviation 0.021 at width 768) |
 """  # noqa: E501
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -43,7 +44,6 @@ from torchvision.ops import StochasticDepth
 from fsar.alignment import video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
-from fsar.config import Settings
 from fsar.layers.adapters import (
     Adapter,
     attend,
@@ -102,7 +102,7 @@ class Aim(Method):
     name = "aim"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of AIM."""
 
         frames: int = 8
@@ -123,23 +123,17 @@ class Aim(Method):
         """Template set of the class texts (see fsar/text/prompts.py)."""
 
         def check(self) -> None:
-            """Refuse values out of range, and options that would have no effect."""
+            """Refuse values out of range."""
             templates(self.templates)
             if self.frames < 1 or self.ratio <= 0 or not 0 <= self.drop_path < 1:
                 raise ValueError(
                     f"aim got frames {self.frames}, ratio {self.ratio}, drop_path {self.drop_path}; expected at least "
                     f"1 frame, a ratio above 0, and a drop_path in [0, 1)"
                 )
-            if self.text and self.metric != "otam":
-                raise ValueError(
-                    f"aim got metric {self.metric!r} with text: true, which compares with class texts and uses no "
-                    f"metric; leave out one of them"
-                )
-            if not self.text and self.templates != "ma-fsar":
-                raise ValueError(
-                    f"aim got templates {self.templates!r} without text: true, so no text is read; add text: true or "
-                    f"leave them out"
-                )
+
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """A query is named by a metric or by the class texts."""
+            return (self.text, "text: true", ("metric",)), (not self.text, "text: false", ("templates",))
 
     config: Config
 

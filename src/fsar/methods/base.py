@@ -141,7 +141,8 @@ class Method(TrainingParts, nn.Module):
         config: an instance of the class's `Config`.
 
     Raises:
-        ValueError: the method reads class names, and the backbone has no text tower.
+        ValueError: an option has no effect beside the others; the method reads class names, and the backbone has no
+            text tower.
     """
 
     @dataclass(frozen=True, kw_only=True)
@@ -157,6 +158,7 @@ class Method(TrainingParts, nn.Module):
                 f"method {self.name!r} reads class names, but backbone {backbone.name!r} has no text encoder; use "
                 f"a CLIP backbone (tiny, ViT-B-16/openai, ...) or a method without text (protonet, otam, bi-mhm, ...)"
             )
+        config.refuse_idle(self.name)
         self.backbone = backbone
         self.config = config
         self.loss_heads = nn.ModuleDict()  # what `begin_training` makes: no part of the trained method

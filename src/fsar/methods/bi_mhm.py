@@ -22,7 +22,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.alignment import bi_mhm, frame_similarity
-from fsar.config import Settings
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
 from fsar.shapes import Logits, ShotMask
@@ -34,7 +33,7 @@ class BiMhm(Method):
     name = "bi-mhm"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of Bi-MHM."""
 
         per: Literal["prototype", "video"] = "prototype"

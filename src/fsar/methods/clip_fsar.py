@@ -41,7 +41,6 @@ from torch.nn.functional import cross_entropy
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
-from fsar.config import Settings
 from fsar.layers.temporal import TemporalTransformer, with_text
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
@@ -58,7 +57,7 @@ class ClipFsar(Method):
     name = "clip-fsar"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of CLIP-FSAR."""
 
         prompt: str = "a photo of {}"

@@ -56,7 +56,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | idle parts of the code | none | class-text CE of weight 0, a filter of frames, two more convolutions | left out |
 """  # noqa: E501
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
@@ -69,7 +69,6 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
-from fsar.config import Settings
 from fsar.layers.temporal import TemporalTransformer
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
@@ -95,7 +94,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "pixels": "unit",
     },
 }
-_OF_DISTILLATION = ("teacher", "condition", "confidence", "detach")
 INVERSE_TEMPERATURE = 200.0
 """1 / t of equation 2."""
 BEST_FRAMES = 4
@@ -118,7 +116,7 @@ class ClipMdmf(Method):
     name = "clip-mdmf"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of CLIP-MDMF."""
 
         variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
@@ -165,7 +163,7 @@ class ClipMdmf(Method):
         """Channels inside the transformers' feed-forward part."""
 
         def check(self) -> None:
-            """Refuse values out of range, and options that would have no effect."""
+            """Refuse values out of range."""
             if min(self.alpha1, self.alpha2, self.distill_weight) < 0 or self.alpha1 + self.alpha2 == 0:
                 raise ValueError(
                     f"clip-mdmf got alpha1 {self.alpha1}, alpha2 {self.alpha2} and distill_weight "
@@ -173,12 +171,15 @@ class ClipMdmf(Method):
                 )
             if self.frames < 1:
                 raise ValueError(f"clip-mdmf got frames {self.frames}; expected at least 1")
-            single = self.views != "both"
-            self.refuse_idle(
-                "clip-mdmf",
-                (single, f"views: {self.views}", ("alpha1", "alpha2", "distill_weight", *_OF_DISTILLATION)),
-                (self.distill_weight == 0, "distill_weight: 0", _OF_DISTILLATION),
-                ("local" not in VIEWS[self.views], f"views: {self.views}", ("ltce",)),
+
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """Distillation needs both views, a condition and a weight above 0; a selector needs its scores."""
+            of_distillation = ("teacher", "condition", "confidence", "detach")
+            single, views = self.views != "both", f"views: {self.views}"
+            return (
+                (single, views, ("alpha1", "alpha2", "distill_weight", *of_distillation)),
+                ("local" not in VIEWS[self.views], views, ("ltce",)),
+                (self.distill_weight == 0, "distill_weight: 0", of_distillation),
                 (self.condition == "none", "condition: none", ("confidence",)),
                 (self.pps == "off", "pps: off", ("pps_score",)),
                 (not self.positions, "positions: false", ("frames",)),

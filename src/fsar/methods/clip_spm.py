@@ -55,7 +55,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | Adam's betas | not stated | 0.5, 0.999 | 0.9, 0.999 (the recipe's `betas`) |
 """  # noqa: E501
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -68,7 +68,6 @@ from torch.nn.functional import pad
 
 from fsar.alignment import frame_similarity, otam
 from fsar.backbones import Backbone
-from fsar.config import Settings
 from fsar.layers.temporal import TemporalTransformer
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
@@ -116,7 +115,7 @@ class ClipSpm(Method):
     name = "clip-spm"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of CLIP-SPM."""
 
         variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
@@ -179,14 +178,16 @@ class ClipSpm(Method):
         """Channels inside the transformers' feed-forward part and the prompt generator."""
 
         def check(self) -> None:
-            """Refuse values out of range, and options that would have no effect."""
+            """Refuse values out of range."""
             templates(self.templates)
             weights = {key: getattr(self, key) for key in ("lambda1", "lambda2", "lambda3", "lambda4")}
             if min(weights.values()) < 0 or weights["lambda1"] + weights["lambda2"] == 0:
                 raise ValueError(f"clip-spm got {weights}; expected none below 0, and lambda1 or lambda2 above")
+
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """Each part of Table 3 has options of its own."""
             no_prompts = not self.spm or self.consistency == "off"
-            self.refuse_idle(
-                "clip-spm",
+            return (
                 (not self.padm, "padm: false", ("lambda1", "lambda2", "inductive")),
                 (not self.spm, "spm: false", ("consistency", "templates", "prompt_mean")),  # `ensemble` is the recipes'
                 (no_prompts, "no consistency of prompts", ("lambda4", "consistency_on")),

@@ -38,7 +38,6 @@ from torch.nn.functional import cross_entropy, linear, relu, scaled_dot_product_
 
 from fsar.alignment import bi_mhm, frame_similarity
 from fsar.backbones import Backbone
-from fsar.config import Settings
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction, Targets, mean_over_shots, per_video, query_cross_entropy
 
@@ -86,7 +85,7 @@ class HyRsm(Method):
     name = "hyrsm"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of HyRSM."""
 
         frame_scale: float = 10.0

@@ -48,7 +48,6 @@ from torch import Tensor, nn
 from fsar.alignment import video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint_of
-from fsar.config import Settings
 from fsar.layers.adapters import (
     Adapter,
     attend,
@@ -79,7 +78,7 @@ class MaFsar(Method):
     name = "ma-fsar"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of MA-FSAR."""
 
         frames: int = 8

@@ -25,7 +25,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.alignment import frame_similarity, otam
-from fsar.config import Settings
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
 from fsar.shapes import Logits, ShotMask
@@ -37,7 +36,7 @@ class Otam(Method):
     name = "otam"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of OTAM."""
 
         per: Literal["video", "prototype"] = "video"

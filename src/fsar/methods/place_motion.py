@@ -30,7 +30,6 @@ from torch import Tensor
 
 from fsar.alignment import bi_mhm, otam
 from fsar.backbones import Backbone
-from fsar.config import Settings
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, mean_over_shots
@@ -49,7 +48,7 @@ class PlaceMotion(Method):
     name = "place-motion"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of place-and-motion."""
 
         grid: int = 3

@@ -23,7 +23,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.alignment import frame_similarity
-from fsar.config import Settings
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
 from fsar.shapes import Logits, ShotMask
@@ -35,7 +34,7 @@ class ProtoNet(Method):
     name = "protonet"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of ProtoNet."""
 
         similarity: Literal["time-mean", "frame-wise"] = "time-mean"

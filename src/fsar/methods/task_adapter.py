@@ -52,7 +52,6 @@ from torch import Tensor, nn
 from fsar.alignment import video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint_of
-from fsar.config import Settings
 from fsar.layers.adapters import (
     Adapter,
     add_index,
@@ -83,7 +82,7 @@ class TaskAdapter(Method):
     name = "task-adapter"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of Task-Adapter."""
 
         method: ClassVar[str] = "task-adapter"

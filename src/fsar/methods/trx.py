@@ -27,7 +27,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fsar.backbones import Backbone
-from fsar.config import Settings
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction
 from fsar.shapes import Logits, ShotMask
@@ -104,7 +103,7 @@ class Trx(Method):
     name = "trx"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of TRX."""
 
         cardinalities: tuple[int, ...] = (2, 3)

@@ -20,7 +20,6 @@ import numpy as np
 from torch import Tensor
 
 from fsar.alignment import video_text_similarity
-from fsar.config import Settings
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction
 from fsar.text.prompts import class_features, templates
@@ -32,7 +31,7 @@ class ZeroShot(Method):
     name = "zero-shot"
 
     @dataclass(frozen=True, kw_only=True)
-    class Config(Settings):
+    class Config(Method.Config):
         """Options of zero-shot CLIP."""
 
         templates: str = "ma-fsar"
