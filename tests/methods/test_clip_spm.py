@@ -712,7 +712,7 @@ def test_an_unquoted_off_is_off(tiny: Backbone) -> None:
         ({"gate_visual": 0.0}, "gate_visual 0.0.*at least 1/"),
         ({"gate_slope": -0.1}, "gate_slope -0.1.*at least 0"),
         ({"padm": False, "lambda2": 1.0}, "lambda2: 1.0, which has no effect with padm: false; leave one of them out"),
-        ({"padm": False, "inductive": False}, "inductive: False, which has no effect with padm: false"),
+        ({"padm": False, "inductive": False}, "inductive: false, which has no effect with padm: false"),
         ({"spm": False, "consistency": "query"}, "consistency: query, which has no effect with spm: false"),
         ({"spm": False, "templates": "{}"}, "templates: {}, which has no effect with spm: false"),
         ({"consistency": "off", "lambda4": 0.1}, "lambda4: 0.1, which has no effect with no consistency of prompts"),
