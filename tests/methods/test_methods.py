@@ -86,6 +86,63 @@ def test_class_order_permutes_logits(method: Method, clips: torch.Tensor) -> Non
     torch.testing.assert_close(method.match(shuffled).logits, expected, atol=1e-4, rtol=1e-4)
 
 
+def test_logits_of_classes_are_independent_where_the_traits_say_so(method: Method, clips: torch.Tensor) -> None:
+    """The recogniser judges "unknown" by a match without the query's class; only independent logits spare it that."""
+    episode = episode_of(_shaken(method), clips)
+    logits = method.match(episode).logits
+    same = []
+    for left_out in range(WAY):
+        others = [way for way in range(WAY) if way != left_out]
+        fewer = replace(
+            episode,
+            support=apply(episode.support, lambda t, others=others: t[:, others]),
+            shot_mask=episode.shot_mask[:, others],
+            text=None if episode.text is None else episode.text[:, others],
+        )
+        same.append(torch.allclose(method.match(fewer).logits, logits[..., others], rtol=1e-5, atol=1e-6))
+    assert all(same) == method.traits.independent_ways
+
+
+@pytest.mark.parametrize("spec", [
+    "protonet", "protonet:similarity=frame-wise", "otam:per=prototype", "bi-mhm", "place-motion",
+    "place-motion:alignment=otam", "aim", "aim:metric=otam", "aim:metric=protonet", "aim:text=true", "zero-shot",
+])  # fmt: skip
+def test_means_of_the_support_give_the_same_logits(spec: str, tiny: Backbone, clips: torch.Tensor) -> None:
+    name, options = parse_method(spec)
+    method = build_method(name, tiny, **options)
+    episode = episode_of(_shaken(method), clips)
+    means = replace(
+        episode, support=apply(episode.support, lambda t: t.mean(2, keepdim=True)), shot_mask=episode.shot_mask[..., :1]
+    )
+    assert method.traits.matches_means
+    torch.testing.assert_close(method.match(means).logits, method.match(episode).logits, rtol=1e-4, atol=1e-5)
+
+
+def test_other_methods_need_every_example(method: Method, clips: torch.Tensor) -> None:
+    """Nobody claims the trait without the test above."""
+    tested = ("protonet", "bi-mhm", "place-motion", "aim", "zero-shot")
+    assert method.traits.matches_means == (method.name in tested)
+
+
+def test_variants_match_as_each_would_alone(tiny: Backbone, clips: torch.Tensor) -> None:
+    method = build_method("place-motion", tiny)
+    episode = episode_of(method, clips)
+    together = method.match_variants(episode)
+    assert len(together) == len(method.variants()) == 15
+    for variant, logits in zip(method.variants(), together, strict=True):
+        assert torch.equal(variant.match(episode).logits, logits)
+
+
+def _shaken(method: Method) -> Method:
+    """Move the method's own parameters away from the values at which they have no effect."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in method.named_parameters():
+            if not name.startswith("backbone."):
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    return method
+
+
 def test_shot_order_is_irrelevant(method: Method, clips: torch.Tensor) -> None:
     episode = episode_of(method, clips)
     flipped = replace(episode, support=apply(episode.support, lambda t: t.flip(2)))

@@ -159,8 +159,15 @@ class Aim(Method):
     def traits_of(cls, config: Config) -> Traits:
         """The adapters train; text is read instead of a metric."""
         if config.text:
-            return Traits(trains=("own",), reads_text=True, reads_text_alone=True)
-        return Traits(trains=("own",), episodes_per_match=metric_episodes(config.metric))
+            return Traits(
+                trains=("own",), reads_text=True, reads_text_alone=True, independent_ways=True, matches_means=True
+            )
+        return Traits(
+            trains=("own",),
+            independent_ways=True,
+            matches_means=config.metric != "trx",
+            episodes_per_match=metric_episodes(config.metric),
+        )
 
     def encoder(self) -> Encoder:
         """All of `encode`: adapters work from the first block on."""

@@ -14,7 +14,7 @@ from fsar.backbones import Backbone
 from fsar.config import Settings
 from fsar.methods.encoder import PIXELS, Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, query_cross_entropy
-from fsar.shapes import Clips
+from fsar.shapes import Clips, Logits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +39,10 @@ class Traits:
     """Whether the queries of an episode see each other."""
     draws: bool = False
     """Whether `match` draws at random, and so reads `Episode.draws`."""
+    independent_ways: bool = False
+    """Whether the logit of a class depends on the query and this class alone, not on the other classes."""
+    matches_means: bool = False
+    """Whether `match` depends on the support only through the mean of each class's encodings over shots."""
     leaks_labels: bool = False
     """Whether the scores depend on the order of the queries, as in a faulty public code; for audits only."""
     pixels: str = "normalized"
@@ -283,6 +287,19 @@ class Method(TrainingParts, nn.Module):
     def variants(self) -> Sequence["Method"]:
         """List methods with the same encoder, this one first, among which leave-one-out may choose."""
         return (self,)
+
+    def match_variants(self, episode: Episode) -> list[Logits]:
+        """Match an episode with every one of `variants`.
+
+        Override it if the variants share most of the work.
+
+        Args:
+            episode: as `match` takes it.
+
+        Returns:
+            The logits of each variant, in the order of `variants`.
+        """
+        return [variant.match(episode).logits for variant in self.variants()]
 
     def other_mode(self) -> "Method | None":
         """Return the same method with `inductive` switched, sharing every parameter; None if that changes nothing."""

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.alignment import bi_mhm, frame_similarity
-from fsar.methods.base import Method
+from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
 from fsar.shapes import Logits, ShotMask
 
@@ -40,6 +40,11 @@ class BiMhm(Method):
         """Compare with the class mean, or with each support video and take the mean distance."""
 
     config: Config
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """Every class is compared by itself, with its mean or with each video."""
+        return Traits(independent_ways=True, matches_means=config.per == "prototype")
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: minus the distance to each class."""

@@ -107,6 +107,7 @@ class ClipFsar(Method):
             reads_text=True,
             reads_text_alone=config.readout == "text",
             support_reads_text=True,
+            independent_ways=config.readout == "visual",
             episodes_per_match=64,
         )
 

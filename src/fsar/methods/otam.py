@@ -25,7 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.alignment import frame_similarity, otam
-from fsar.methods.base import Method
+from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
 from fsar.shapes import Logits, ShotMask
 
@@ -54,6 +54,11 @@ class Otam(Method):
                 raise ValueError(f"otam got smoothing {self.smoothing}; expected a number above 0, or null")
 
     config: Config
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """Every class is compared by itself, with its mean or with each video."""
+        return Traits(independent_ways=True, matches_means=config.per == "prototype")
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: minus the alignment distance to each class (eq. 9); `frame_distance` beside them."""

@@ -19,7 +19,7 @@ since `encode` does not depend on them.
 | similarity, alignment | `PlaceMotion.match` |
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -33,13 +33,14 @@ from fsar.backbones import Backbone
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, mean_over_shots
-from fsar.shapes import Clips, FrameSimilarity
+from fsar.shapes import Clips, Logits
 
 STILL = 1e-3
 """Motion smaller than this share of the frame's own place vector stays small: it is noise, not direction."""
 
 Alignment = Literal["frame-wise", "otam", "bi-mhm"]
 ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
+ClassSimilarity = Float[Tensor, "episode query way query_frame support_frame"]
 
 
 class PlaceMotion(Method):
@@ -74,8 +75,8 @@ class PlaceMotion(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Nothing trains."""
-        return Traits(trains=())
+        """Nothing trains; every class is compared by itself, with its mean."""
+        return Traits(trains=(), independent_ways=True, matches_means=True)
 
     def encoder(self) -> Encoder:
         """All of `encode`; weight and alignment only matter in `match`."""
@@ -92,22 +93,35 @@ class PlaceMotion(Method):
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: the aligned similarity to each class; `frame_similarity` beside them."""
-        shares = {"appearance": 1 - self.config.weight, "place": self.config.weight}
-        similarity: FrameSimilarity | float = 0.0  # episode query way query_frame support_frame
-        for part, share in shares.items():
-            if share > 0:
-                # mean over shots of similarities = similarity to the mean of unit vectors
-                prototypes = mean_over_shots(episode.support[part], episode.shot_mask)
-                similarity = similarity + share * torch.einsum("eqtd,ewud->eqwtu", episode.query[part], prototypes)
-        assert isinstance(similarity, Tensor)
+        similarity = self._mix({part: _similarity(episode, part) for part, share in self._shares.items() if share > 0})
         return Prediction(self._align(similarity), {"frame_similarity": similarity})
 
-    def _align(self, similarity: FrameSimilarity) -> Tensor:
+    def match_variants(self, episode: Episode) -> list[Logits]:
+        """Match with every weight and alignment; the similarities of both parts are computed once."""
+        parts = {part: _similarity(episode, part) for part in self._shares}
+        return [variant._align(variant._mix(parts)) for variant in self.variants()]
+
+    @property
+    def _shares(self) -> dict[str, float]:
+        """Weight of each part in the similarity."""
+        return {"appearance": 1 - self.config.weight, "place": self.config.weight}
+
+    def _mix(self, parts: Mapping[str, ClassSimilarity]) -> ClassSimilarity:
+        """Add the parts by their weights; a part of weight 0 may be missing."""
+        return torch.stack([share * parts[part] for part, share in self._shares.items() if share > 0]).sum(0)
+
+    def _align(self, similarity: ClassSimilarity) -> Logits:
         if self.config.alignment == "frame-wise":
             return similarity.diagonal(dim1=-2, dim2=-1).mean(-1)
         if self.config.alignment == "otam":
             return -otam(1 - similarity, self.config.smoothing)
         return -bi_mhm(similarity)
+
+
+def _similarity(episode: Episode, part: str) -> ClassSimilarity:
+    """Mean over a class's shots of the frames' inner products: the inner product with the mean of unit vectors."""
+    prototypes = mean_over_shots(episode.support[part], episode.shot_mask)
+    return torch.einsum("eqtd,ewud->eqwtu", episode.query[part], prototypes)
 
 
 class PlaceMotionEncoder(FrameEncoder):

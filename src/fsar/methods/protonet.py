@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.alignment import frame_similarity
-from fsar.methods.base import Method
+from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction, mean_over_shots, per_video
 from fsar.shapes import Logits, ShotMask
 
@@ -45,6 +45,11 @@ class ProtoNet(Method):
         """Added to the product of norms."""
 
     config: Config
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """Every class is compared by itself, with its mean or with each video."""
+        return Traits(independent_ways=True, matches_means=config.per == "prototype")
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: the similarity to each class, not scaled."""

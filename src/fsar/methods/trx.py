@@ -131,7 +131,8 @@ class Trx(Method):
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
         """Its maps train."""
-        return Traits(trains=("own", "visual"), episodes_per_match=2)  # as fast as 16: one episode keeps a core busy
+        # two episodes are as fast as 16: one keeps a core busy
+        return Traits(trains=("own", "visual"), independent_ways=True, episodes_per_match=2)
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: the mean over cardinalities (eq. 10); each cardinality's own beside them.

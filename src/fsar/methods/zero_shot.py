@@ -46,7 +46,7 @@ class ZeroShot(Method):
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
         """It reads class names and nothing else; nothing trains."""
-        return Traits(reads_text=True, reads_text_alone=True, trains=())
+        return Traits(reads_text=True, reads_text_alone=True, trains=(), independent_ways=True, matches_means=True)
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Mean over templates: [label, dim]."""
