@@ -9,6 +9,7 @@ import argparse
 import statistics
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from fsar.backbones import load_backbone
 from fsar.bank.fill import fill_bank
 from fsar.datasets import load_folder, load_world
 from fsar.evaluation.episodes import EpisodeSampler
-from fsar.evaluation.loop import match_from_bank, match_naively
+from fsar.evaluation.matching import match_from_bank, match_naively
 from fsar.methods import build_method, parse_method
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import read_frames
@@ -55,15 +56,17 @@ def main() -> None:
         name, chosen = parse_method(options.method)
         method = build_method(name, load_backbone(options.backbone), **chosen)
         episodes = EpisodeSampler(dataset=dataset).draw(options.episodes)
+        place = Path(folder) / "bank"
+        fill = partial(fill_bank, method, dataset.videos, dataset.texts, cache=cache, folder=place, progress=False)
         start = time.perf_counter()
-        bank = fill_bank(method, dataset.videos, dataset.texts, cache, Path(folder) / "bank", progress=False)
+        bank = fill()
         filled = time.perf_counter() - start
         start = time.perf_counter()
-        fill_bank(method, dataset.videos, dataset.texts, cache, Path(folder) / "bank", progress=False)
+        fill()
         again = time.perf_counter() - start
         size = sum(file.stat().st_size for file in (Path(folder) / "bank").rglob("*.safetensors"))
         banked = match_from_bank(method, bank, episodes, dataset.texts, progress=False)
-        anew = match_naively(method, dataset, episodes, cache, progress=False)
+        anew = match_naively(method, dataset, episodes, cache=cache, progress=False)
         per_episode = anew.seconds / options.episodes
         print(f"{options.method} on {options.backbone}, {len(dataset.videos)} videos, {options.episodes} episodes")
         print(

@@ -17,7 +17,7 @@ from fsar.bank.fill import enhance_bank
 from fsar.bank.store import Bank
 from fsar.datasets import Video, VideoDataset
 from fsar.evaluation.episodes import EpisodeSampler
-from fsar.evaluation.loop import match_from_bank
+from fsar.evaluation.matching import match_from_bank
 from fsar.methods import METHODS, build_method
 
 CLASSES, CLIPS, FRAMES, DIM = 24, 100, 8, 512

@@ -18,8 +18,9 @@ import time
 import torch
 
 from fsar.backbones import load_backbone
+from fsar.devices import peak_memory
 from fsar.methods import build_method
-from fsar.training.loop import EpisodeLoss, peak_memory
+from fsar.training.episode_loss import EpisodeLoss
 from fsar.training.parameters import freeze, make_optimizer
 from fsar.training.recipes import Recipe
 

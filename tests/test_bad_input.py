@@ -242,7 +242,7 @@ def test_what_may_not_be_read_says_so(unprivileged: Path, protonet: Method) -> N
             assert str(path) in str(raised.value)
         with pytest.raises(ValueError, match=r"none of the 1 videos could be used.*no permission"):
             videos = [Video("a/b", path, "a")]
-            fill_bank(protonet, videos, None, cache, unprivileged / "bank", "skip", progress=False)
+            fill_bank(protonet, videos, cache=cache, folder=unprivileged / "bank", on_error="skip", progress=False)
         forbidden.chmod(0o777)
 
     for forbidden in (root, root / "frames"):
@@ -264,7 +264,7 @@ def test_a_broken_video_stops_or_is_left_out_and_named(data: Path, protonet: Met
     assert set(bank.skipped) == {"wave/3", "clap/3"}
     assert "the file is empty" in bank.skipped["wave/3"]
     assert len(bank.video_ids) == 6
-    result = evaluate(protonet, dataset, "all", 2, 2, episodes=10, bank=bank, progress=False)
+    result = evaluate(protonet, dataset, "all", way=2, shot=2, episodes=10, bank=bank, progress=False)
     assert dict(bank.skipped) == result.skipped
 
 
@@ -406,7 +406,7 @@ def test_a_class_with_too_few_clips_is_named(data: Path, protonet: Method) -> No
     for name in "12":
         (data / "wave" / f"{name}.mp4").unlink()
     with pytest.raises(ValueError, match="need 2 videos in every class; wave has 1"):
-        evaluate(protonet, load_folder(data), "all", 2, 1, episodes=5, progress=False)
+        evaluate(protonet, load_folder(data), "all", way=2, episodes=5, progress=False)
 
 
 # --------------------------------------------------------------------------- names that are not UTF-8
@@ -433,7 +433,7 @@ def test_names_that_are_not_utf8_are_read(byte_names: Path, protonet: Method, tm
     dataset = load_folder(byte_names)
     assert dataset.classes == (BYTES_CLASS, "clap")
     assert dataset.texts[BYTES_CLASS] == r"caf\xe9"
-    result = evaluate(protonet, dataset, "all", 2, 1, episodes=10, progress=False)
+    result = evaluate(protonet, dataset, "all", way=2, episodes=10, progress=False)
     result.save(tmp_path / "result.json")
     assert 0 <= json.loads((tmp_path / "result.json").read_text())["accuracy"] <= 1
 

@@ -1,5 +1,7 @@
-"""Where a model computes."""
+"""Where a model computes, and how much memory that takes."""
 
+import resource
+import sys
 from typing import TypeVar
 
 import torch
@@ -20,3 +22,11 @@ def to_device(module: Module, name: str = "auto") -> Module:
     except (AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"no device {name!r} here: {reason}; expected auto, cpu or cuda") from error
+
+
+def peak_memory() -> float:
+    """Most memory used so far, in GB: the GPU's if there is one, else the process's."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    kilo = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo / 1e9

@@ -138,7 +138,7 @@ def _require_episodes(plan: Plan, recipe: Recipe | None, dataset: VideoDataset, 
     if recipe is not None:
         dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
         wanted["train"] = (recipe.way, recipe.shot, recipe.query)
-        wanted["val"] = (recipe.val_way or recipe.way, recipe.val_shot or recipe.shot, 1)
+        wanted["val"] = (recipe.validation_way, recipe.validation_shot, 1)
     for split, (way, shots, query) in wanted.items():
         try:
             EpisodeSampler(dataset=dataset.split(split), way=way, shot=shots, query=query)
@@ -189,7 +189,7 @@ def _tested(
         episodes = (found.way, found.shot, found.query, found.episodes)
         if (found.transductive, *episodes, found.dataset_fingerprint) == wanted:
             return found
-    bank = fill_bank(method, videos.videos, videos.texts, cache, progress=progress, leave_out=leave_out)
+    bank = fill_bank(method, videos.videos, videos.texts, cache=cache, progress=progress, leave_out=leave_out)
     result = evaluate(
         method, dataset, way=plan.way, shot=shot, query=plan.query, episodes=plan.episodes, cache=cache, bank=bank,
         progress=progress,

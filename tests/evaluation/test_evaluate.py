@@ -15,10 +15,10 @@ from fsar.bank.store import Bank, BankStore
 from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import Episodes, EpisodeSampler
-from fsar.evaluation.loop import Scores, accuracy, confusion, evaluate, match_from_bank, match_naively
+from fsar.evaluation.loop import accuracy, confusion, evaluate
+from fsar.evaluation.matching import Scores, match_from_bank, match_naively
 from fsar.methods import METHODS, Method, Prediction, build_method
 from fsar.results.tables import table
-from fsar.video.frame_cache import FrameCache
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_batches_do_not_matter(
     method = build_method("otam", tiny)
     episodes = EpisodeSampler(dataset=novel).draw(50)
     together = match_from_bank(method, bank, episodes, progress=False)
-    monkeypatch.setattr("fsar.evaluation.loop._BATCH_BYTES", 1)
+    monkeypatch.setattr("fsar.evaluation.matching._BATCH_BYTES", 1)
     alone = match_from_bank(method, bank, episodes, progress=False)
     np.testing.assert_allclose(together.logits, alone.logits, atol=1e-5)
 
@@ -144,9 +144,7 @@ def test_a_filled_bank_is_not_computed_again(novel: VideoDataset, tiny: Backbone
 def test_workers_do_not_change_a_bank(
     novel: VideoDataset, tiny: Backbone, tmp_path: Path, workers: int, bank: Bank
 ) -> None:
-    filled = fill_bank(
-        build_method("protonet", tiny), novel.videos, None, FrameCache(), tmp_path, "stop", workers, False
-    )
+    filled = fill_bank(build_method("protonet", tiny), novel.videos, folder=tmp_path, workers=workers, progress=False)
     assert filled.video_ids == bank.video_ids
     assert torch.equal(filled.query["frames"], bank.query["frames"])
 

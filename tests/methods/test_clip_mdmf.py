@@ -22,7 +22,7 @@ from fsar.evaluation.loop import match_from_bank
 from fsar.methods import Prediction, Targets, build_method, parse_method
 from fsar.methods.base import Episode
 from fsar.methods.clip_mdmf import ClipMdmf, confidences, distillation, over_time, reliable
-from fsar.training.loop import EpisodeLoss
+from fsar.training.episode_loss import EpisodeLoss
 from fsar.training.parameters import group_of, kept_state
 from fsar.training.recipes import load_recipe
 from tests.conftest import GOLDEN

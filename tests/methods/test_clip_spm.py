@@ -19,7 +19,7 @@ from fsar.methods.base import Episode
 from fsar.methods.clip_spm import FIRST_FRAME, PROMPT, ClipSpm
 from fsar.methods.otam import Otam
 from fsar.text.prompts import templates
-from fsar.training.loop import EpisodeLoss
+from fsar.training.episode_loss import EpisodeLoss
 from fsar.training.parameters import group_of
 from fsar.training.recipes import load_recipe
 from tests.conftest import GOLDEN

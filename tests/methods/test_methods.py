@@ -9,7 +9,7 @@ import torch
 from fsar.backbones import Backbone
 from fsar.methods import METHODS, build_method, method_class, parse_method
 from fsar.methods.base import Encoding, Episode, Method
-from fsar.training.loop import EpisodeLoss
+from fsar.training.episode_loss import EpisodeLoss
 from tests.conftest import SUB_ACTIONS
 
 WAY, SHOT, QUERY, FRAMES = 3, 2, 4, 8

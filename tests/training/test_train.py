@@ -123,7 +123,7 @@ def test_a_finished_run_is_not_run_again(whole: Path, world: VideoDataset) -> No
 
 def test_going_on_elsewhere_is_noted(world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each machine that did some of the work; a run that is at its end notes nothing."""
-    stop = lambda self: self.step == 2  # noqa: E731
+    stop = lambda self: self.standing.step == 2  # noqa: E731
     for machine, stopped in (("here", True), ("here", True), ("there", False), ("elsewhere", False)):
         with monkeypatch.context() as patch:
             patch.setattr("platform.machine", lambda machine=machine: machine)

@@ -1,26 +1,24 @@
-"""The feature bank: every video is encoded once, and matched as often as one likes.
+"""Fills a feature bank: every video is encoded once, and then matched as often as one likes.
 
-On disk one safetensors file per video, named by the video's content, the frame sampling, the role and
-(where the role's encoding reads it) the class text, in a folder named by everything else the encoding
-depends on. What lies there is what `Method.encoder` gives: methods and checkpoints with the same frozen encoder
-share it, and `Method.enhance` computes the rest in memory. Banks are shared
-between datasets and processes, too; a filled part is never computed again, and a killed run goes on where
-it stopped.
+On disk lies one safetensors file per video. Its name is a hash of the video's content, the frame sampling, the role
+and, if the encoding of that role reads it, the class text. Its folder is named by everything else that the encoding
+depends on. A file holds the frozen start of `encode` if the method has one (`Method.banked`): methods and checkpoints
+with the same frozen encoder share these files, and the rest of `encode` runs in memory. Datasets and processes share
+them too. An encoding on disk is never computed again, and a killed run resumes where it stopped.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fsar.bank.store import Bank, BankStore
 from fsar.datasets import Video
-from fsar.methods.base import Method, Traits
-from fsar.methods.encoder import Encoder
-from fsar.methods.episode import Encoding, Role
+from fsar.methods.base import Encoding, Method, Role
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import VideoError
@@ -31,104 +29,226 @@ def fill_bank(
     method: Method,
     videos: Sequence[Video],
     texts: Mapping[str, str] | None = None,
+    *,
     cache: FrameCache | None = None,
     folder: Path | None = None,
-    on_error: str = "stop",
-    workers: int | None = None,
-    progress: bool = True,
     keep: bool = True,
     role: Role | None = None,
     leave_out: Mapping[str, str] | None = None,
-    enhance: bool = True,
+    on_error: str = "stop",
+    workers: int | None = None,
+    progress: bool = True,
 ) -> Bank:
-    """Encode each video once (twice where a method's support role reads the class text).
+    """Encode each video once, or once per role if the method encodes support videos and queries differently.
 
-    Videos are encoded one at a time, so that a result depends neither on how they are batched nor on
-    what was in the bank before; decoding runs ahead in `workers` threads.
+    Videos are encoded one at a time. So a result depends neither on how they are batched nor on what the bank held
+    before. `workers` threads decode ahead.
 
     Args:
-        method: whose `encode` to use.
+        method: its `encode` is used.
         videos: in the order of the result.
-        texts: class -> words; needed if a support video's encoding reads them.
-        cache: frames; by default 8 by `tsn`.
+        texts: class -> words; needed if `method.support_reads_text`.
+        cache: how frames are taken; by default 8 by `tsn`.
         folder: where the bank lies on disk; by default in the cache folder.
+        keep: read and write encodings on disk. False keeps them in the result alone, for an encoder that still trains.
+        role: encode in this role only; the result then has the same encodings for both roles.
+        leave_out: id -> reason; these videos are not read, and the result names those of `videos` as skipped.
         on_error: `stop` at a broken video, or `skip` it and name it in the result.
-        workers: decoding threads; by default one per core.
+        workers: decoding threads; by default one per core. Never changes a result.
         progress: show a progress bar.
-        keep: read and write encodings on disk; without it they only live in the result, as suits an
-            encoder that is still training.
-        role: encode in this role only; it then stands for both in the result.
-        leave_out: id -> reason, of videos to skip unread; those among `videos` are named as skipped.
-        enhance: False gives what `Method.encoder` alone makes, as training on a bank needs it.
+
+    Returns:
+        The bank: for each role, each named tensor of the encoding as [video, ...].
 
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
         ValueError: no video, every video is broken, or `folder` holds another encoder's bank.
+
+    Example:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from fsar import build_method, load_backbone
+        >>> from fsar.video.reading import write_video
+        >>> method = build_method("otam", load_backbone("tiny"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file, frames = Path(folder) / "wave.mp4", FrameCache(Path(folder) / "frames")
+        ...     write_video(file, np.zeros((20, 64, 64, 3), np.uint8), 10.0)
+        ...     bank = fill_bank(method, [Video("wave/1", file, "wave")], cache=frames, keep=False, progress=False)
+        >>> bank.query["frames"].shape  # video frame dim
+        torch.Size([1, 8, 128])
     """
     if on_error not in ("stop", "skip"):
         raise ValueError(f"on_error is {on_error!r}; expected stop or skip")
     if not videos:
         raise ValueError("there is no video to encode; give at least one")
-    cache = cache or FrameCache()
     skipped = {video.id: leave_out[video.id] for video in videos if leave_out and video.id in leave_out}
     videos = [video for video in videos if video.id not in skipped]
-    encoder = method.encoder()
-    store = BankStore(encoder.key() | {"clip": cache.settings()}, folder) if keep else None
-    encoder_roles = _roles(encoder.roles_differ, role)
-    roles = _roles(method.traits.roles_differ, role) if enhance else encoder_roles
-    encodings = {role: _Rows(len(videos)) for role in roles}
+    encoder = _VideoEncoder.of(method, cache=cache or FrameCache(), texts=texts, role=role, keep=keep, folder=folder)
+    rows = {role: _Rows(len(videos)) for role in encoder.roles}
     kept = []
-
-    def text_of(reader: Encoder | Traits, video: Video, role: Role) -> str | None:
-        return texts[video.label] if texts and role == "support" and reader.support_reads_text else None
-
-    def prepare(video: Video) -> tuple[dict[Role, Path], dict[Role, Encoding | None], Tensor | None] | VideoError:
-        """Whatever can be had without the model: encodings on disk, or else the clip."""
-        try:
-            if store is None:
-                return {}, dict.fromkeys(encoder_roles), load_clip(method, cache, video.path, *video.span)
-            content = cache.content(video.path, *video.span)
-            paths = {
-                role: store.path(content, role if encoder.roles_differ else "", text_of(encoder, video, role))
-                for role in encoder_roles
-            }
-            known = {role: store.load(path) for role, path in paths.items()}
-            if all(encoding is not None for encoding in known.values()):
-                return paths, known, None
-            return paths, known, load_clip(method, cache, video.path, *video.span)
-        except VideoError as error:
-            return error
-
-    prepared = ahead(prepare, videos, workers or os.cpu_count() or 1)
+    prepared = ahead(encoder.prepare, videos, workers or os.cpu_count() or 1)
     bar = progress_bar(zip(videos, prepared, strict=True), "encode", "video", len(videos), progress)
     with torch.no_grad():
-        for video, outcome in bar:
-            if isinstance(outcome, VideoError):
+        for video, ready in bar:
+            if isinstance(ready, VideoError):
                 if on_error == "stop":
-                    raise outcome
-                skipped[video.id] = str(outcome)
+                    raise ready
+                skipped[video.id] = str(ready)
                 continue
-            paths, known, clip = outcome
-            for part in [part for part, encoding in known.items() if encoding is None]:
-                assert clip is not None
-                known[part] = new = _of_one(encoder.encode, method, clip, part, text_of(encoder, video, part))
-                if store is not None:
-                    store.save(paths[part], new)
-            for part in roles:
-                encoding = known[part if encoder.roles_differ else "query"]
-                assert encoding is not None
-                if enhance:
-                    encoding = _of_one(method.enhance, method, encoding, part, text_of(method.traits, video, part))
-                encodings[part].append(encoding)
+            for part, encoding in encoder.encode(video, ready).items():
+                rows[part].append(encoding)
             kept.append(video.id)
     if not kept:
         raise ValueError(f"none of the {len(skipped)} videos could be used; the first: {next(iter(skipped.values()))}")
-    return Bank(tuple(kept), encodings[roles[0]].tensors, encodings[roles[-1]].tensors, skipped)
+    return Bank(tuple(kept), rows[encoder.roles[0]].tensors, rows[encoder.roles[-1]].tensors, skipped)
 
 
-def _roles(differ: bool, role: Role | None) -> tuple[Role, ...]:
-    """Roles to encode in: both, the one asked for, or `query` if they do not differ."""
-    if not differ:
+@torch.no_grad()
+def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
+    """Compute the method's own encodings from a bank of `method.frozen_start()`.
+
+    Args:
+        method: its `enhance` is used.
+        start: encodings of the frozen start.
+        videos: at least those in `start`, for their classes.
+        texts: class -> words; read if `method.support_reads_text`.
+
+    Returns:
+        The bank that `fill_bank(method, ...)` gives for these videos.
+    """
+    label = {video.id: video.label for video in videos}
+    roles = _roles(method, None)
+    made = {role: _Rows(len(start.video_ids)) for role in roles}
+    for i, video_id in enumerate(start.video_ids):
+        begun = {name: tensor[i] for name, tensor in start.query.items()}
+        for role, rows in made.items():
+            rows.append(_of_one(method.enhance, method, begun, role, _text(method, texts, label[video_id], role)))
+    return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped)
+
+
+def load_clip(
+    method: Method, cache: FrameCache, video: Path, start: float | None = None, end: float | None = None
+) -> Tensor:
+    """Read the frames of a video, or of a segment of it, as the method's backbone takes them.
+
+    Args:
+        method: its backbone says size, mean and deviation.
+        cache: how frames are taken, and where they are kept.
+        video: a file, or a folder of frames.
+        start: of a segment, in seconds; None is the video's begin.
+        end: of a segment, in seconds; None is the video's end.
+
+    Returns:
+        [frame, rgb, height, width], float32.
+
+    Raises:
+        VideoError: the video cannot be read.
+    """
+    backbone = method.backbone
+    frames = cache.read(video, start, end).copy()  # the cache's memory map is read-only
+    return to_clip(frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation)
+
+
+class _Prepared(NamedTuple):
+    """What of a video is ready before the model is needed."""
+
+    known: dict[Role, Encoding | None]
+    """Encodings found on disk; None in a role that has none yet."""
+    clip: Tensor | None
+    """[frame, rgb, height, width]; None if every encoding was found."""
+    paths: Mapping[Role, Path]
+    """Where the encodings lie on disk; empty if nothing is kept there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _VideoEncoder:
+    """Encodes one video: its frozen start from disk or from the clip, then what the method adds to it."""
+
+    method: Method
+    banked: Method
+    """What lies on disk is this method's `encode`: a part of `method`, or `method` itself."""
+    store: BankStore | None
+    cache: FrameCache
+    texts: Mapping[str, str] | None
+    roles: tuple[Role, ...]
+    banked_roles: tuple[Role, ...]
+
+    @classmethod
+    def of(
+        cls,
+        method: Method,
+        *,
+        cache: FrameCache,
+        texts: Mapping[str, str] | None,
+        role: Role | None,
+        keep: bool,
+        folder: Path | None,
+    ) -> "_VideoEncoder":
+        """Open the store, and settle the roles."""
+        banked = method.banked()
+        return cls(
+            method=method,
+            banked=banked,
+            store=BankStore(banked.encoder() | {"clip": cache.settings()}, folder) if keep else None,
+            cache=cache,
+            texts=texts,
+            roles=_roles(method, role),
+            banked_roles=_roles(banked, role),
+        )
+
+    def prepare(self, video: Video) -> _Prepared | VideoError:
+        """Get what needs no model: the encodings on disk or, if one is missing, the clip. Runs in threads."""
+        try:
+            if self.store is None:
+                return _Prepared(dict.fromkeys(self.banked_roles), self._clip(video), {})
+            content = self.cache.content(video.path, *video.span)
+            paths = {role: self._path(self.store, content, video, role) for role in self.banked_roles}
+            known = {role: self.store.load(path) for role, path in paths.items()}
+            complete = all(encoding is not None for encoding in known.values())
+            return _Prepared(known, None if complete else self._clip(video), paths)
+        except VideoError as error:
+            return error
+
+    def encode(self, video: Video, ready: _Prepared) -> dict[Role, Encoding]:
+        """Make what is missing, keep it, and give the method's own encoding in every role."""
+        begun = {role: self._begun(video, ready, role) for role in self.banked_roles}
+        if self.banked is self.method:
+            return begun
+        return {
+            role: _of_one(self.method.enhance, self.method, begun["query"], role, self._text(self.method, video, role))
+            for role in self.roles
+        }
+
+    def _begun(self, video: Video, ready: _Prepared, role: Role) -> Encoding:
+        """What lies on disk or, from now on, will."""
+        found = ready.known[role]
+        if found is not None:
+            return found
+        assert ready.clip is not None
+        made = _of_one(self.banked.encode, self.method, ready.clip, role, self._text(self.banked, video, role))
+        if self.store is not None:
+            self.store.save(ready.paths[role], made)
+        return made
+
+    def _clip(self, video: Video) -> Tensor:
+        return load_clip(self.method, self.cache, video.path, *video.span)
+
+    def _path(self, store: BankStore, content: str, video: Video, role: Role) -> Path:
+        key = role if self.banked.roles_differ else ""
+        return store.path(content, key, self._text(self.banked, video, role))
+
+    def _text(self, reader: Method, video: Video, role: Role) -> str | None:
+        return _text(reader, self.texts, video.label, role)
+
+
+def _text(reader: Method, texts: Mapping[str, str] | None, label: str, role: Role) -> str | None:
+    """The class text that the method reads while it encodes a video in this role; None if it reads none."""
+    return texts[label] if texts and role == "support" and reader.support_reads_text else None
+
+
+def _roles(method: Method, role: Role | None) -> tuple[Role, ...]:
+    """Roles to encode in: both, the one asked for, or `query` for both if they do not differ."""
+    if not method.roles_differ:
         return ("query",)
     return ("support", "query") if role is None else (role,)
 
@@ -136,7 +256,7 @@ def _roles(differ: bool, role: Role | None) -> tuple[Role, ...]:
 def _of_one(
     function: Callable[..., Encoding], method: Method, video: Tensor | Encoding, role: Role, text: str | None
 ) -> Encoding:
-    """Apply `encode` to one clip, or `enhance` to one encoding; nothing rests on how videos are batched."""
+    """Apply `encode` to one clip, or `enhance` to one encoding; so nothing depends on how videos are batched."""
     feature = method.encode_text([text]) if text else None
     device = method.device
     if isinstance(video, Tensor):
@@ -146,35 +266,11 @@ def _of_one(
     return {name: tensor[0].cpu() for name, tensor in function(batch, role, feature).items()}
 
 
-@torch.no_grad()
-def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
-    """Compute the method's own encodings from what a frozen `method.encoder()` gave."""
-    label = {video.id: video.label for video in videos}
-    roles = _roles(method.traits.roles_differ, None)
-    made = {role: _Rows(len(start.video_ids)) for role in roles}
-    for i, video_id in enumerate(start.video_ids):
-        begun = {name: tensor[i] for name, tensor in start.query.items()}
-        for role, encodings in made.items():
-            text = texts[label[video_id]] if role == "support" and method.traits.support_reads_text else None
-            encodings.append(_of_one(method.enhance, method, begun, role, text))
-    return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped)
-
-
-def load_clip(
-    method: Method, cache: FrameCache, video: Path, start: float | None = None, end: float | None = None
-) -> Tensor:
-    """Frames of a video, or of a segment of it, as the method's backbone takes them: [frame, rgb, height, width]."""
-    backbone = method.backbone
-    # a copy, since the cache's memory map is read-only
-    frames = cache.read(video, start, end).copy()
-    return to_clip(frames, backbone.image_size, *method.normalization, backbone.interpolation)
-
-
 class _Rows:
     """Encodings of videos as one tensor for each part, filled row by row.
 
-    Kept one by one they would lie between the large tensors that come and go, which then find no room any more:
-    the memory of 2,400 videos would grow by gigabytes.
+    Kept one by one they would lie in memory between the large tensors that come and go, and leave no room for the
+    next of those: the memory of 2,400 videos would grow by gigabytes.
     """
 
     def __init__(self, count: int):

@@ -133,17 +133,33 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
 
     method, folder, cache = entry
     videos = dataset.split(options.split)
-    short = _short(entry, videos, options.drop_short)
-    bank = fill_bank(method, videos.videos, videos.texts, cache, options.bank, options.on_error, leave_out=short)
+    bank = fill_bank(
+        method,
+        videos.videos,
+        videos.texts,
+        cache=cache,
+        folder=options.bank,
+        on_error=options.on_error,
+        leave_out=_short(entry, videos, options.drop_short),
+    )
     for name, reason in bank.skipped.items():
         print(f"fsar: left out {name}: {reason}", file=sys.stderr)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     kept, results = _kept_in(folder, options.out), []
     for way, shot, seed in product(options.way, options.shot, options.seed):
         result = evaluate(
-            method, dataset, options.split, way, shot, options.query,
-            replayed or options.episodes, seed, cache, bank, options.naive,
-        )  # fmt: skip
+            method,
+            dataset,
+            options.split,
+            way=way,
+            shot=shot,
+            query=options.query,
+            episodes=replayed or options.episodes,
+            seed=seed,
+            cache=cache,
+            bank=bank,
+            naive=options.naive,
+        )
         results.append(result)
         if options.add_to_card and folder is not None:
             add_results(folder, [asdict(result)])

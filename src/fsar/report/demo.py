@@ -22,7 +22,8 @@ from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset, load_world
 from fsar.datasets.world_actions import PAIRS
 from fsar.evaluation.episodes import Episodes, EpisodeSampler
-from fsar.evaluation.loop import accuracy, evaluate, match_from_bank
+from fsar.evaluation.loop import accuracy, evaluate
+from fsar.evaluation.matching import match_from_bank
 from fsar.files import write_text_atomic
 from fsar.methods import build_method
 from fsar.methods.base import Method
@@ -60,7 +61,7 @@ def run_demo(folder: Path, episodes: int) -> Path:
     rows, results = [], []
     for name, options, remark in ROWS:
         method = build_method(name, backbone, **options)
-        bank = fill_bank(method, novel.videos, novel.texts, cache)
+        bank = fill_bank(method, novel.videos, novel.texts, cache=cache)
         five = [evaluate(method, world, shot=shot, episodes=episodes, cache=cache, bank=bank) for shot in SHOTS]
         pairs = [reversed_pairs(method, novel, bank, shot, episodes // len(PAIRS)) for shot in SHOTS]
         rows.append((name + "".join(f" ({v})" for v in options.values()), remark, five, pairs))
@@ -69,7 +70,7 @@ def run_demo(folder: Path, episodes: int) -> Path:
 
     answers, summary = _recognise(novel, cache, backbone)
     otam = build_method("otam", backbone)
-    bank = fill_bank(otam, novel.videos, novel.texts, cache, progress=False)
+    bank = fill_bank(otam, novel.videos, novel.texts, cache=cache, progress=False)
     episode = EpisodeSampler(dataset=novel, way=3, shot=1, seed=4).draw(1)
     page = _PAGE.format(
         table=_html_table(rows),

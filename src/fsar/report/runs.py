@@ -10,7 +10,7 @@ import yaml
 
 from fsar.report.charts import Point, Series, line_chart
 from fsar.report.markup import Markup, element, header, join, scroll
-from fsar.training.loop import LOG, RECIPE
+from fsar.training.run_folder import LOG, RECIPE
 from fsar.video.reading import display
 
 POINTS = 240

@@ -191,6 +191,16 @@ class Recipe:
         return {"frames": self.frames, "sampling": self.sampling}
 
     @property
+    def validation_way(self) -> int:
+        """Classes per validation episode."""
+        return self.val_way or self.way
+
+    @property
+    def validation_shot(self) -> int:
+        """Labelled videos per class in validation."""
+        return self.val_shot or self.shot
+
+    @property
     def steps(self) -> int:
         """Optimiser steps of the run; episodes that fill no step are left out."""
         return self.episodes // self.episodes_per_step

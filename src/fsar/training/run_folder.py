@@ -1,0 +1,258 @@
+"""The files of a training run, and how a killed run finds its place again.
+
+recipe.yaml          every setting; running it again gives the same run
+environment.json     versions, platform and device; another entry for each machine that resumed the run
+left_out.json        videos that `drop_short` and `on_error: skip` left out, and why
+log.jsonl            a line per step and per validation
+tensorboard/         the same as curves
+state.safetensors    from here a killed run resumes
+checkpoint/          the best state (fsar/training/checkpoint.py)
+"""
+
+import json
+import platform
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from fsar.files import atomic_path, write_text_atomic
+from fsar.results.result import environment
+from fsar.training.checkpoint import Provenance, save_pretrained
+from fsar.training.parameters import group_of, trained_state
+from fsar.training.recipes import Recipe, parse_recipe
+
+if TYPE_CHECKING:
+    from fsar.training.setup import Setup
+
+RECIPE, LOG, STATE, CHECKPOINT = "recipe.yaml", "log.jsonl", "state.safetensors", "checkpoint"
+ENVIRONMENT, LEFT_OUT = "environment.json", "left_out.json"
+_FREE = ("devices", "nodes", "workers", "checkpoint_activations")  # change no result
+
+
+@dataclass
+class Standing:
+    """How far a run has come."""
+
+    step: int = 0
+    """Steps taken."""
+    best: dict[str, Any] = field(default_factory=lambda: {"accuracy": -1.0, "ci95": 0.0, "episodes": 0})
+    """The best validation, and after how many training episodes it was."""
+    since_best: int = 0
+    """Validations after the best one."""
+
+    def add_validation(self, accuracy: float, ci95: float, episodes: int) -> bool:
+        """Take note of a validation; returns whether it is the best so far."""
+        better = accuracy > self.best["accuracy"]
+        self.since_best = 0 if better else self.since_best + 1
+        if better:
+            self.best = {"accuracy": accuracy, "ci95": ci95, "episodes": episodes}
+        return better
+
+
+class RunFolder:
+    """The folder of a run. Every process reads it, and only the first one writes.
+
+    Args:
+        path: the folder.
+        setup: the run.
+    """
+
+    def __init__(self, path: Path, setup: "Setup"):
+        self.path, self.setup = path, setup
+        self.writes = setup.fabric.is_global_zero
+
+    def begin(self, standing: Standing, finished: bool) -> None:
+        """Write what the run is, and cut the log back to where the run stands."""
+        if not self.writes:
+            return
+        from torch.utils.tensorboard import SummaryWriter
+
+        write_text_atomic(self.path / RECIPE, self.setup.recipe.dump())
+        self._tell_left_out()
+        if not finished:
+            _add_environment(self.path / ENVIRONMENT, self.setup.fabric.device)
+        self._cut_log(standing.step)
+        self.writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=standing.step + 1)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Add a line to the log, and its numbers to the curves."""
+        if not self.writes:
+            return
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if isinstance(value, float):
+                self.writer.add_scalar(name, value, line["step"])
+        for name, value in line.get("terms", {}).items():
+            self.writer.add_scalar(f"terms/{name}", value, line["step"])
+
+    def save(self, standing: Standing) -> None:
+        """Write everything that resuming needs."""
+        if not self.writes:
+            return
+        setup = self.setup
+        tensors = {f"trained.{k}": v.detach().cpu().contiguous() for k, v in self._trained().items()}
+        for name, parameter in setup.method.named_parameters():
+            for key, value in setup.optimizer.state.get(parameter, {}).items():
+                if value is not None:
+                    tensors[f"optimizer.{name}:{key}"] = torch.as_tensor(value).cpu().contiguous()
+        header = {
+            "step": standing.step,
+            "best": standing.best,
+            "since_best": standing.since_best,
+            "train_set": setup.videos.train.fingerprint(),
+            "precision": setup.fabric.strategy.precision.state_dict(),
+        }
+        with atomic_path(self.path / STATE) as temporary:
+            save_file(tensors, temporary, {"fsar.state": json.dumps(header)})
+
+    def resume(self) -> Standing:
+        """Put method and optimiser back to the saved state, if there is one.
+
+        Raises:
+            ValueError: the state is damaged, or of a run on other videos.
+        """
+        if not (self.path / STATE).is_file():
+            return Standing()
+        header, tensors = _read_state(self.path / STATE)
+        if header["train_set"] != self.setup.videos.train.fingerprint():
+            raise ValueError(f"{self.path} holds a run on other training videos; choose another folder, or delete it")
+        own = {key.removeprefix("trained."): value for key, value in tensors.items() if key.startswith("trained.")}
+        assert own.keys() == self._trained().keys()
+        self.setup.method.load_state_dict(own, strict=False)
+        self._resume_optimizer(tensors)
+        self.setup.fabric.strategy.precision.load_state_dict(header["precision"])
+        return Standing(header["step"], header["best"], header["since_best"])
+
+    def keep(self, standing: Standing, *, selected: bool) -> None:
+        """Write the checkpoint: the present state is the one to use so far.
+
+        Args:
+            standing: how far the run has come.
+            selected: the state did best in validation; False if it is kept because it is the last one.
+        """
+        if self.writes:
+            save_pretrained(self.setup.method, self.path / CHECKPOINT, _provenance(self.setup, standing, selected))
+
+    def has_checkpoint(self) -> bool:
+        """Whether some state was kept."""
+        return (self.path / CHECKPOINT).is_dir()
+
+    def _tell_left_out(self) -> None:
+        left_out = self.setup.videos.left_out
+        if left_out:
+            write_text_atomic(self.path / LEFT_OUT, json.dumps(left_out, indent=1) + "\n")
+        for name, reason in left_out.items():
+            print(f"fsar: left out {name}: {reason}", file=sys.stderr)  # noqa: T201
+
+    def _cut_log(self, step: int) -> None:
+        """Drop the lines after a step: the run will write them again."""
+        kept = []
+        if (self.path / LOG).is_file():
+            lines = (self.path / LOG).read_text(encoding="utf-8").splitlines()
+            kept = [line for line in lines if _step_of(line) <= step]
+        write_text_atomic(self.path / LOG, "".join(line + "\n" for line in kept))
+
+    def _trained(self) -> dict[str, Tensor]:
+        return trained_state(self.setup.method, self.setup.groups)
+
+    def _resume_optimizer(self, tensors: Mapping[str, Tensor]) -> None:
+        parameters = dict(self.setup.method.named_parameters())
+        for key, value in tensors.items():
+            if key.startswith("optimizer."):
+                name, _, part = key.removeprefix("optimizer.").partition(":")
+                # Adam counts its steps on the CPU
+                here = value if part == "step" else value.to(self.setup.fabric.device)
+                self.setup.optimizer.state[parameters[name]][part] = here
+
+
+def require_same_run(recipe: Recipe, folder: Path) -> None:
+    """Check that a folder is new, or holds a run of this recipe.
+
+    Raises:
+        ValueError: it holds another run; the message names the keys that differ.
+    """
+    file = folder / RECIPE
+    if not file.is_file():
+        return
+    stored = parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")))  # an older version wrote fewer keys
+    found, wanted = (yaml.safe_load(each.dump()) for each in (stored, recipe))
+    differing = [key for key in wanted if key not in _FREE and found[key] != wanted[key]]
+    if differing:
+        listed = "; ".join(f"{key} is {found[key]!r} there, {wanted[key]!r} here" for key in differing)
+        raise ValueError(f"{folder} holds another run: {listed}. Give another --out, or delete that folder")
+
+
+def parameter_counts(setup: "Setup") -> str:
+    """Say in words how many parameters train."""
+    counts = {
+        group: sum(p.numel() for name, p in setup.method.named_parameters() if group_of(name) == group)
+        for group in setup.groups
+    }
+    total = sum(p.numel() for p in setup.method.parameters())
+    listed = ", ".join(f"{count:,} {group}" for group, count in counts.items())
+    return f"trains {listed} of {total:,} parameters in all"
+
+
+def _provenance(setup: "Setup", standing: Standing, selected: bool) -> Provenance:
+    """How the present state was trained and chosen."""
+    recipe, train_set, val_split = setup.recipe, setup.videos.train, setup.videos.val_split
+    results, selection = [], "none: the last state was kept"
+    if selected:
+        selection = f"best of the validations every {recipe.val_every} episodes, on the {val_split} classes"
+        results = [
+            {
+                "dataset": train_set.name,
+                "split": val_split,
+                "way": recipe.validation_way,
+                "shot": recipe.validation_shot,
+                "accuracy": standing.best["accuracy"],
+                "ci95": standing.best["ci95"],
+                "episodes": recipe.val_episodes,
+            }
+        ]
+    return Provenance(
+        groups=setup.groups,
+        clip=setup.cache.settings(),
+        recipe=yaml.safe_load(recipe.dump()),
+        dataset=train_set.name,
+        dataset_fingerprint=train_set.fingerprint(),
+        classes=train_set.classes,
+        selection=selection,
+        episodes=standing.step * recipe.episodes_per_step,
+        results=tuple(results),
+    )
+
+
+def _read_state(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(file, "pt") as state:
+            header = json.loads(state.metadata()["fsar.state"])
+            return header, {key: state.get_tensor(key) for key in state.keys()}  # noqa: SIM118 (no mapping)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: damaged ({error}); delete it to begin the run again") from error
+
+
+def _add_environment(file: Path, device: torch.device) -> None:
+    """Record the new environment if it differs from the last one."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    here = environment(name)
+    if here not in known[-1:]:
+        write_text_atomic(file, json.dumps([*known, here], indent=1) + "\n")
+
+
+def _step_of(line: str) -> float:
+    """Step of a line of the log; infinity for one that a kill cut short."""
+    try:
+        return float(json.loads(line)["step"])
+    except (KeyError, TypeError, ValueError):
+        return float("inf")

@@ -1,0 +1,181 @@
+"""Before the first step: devices, videos, method, bank and optimiser, each checked before the work that it costs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from fsar.backbones import load_backbone
+from fsar.bank.fill import fill_bank
+from fsar.bank.store import Bank
+from fsar.datasets import VideoDataset
+from fsar.datasets.check import broken_videos, short_videos
+from fsar.methods import build_method
+from fsar.methods.base import Method
+from fsar.training.episode_loss import EpisodeLoss
+from fsar.training.loader import EpisodeLoader
+from fsar.training.parameters import freeze, make_optimizer, trained_groups
+from fsar.training.recipes import Recipe
+from fsar.training.validation import Validation
+from fsar.video.frame_cache import FrameCache
+
+_PRECISIONS: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16-mixed": "16-mixed",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Videos:
+    """The videos of a run."""
+
+    train: VideoDataset
+    val: VideoDataset | None
+    """None if the run validates nothing."""
+    val_split: str
+    """`val`; `test` under the protocol `paper`."""
+    left_out: Mapping[str, str]
+    """id -> reason, of the videos that the recipe leaves out."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """Everything that a run needs on one process."""
+
+    fabric: Fabric
+    recipe: Recipe
+    videos: Videos
+    method: Method
+    groups: tuple[str, ...]
+    """Groups of parameters that train."""
+    cache: FrameCache
+    loader: EpisodeLoader
+    validation: Validation | None
+    module: Any
+    """`EpisodeLoss`, compiled and wrapped for the devices as the recipe says."""
+    optimizer: torch.optim.Optimizer
+    stepper: Any
+    """The optimiser, wrapped for the devices."""
+    shows: bool
+    """Whether this process shows progress."""
+
+
+def make_fabric(recipe: Recipe) -> Fabric:
+    """Choose devices, precision and the way in which processes work together.
+
+    Raises:
+        ValueError: there are no such devices here.
+    """
+    try:
+        return Fabric(
+            accelerator=recipe.accelerator,
+            devices=recipe.devices,
+            num_nodes=recipe.nodes,
+            strategy="ddp_find_unused_parameters_true" if recipe.devices * recipe.nodes > 1 else "auto",
+            precision=_PRECISIONS[recipe.precision],
+        )
+    except (RuntimeError, TypeError, ValueError, MisconfigurationException) as error:
+        raise ValueError(
+            f"cannot run on accelerator {recipe.accelerator!r} with {recipe.devices} devices: {error}. "
+            f"Lower devices, or set accelerator=cpu"
+        ) from error
+
+
+def prepare(fabric: Fabric, recipe: Recipe, dataset: VideoDataset, progress: bool) -> Setup:
+    """Prepare a run on a process that `fabric` has launched.
+
+    Args:
+        fabric: devices and processes.
+        recipe: every setting.
+        dataset: all labelled videos; the recipe says which split trains and which one selects.
+        progress: show progress bars; only the first process does.
+
+    Raises:
+        ValueError: the recipe, the method, the backbone and the videos do not fit each other.
+    """
+    backbone = load_backbone(recipe.backbone, recipe.freeze_batch_norm)
+    method = build_method(recipe.method, backbone, init_seed=recipe.seed, **recipe.options)
+    groups = trained_groups(recipe, method)
+    videos = _choose_videos(recipe, dataset, progress)
+    cache = FrameCache.of_clip(recipe.clip)
+    frozen_start = method.frozen_start() if "visual" not in groups else None
+    validation = _validation(recipe, videos, cache, encoder_moves=frozen_start is None or "text" in groups)
+    for of_split in (videos.train, videos.val or videos.train):
+        method.check_texts([of_split.texts[label] for label in of_split.classes])
+    method.to(fabric.device)
+    shows = progress and fabric.is_global_zero
+    bank = _encode_once(fabric, method, frozen_start, videos.train, cache, shows) if recipe.from_bank else None
+    loader = EpisodeLoader(recipe, videos.train, method, bank)
+    _ready_to_train(recipe, method, groups, videos.train)
+    optimizer = make_optimizer(recipe, method)
+    loss: Any = EpisodeLoss(method)
+    compiled: Any = torch.compile(loss) if recipe.compile else loss
+    module, stepper = fabric.setup(compiled, optimizer)
+    return Setup(
+        fabric=fabric,
+        recipe=recipe,
+        videos=videos,
+        method=method,
+        groups=groups,
+        cache=cache,
+        loader=loader,
+        validation=validation,
+        module=module,
+        optimizer=optimizer,
+        stepper=stepper,
+        shows=shows,
+    )
+
+
+def _choose_videos(recipe: Recipe, dataset: VideoDataset, progress: bool) -> Videos:
+    """Split the classes as the recipe says, and leave out the videos that it leaves out."""
+    dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
+    val_split = "val" if recipe.protocol == "clean" else "test"
+    read = [video for video in dataset.videos if dataset.splits.get(video.label) in ("train", val_split)]
+    short = short_videos(read, recipe.frames, recipe.workers, progress) if recipe.drop_short else {}
+    broken = broken_videos(read, recipe.workers, progress) if recipe.on_error == "skip" else {}
+    left_out = short | broken
+    dataset = dataset.without(left_out)
+    return Videos(
+        train=dataset.split("train"),
+        val=dataset.split(val_split) if recipe.val_every else None,
+        val_split=val_split,
+        left_out=left_out,
+    )
+
+
+def _validation(recipe: Recipe, videos: Videos, cache: FrameCache, encoder_moves: bool) -> Validation | None:
+    """Prepare validation; on disk it keeps encodings of what stays as it is alone."""
+    if videos.val is None:
+        return None
+    return Validation(recipe, videos.val, cache, keep_bank=not encoder_moves)
+
+
+def _encode_once(
+    fabric: Fabric, method: Method, start: Method | None, videos: VideoDataset, cache: FrameCache, shows: bool
+) -> Bank:
+    """Encode the training videos with the frozen part of the method: the first process does, the others read it."""
+    if start is None:
+        raise ValueError(
+            f"from_bank trains on encodings made once, but {method.name} trains what encodes; leave from_bank out"
+        )
+    if not fabric.is_global_zero:
+        fabric.barrier()
+    bank = fill_bank(start, videos.videos, cache=cache, progress=shows)
+    if fabric.is_global_zero:
+        fabric.barrier()
+    return bank
+
+
+def _ready_to_train(recipe: Recipe, method: Method, groups: tuple[str, ...], videos: VideoDataset) -> None:
+    """Make what only the loss needs, and let gradients reach the groups that train."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        method.begin_training([videos.texts[label] for label in videos.classes])
+    freeze(method, groups)
+    if recipe.checkpoint_activations:
+        method.backbone.checkpoint_activations()

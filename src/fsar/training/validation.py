@@ -1,0 +1,43 @@
+"""Validation: how well the val classes are named, now and then during a run."""
+
+from fsar.bank.fill import fill_bank
+from fsar.datasets import VideoDataset
+from fsar.evaluation.episodes import EpisodeSampler
+from fsar.evaluation.loop import accuracy
+from fsar.evaluation.matching import match_from_bank
+from fsar.methods.base import Method
+from fsar.training.recipes import Recipe
+from fsar.video.frame_cache import FrameCache
+
+
+class Validation:
+    """Evaluates a method on the same episodes of the val classes each time.
+
+    Args:
+        recipe: says how often, and on which episodes.
+        videos: of the val classes.
+        cache: how frames are taken.
+        keep_bank: keep encodings on disk; only for an encoder that does not train.
+
+    Raises:
+        ValueError: the videos are too few for these episodes.
+    """
+
+    def __init__(self, recipe: Recipe, videos: VideoDataset, cache: FrameCache, *, keep_bank: bool):
+        self.recipe, self.videos, self.cache, self.keep_bank = recipe, videos, cache, keep_bank
+        self.sampler = EpisodeSampler(dataset=videos, way=recipe.validation_way, shot=recipe.validation_shot)
+
+    def due(self, step: int) -> bool:
+        """Whether to validate after so many steps: at regular distances, and at the end of the run."""
+        every = max(1, self.recipe.val_every // self.recipe.episodes_per_step)
+        return step % every == 0 or step == self.recipe.steps
+
+    def accuracy(self, method: Method) -> tuple[float, float]:
+        """Mean accuracy and half its 95 % interval over the val episodes, both in [0, 1]."""
+        method.eval()
+        episodes = self.sampler.draw(self.recipe.val_episodes)
+        if method.leaks_labels:
+            episodes = episodes.in_class_order()
+        videos, texts = self.videos.videos, self.videos.texts
+        bank = fill_bank(method, videos, texts, cache=self.cache, keep=self.keep_bank, progress=False)
+        return accuracy(match_from_bank(method, bank, episodes, texts, progress=False), episodes)
