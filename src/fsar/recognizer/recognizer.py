@@ -249,8 +249,9 @@ class Recognizer:
     def _encode(self, paths: Sequence[Path], name: str | None, progress: bool) -> Bank:
         videos = [Video(str(path), path, name or "") for path in paths]
         texts = {name: class_text(name)} if name else {"": ""}
-        role: Role | None = None if name else "query"
-        return fill_bank(self.method, videos, texts, cache=self.cache, progress=progress, role=role)
+        return fill_bank(
+            self.method, videos, texts, cache=self.cache, progress=progress, role=None if name else "query"
+        )
 
     def _text(self) -> Tensor | None:
         """Class texts [way, ...], if the method reads them."""
