@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from fsar.backbones import load_backbone
+from fsar.cli import main
+from fsar.config import settings_of
 from fsar.datasets import VideoDataset
 from fsar.methods import build_method, default_traits, method_class
 from fsar.training.checkpoint import load_pretrained
@@ -405,6 +407,17 @@ def test_numbers_may_be_written_without_a_dot() -> None:
     """PyYAML reads 1e-3 as text."""
     recipe = parse_recipe({"method": "trx", "lr": {"own": "1e-3"}, "weight_decay": "5e-5"})
     assert recipe.lr == {"own": 1e-3} and recipe.weight_decay == 5e-5
+
+
+def test_every_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    """Type, choices, default and words, from the docstrings under the fields."""
+    assert main(["recipes", "--keys"]) == 0
+    printed = capsys.readouterr().out
+    for setting in settings_of(Recipe):
+        assert setting.words, f"{setting.name} has no docstring"
+        assert f"  {setting.name} = {setting.default or '(required)'}    {setting.type}\n" in printed
+    assert "  schedule = constant    constant | multi-step | cosine\n" in printed
+    assert "  lr = {}    mapping of text to float\n" in printed
 
 
 # --------------------------------------------------------------------------- mistakes

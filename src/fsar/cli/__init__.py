@@ -80,7 +80,7 @@ VERBS: dict[str, Verb] = {
     "train": (train.add_options, train.run, "Train a method by a recipe; goes on where a killed run stopped."),
     "reproduce": (reproduce.add_options, reproduce.run, "From a dataset's folder to the row of the table, in one go."),
     "push": (train.push_options, train.push, "Upload a trained checkpoint to the Hugging Face hub."),
-    "recipes": (small.no_options, train.recipes, "List the training recipes."),
+    "recipes": (train.recipes_options, train.recipes, "List the training recipes, or explain their keys."),
     "splits": (splits.add_options, splits.run, "The registered benchmarks; fetch or import their lists."),
     "data": (data.add_options, data.run, "Check a benchmark's videos, or prepare small copies of them."),
     "describe": (describe.add_options, describe.run, "Sub-actions of your classes, by a language model."),

@@ -64,9 +64,15 @@ def push(options: Namespace) -> int:
     return 0
 
 
-def recipes(options: Namespace) -> int:
-    """List the recipes."""
-    from fsar.training.recipes import recipe_names
+def recipes_options(parser: ArgumentParser) -> None:
+    """Ask what to show of recipes."""
+    parser.add_argument("--keys", action="store_true", help="explain every key: its default, type and meaning")
 
-    print("\n".join(recipe_names()))
+
+def recipes(options: Namespace) -> int:
+    """List the recipes, or explain their keys."""
+    from fsar.config import describe_settings, settings_of
+    from fsar.training.recipes import Recipe, recipe_names
+
+    print(describe_settings(settings_of(Recipe)) if options.keys else "\n".join(recipe_names()))
     return 0

@@ -1,0 +1,119 @@
+"""Recipes from packaged files, from files of one's own, and from `key=value` overrides."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fsar.config import parse_settings
+from fsar.names import unknown
+from fsar.training.recipes.recipe import Recipe
+
+HARDWARE: dict[str, dict[str, Any]] = {
+    "1x8gb": {"devices": 1, "precision": "16-mixed", "checkpoint_activations": True},
+    "1x24gb": {"devices": 1, "precision": "16-mixed"},
+    "4x24gb": {"devices": 4, "precision": "16-mixed"},
+}
+"""Presets: none changes how many episodes make a step, so each gives the same run up to rounding."""
+
+
+def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
+    """Check settings against the fields of `Recipe`.
+
+    Args:
+        settings: by key, as YAML gives them.
+
+    Raises:
+        ValueError: an unknown key (the message names the nearest), or a value that does not fit.
+
+    Example:
+        >>> parse_recipe({"method": "trx", "lr": {"own": "1e-3"}}).lr  # YAML reads 1e-3 as text
+        {'own': 0.001}
+        >>> parse_recipe({"metod": "trx"})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: unknown recipe key 'metod'; did you mean 'method'? expected one of: method, options, ...
+    """
+    defaults = {item.name: item.default for item in fields(Recipe)}
+    for key, value in settings.items():
+        if value is None and defaults.get(key) is not None:
+            raise ValueError(f"recipe: {key} has no value; give one, or leave the key out")
+    return parse_settings(Recipe, settings, "recipe", "recipe key")
+
+
+def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None = None) -> Recipe:
+    """Read a recipe by packaged name (`ma-fsar/world`) or path, then apply `key=value` overrides.
+
+    Args:
+        name: of a recipe; `recipes/ma-fsar/world.yaml` also finds the packaged one. A file of that name comes first.
+        overrides: `shot=5`, `lr.own=1e-4`, `options.alpha=0.25`; values are read as YAML.
+        hardware: a name in `HARDWARE`, applied before the overrides.
+
+    Raises:
+        ValueError: no such recipe, preset or key, or a value that does not fit.
+
+    Example:
+        >>> recipe = load_recipe("trx/world", ["shot=1", "lr.own=1e-4"])
+        >>> recipe.shot, recipe.lr["own"]
+        (1, 0.0001)
+    """
+    settings = _read(name)
+    if hardware is not None:
+        if hardware not in HARDWARE:
+            raise ValueError(unknown(hardware, HARDWARE, "hardware preset"))
+        settings |= HARDWARE[hardware]
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals:
+            raise ValueError(f"cannot read {override!r}; expected key=value, as in shot=5 or lr.own=1e-4")
+        try:
+            read = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(f"cannot read the value in {override!r} as YAML; quote it, as in key='[1, 2]'") from error
+        _set(settings, key.split("."), read)
+    return parse_recipe(settings)
+
+
+def recipe_names() -> list[str]:
+    """List the packaged recipes, as `method/benchmark`.
+
+    >>> "trx/world" in recipe_names()
+    True
+    """
+    folders = [entry for entry in _PACKAGED.iterdir() if entry.is_dir()]
+    files = [(folder.name, file.name) for folder in folders for file in folder.iterdir()]
+    return sorted(f"{method}/{file.removesuffix('.yaml')}" for method, file in files if file.endswith(".yaml"))
+
+
+_PACKAGED = resources.files("fsar.training") / "recipes"
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
+    packaged = name.removeprefix("recipes/").removesuffix(".yaml")
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif packaged in recipe_names():
+        text = (_PACKAGED / f"{packaged}.yaml").read_text(encoding="utf-8")
+    else:
+        near = difflib.get_close_matches(packaged, recipe_names(), 3)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint} `fsar recipes` lists them")
+    try:
+        settings = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f"{name}: expected `key: value` lines, got {type(settings).__name__}")
+    return {str(key): value for key, value in settings.items()}
+
+
+def _set(settings: dict[str, Any], keys: list[str], value: Any) -> None:
+    for key in keys[:-1]:
+        settings = settings.setdefault(key, {})
+        if not isinstance(settings, dict):
+            raise ValueError(f"cannot set {'.'.join(keys)}: {key} is no group of keys")
+    settings[keys[-1]] = value
