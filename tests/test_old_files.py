@@ -16,6 +16,7 @@ from fsar.cli import main
 from fsar.datasets import VideoDataset, load_folder
 from fsar.evaluation.loop import evaluate
 from fsar.methods import METHODS, Method, build_method
+from fsar.results.identity import file_name
 from fsar.results.result import Result
 from fsar.training.checkpoint import load_pretrained
 from fsar.training.parameters import kept_state
@@ -52,7 +53,7 @@ def test_a_checkpoint_gives_the_stored_result(old: Path, videos: VideoDataset) -
     assert result.dataset_fingerprint == stored.dataset_fingerprint
     assert json.loads(json.dumps(result.options)) == stored.options
     assert method.provenance.dataset_fingerprint == videos.split("train").fingerprint()
-    assert result.training is not None and result.file_name == stored.file_name == file.name
+    assert result.training is not None and file_name(result) == file_name(stored) == file.name
 
 
 def test_a_bank_is_read_and_nothing_encoded_again(

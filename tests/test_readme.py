@@ -16,6 +16,7 @@ import pytest
 from fsar import cli
 from fsar.datasets import VideoDataset
 from fsar.methods import METHODS
+from fsar.results.identity import save_result
 from tests.results.test_results import RESULT
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
@@ -126,7 +127,7 @@ def test_the_lines_on_results(folder: Path, capsys: pytest.CaptureFixture[str]) 
     for run, method in (("ma", "ma-fsar"), ("otam", "otam")):
         for shot in (1, 5):
             result = replace(RESULT, method=method, shot=shot)
-            result.save(folder / "runs" / run / result.file_name)
+            save_result(result, folder / "runs" / run)
     for words in lines_of(block):
         assert cli.main(words[1:]) == 0, capsys.readouterr().err
     assert "no difference shown" in capsys.readouterr().out and (folder / "table.tex").is_file()

@@ -25,6 +25,7 @@ from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.loop import evaluate
 from fsar.methods import Method, build_method, default_traits
 from fsar.report import write_report
+from fsar.results.identity import save_result
 from fsar.results.result import Result, load_results, results_folder
 from fsar.training.checkpoint import load_pretrained
 from fsar.training.loop import train
@@ -194,5 +195,5 @@ def _tested(
         method, dataset, way=plan.way, shot=shot, query=plan.query, episodes=plan.episodes, cache=cache, bank=bank,
         progress=progress,
     )  # fmt: skip
-    result.save(results_folder(run) / result.file_name)
+    save_result(result, results_folder(run))
     return result

@@ -15,6 +15,7 @@ from fsar.backbones import Backbone
 from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.results.comparison import compare, compare_runs
+from fsar.results.identity import file_name, save_result
 from fsar.results.result import Result, load_results
 from fsar.results.tables import listing, table, tables
 from fsar.results.typeset import Table, render
@@ -43,7 +44,7 @@ def seeded(seed: int, **changes: Any) -> Result:
 
 def keep(folder: Path, *results: Result) -> Path:
     for result in results:
-        result.save(folder / result.file_name)
+        save_result(result, folder)
     return folder
 
 
@@ -75,7 +76,7 @@ def test_folders_are_walked_for_results(tmp_path: Path) -> None:
     RESULT.save(tmp_path / ".hidden" / "mine.json")
     found = load_results([tmp_path, tmp_path / "run" / ".." / "mine.json", tmp_path / "run"])
     assert [one.path.name for one in found] == ["mine.json", *sorted(
-        replace(RESULT, shot=shot).file_name for shot in (1, 5))]  # fmt: skip
+        file_name(replace(RESULT, shot=shot)) for shot in (1, 5))]  # fmt: skip
     assert {one.result.shot for one in found} == {1, 5}
 
 
@@ -99,20 +100,20 @@ def test_a_named_file_that_is_no_result_is_refused(content: str, message: str, t
 
 def test_a_file_is_named_by_its_settings() -> None:
     """The same settings overwrite, others never do; what is measured changes no name."""
-    assert RESULT.file_name.startswith("otam_test_2way_1shot_")
+    assert file_name(RESULT).startswith("otam_test_2way_1shot_")
     same = {"accuracy": 0.1, "ci95": 0.2, "seconds": 9.0, "versions": {}, "right": (), "per_class": {}}
-    assert replace(RESULT, **same).file_name == RESULT.file_name
+    assert file_name(replace(RESULT, **same)) == file_name(RESULT)
     others = {
         "method": "trx", "options": {"per": "prototype"}, "transductive": True, "backbone": "lite0", "weights": "0",
         "clip": {"frames": 16, "sampling": "tsn"}, "dataset": "ssv2-full@otam-77k", "dataset_fingerprint": "b" * 64,
         "split": "val", "protocol": "leaky", "way": 5, "shot": 5, "query": 2, "episodes": 5, "seed": None,
         "episodes_fingerprint": "f" * 64, "training": TRAINING, "resplit": 1,
     }  # fmt: skip
-    names = {replace(RESULT, **{key: value}).file_name for key, value in others.items()}
-    assert len(names | {RESULT.file_name}) == len(others) + 1
-    assert seeded(0).file_name != seeded(1).file_name
+    names = {file_name(replace(RESULT, **{key: value})) for key, value in others.items()}
+    assert len(names | {file_name(RESULT)}) == len(others) + 1
+    assert file_name(seeded(0)) != file_name(seeded(1))
     on_card = {**TRAINING, "results": [{"accuracy": 0.5}]}  # --add-to-card changes the checkpoint, not the settings
-    assert seeded(0, training=on_card).file_name == seeded(0).file_name
+    assert file_name(seeded(0, training=on_card)) == file_name(seeded(0))
 
 
 # --------------------------------------------------------------------------- tables
@@ -153,7 +154,7 @@ def test_independent_episodes_narrow_the_interval() -> None:
 
 def test_copies_of_videos_are_other_videos() -> None:
     both = [replace(RESULT, files="a" * 16), replace(RESULT, files="b" * 16)]
-    assert len(tables(both)) == 2 and both[0].file_name != both[1].file_name
+    assert len(tables(both)) == 2 and file_name(both[0]) != file_name(both[1])
 
 
 def test_random_splits_share_a_row() -> None:
@@ -399,7 +400,7 @@ def test_evaluations_are_kept_listed_and_compared(
     files = sorted((tmp_path / "runs").rglob("*shot_*.json"))
     assert [file.parent.name for file in files] == ["results", "results", "otam"]
     one = Result.load(files[0])
-    assert one.file_name == files[0].name and len(one.right) == 20
+    assert file_name(one) == files[0].name and len(one.right) == 20
     assert sum(one.right) / (20 * 5) == pytest.approx(one.accuracy)
     capsys.readouterr()
     assert main(["results", "--compare", "runs/ma", "runs/otam"]) == 0

@@ -129,6 +129,7 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
     from fsar.bank.fill import fill_bank
     from fsar.evaluation.episodes import Episodes, EpisodeSampler
     from fsar.evaluation.loop import evaluate
+    from fsar.results.identity import save_result
     from fsar.training.checkpoint import add_results
 
     method, folder, cache = entry
@@ -164,7 +165,7 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
         if options.add_to_card and folder is not None:
             add_results(folder, [asdict(result)])
         if kept is not None:
-            result.save(kept / result.file_name)
+            save_result(result, kept)
     if options.save_manifest:
         sampler = EpisodeSampler(dataset=videos.without(bank.skipped), way=options.way[0], shot=options.shot[0],
                                  query=options.query, seed=options.seed[0])  # fmt: skip

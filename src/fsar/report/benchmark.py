@@ -9,8 +9,10 @@ from fsar.papers.compare import Difference, Printed, beside, family_of
 from fsar.report.charts import SERIES, Series, bar_chart, line_chart
 from fsar.report.markup import Markup, element, header, join, scroll
 from fsar.report.paper_tables import table_id
+from fsar.results.identity import by_each_shot, row_keys, row_name, row_names
+from fsar.results.numbers import percent
 from fsar.results.result import Result
-from fsar.results.tables import Joined, by_each_shot, row_keys, row_name, row_names
+from fsar.results.tables import Joined
 from fsar.text.prompts import class_text
 
 MINUS = "\N{MINUS SIGN}"
@@ -136,9 +138,9 @@ def _own_table(group: Group) -> Markup:
 def _number(cell: Joined) -> Markup:
     spread = None
     if cell.sd is not None:
-        spread = element("small", f"{len(cell.results)} {cell.over()}, sd {100 * cell.sd:.1f}")
-    interval = element("span", f" ± {100 * cell.ci95:.1f}", class_="interval")
-    return join(element("span", f"{100 * cell.accuracy:.1f}", class_="value"), interval, spread)
+        spread = element("small", f"{len(cell.results)} {cell.over()}, sd {percent(cell.sd)}")
+    interval = element("span", f" ± {percent(cell.ci95)}", class_="interval")
+    return join(element("span", percent(cell.accuracy), class_="value"), interval, spread)
 
 
 def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:

@@ -29,6 +29,7 @@ from fsar.methods import build_method
 from fsar.methods.base import Method
 from fsar.recognizer import Answer, Recognizer
 from fsar.report.markup import Markup, element, join
+from fsar.results.numbers import percent
 from fsar.results.result import Result
 from fsar.video.frame_cache import FrameCache
 
@@ -135,7 +136,7 @@ def _text_table(rows: Sequence) -> str:
 def _html_table(rows: Sequence) -> Markup:
     body = []
     for name, remark, five, pairs in rows:
-        numbers = [result.percent for result in five] + [f"{100 * pair:.1f}" for pair in pairs]
+        numbers = [result.percent for result in five] + [percent(pair) for pair in pairs]
         first = element("td", name, element("br"), element("small", remark))
         body.append(element("tr", first, *(element("td", number) for number in numbers)))
     groups = element(

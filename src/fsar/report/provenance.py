@@ -9,8 +9,8 @@ import yaml
 
 from fsar.report.benchmark import setting_words
 from fsar.report.markup import Markup, element, join
+from fsar.results.identity import row_name
 from fsar.results.result import Result
-from fsar.results.tables import row_name
 
 
 def provenance_section(results: Sequence[Result]) -> Markup:

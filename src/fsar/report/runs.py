@@ -10,6 +10,7 @@ import yaml
 
 from fsar.report.charts import Point, Series, line_chart
 from fsar.report.markup import Markup, element, header, join, scroll
+from fsar.results.numbers import percent_interval
 from fsar.training.run_folder import LOG, RECIPE
 from fsar.video.reading import display
 
@@ -120,7 +121,7 @@ def _row(run: Run) -> list[Markup]:
     best = None if run.best is None else run.validations[run.best]
     number = [
         f"{run.episodes(last):,} of {run.recipe['episodes']:,}",
-        "none" if best is None else f"{100 * best['val_accuracy']:.1f} ± {100 * best['val_ci95']:.1f}",
+        "none" if best is None else percent_interval(best["val_accuracy"], best["val_ci95"]),
         "" if best is None else f"{run.episodes(best):,}",
         f"{sum(line.get('seconds', 0.0) for line in run.steps) / 3600:.2f}",
         f"{max(line.get('memory_gb', 0.0) for line in run.steps):.1f}",

@@ -11,8 +11,8 @@ from fsar.report.markup import Markup, element, join
 from fsar.report.paper_tables import papers_section
 from fsar.report.provenance import provenance_section
 from fsar.report.runs import Run, read_runs, runs_section
-from fsar.results.result import Result, load_results, unique
-from fsar.results.tables import comparable, said_protocol
+from fsar.results.identity import comparable, said_protocol, unique
+from fsar.results.result import Result, load_results
 
 
 def write_report(paths: Sequence[Path], out: Path) -> tuple[int, int]:

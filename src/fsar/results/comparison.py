@@ -10,8 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fsar.results.result import Result, unique
-from fsar.results.tables import data_heading, kind_name, row_names, said_protocol
+from fsar.results.identity import kind_name, row_names, said_protocol, setting_key, unique
+from fsar.results.numbers import percent
+from fsar.results.result import Result
+from fsar.results.tables import data_heading
 from fsar.results.typeset import Table
 
 _NAMED = {
@@ -126,9 +128,8 @@ def comparison_tables(comparisons: Sequence[Comparison], a: str, b: str) -> list
 
 def _by_setting(results: Sequence[Result]) -> Mapping[tuple[Any, ...], list[Result]]:
     settings: dict[tuple[Any, ...], list[Result]] = {}
-    for r in results:
-        data = r.dataset_fingerprint if r.resplit is None else r.dataset
-        settings.setdefault((data, r.split, r.episodes, r.query, r.way, r.shot, r.transductive), []).append(r)
+    for result in results:
+        settings.setdefault(setting_key(result), []).append(result)
     return settings
 
 
@@ -211,10 +212,17 @@ def _mode(one: Comparison) -> str:
 
 
 def _cells(one: Comparison) -> tuple[str, ...]:
-    low, high = one.difference - one.ci95, one.difference + one.ci95
-    numbers = (f"{100 * one.accuracy_a:.1f}", f"{100 * one.accuracy_b:.1f}", f"{100 * one.difference:+.2f}")
-    setting = f"{one.a[0].way}-way {one.a[0].shot}-shot"
-    return (setting, _mode(one), *numbers, f"{100 * low:+.2f} to {100 * high:+.2f}", str(one.episodes), one.verdict)
+    low, high = (percent(one.difference + side * one.ci95, 2, sign=True) for side in (-1, 1))
+    return (
+        f"{one.a[0].way}-way {one.a[0].shot}-shot",
+        _mode(one),
+        percent(one.accuracy_a),
+        percent(one.accuracy_b),
+        percent(one.difference, 2, sign=True),
+        f"{low} to {high}",
+        str(one.episodes),
+        one.verdict,
+    )
 
 
 def _record(one: Comparison, a: str, b: str) -> dict[str, Any]:

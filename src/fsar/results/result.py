@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fsar.files import write_text_atomic
+from fsar.results.numbers import percent_interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,22 +92,12 @@ class Result:
     @property
     def percent(self) -> str:
         """Accuracy as the field prints it, in percent."""
-        return f"{100 * self.accuracy:.1f} ± {100 * self.ci95:.1f}"
+        return percent_interval(self.accuracy, self.ci95)
 
     @property
     def mode(self) -> str:
         """`inductive`, or `transductive` where queries see each other."""
         return "transductive" if self.transductive else "inductive"
-
-    @property
-    def file_name(self) -> str:
-        """Name of its file: the same for the same settings, another for any others."""
-        seed = None if self.training is None else self.training["recipe"].get("seed")
-        data = (self.dataset, self.dataset_fingerprint, self.files, self.split, self.resplit, self.protocol)
-        episodes = (self.way, self.shot, self.query, self.episodes, self.seed, self.episodes_fingerprint)
-        key = short_hash([recipe_key(self), seed, data, episodes], 5)
-        method = f"{self.method}_transductive" if self.transductive else self.method
-        return f"{method}_{self.split}_{self.way}way_{self.shot}shot_{key}.json"
 
 
 @dataclass(frozen=True)
@@ -194,35 +185,3 @@ def environment(device: str) -> dict[str, Any]:
 def short_hash(content: Any, size: int = 2) -> str:
     """Hash of anything that JSON can hold, in twice as many hexadecimal digits as `size`."""
     return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=size).hexdigest()
-
-
-FREE = ("seed", "resplit", "workers", "devices", "nodes", "checkpoint_activations", "data", "lists", "class_names",
-        "benchmark")  # fmt: skip
-"""Keys of a recipe that make no other row: seeds, what changes no number, and where on a disk the videos lie."""
-
-
-def recipe_key(result: Result) -> str:
-    """Hash of all that was evaluated but its seeds: results that share it may be averaged."""
-    trained = result.training
-    if trained is None:
-        origin: Any = result.weights
-    else:  # the weights differ from seed to seed
-        recipe = {key: value for key, value in trained["recipe"].items() if key not in FREE}
-        origin = [recipe, trained["dataset_fingerprint"] if result.resplit is None else None]
-    return short_hash([result.method, result.options, result.transductive, result.backbone, result.clip, origin], 8)
-
-
-def seeds_of(result: Result) -> tuple[int | None, int | None, int | str]:
-    """Seeds of the training, of the split of the classes, and of the episodes (their hash where from a manifest)."""
-    trained = None if result.training is None else result.training["recipe"].get("seed")
-    return trained, result.resplit, result.episodes_fingerprint if result.seed is None else result.seed
-
-
-def unique(results: Sequence[Result]) -> list[Result]:
-    """Take every result once, also where it was kept in two folders; of two, the one that tells more."""
-    chosen: dict[tuple[str, float], Result] = {}
-    for result in results:
-        key = (result.file_name, result.accuracy)
-        if key not in chosen or result.right:
-            chosen[key] = result
-    return list(chosen.values())

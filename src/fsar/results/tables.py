@@ -3,13 +3,25 @@
 import json
 import math
 import statistics
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fsar.results.result import FREE, Result, Stored, recipe_key, seeds_of, short_hash, unique
+from fsar.results.identity import (
+    comparable,
+    method_name,
+    recipe_key,
+    row_keys,
+    row_name,
+    row_names,
+    said_protocol,
+    seeds_of,
+    trained_on,
+    unique,
+)
+from fsar.results.numbers import percent, percent_interval
+from fsar.results.result import Result, Stored, short_hash
 from fsar.results.typeset import Table, markdown, render, without_empty
 
 
@@ -28,32 +40,6 @@ def tables(results: Sequence[Result]) -> list[Table]:
     episodes (of results on the same episodes the mean of theirs, an upper bound), and the seeds' standard deviation.
     """
     return [_grouped(group) for group in comparable(results)]
-
-
-def comparable(results: Sequence[Result]) -> list[list[Result]]:
-    """Part results into those that may stand in one table (see `tables`)."""
-    videos: dict[tuple[Any, ...], set[str]] = {}
-    for result in results:
-        videos.setdefault((*_rests_on(result), result.resplit), set()).add(result.dataset_fingerprint)
-    torn = {place[:-1] for place, found in videos.items() if len(found) > 1}
-    groups: dict[tuple[Any, ...], list[Result]] = {}
-    for result in results:
-        place = _rests_on(result)
-        own = () if result.resplit is not None and place not in torn else (result.dataset_fingerprint, result.files)
-        groups.setdefault((*place, *own), []).append(result)
-    return list(groups.values())
-
-
-def said_protocol(result: Result) -> str:
-    """The protocol in words; a method that was trained on evaluated classes breaks it."""
-    seen = f"trained on {len(result.seen_classes)} of these classes" if result.seen_classes else ""
-    return ", ".join(part for part in (result.protocol, seen) if part and (part != "clean" or not seen))
-
-
-def _rests_on(result: Result) -> tuple[Any, ...]:
-    """What all results of a table have in common, beside the videos."""
-    data = (result.dataset, result.split, result.resplit is None)
-    return (*data, said_protocol(result), result.episodes, result.query)
 
 
 def data_heading(results: Sequence[Result]) -> str:
@@ -131,10 +117,10 @@ class Joined:
         return statistics.stdev(r.accuracy for r in self.results) if len(self.results) > 1 else None
 
     def __str__(self) -> str:
-        mean = f"{100 * self.accuracy:.1f} ± {100 * self.ci95:.1f}"
+        mean = percent_interval(self.accuracy, self.ci95)
         if self.sd is None:
             return mean
-        return f"{mean} ({len(self.results)} {self.over()}: sd {100 * self.sd:.1f})"
+        return f"{mean} ({len(self.results)} {self.over()}: sd {percent(self.sd)})"
 
     def over(self) -> str:
         """What the results differ in; the same seeds twice, with other numbers, are no two seeds."""
@@ -157,74 +143,6 @@ class Joined:
         own = {"protocol": said_protocol(first), "recipe": recipe_key(first), "row": name, "way": first.way}
         numbers = {"accuracy": self.accuracy, "ci95": self.ci95, "sd": self.sd, "results": len(self.results)}
         return plain | words | own | {"shot": first.shot} | numbers
-
-
-def by_each_shot(result: Result) -> Result | None:
-    """The same as of a recipe of K shots, where it was trained with as many shots as it is tested with."""
-    own_shot = result.training is not None and result.training["recipe"]["shot"] == result.shot
-    return _of_k_shots(result) if own_shot else None
-
-
-def _of_k_shots(result: Result) -> Result:
-    """The same without saying how many shots it was trained with."""
-    if result.training is None:
-        return result
-    return replace(result, training={**result.training, "recipe": {**result.training["recipe"], "shot": "K"}})
-
-
-def row_keys(results: Sequence[Result]) -> list[str]:
-    """Which row each result stands in: its recipe's; one recipe trained anew for every shot makes one row.
-
-    The latter only if none of its models is tested at other shots too.
-    """
-    families: dict[str, list[Result]] = {}
-    for result in results:
-        families.setdefault(recipe_key(_of_k_shots(result)), []).append(result)
-    joined = {
-        key for key, group in families.items() if all(map(by_each_shot, group)) and len({r.shot for r in group}) > 1
-    }
-    keys = [(recipe_key(_of_k_shots(result)), recipe_key(result)) for result in results]
-    return [family if family in joined else own for family, own in keys]
-
-
-def row_names(results: Sequence[Result]) -> dict[str, str]:
-    """A name for every row; where two would be called the same, with what tells them apart."""
-    firsts = dict(zip(reversed(row_keys(results)), reversed(results), strict=True))
-    names = {key: row_name(r if recipe_key(r) == key else by_each_shot(r) or r) for key, r in firsts.items()}
-    shared = {name for name, count in Counter(names.values()).items() if count > 1}
-    return {key: f"{name}, {_clip_and_weights(firsts[key])}" if name in shared else name for key, name in names.items()}
-
-
-def _clip_and_weights(result: Result) -> str:
-    return f"{result.clip['frames']} frames {result.clip['sampling']}, weights {result.weights[:8]}"
-
-
-def row_name(result: Result) -> str:
-    """Kind of a result, its mode where the method has two, and what breaks the protocol."""
-    mode = f", {result.mode}" if "inductive" in result.options else ""
-    leak = f" [{result.protocol}]" if result.protocol != "clean" else ""
-    return f"{kind_name(result)}{mode}{leak}"
-
-
-def kind_name(result: Result) -> str:
-    """Method with its changed options, backbone, and how it was trained."""
-    trained = f", trained on {trained_on(result)}" if result.training is not None else ""
-    return f"{method_name(result)} ({result.backbone}{trained})"
-
-
-def method_name(result: Result) -> str:
-    """Method with its changed options."""
-    changed = ", ".join(f"{key}={value}" for key, value in result.changed.items() if key != "inductive")
-    return f"{result.method} {changed}" if changed else result.method
-
-
-def trained_on(result: Result) -> str:
-    """Training videos, episodes and recipe in short; nothing where nothing was trained."""
-    if result.training is None:
-        return ""
-    recipe = result.training["recipe"]
-    same = {key: value for key, value in recipe.items() if key not in FREE}
-    return f"{result.training['dataset']} {recipe['way']}-way {recipe['shot']}-shot, recipe {short_hash(same)}"
 
 
 def listing(stored: Sequence[Stored]) -> Table:

@@ -22,6 +22,7 @@ from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.base import read_safetensors
 from fsar.files import atomic_path, write_text_atomic
 from fsar.methods import Method, build_method
+from fsar.results.numbers import percent_interval
 from fsar.training.parameters import frozen_fingerprint, kept_state
 
 FORMAT = 1
@@ -179,7 +180,7 @@ def model_card(header: Mapping[str, Any]) -> str:
     changed = ", ".join(f"{k}={v}" for k, v in provenance["recipe"].get("options", {}).items()) or "defaults"
     rows = "".join(
         f"| {_where(r)} | {r['way']}-way {r['shot']}-shot | "
-        f"{100 * r['accuracy']:.1f} ± {100 * r['ci95']:.1f} | {r['episodes']} |\n"
+        f"{percent_interval(r['accuracy'], r['ci95'])} | {r['episodes']} |\n"
         for r in provenance["results"]
     )
     return f"""---

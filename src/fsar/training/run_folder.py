@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fsar.files import atomic_path, write_text_atomic
+from fsar.results.identity import WITHOUT_EFFECT
 from fsar.results.result import environment
 from fsar.training.checkpoint import Provenance, save_pretrained
 from fsar.training.parameters import group_of, trained_state
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 RECIPE, LOG, STATE, CHECKPOINT = "recipe.yaml", "log.jsonl", "state.safetensors", "checkpoint"
 ENVIRONMENT, LEFT_OUT = "environment.json", "left_out.json"
-_FREE = ("devices", "nodes", "workers", "checkpoint_activations")  # change no result
 
 
 @dataclass
@@ -185,7 +185,7 @@ def require_same_run(recipe: Recipe, folder: Path) -> None:
         return
     stored = parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")))  # an older version wrote fewer keys
     found, wanted = (yaml.safe_load(each.dump()) for each in (stored, recipe))
-    differing = [key for key in wanted if key not in _FREE and found[key] != wanted[key]]
+    differing = [key for key in wanted if key not in WITHOUT_EFFECT and found[key] != wanted[key]]
     if differing:
         listed = "; ".join(f"{key} is {found[key]!r} there, {wanted[key]!r} here" for key in differing)
         raise ValueError(f"{folder} holds another run: {listed}. Give another --out, or delete that folder")

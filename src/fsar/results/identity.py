@@ -1,0 +1,196 @@
+"""What is the same among results: one file, one row, one table, one setting that two runs can be compared at.
+
+From close to wide:
+
+| results that share their | stand in one | function |
+|---|---|---|
+| settings, seeds and episodes | file | `file_name` |
+| method, options, weights or recipe, clips | row, where seeds are averaged | `recipe_key`, `row_keys` |
+| videos, split, protocol, number of episodes and queries | table | `comparable` |
+| videos, episodes, way, shot and mode | comparison of two runs | `setting_key` |
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from fsar.results.result import Result, short_hash
+
+WITHOUT_EFFECT = ("devices", "nodes", "workers", "checkpoint_activations")
+"""Keys of a recipe that change a number by rounding at most."""
+_SEEDS = ("seed", "resplit")
+_PLACES = ("data", "lists", "class_names", "benchmark")  # where the videos lie; their hash says which they are
+_NOT_IN_A_ROW = (*_SEEDS, *WITHOUT_EFFECT, *_PLACES)
+
+
+def recipe_key(result: Result) -> str:
+    """Hash of everything that was evaluated, except its seeds: results that share it may be averaged."""
+    trained = result.training
+    if trained is None:
+        origin: Any = result.weights
+    else:  # the weights differ from seed to seed
+        origin = [_recipe(trained), trained["dataset_fingerprint"] if result.resplit is None else None]
+    return short_hash([result.method, result.options, result.transductive, result.backbone, result.clip, origin], 8)
+
+
+def seeds_of(result: Result) -> tuple[int | None, int | None, int | str]:
+    """Seeds of the training, of the split of the classes, and of the episodes (their hash if from a manifest)."""
+    trained = None if result.training is None else result.training["recipe"].get("seed")
+    return trained, result.resplit, result.episodes_fingerprint if result.seed is None else result.seed
+
+
+def file_name(result: Result) -> str:
+    """Name of a result's file: the same for the same settings, another for any others."""
+    seed = None if result.training is None else result.training["recipe"].get("seed")
+    data = (result.dataset, result.dataset_fingerprint, result.files, result.split, result.resplit, result.protocol)
+    episodes = (
+        *(result.way, result.shot, result.query, result.episodes, result.seed),
+        result.episodes_fingerprint,
+    )
+    key = short_hash([recipe_key(result), seed, data, episodes], 5)
+    method = f"{result.method}_transductive" if result.transductive else result.method
+    return f"{method}_{result.split}_{result.way}way_{result.shot}shot_{key}.json"
+
+
+def save_result(result: Result, folder: Path) -> Path:
+    """Write a result into a folder under its own name; one of the same settings is replaced.
+
+    Returns:
+        The file.
+    """
+    path = folder / file_name(result)
+    result.save(path)
+    return path
+
+
+def unique(results: Sequence[Result]) -> list[Result]:
+    """Take every result once, also if it lies in two folders; of two, the one that holds more."""
+    chosen: dict[tuple[str, float], Result] = {}
+    for result in results:
+        key = (file_name(result), result.accuracy)
+        if key not in chosen or result.right:
+            chosen[key] = result
+    return list(chosen.values())
+
+
+# --------------------------------------------------------------------------- tables
+
+
+def comparable(results: Sequence[Result]) -> list[list[Result]]:
+    """Divide results into those that may stand in one table.
+
+    They share videos, version of the benchmark, split, protocol, and the number of episodes and queries; random splits
+    of the same classes stand together.
+
+    Args:
+        results: any.
+
+    Returns:
+        Groups, in the order in which their first results came.
+    """
+    videos: dict[tuple[Any, ...], set[str]] = {}
+    for result in results:
+        videos.setdefault((*_table_key(result), result.resplit), set()).add(result.dataset_fingerprint)
+    torn = {place[:-1] for place, found in videos.items() if len(found) > 1}
+    groups: dict[tuple[Any, ...], list[Result]] = {}
+    for result in results:
+        place = _table_key(result)
+        own = () if result.resplit is not None and place not in torn else (result.dataset_fingerprint, result.files)
+        groups.setdefault((*place, *own), []).append(result)
+    return list(groups.values())
+
+
+def said_protocol(result: Result) -> str:
+    """The protocol in words; a method that was trained on evaluated classes breaks it."""
+    seen = f"trained on {len(result.seen_classes)} of these classes" if result.seen_classes else ""
+    return ", ".join(part for part in (result.protocol, seen) if part and (part != "clean" or not seen))
+
+
+def setting_key(result: Result) -> tuple[Any, ...]:
+    """Videos, episodes and mode: two runs are compared at every setting that both have."""
+    data = result.dataset_fingerprint if result.resplit is None else result.dataset
+    return (data, result.split, result.episodes, result.query, result.way, result.shot, result.transductive)
+
+
+def _table_key(result: Result) -> tuple[Any, ...]:
+    """What all results of a table have in common, beside the videos."""
+    data = (result.dataset, result.split, result.resplit is None)
+    return (*data, said_protocol(result), result.episodes, result.query)
+
+
+# --------------------------------------------------------------------------- rows
+
+
+def row_keys(results: Sequence[Result]) -> list[str]:
+    """Say for each result which row it stands in: that of its recipe.
+
+    A recipe that was trained once for every shot makes one row, if none of its models is tested at other shots too.
+    """
+    families: dict[str, list[Result]] = {}
+    for result in results:
+        families.setdefault(recipe_key(_of_k_shots(result)), []).append(result)
+    joined = {
+        key for key, group in families.items() if all(map(by_each_shot, group)) and len({r.shot for r in group}) > 1
+    }
+    keys = [(recipe_key(_of_k_shots(result)), recipe_key(result)) for result in results]
+    return [family if family in joined else own for family, own in keys]
+
+
+def by_each_shot(result: Result) -> Result | None:
+    """If training and test shots are equal, replace the number by 'K' so that such runs share a row; otherwise None."""
+    own_shot = result.training is not None and result.training["recipe"]["shot"] == result.shot
+    return _of_k_shots(result) if own_shot else None
+
+
+def row_names(results: Sequence[Result]) -> dict[str, str]:
+    """Name every row; if two had the same name, add what tells them apart."""
+    firsts = dict(zip(reversed(row_keys(results)), reversed(results), strict=True))
+    names = {key: row_name(r if recipe_key(r) == key else by_each_shot(r) or r) for key, r in firsts.items()}
+    shared = {name for name, count in Counter(names.values()).items() if count > 1}
+    return {key: f"{name}, {_clip_and_weights(firsts[key])}" if name in shared else name for key, name in names.items()}
+
+
+def row_name(result: Result) -> str:
+    """Name a result's row: its kind, its mode if the method has two, and what breaks the protocol."""
+    mode = f", {result.mode}" if "inductive" in result.options else ""
+    leak = f" [{result.protocol}]" if result.protocol != "clean" else ""
+    return f"{kind_name(result)}{mode}{leak}"
+
+
+def kind_name(result: Result) -> str:
+    """Method with its changed options, backbone, and how it was trained."""
+    trained = f", trained on {trained_on(result)}" if result.training is not None else ""
+    return f"{method_name(result)} ({result.backbone}{trained})"
+
+
+def method_name(result: Result) -> str:
+    """Method with its changed options."""
+    changed = ", ".join(f"{key}={value}" for key, value in result.changed.items() if key != "inductive")
+    return f"{result.method} {changed}" if changed else result.method
+
+
+def trained_on(result: Result) -> str:
+    """Training videos, episodes and recipe in short; nothing if nothing was trained."""
+    if result.training is None:
+        return ""
+    recipe = result.training["recipe"]
+    shape = f"{recipe['way']}-way {recipe['shot']}-shot"
+    return f"{result.training['dataset']} {shape}, recipe {short_hash(_recipe(result.training))}"
+
+
+def _recipe(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of a recipe that make another row."""
+    return {key: value for key, value in training["recipe"].items() if key not in _NOT_IN_A_ROW}
+
+
+def _of_k_shots(result: Result) -> Result:
+    """The same without the number of shots that it was trained with."""
+    if result.training is None:
+        return result
+    return replace(result, training={**result.training, "recipe": {**result.training["recipe"], "shot": "K"}})
+
+
+def _clip_and_weights(result: Result) -> str:
+    return f"{result.clip['frames']} frames {result.clip['sampling']}, weights {result.weights[:8]}"
