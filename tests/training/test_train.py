@@ -375,7 +375,7 @@ def test_training_from_the_bank_is_training_on_evaluation_frames(
         fresh = build_method(method, load_backbone("tiny"), **options)
         videos = world.split("train")
         loader = EpisodeLoader(recipe_of(crop=False, jitter=False, cached_frames=True), videos, fresh, None)
-        loader._frames = lambda path, rng: _evaluation_frames(path)  # the centres, not random frames
+        loader._frames = lambda video, rng: _evaluation_frames(video.path)  # the centres, not random frames
         support, query, labels, targets, _ = loader.load(0)
         with torch.no_grad():
             text = (
