@@ -2,14 +2,13 @@
 
 On disk lies one safetensors file per video. Its name is a hash of the video's content, the frame sampling, the role
 and, if the encoding of that role reads it, the class text. Its folder is named by everything else that the encoding
-depends on. A file holds the frozen start of `encode` if the method has one (`Method.banked`): methods and checkpoints
-with the same frozen encoder share these files, and the rest of `encode` runs in memory. Datasets and processes share
-them too. An encoding on disk is never computed again, and a killed run resumes where it stopped.
+depends on. A file holds what `Method.encoder` gives: methods and checkpoints with the same frozen encoder share these
+files, and `Method.enhance` computes the rest in memory. Datasets and processes share them too. An encoding on disk is
+never computed again, and a killed run resumes where it stopped.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +17,9 @@ from torch import Tensor
 
 from fsar.bank.store import Bank, BankStore
 from fsar.datasets import Video
-from fsar.methods.base import Encoding, Method, Role
+from fsar.methods.base import Method, Traits
+from fsar.methods.encoder import Encoder
+from fsar.methods.episode import Encoding, Role
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import VideoError
@@ -34,6 +35,7 @@ def fill_bank(
     folder: Path | None = None,
     keep: bool = True,
     role: Role | None = None,
+    enhance: bool = True,
     leave_out: Mapping[str, str] | None = None,
     on_error: str = "stop",
     workers: int | None = None,
@@ -47,11 +49,12 @@ def fill_bank(
     Args:
         method: its `encode` is used.
         videos: in the order of the result.
-        texts: class -> words; needed if `method.support_reads_text`.
+        texts: class -> words; needed if a support video's encoding reads them.
         cache: how frames are taken; by default 8 by `tsn`.
         folder: where the bank lies on disk; by default in the cache folder.
         keep: read and write encodings on disk. False keeps them in the result alone, for an encoder that still trains.
         role: encode in this role only; the result then has the same encodings for both roles.
+        enhance: False gives what `Method.encoder` alone makes, as training on a bank needs it.
         leave_out: id -> reason; these videos are not read, and the result names those of `videos` as skipped.
         on_error: `stop` at a broken video, or `skip` it and name it in the result.
         workers: decoding threads; by default one per core. Never changes a result.
@@ -83,7 +86,9 @@ def fill_bank(
         raise ValueError("there is no video to encode; give at least one")
     skipped = {video.id: leave_out[video.id] for video in videos if leave_out and video.id in leave_out}
     videos = [video for video in videos if video.id not in skipped]
-    encoder = _VideoEncoder.of(method, cache=cache or FrameCache(), texts=texts, role=role, keep=keep, folder=folder)
+    cache = cache or FrameCache()
+    store = BankStore(method.encoder().key() | {"clip": cache.settings()}, folder) if keep else None
+    encoder = _VideoEncoder(method, cache, texts, store, role, enhance)
     rows = {role: _Rows(len(videos)) for role in encoder.roles}
     kept = []
     prepared = ahead(encoder.prepare, videos, workers or os.cpu_count() or 1)
@@ -105,24 +110,25 @@ def fill_bank(
 
 @torch.no_grad()
 def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
-    """Compute the method's own encodings from a bank of `method.frozen_start()`.
+    """Compute the method's own encodings from what a frozen `method.encoder()` gave.
 
     Args:
         method: its `enhance` is used.
-        start: encodings of the frozen start.
+        start: what `fill_bank(method, ..., enhance=False)` gave.
         videos: at least those in `start`, for their classes.
-        texts: class -> words; read if `method.support_reads_text`.
+        texts: class -> words; read if a support video's encoding reads them.
 
     Returns:
         The bank that `fill_bank(method, ...)` gives for these videos.
     """
     label = {video.id: video.label for video in videos}
-    roles = _roles(method, None)
+    roles = _roles(method.traits.roles_differ, None)
     made = {role: _Rows(len(start.video_ids)) for role in roles}
     for i, video_id in enumerate(start.video_ids):
         begun = {name: tensor[i] for name, tensor in start.query.items()}
         for role, rows in made.items():
-            rows.append(_of_one(method.enhance, method, begun, role, _text(method, texts, label[video_id], role)))
+            text = _text(method.traits, texts, label[video_id], role)
+            rows.append(_of_one(method.enhance, method, begun, role, text))
     return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped)
 
 
@@ -132,7 +138,7 @@ def load_clip(
     """Read the frames of a video, or of a segment of it, as the method's backbone takes them.
 
     Args:
-        method: its backbone says size, mean and deviation.
+        method: it and its backbone say size, mean and deviation.
         cache: how frames are taken, and where they are kept.
         video: a file, or a folder of frames.
         start: of a segment, in seconds; None is the video's begin.
@@ -146,7 +152,7 @@ def load_clip(
     """
     backbone = method.backbone
     frames = cache.read(video, start, end).copy()  # the cache's memory map is read-only
-    return to_clip(frames, backbone.image_size, backbone.mean, backbone.std, backbone.interpolation)
+    return to_clip(frames, backbone.image_size, *method.normalization, backbone.interpolation)
 
 
 class _Prepared(NamedTuple):
@@ -160,49 +166,30 @@ class _Prepared(NamedTuple):
     """Where the encodings lie on disk; empty if nothing is kept there."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class _VideoEncoder:
-    """Encodes one video: its frozen start from disk or from the clip, then what the method adds to it."""
+    """Encodes one video: what the method's encoder gives, from disk or from the clip, and what `enhance` adds to it."""
 
-    method: Method
-    banked: Method
-    """What lies on disk is this method's `encode`: a part of `method`, or `method` itself."""
-    store: BankStore | None
-    cache: FrameCache
-    texts: Mapping[str, str] | None
-    roles: tuple[Role, ...]
-    banked_roles: tuple[Role, ...]
-
-    @classmethod
-    def of(
-        cls,
+    def __init__(
+        self,
         method: Method,
-        *,
         cache: FrameCache,
         texts: Mapping[str, str] | None,
+        store: BankStore | None,
         role: Role | None,
-        keep: bool,
-        folder: Path | None,
-    ) -> "_VideoEncoder":
-        """Open the store, and settle the roles."""
-        banked = method.banked()
-        return cls(
-            method=method,
-            banked=banked,
-            store=BankStore(banked.encoder() | {"clip": cache.settings()}, folder) if keep else None,
-            cache=cache,
-            texts=texts,
-            roles=_roles(method, role),
-            banked_roles=_roles(banked, role),
-        )
+        enhance: bool,
+    ):
+        self.method, self.cache, self.texts, self.store, self.enhance = method, cache, texts, store, enhance
+        self.encoder = method.encoder()
+        self.encoder_roles = _roles(self.encoder.roles_differ, role)
+        self.roles = _roles(method.traits.roles_differ, role) if enhance else self.encoder_roles
 
     def prepare(self, video: Video) -> _Prepared | VideoError:
         """Get what needs no model: the encodings on disk or, if one is missing, the clip. Runs in threads."""
         try:
             if self.store is None:
-                return _Prepared(dict.fromkeys(self.banked_roles), self._clip(video), {})
+                return _Prepared(dict.fromkeys(self.encoder_roles), self._clip(video), {})
             content = self.cache.content(video.path, *video.span)
-            paths = {role: self._path(self.store, content, video, role) for role in self.banked_roles}
+            paths = {role: self._path(self.store, content, video, role) for role in self.encoder_roles}
             known = {role: self.store.load(path) for role, path in paths.items()}
             complete = all(encoding is not None for encoding in known.values())
             return _Prepared(known, None if complete else self._clip(video), paths)
@@ -210,14 +197,15 @@ class _VideoEncoder:
             return error
 
     def encode(self, video: Video, ready: _Prepared) -> dict[Role, Encoding]:
-        """Make what is missing, keep it, and give the method's own encoding in every role."""
-        begun = {role: self._begun(video, ready, role) for role in self.banked_roles}
-        if self.banked is self.method:
-            return begun
-        return {
-            role: _of_one(self.method.enhance, self.method, begun["query"], role, self._text(self.method, video, role))
-            for role in self.roles
-        }
+        """Make what is missing, keep it, and give the encoding in every role."""
+        begun = {role: self._begun(video, ready, role) for role in self.encoder_roles}
+        made = {}
+        for role in self.roles:
+            made[role] = begun[role if self.encoder.roles_differ else "query"]
+            if self.enhance:
+                text = _text(self.method.traits, self.texts, video.label, role)
+                made[role] = _of_one(self.method.enhance, self.method, made[role], role, text)
+        return made
 
     def _begun(self, video: Video, ready: _Prepared, role: Role) -> Encoding:
         """What lies on disk or, from now on, will."""
@@ -225,7 +213,8 @@ class _VideoEncoder:
         if found is not None:
             return found
         assert ready.clip is not None
-        made = _of_one(self.banked.encode, self.method, ready.clip, role, self._text(self.banked, video, role))
+        text = _text(self.encoder, self.texts, video.label, role)
+        made = _of_one(self.encoder.encode, self.method, ready.clip, role, text)
         if self.store is not None:
             self.store.save(ready.paths[role], made)
         return made
@@ -234,21 +223,18 @@ class _VideoEncoder:
         return load_clip(self.method, self.cache, video.path, *video.span)
 
     def _path(self, store: BankStore, content: str, video: Video, role: Role) -> Path:
-        key = role if self.banked.roles_differ else ""
-        return store.path(content, key, self._text(self.banked, video, role))
-
-    def _text(self, reader: Method, video: Video, role: Role) -> str | None:
-        return _text(reader, self.texts, video.label, role)
+        key = role if self.encoder.roles_differ else ""
+        return store.path(content, key, _text(self.encoder, self.texts, video.label, role))
 
 
-def _text(reader: Method, texts: Mapping[str, str] | None, label: str, role: Role) -> str | None:
-    """The class text that the method reads while it encodes a video in this role; None if it reads none."""
+def _text(reader: Encoder | Traits, texts: Mapping[str, str] | None, label: str, role: Role) -> str | None:
+    """The class text that is read while a video is encoded in this role; None if none is."""
     return texts[label] if texts and role == "support" and reader.support_reads_text else None
 
 
-def _roles(method: Method, role: Role | None) -> tuple[Role, ...]:
+def _roles(differ: bool, role: Role | None) -> tuple[Role, ...]:
     """Roles to encode in: both, the one asked for, or `query` for both if they do not differ."""
-    if not method.roles_differ:
+    if not differ:
         return ("query",)
     return ("support", "query") if role is None else (role,)
 

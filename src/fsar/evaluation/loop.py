@@ -79,8 +79,7 @@ def evaluate(
     drawn = episodes
     if isinstance(drawn, int):
         drawn = EpisodeSampler(dataset=videos, way=way, shot=shot, query=query, seed=seed).draw(drawn)
-    if method.leaks_labels:
-        drawn = drawn.in_class_order()
+    drawn = method.order_queries(drawn)
     if naive:
         scores = match_naively(method, videos, drawn, cache=cache, progress=progress)
     else:
@@ -174,8 +173,8 @@ def summarize(
     return Result(
         method=method.name,
         options=method.options(),
-        changed=method.changed_options(),
-        transductive=method.transductive,
+        changed=method.config.changed(),
+        transductive=method.traits.transductive,
         backbone=method.backbone.name,
         weights=method.backbone.fingerprint(),
         clip=cache.settings(),
@@ -209,7 +208,7 @@ def summarize(
 
 def _protocol(method: Method) -> str:
     """Say why a number cannot be trusted; `clean` if nothing speaks against it."""
-    if method.leaks_labels:
+    if method.traits.leaks_labels:
         return "leaky: labels reach the scores"
     trained = method.provenance
     on_test = trained is not None and trained.recipe.get("protocol", "clean") == "paper"

@@ -13,7 +13,8 @@ from fsar.bank.fill import load_clip
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import Episodes
-from fsar.methods.base import Encoding, Episode, Method
+from fsar.methods.base import Method
+from fsar.methods.episode import Encoding, Episode
 from fsar.progress import progress_bar
 from fsar.video.frame_cache import FrameCache
 
@@ -79,7 +80,7 @@ def match_from_bank(
     class_text = _class_text(method, episodes, texts)
     size = episodes.support[0].size * _bytes(bank.support) + episodes.query[0].size * _bytes(bank.query)
     device = method.device
-    batch = max(1, min(method.episodes_per_match, _BATCH_BYTES // size))
+    batch = max(1, min(method.traits.episodes_per_match, _BATCH_BYTES // size))
 
     def gather(chosen: Episodes) -> Episode:
         support, query = torch.from_numpy(rows[chosen.support]), torch.from_numpy(rows[chosen.query])
@@ -157,7 +158,8 @@ def _bytes(encoding: Encoding) -> int:
 
 
 def _draws(method: Method, episodes: Episodes) -> Tensor | None:
-    return torch.from_numpy(episodes.draws()).float().to(method.device) if method.draws else None
+    draws = method.draws_of(episodes)
+    return None if draws is None else draws.to(method.device)
 
 
 def _require_all(rows: np.ndarray) -> None:
@@ -168,7 +170,7 @@ def _require_all(rows: np.ndarray) -> None:
 @torch.no_grad()
 def _class_text(method: Method, episodes: Episodes, texts: Mapping[str, str] | None) -> Tensor | None:
     """Encoded texts of all classes of the episodes, [class, ...]; None if the method reads no text."""
-    if not method.needs_text:
+    if not method.traits.reads_text:
         return None
     if texts is None:
         raise ValueError(f"{method.name} reads class names; give the dataset's texts")

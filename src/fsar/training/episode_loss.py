@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from fsar.methods.base import Encoding, Episode, Method, Targets
+from fsar.methods.base import Method
+from fsar.methods.episode import Encoding, Episode, Targets
 
 
 class EpisodeLoss(nn.Module):
@@ -23,7 +24,7 @@ class EpisodeLoss(nn.Module):
         way_class: Int[Tensor, "episode way"],
         draws: Float[Tensor, "episode query way"] | None = None,
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Compute the loss of clips, or of encodings from a bank of the method's frozen start.
+        """Compute the loss of clips, or of encodings by the method's frozen encoder.
 
         Args:
             support: clips [episode, way, shot, frame, rgb, height, width], or encodings [episode, way, shot, ...].

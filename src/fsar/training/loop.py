@@ -144,7 +144,7 @@ class _Run:
     def _inputs(self, loaded: Loaded, number: int) -> tuple[Any, ...]:
         """What `EpisodeLoss` takes, on the device; class texts come in the episode's own template."""
         text = None
-        if self.method.needs_text:
+        if self.method.traits.reads_text:
             rng = np.random.default_rng((self.recipe.seed, number, 0))
             texts = self.setup.videos.train.texts
             text = self.method.text_input([texts[label] for label in loaded.labels], rng)[None]

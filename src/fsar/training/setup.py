@@ -102,13 +102,16 @@ def prepare(fabric: Fabric, recipe: Recipe, dataset: VideoDataset, progress: boo
     groups = trained_groups(recipe, method)
     videos = _choose_videos(recipe, dataset, progress)
     cache = FrameCache.of_clip(recipe.clip)
-    frozen_start = method.frozen_start() if "visual" not in groups else None
-    validation = _validation(recipe, videos, cache, encoder_moves=frozen_start is None or "text" in groups)
+    encoder_is_frozen = method.encoder().is_frozen and "visual" not in groups
+    validation = _validation(recipe, videos, cache, keep_bank=encoder_is_frozen and "text" not in groups)
     for of_split in (videos.train, videos.val or videos.train):
         method.check_texts([of_split.texts[label] for label in of_split.classes])
     method.to(fabric.device)
     shows = progress and fabric.is_global_zero
-    bank = _encode_once(fabric, method, frozen_start, videos.train, cache, shows) if recipe.from_bank else None
+    bank = None
+    if recipe.from_bank:
+        _require_frozen_encoder(method, encoder_is_frozen)
+        bank = _encode_once(fabric, method, videos.train, cache, shows)
     loader = EpisodeLoader(recipe, videos.train, method, bank)
     _ready_to_train(recipe, method, groups, videos.train)
     optimizer = make_optimizer(recipe, method)
@@ -148,24 +151,22 @@ def _choose_videos(recipe: Recipe, dataset: VideoDataset, progress: bool) -> Vid
     )
 
 
-def _validation(recipe: Recipe, videos: Videos, cache: FrameCache, encoder_moves: bool) -> Validation | None:
-    """Prepare validation; on disk it keeps encodings of what stays as it is alone."""
-    if videos.val is None:
-        return None
-    return Validation(recipe, videos.val, cache, keep_bank=not encoder_moves)
+def _validation(recipe: Recipe, videos: Videos, cache: FrameCache, keep_bank: bool) -> Validation | None:
+    return None if videos.val is None else Validation(recipe, videos.val, cache, keep_bank=keep_bank)
 
 
-def _encode_once(
-    fabric: Fabric, method: Method, start: Method | None, videos: VideoDataset, cache: FrameCache, shows: bool
-) -> Bank:
-    """Encode the training videos with the frozen part of the method: the first process does, the others read it."""
-    if start is None:
+def _require_frozen_encoder(method: Method, is_frozen: bool) -> None:
+    if not is_frozen:
         raise ValueError(
             f"from_bank trains on encodings made once, but {method.name} trains what encodes; leave from_bank out"
         )
+
+
+def _encode_once(fabric: Fabric, method: Method, videos: VideoDataset, cache: FrameCache, shows: bool) -> Bank:
+    """Encode the training videos with the frozen encoder: the first process does, the others read what it wrote."""
     if not fabric.is_global_zero:
         fabric.barrier()
-    bank = fill_bank(start, videos.videos, cache=cache, progress=shows)
+    bank = fill_bank(method, videos.videos, cache=cache, enhance=False, progress=shows)
     if fabric.is_global_zero:
         fabric.barrier()
     return bank

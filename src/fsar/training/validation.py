@@ -35,9 +35,7 @@ class Validation:
     def accuracy(self, method: Method) -> tuple[float, float]:
         """Mean accuracy and half its 95 % interval over the val episodes, both in [0, 1]."""
         method.eval()
-        episodes = self.sampler.draw(self.recipe.val_episodes)
-        if method.leaks_labels:
-            episodes = episodes.in_class_order()
+        episodes = method.order_queries(self.sampler.draw(self.recipe.val_episodes))
         videos, texts = self.videos.videos, self.videos.texts
         bank = fill_bank(method, videos, texts, cache=self.cache, keep=self.keep_bank, progress=False)
         return accuracy(match_from_bank(method, bank, episodes, texts, progress=False), episodes)
