@@ -114,17 +114,6 @@ def no_pictures(path: Path) -> Path:
     return path
 
 
-def two_sizes(path: Path) -> Path:
-    parts = [
-        encode(path.with_name(f"part{side}.ts"), greys(6, side, side)).rename(path.with_name(f"{side}"))
-        for side in (32, 64)
-    ]
-    path.write_bytes(b"".join(part.read_bytes() for part in parts))
-    for part in parts:
-        part.unlink()
-    return path
-
-
 def hidden(path: Path) -> Path:
     path.mkdir()
     (path / "notes.txt").write_text("no frames")
@@ -168,7 +157,6 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "only sound": ("sound.mp4", only_sound, "only sound; a video with pictures was expected"),
     "no pictures": ("zero.mp4", no_pictures, "it holds no frames; record or export it again"),
-    "two sizes": ("two.ts", two_sizes, "differ in size .32x32, 64x64.; expected the frames of one video"),
     "folder without frames": ("frames", hidden, r"holds no frames; expected \.jpg or \.png files"),
     "corrupt frame": ("frames", corrupt_frame, "frame2.jpg.*truncated.*broken"),
     "frames of two sizes": (
@@ -193,7 +181,6 @@ def test_a_broken_video_is_named_with_the_reason(
     with pytest.raises(VideoError, match=reason):
         fill_bank(protonet, [Video("a/b", path, "a")], cache=FrameCache(frames=None), progress=False)
     if kind not in (
-        "two sizes",
         "corrupt frame",
         "frames of two sizes",
     ):  # which only reading them all can tell

@@ -34,7 +34,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(frame_cache, "read_frames", refuse)
+    monkeypatch.setattr(frame_cache, "decode_clip", refuse)
 
 
 def test_a_stumble_of_the_interpreter_is_decoded_over(
@@ -185,8 +185,9 @@ def test_a_killed_run_goes_on_where_it_stopped(
     assert len(list(cache.root.rglob(".writing-*"))) == 1  # the half that nobody reads
 
     decoded = []
+    decode = frame_cache.decode_clip
     monkeypatch.setattr(
-        frame_cache, "read_frames", lambda path, *rest: decoded.append(path) or read_frames(path, *rest)
+        frame_cache, "decode_clip", lambda source, path, *rest: decoded.append(path) or decode(source, path, *rest)
     )
     for v, video in enumerate(videos):
         assert index_of(cache.read(video)) == [(i + v) % 20 for i in SAMPLED]

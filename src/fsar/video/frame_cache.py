@@ -6,8 +6,9 @@ temporary name and renamed, so it is whole or absent, and a killed run goes on w
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,16 @@ from typing import Any
 import numpy as np
 
 from fsar.files import atomic_path, cache_dir, write_text_atomic
-from fsar.video.reading import Frames, frame_files, read_frames, readable
-from fsar.video.transforms import resize_short_side
+from fsar.video.paths import VideoPath, as_path, readable
+from fsar.video.picture import Frame, Frames, small_frame
+from fsar.video.reading import chosen_by, within
+from fsar.video.sampling import Times
+from fsar.video.sources import Source, source_of
+from fsar.video.stills import frame_files
 
 VERSION = 1
+READER = 2
+"""Version of the reader. Videos of which version 0.1 took the same frames keep their names in cache and bank."""
 SHORT_SIDE = 256
 
 
@@ -51,13 +58,40 @@ class FrameCache:
         """What a clip depends on beside the video."""
         return {"frames": self.frames, "sampling": self.sampling, "short_side": SHORT_SIDE, "version": VERSION}
 
-    def key(self, video: Path, start: float | None = None, end: float | None = None) -> str:
-        """Name of a clip: a hash of the video's content and the settings."""
-        content = self.content(video, start, end)
-        return blake2b(f"{content} {self.settings()}".encode(), digest_size=16).hexdigest()
+    def identity(self, video: VideoPath, start: float | None = None, end: float | None = None) -> str:
+        """Name of a video's frames: the hash of its content; another one if version 0.1 read other frames of it.
 
-    def read(self, video: Path, start: float | None = None, end: float | None = None) -> Frames:
+        Args:
+            video: a video file, or a folder of frames.
+            start: of a segment, in seconds.
+            end: of a segment, in seconds.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        content = self.content(video, start, end)
+        if not self._source(video).facts(certain=False).changed:
+            return content
+        return blake2b(f"{content} reader {READER}".encode(), digest_size=16).hexdigest()
+
+    def key(self, video: VideoPath, start: float | None = None, end: float | None = None) -> str:
+        """Name of a clip: a hash of the video's frames and the settings.
+
+        Args:
+            video: a video file, or a folder of frames.
+            start: of a segment, in seconds.
+            end: of a segment, in seconds.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        return blake2b(f"{self.identity(video, start, end)} {self.settings()}".encode(), digest_size=16).hexdigest()
+
+    def read(self, video: VideoPath, start: float | None = None, end: float | None = None) -> Frames:
         """Frames of a video, uint8 [frame, height, width, rgb], short side at most 256, read-only.
+
+        Each frame is shrunk as it is decoded. If all are kept, they go to disk one by one, so that a long video needs
+        no more memory than a short one.
 
         Args:
             video: a video file, or a folder of frames.
@@ -76,12 +110,46 @@ class FrameCache:
             pass
         except SystemError:  # seldom: CPython 3.11 parses headers in threads amiss (python/cpython issue 106905)
             pass
-        frames = resize_short_side(read_frames(video, self.frames, self.sampling, None, start, end), SHORT_SIDE)
+        frames = decode_clip(self._source(video), as_path(video), self.frames, self.sampling, start, end)
         with atomic_path(path) as temporary:
-            np.save(temporary, frames, allow_pickle=False)
-        return frames
+            if not isinstance(frames, np.ndarray):
+                _save_one_by_one(temporary, frames)
+            else:
+                np.save(temporary, frames, allow_pickle=False)
+                return frames
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
-    def content(self, video: Path, start: float | None = None, end: float | None = None) -> str:
+    def times(self, video: VideoPath, start: float | None = None, end: float | None = None) -> Times | None:
+        """When the frames of a video begin and, last, when it ends, in seconds; None for a folder of frames.
+
+        Args:
+            video: a video file, or a folder of frames.
+            start: of a segment, in seconds.
+            end: of a segment, in seconds.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        facts = self._source(video).facts()
+        shown = within(as_path(video), start, end)(facts)
+        return None if facts.times is None else facts.times[shown.start : shown.stop + 1]
+
+    def damaged(self, video: VideoPath) -> int:
+        """Count the packets and pictures of a video that are lost or damaged (see `fsar.video.VideoInfo`).
+
+        Args:
+            video: a video file, or a folder of frames.
+
+        Raises:
+            VideoError: the video cannot be read.
+        """
+        return self._source(video).facts().damaged
+
+    def _source(self, video: VideoPath) -> Source:
+        path = as_path(video)
+        return source_of(path, None if os.path.isdir(path) else self.content(path), self.root)
+
+    def content(self, video: VideoPath, start: float | None = None, end: float | None = None) -> str:
         """Hash of a video's content, remembered by path, size and time of change.
 
         A folder of frames is hashed by its frames' names and contents, a segment by the video's content and its
@@ -98,6 +166,7 @@ class FrameCache:
         if start is not None or end is not None:
             times = " ".join("" if time is None else f"{time:.3f}" for time in (start, end))
             return blake2b(f"{self.content(video)} {times}".encode(), digest_size=16).hexdigest()
+        video = as_path(video)
         with readable(video):
             files = sorted(frame_files(video)) if os.path.isdir(video) else [video]
             stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
@@ -118,3 +187,29 @@ class FrameCache:
                     digest.update(block)
         write_text_atomic(memo, digest.hexdigest())
         return digest.hexdigest()
+
+
+def decode_clip(
+    source: Source, path: Path, count: int | None, sampling: str, start: float | None, end: float | None
+) -> Frames | Iterator[Frame]:
+    """Decode the frames to keep; all frames of a video come one by one."""
+    take = partial(small_frame, short_side=SHORT_SIDE)
+    if count is not None:
+        return source.read(chosen_by(path, count, sampling, None, start, end), take)
+    return source.each(take, None if start is None and end is None else within(path, start, end))
+
+
+def _save_one_by_one(path: Path, frames: Iterator[Frame]) -> None:
+    """Write frames as `np.save` would write them together; how many there are is only known at the end."""
+    count, header = 0, {"descr": "|u1", "fortran_order": False, "shape": (0, 0, 0, 3)}
+    with path.open("wb") as file:
+        for frame in frames:
+            if count == 0:
+                header["shape"] = (1, *frame.shape)
+                np.lib.format.write_array_header_1_0(file, header)  # padded for the number of frames to grow
+                begin = file.tell()
+            file.write(frame.tobytes())
+            count += 1
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (count, *frame.shape)})
+        assert file.tell() == begin

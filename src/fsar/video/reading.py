@@ -1,56 +1,62 @@
-"""Video file -> frames: probe it, choose frame indices, decode those frames.
+"""Video -> frames: probe it, choose frames, decode those frames.
 
-A video is a file that FFmpeg reads (mp4, avi, webm, mkv, mov, gif, ...) or a folder of JPEG/PNG frames,
-whose names, sorted with numbers by value, give their order. Frames are counted, not timed: index i is
-the i-th frame that the file holds, whatever the frame rate does.
+A video is a file that FFmpeg or Pillow reads (mp4, avi, webm, mkv, mov, gif, webp, ...) or a folder of JPEG/PNG
+frames, whose names, with numbers by value, give their order.
+
+- Frame i is the i-th picture that decoding the file gives, whatever the frame rate does. Packets that cannot be
+  decoded are left out and counted (`VideoInfo.damaged`); a video with too many of them is refused.
+- Frames come as a player shows them: turned and mirrored, with square pixels, of the size of the first one. Of
+  interlaced frames the upper field is kept and its missing lines are interpolated.
+- Of several streams the one of default disposition is read, then the one of most frames, then the largest.
+- Only the file itself is opened: no playlist, no URL, no device.
 """
 
 import os
-import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from itertools import chain, islice
+from functools import partial
 from pathlib import Path
 
-import av
 import numpy as np
-from jaxtyping import Int, UInt8
-from PIL import Image
 
-from fsar.files import atomic_path
-from fsar.names import unknown
-from fsar.video.kinds import one_sequence, visible_images
+from fsar.video.paths import VideoError, VideoPath, as_path, display, readable
+from fsar.video.picture import Frame, Frames, even_frame, full_frame, small_frame
+from fsar.video.sampling import SAMPLINGS, Indices, frame_indices, shown_at
+from fsar.video.sources import Choose, Facts, Take, source_of
+from fsar.video.stills import frame_files
+from fsar.video.writing import write_video
+
+__all__ = [
+    "SAMPLINGS",
+    "Frame",
+    "Frames",
+    "Indices",
+    "VideoError",
+    "VideoInfo",
+    "VideoPath",
+    "as_path",
+    "display",
+    "frame_files",
+    "frame_indices",
+    "probe",
+    "read_frames",
+    "read_frames_at",
+    "readable",
+    "stream_frames",
+    "write_video",
+]
 
 _TOLERANCE = 0.5  # seconds by which a segment may end after its video: sound may be longer than the pictures
 _ROUNDING = 0.0005  # seconds; times in tables are rounded to milliseconds
 
-Frames = UInt8[np.ndarray, "frame height width rgb=3"]
-Frame = UInt8[np.ndarray, "height width rgb=3"]
-Indices = Int[np.ndarray, " frame"]
-
-
-class VideoError(ValueError):
-    """A video that cannot be read: names the path and the reason."""
-
-    def __init__(self, path: Path, reason: str):
-        super().__init__(f"{display(path)}: {reason}")
-        self.path, self.reason = path, reason
-
-
-def display(path: Path) -> str:
-    """Give a path as printable text, also where its name is not valid UTF-8."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What `probe` finds. Width and height are as shown, after rotation."""
+    """What `probe` finds. Width and height are as shown: turned, and with square pixels."""
 
     frames: int
-    """Frames the file holds."""
+    """Frames that decoding gives."""
     fps: float | None
     """Average frames per second; None for a folder of frames."""
     duration: float | None
@@ -60,82 +66,21 @@ class VideoInfo:
     height: int
     """Pixels."""
     rotation: int
-    """Degrees counter-clockwise by which the stored picture is turned to be shown."""
+    """Degrees counter-clockwise by which the stored picture is turned to be shown, after any mirroring."""
+    mirrored: bool = False
+    """Whether the stored picture is mirrored left to right to be shown."""
+    interlaced: bool = False
+    """Whether two moments share a stored picture; frames show one of them."""
+    damaged: int = 0
+    """Packets and pictures that are lost or decode with errors. Of a long video, only those that can be told without
+    decoding all of it."""
 
 
-# --------------------------------------------------------------------------- which frames
+def probe(path: VideoPath, start: float | None = None, end: float | None = None) -> VideoInfo:
+    """Count a video's frames and measure it.
 
-
-def _tsn(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
-    within = np.full(count, 0.5) if rng is None else rng.random(count)
-    return ((np.arange(count) + within) * frames / count).astype(int)
-
-
-def _trx(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
-    if rng is None:
-        start, end = 1, frames - 2
-    else:
-        pad = max(0, min(5, (frames - count) // 2))
-        start, end = int(rng.integers(0, pad, endpoint=True)), int(rng.integers(frames - 1 - pad, frames))
-    if end - start < count:
-        start, end = 0, frames - 1
-    return np.linspace(start, end, count).astype(int)
-
-
-def _task_adapter(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
-    if rng is None or frames <= count:
-        return _tsn(frames, count, fps, None)
-    segment = frames // count
-    return np.arange(count) * segment + rng.integers(segment, size=count)
-
-
-def _clip_fsar_interval(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
-    interval = 35  # frames, the SAMPLING_RATE of that code's Kinetics-100 settings
-    length = count * interval * (fps or 30.0) / 12
-    if length > frames:
-        length = frames // count * count
-    spare = frames - length + 1
-    start = spare / 2 if rng is None else rng.uniform(0, spare)
-    return np.linspace(start, start + length - interval, count).astype(int)
-
-
-SAMPLINGS: dict[str, Callable[[int, int, float | None, np.random.Generator | None], np.ndarray]] = {
-    "tsn": _tsn,
-    "trx": _trx,
-    "task-adapter": _task_adapter,
-    "clip-fsar-interval": _clip_fsar_interval,
-}
-
-
-def frame_indices(
-    frames: int,
-    count: int = 8,
-    sampling: str = "tsn",
-    fps: float | None = None,
-    rng: np.random.Generator | None = None,
-) -> Indices:
-    """Choose `count` frames of a video that has `frames`.
-
-    `tsn` (the papers): the centre of each of `count` equal segments, or with `rng` one random frame of
-    each. `trx`, `task-adapter`, `clip-fsar-interval`: as those public codes do; the last one needs
-    `fps` (30 where unknown) and, as published, runs backwards on very short videos. A video shorter than
-    `count` repeats frames by the same formula.
-
-    Raises:
-        ValueError: no frames, no count, or an unknown sampling.
-    """
-    if frames < 1 or count < 1:
-        raise ValueError(f"cannot choose {count} frames out of {frames}: both must be at least 1")
-    if sampling not in SAMPLINGS:
-        raise ValueError(unknown(sampling, SAMPLINGS, "frame sampling"))
-    return np.clip(SAMPLINGS[sampling](frames, count, fps, rng), 0, frames - 1)
-
-
-# --------------------------------------------------------------------------- reading
-
-
-def probe(path: Path, start: float | None = None, end: float | None = None) -> VideoInfo:
-    """Count a video's frames and measure it, decoding only the first frame.
+    A short video is decoded whole at first, which finds all its damage. Of a long one the packets are counted and
+    the first frame is decoded. Both are remembered in the cache.
 
     Args:
         path: a video file, or a folder of frames.
@@ -144,74 +89,112 @@ def probe(path: Path, start: float | None = None, end: float | None = None) -> V
 
     Raises:
         VideoError: it cannot be read as a video, or the segment lies beyond its end.
+        ValueError: `path` is no path.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_video(Path(folder) / "a.mp4", np.zeros((20, 48, 64, 3), np.uint8), fps=10)
+        ...     info = probe(Path(folder) / "a.mp4")
+        >>> info.frames, info.duration, info.width, info.height
+        (20, 2.0, 64, 48)
     """
-    if os.path.isdir(path):  # unlike Path.is_dir, never raises
-        _refuse_span(path, start, end)
-        images = frame_files(path)
-        with _reading(path), Image.open(images[0]) as first:
-            width, height = first.size
-        return VideoInfo(len(images), None, None, width, height, 0)
-    shown, fps, duration = _count(path, start, end)
-    with _opened(path) as (container, stream):
-        first_frame = next(container.decode(stream), None)
-        if first_frame is None:
-            raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
-        rotation, width, height = int(first_frame.rotation), first_frame.width, first_frame.height
-        if rotation % 180:
-            width, height = height, width
-    return VideoInfo(len(shown), fps, duration, width, height, rotation)
+    video = as_path(path)
+    numbers = within(video, start, end)
+    facts = source_of(video).facts()
+    shown = numbers(facts)
+    width, height = facts.look.shown_size
+    turn = facts.look.turn
+    duration = None if facts.times is None else float(facts.times[-1])
+    if duration is not None and (start is not None or end is not None):
+        first, last = _span(video, start, end, duration)
+        duration = last - first
+    damaged, interlaced = facts.damaged, facts.interlaced
+    return VideoInfo(len(shown), facts.fps, duration, width, height, turn.rotation, turn.mirrored, interlaced, damaged)
 
 
 def read_frames(
-    path: Path,
+    path: VideoPath,
     count: int | None = 8,
     sampling: str = "tsn",
     rng: np.random.Generator | None = None,
     start: float | None = None,
     end: float | None = None,
+    short_side: int | None = None,
 ) -> Frames:
-    """Decode the frames that `frame_indices` chooses, or all of them where `count` is None.
+    """Decode the frames that `frame_indices` chooses, or all of them if `count` is None.
 
     Args:
         path: a video file, or a folder of frames.
         count: frames to take, T; None takes all.
         sampling: how to choose them (see `frame_indices`).
-        rng: draws the frames at random, where the sampling has a random form.
+        rng: draws the frames at random, if the sampling has a random form.
         start: of a segment, in seconds after the video's begin; None is the begin.
         end: of a segment, in seconds; None is the video's end. A frame belongs to the segment if it begins at
             `start` or later and before `end`; if no frame does, the one shown at `start` is taken.
+        short_side: shrink each frame, as it is decoded, to a short side of at most so many pixels; None keeps the
+            size.
 
     Returns:
-        uint8 [frame, height, width, rgb], turned upright.
+        uint8 [frame, height, width, rgb], as a player shows them.
 
     Raises:
         VideoError: it cannot be read, is cut short, holds no frames, or the segment lies beyond its end.
+        ValueError: `path` is no path, or there is no such sampling.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_video(Path(folder) / "a.mp4", np.zeros((20, 48, 64, 3), np.uint8), fps=10)
+        ...     read_frames(Path(folder) / "a.mp4", 4, "time").shape
+        (4, 48, 64, 3)
     """
-    if count is not None:
-        frame_indices(1, count, sampling)  # a wrong setting is no fault of the video
-    choose = (lambda n, fps: np.arange(n)) if count is None else (
-        lambda n, fps: frame_indices(n, count, sampling, fps, rng)
-    )  # fmt: skip
-    if os.path.isdir(path):  # unlike Path.is_dir, never raises
-        _refuse_span(path, start, end)
-        images = frame_files(path)
-        return _read_images(path, [images[i] for i in choose(len(images), None)])
-    shown, fps, _ = _count(path, start, end)
-    state = None if rng is None else rng.bit_generator.state
-    indices = shown.start + choose(len(shown), fps)
-    found, decoded = _decode(path, set(indices.tolist()))
-    if len(found) < len(set(indices.tolist())):
-        # Some streams hold packets that give no picture: choose again among the pictures there are.
-        if decoded <= shown.start:
-            raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
-        if rng is not None and state is not None:
-            rng.bit_generator.state = state
-        indices = shown.start + choose(min(decoded, shown.stop) - shown.start, fps)
-        found, _ = _decode(path, set(indices.tolist()))
-    return _stack(path, [found[i] for i in indices.tolist()])
+    video = as_path(path)
+    choose = chosen_by(video, count, sampling, rng, start, end)
+    return source_of(video).read(choose, _taking(short_side))
 
 
-def stream_frames(path: Path, short_side: int, start: float | None = None, end: float | None = None) -> Iterator[Frame]:
+def read_frames_at(path: VideoPath, times: Sequence[float], short_side: int | None = None) -> Frames:
+    """Decode the frames that are shown at given times.
+
+    Args:
+        path: a video file.
+        times: seconds after the video's begin [frame], in any order.
+        short_side: as for `read_frames`.
+
+    Returns:
+        uint8 [frame, height, width, rgb], one for each time.
+
+    Raises:
+        VideoError: it cannot be read, or a time lies beyond its end.
+        ValueError: `path` is no path, or no time is given.
+
+    Example:
+        >>> import tempfile
+        >>> frames = np.arange(10, dtype=np.uint8)[:, None, None, None] * 20 + np.zeros((48, 64, 3), np.uint8)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_video(Path(folder) / "a.mp4", frames, fps=10)
+        ...     read_frames_at(Path(folder) / "a.mp4", [0.95, 0.25]).mean((1, 2, 3)).round(-1).tolist()
+        [180.0, 40.0]
+    """
+    video = as_path(path)
+    if not len(times):
+        raise ValueError("there is no time to read a frame at; give at least one")
+
+    def choose(facts: Facts) -> Indices:
+        if facts.times is None:
+            raise VideoError(video, "a folder of frames has no times; read its frames by number")
+        for time in times:
+            if not 0 <= time <= facts.times[-1] + _TOLERANCE:
+                raise VideoError(video, f"{time:g} s lies outside of it; it lasts {facts.times[-1]:g} s")
+        return shown_at(facts.times[:-1], times)
+
+    return source_of(video).read(choose, _taking(short_side))
+
+
+def stream_frames(
+    path: VideoPath, short_side: int, start: float | None = None, end: float | None = None
+) -> Iterator[Frame]:
     """Decode every frame in turn, one in memory at a time. Whether the file is whole, `probe` tells.
 
     Args:
@@ -220,117 +203,66 @@ def stream_frames(path: Path, short_side: int, start: float | None = None, end: 
         start: of a segment, in seconds, as for `read_frames`.
         end: of a segment, in seconds.
 
-    Returns:
-        uint8 [height, width, rgb], turned upright, shrunk to a short side of `short_side` where that is longer;
+    Yields:
+        uint8 [height, width, rgb], as a player shows it, shrunk to a short side of `short_side` if that is longer;
         both sides even, as H.264 wants them.
 
     Raises:
-        VideoError: it cannot be read, holds no frames, or its frames differ in size.
+        VideoError: it cannot be read, holds no frames, or a folder's frames differ in size.
+        ValueError: `path` is no path.
     """
-    size = None
-    for frame in _pictures(path, start, end):
-        if size not in (None, (frame.width, frame.height)):
-            raise VideoError(path, "its frames differ in size; expected the frames of one video, all alike")
-        size = frame.width, frame.height
-        yield _shrunk(frame, short_side)
-    if size is None:
-        raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
+    video = as_path(path)
+    part = None if start is None and end is None else within(video, start, end)
+    yield from source_of(video).each(partial(even_frame, short_side=short_side), part)
 
 
-def write_video(path: Path, frames: Iterable[Frame], fps: float, codec: str = "libx264") -> None:
-    """Encode frames to a video file; the same frames give the same file. Sizes must be even for H.264."""
-    frames = iter(frames)
-    first = next(frames)
-    with atomic_path(path) as temporary, av.open(os.fspath(temporary), "w") as container:
-        stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
-        stream.height, stream.width = first.shape[:2]
-        stream.pix_fmt = "yuv420p"
-        if codec == "libx264":
-            # x264's macroblock tree makes the file depend on what was encoded before
-            stream.options = {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}
-        stream.codec_context.thread_count = 1  # more threads cut the picture differently
-        for frame in chain([first], frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+def chosen_by(
+    path: Path,
+    count: int | None,
+    sampling: str,
+    rng: np.random.Generator | None = None,
+    start: float | None = None,
+    end: float | None = None,
+) -> Choose:
+    """Make what chooses frames by a sampling; asked again, it draws the same way anew. Arguments as for `read_frames`.
 
-
-@contextmanager
-def readable(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to open a video into a VideoError that says what to do."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise VideoError(path, "no such file; check the name") from error
-    except PermissionError as error:
-        raise VideoError(path, "no permission to read it; change its mode or owner") from error
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turn what a decoder raises into a VideoError with the path and the reason."""
-    try:
-        yield
-    except VideoError:
-        raise
-    except (av.FFmpegError, EOFError, OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise VideoError(path, f"{reason[0].lower()}{reason[1:]}; the file is broken or not a video") from error
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tuple[av.container.InputContainer, av.VideoStream]]:
-    with readable(path), path.open("rb") as file:
-        if not file.read(1):
-            raise VideoError(path, "the file is empty; copy it again from its source")
-    # FFmpeg takes names as UTF-8 only, an open file whatever its name.
-    utf8 = not any(0xDC80 <= ord(c) <= 0xDCFF for c in os.fspath(path))
-    with (
-        open(os.devnull if utf8 else path, "rb") as file,
-        _reading(path),
-        av.open(os.fspath(path.absolute()) if utf8 else file) as container,  # a relative `a:b.mp4` looks like a URL
-    ):
-        pictures = [s for s in container.streams.video if not _is_cover(s)]
-        if not pictures:
-            what = "only sound" if container.streams.audio else "no video stream"
-            raise VideoError(path, f"it holds {what}; a video with pictures was expected")
-        pictures[0].thread_type = "AUTO"
-        yield container, pictures[0]
-
-
-def _is_cover(stream: av.VideoStream) -> bool:
-    return bool(stream.disposition & av.stream.Disposition.attached_pic)
-
-
-def _count(path: Path, first: float | None = None, last: float | None = None) -> tuple[range, float | None, float]:
-    """Count a file's pictures by walking over its packets: indices, frames per second and seconds.
-
-    Of a segment from `first` to `last`, in seconds, the indices and the seconds are the segment's.
+    Raises:
+        ValueError: there is no such sampling.
     """
-    frames, end, partial = 0, 0.0, False
-    times: list[float] = []
-    with _opened(path) as (container, stream):
-        start = (container.start_time or 0) / av.time_base
-        for packet in container.demux():
-            time = packet.dts if packet.pts is None else packet.pts
-            if packet.size and packet.time_base is not None and time is not None:
-                end = max(end, float((time + (packet.duration or 0)) * packet.time_base) - start)
-            if packet.stream_index == stream.index and packet.size and not packet.is_discard:
-                frames, partial = frames + 1, packet.is_corrupt
-                counted = (frames - 1) / (stream.average_rate or 25)  # raw streams have no times
-                times.append(float(counted if time is None else time * packet.time_base - Fraction(start)))
-        if frames == 0:
-            raise VideoError(path, "it holds no frames; record or export it again")
-        claimed = (container.duration or 0) / av.time_base
-        # some containers count from the first picture, some from zero
-        if claimed - end - max(start, 0.0) > max(1.0, 0.1 * claimed):
-            raise VideoError(path, f"cut short: it ends after {end:.1f} of {claimed:.1f} seconds; copy it again")
-        if partial:
-            raise VideoError(path, f"cut short: it ends within frame {frames}; copy it again")
-        fps = float(stream.average_rate) if stream.average_rate else None
-        if first is None and last is None:
-            return range(frames), fps, end
-        first, last = _span(path, first, last, end)
-        return _shown(sorted(times), first, last), fps, last - first
+    if count is not None:
+        frame_indices(1, count, sampling)  # a wrong setting is no fault of the video
+    state = None if rng is None else rng.bit_generator.state
+    numbers = within(path, start, end)
+
+    def choose(facts: Facts) -> Indices:
+        shown = numbers(facts)
+        if count is None:
+            return np.arange(shown.start, shown.stop)
+        if rng is not None and state is not None:
+            rng.bit_generator.state = state
+        times = None if facts.times is None else facts.times[shown.start : shown.stop + 1]
+        return shown.start + frame_indices(len(shown), count, sampling, facts.fps, rng, times)
+
+    return choose
+
+
+def _taking(short_side: int | None) -> Take:
+    return full_frame if short_side is None else partial(small_frame, short_side=short_side)
+
+
+def within(path: Path, start: float | None, end: float | None) -> Callable[[Facts], range]:
+    """Make what tells the frames of a segment, or all frames."""
+    whole = start is None and end is None
+    if not whole and os.path.isdir(path):
+        raise VideoError(path, "a folder of frames has no times to cut a segment at; give the video file")
+
+    def numbers(facts: Facts) -> range:
+        if whole or facts.times is None:
+            return range(facts.frames)
+        first, last = _span(path, start, end, float(facts.times[-1]))
+        return _shown(facts.times[:-1].tolist(), first, last)
+
+    return numbers
 
 
 def _span(path: Path, start: float | None, end: float | None, seconds: float) -> tuple[float, float]:
@@ -346,83 +278,6 @@ def _span(path: Path, start: float | None, end: float | None, seconds: float) ->
 
 
 def _shown(times: list[float], start: float, end: float) -> range:
-    """Indices of the frames that begin from `start` on and before `end`; else of the one shown at `start`."""
+    """Numbers of the frames that begin from `start` on and before `end`; else of the one shown at `start`."""
     first, last = (bisect_left(times, time - _ROUNDING) for time in (start, end))
     return range(first, last) if first < last else range(max(0, first - 1), max(1, first))
-
-
-def _refuse_span(path: Path, start: float | None, end: float | None) -> None:
-    if start is not None or end is not None:
-        raise VideoError(path, "a folder of frames has no times to cut a segment at; give the video file")
-
-
-def _decode(path: Path, wanted: set[int]) -> tuple[dict[int, np.ndarray], int]:
-    """Decode from the start until every wanted index is found; also how many frames were decoded."""
-    found: dict[int, np.ndarray] = {}
-    decoded = 0
-    with _opened(path) as (container, stream):
-        for frame in container.decode(stream):
-            if decoded in wanted:
-                upright = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
-                found[decoded] = np.ascontiguousarray(upright)
-            decoded += 1
-            if len(found) == len(wanted):
-                break
-    return found, decoded
-
-
-def _pictures(path: Path, start: float | None, end: float | None) -> Iterator[av.VideoFrame]:
-    if os.path.isdir(path):  # unlike Path.is_dir, never raises
-        _refuse_span(path, start, end)
-        for file in frame_files(path):
-            yield av.VideoFrame.from_ndarray(_read_images(path, [file])[0], format="rgb24")
-        return
-    whole = start is None and end is None
-    shown = None if whole else _count(path, start, end)[0]
-    with _opened(path) as (container, stream):
-        yield from islice(container.decode(stream), *((shown.start, shown.stop) if shown else (None,)))
-
-
-def _shrunk(frame: av.VideoFrame, short_side: int) -> Frame:
-    short = min(frame.width, frame.height)
-    width, height = (max(2, side * min(short, short_side) // short // 2 * 2) for side in (frame.width, frame.height))
-    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="BICUBIC")
-    return np.ascontiguousarray(np.rot90(pixels, k=round(frame.rotation / 90)))
-
-
-def _natural(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key that puts frame 10 after frame 9."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
-
-
-def frame_files(folder: Path) -> list[Path]:
-    """List the images that are a folder's frames, in order.
-
-    Raises:
-        VideoError: there is no such folder, no image in it, or images of several kinds (see `one_sequence`).
-    """
-    with readable(folder):
-        images = visible_images(folder)
-    if not images:
-        raise VideoError(folder, "the folder holds no frames; expected .jpg or .png files")
-    try:
-        return sorted(one_sequence(images), key=_natural)
-    except ValueError as error:
-        raise VideoError(folder, str(error)) from error
-
-
-def _read_images(folder: Path, files: list[Path]) -> Frames:
-    frames = []
-    for file in files:
-        with _reading(file), Image.open(file) as image:
-            frames.append(np.asarray(image.convert("RGB")))
-    return _stack(folder, frames)
-
-
-def _stack(path: Path, frames: list[np.ndarray]) -> Frames:
-    shapes = {frame.shape for frame in frames}
-    if len(shapes) > 1:
-        sizes = ", ".join(sorted(f"{w}x{h}" for h, w, _ in shapes))
-        raise VideoError(path, f"its frames differ in size ({sizes}); expected the frames of one video, all alike")
-    return np.stack(frames)

@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from fsar.video.reading import Frames
+from fsar.video.picture import Frames
 
 CROP_RATIO = 224 / 256
 """Side of the crop over the short side of the resized frame (paper: 224 out of 256)."""

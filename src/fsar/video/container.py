@@ -1,0 +1,106 @@
+"""A video file, opened with FFmpeg: as a file only, and never by a reader that opens other files."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+
+from fsar.video.paths import VideoError, decoding, require_file
+
+MOST_PIXELS = 2**26
+"""Of a picture; 8192 x 8192. More is taken for a broken header, whose memory would be asked for."""
+_FRAME_BUDGET = 64 * 2**20
+"""Bytes of decoded pictures that the threads of a decoder may hold; bounds memory for very large pictures."""
+
+_OPENS_OTHER_FILES = frozenset(
+    (
+        *("concat", "dash", "hds", "hls", "image2", "imf", "sdp", "vobsub", "webm_dash_manifest"),  # name other files
+        *("avisynth", "lavfi", "vapoursynth"),  # run scripts
+        *("rtp", "rtsp", "sap", "alsa", "fbdev", "kmsgrab", "oss", "v4l2", "video4linux2", "x11grab", "xcbgrab"),
+    )
+)
+_PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[InternetShortcut]", b"[playlist]")
+
+
+@cache
+def _allowed() -> str:
+    names = {name for entry in av.formats_available for name in entry.split(",")}
+    return ",".join(sorted(names - _OPENS_OTHER_FILES))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[InputContainer]:
+    """Open a video file for reading. Metadata may be of any encoding: it is not used.
+
+    Args:
+        path: a regular file.
+
+    Yields:
+        The container; it has at least one stream of pictures with a decoder.
+
+    Raises:
+        VideoError: it is no file, no video, or nothing here can decode it. What is raised within the `with` by a
+            decoder becomes a VideoError, too.
+    """
+    require_file(path)
+    # FFmpeg takes names as UTF-8 only, an open file whatever its name.
+    utf8 = not any(0xDC80 <= ord(c) <= 0xDCFF for c in os.fspath(path))
+    with open(os.devnull if utf8 else path, "rb") as file, decoding(path):
+        source = os.fspath(path.absolute()) if utf8 else file  # a relative `a:b.mp4` looks like a URL
+        options = {"protocol_whitelist": "file", "format_whitelist": _allowed(), "max_pixels": str(MOST_PIXELS)}
+        try:
+            container = av.open(source, "r", options=options, metadata_errors="ignore")
+        except av.ArgumentError as error:  # what the white list keeps out
+            raise VideoError(path, _why_kept_out(path)) from error
+        with container:
+            _require_pictures(path, container)
+            yield container
+
+
+def _why_kept_out(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
+    if head.startswith(_PLAYLISTS):
+        return "it is a playlist, which names other files; give the video itself"
+    return "its format opens other files, or is none that FFmpeg knows; give a video file"
+
+
+def _require_pictures(path: Path, container: InputContainer) -> None:
+    streams = film_streams(container)
+    if not streams:
+        what = "only sound" if container.streams.audio else "no video stream"
+        raise VideoError(path, f"it holds {what}; a video with pictures was expected")
+    if all(stream.codec_context is None for stream in streams):
+        raise VideoError(path, "there is no decoder for its pictures here; convert it, for instance to H.264")
+    if all(_is_encrypted(stream) for stream in streams):
+        raise VideoError(path, "it is encrypted (copy protection, DRM); give a copy without protection")
+
+
+def film_streams(container: InputContainer) -> list[av.VideoStream]:
+    """Streams of pictures that are no cover art."""
+    cover = av.stream.Disposition.attached_pic
+    return [stream for stream in container.streams.video if not stream.disposition & cover]
+
+
+def _is_encrypted(stream: av.VideoStream) -> bool:
+    return stream.codec_context is not None and stream.codec_context.codec_tag in ("encv", "drmi")
+
+
+def prepare_decoder(stream: av.VideoStream, threads: bool) -> None:
+    """Set up a stream's decoder before its first packet.
+
+    Args:
+        stream: of pictures.
+        threads: use several, as far as their pictures' memory allows. What several threads make of a damaged
+            stream may differ from run to run.
+    """
+    context = stream.codec_context
+    context.options = {"max_pixels": str(MOST_PIXELS)}
+    size = max(1, context.width * context.height * 3 // 2)
+    count = min(os.cpu_count() or 1, _FRAME_BUDGET // size) if threads else 1
+    context.thread_count = max(1, count)
+    context.thread_type = "AUTO" if count > 1 else "NONE"

@@ -1,0 +1,114 @@
+"""What may stand for a video: a path, and the errors that name it."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+
+VideoPath = str | bytes | os.PathLike[Any]
+"""A video file, or a folder of frames."""
+
+
+class VideoError(ValueError):
+    """A video that cannot be read.
+
+    The message names the path and the reason.
+
+    Args:
+        path: the video, as it was given.
+        reason: what is wrong, and what to do.
+
+    Example:
+        >>> str(VideoError(Path("clips/a.mp4"), "the file is empty; copy it again from its source"))
+        'clips/a.mp4: the file is empty; copy it again from its source'
+    """
+
+    def __init__(self, path: Path, reason: str):
+        super().__init__(f"{display(path)}: {reason}")
+        self.path, self.reason = path, reason
+
+
+def display(path: Path) -> str:
+    """Give a path as printable text, even if its name is not valid UTF-8.
+
+    Example:
+        >>> display(Path("clips/a.mp4"))
+        'clips/a.mp4'
+    """
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def as_path(video: object) -> Path:
+    """Turn what a user gave for a video into a path.
+
+    Args:
+        video: str, bytes or an `os.PathLike`.
+
+    Raises:
+        ValueError: an empty path, a URL, or something else than a path.
+
+    Example:
+        >>> as_path(b"clips/a.mp4").name
+        'a.mp4'
+        >>> as_path("https://example.org/a.mp4")
+        Traceback (most recent call last):
+            ...
+        ValueError: https://example.org/a.mp4 is a URL, and only files are read; download it and give the file
+    """
+    if not isinstance(video, str | bytes | os.PathLike):
+        raise ValueError(
+            f"got {type(video).__name__} for a video; expected the path of a video file or of a folder of frames, "
+            f"as str, bytes or os.PathLike"
+        )
+    text = os.fsdecode(video)
+    if not text:
+        raise ValueError("got an empty path for a video; give a video file or a folder of frames")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) and not os.path.lexists(text):  # `c:/` is a drive
+        raise ValueError(f"{text} is a URL, and only files are read; download it and give the file")
+    return Path(text)
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn the system's refusal to open a video into a VideoError that says what to do."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise VideoError(path, "no such file; check the name") from error
+    except NotADirectoryError as error:
+        raise VideoError(path, "a part of its path is a file; check the name") from error
+    except PermissionError as error:
+        raise VideoError(path, "no permission to read it; change its mode or owner") from error
+
+
+@contextmanager
+def decoding(path: Path) -> Iterator[None]:
+    """Turn whatever a decoder raises into a VideoError with the path and the reason."""
+    try:
+        yield
+    except VideoError:
+        raise
+    except MemoryError as error:
+        raise VideoError(path, "it asks for more memory than there is; the file is broken or too large") from error
+    except (av.FFmpegError, EOFError, OSError, SyntaxError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise VideoError(path, f"{reason[0].lower()}{reason[1:]}; the file is broken or not a video") from error
+
+
+def require_file(path: Path) -> None:
+    """Refuse what is no file with content: reading a pipe or a device might never end.
+
+    Raises:
+        VideoError: there is no such file, it may not be read, is not a regular file, or is empty.
+    """
+    with readable(path):
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise VideoError(path, "it is no regular file but a pipe, socket or device; give a file")
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise VideoError(path, "the file is empty; copy it again from its source")

@@ -1,0 +1,306 @@
+"""Walk over the packets of a video file: count its pictures and find where decoding may start, without decoding.
+
+What packets cannot tell is left to decoding (`fsar.video.decode`): an index says of itself whether its count can be
+trusted (`counted`) and whether seeking is safe (`seekable`). A guess that turns out wrong while frames are read is
+noticed there, since every decoded frame has to be the one that the index expects next.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+
+from fsar.video.container import film_streams, prepare_decoder
+from fsar.video.index import Index
+from fsar.video.paths import VideoError
+from fsar.video.picture import Look, Turn, turn_of
+from fsar.video.structure import structure
+
+_ONE_PICTURE_A_PACKET = frozenset(
+    [
+        "h264",
+        "hevc",
+        "vvc",
+        "av1",
+        "libdav1d",
+        "libaom-av1",
+        "vp8",
+        "libvpx",
+        "vp9",
+        "libvpx-vp9",
+        "mpeg4",
+        "mpeg1video",
+        "mpeg2video",
+    ]
+)
+"""Decoders of which each packet with a shown picture gives one; those of key pictures only are known by themselves."""
+_NOT_CODED = 16
+"""Bytes; a packet of MPEG-4 that is no longer may stand for a picture that is not coded."""
+_MOST_CUT = 0.05
+"""Share of a file that may be missing at its end."""
+_FIRST_PACKETS = 300
+"""Packets in which a stream has to give its first picture."""
+
+
+@dataclass
+class _Walk:
+    """What is gathered of one stream."""
+
+    stream: av.VideoStream
+    pts: list[int | None] = field(default_factory=list)
+    """Of packets with a shown picture, in order of decoding; likewise the others."""
+    dts: list[int | None] = field(default_factory=list)
+    key: list[bool] = field(default_factory=list)
+    packets: int = 0
+    """With content, and not to be discarded: what version 0.1 counted."""
+    corrupt: int = 0
+    ends_within: bool = False
+    """Whether the last packet is cut."""
+    surprising: bool = False
+    """Whether some packet's header makes no sense, or may stand for no picture."""
+    new_header: bool = False
+    """Whether the decoder is set up anew midway."""
+    first: av.VideoFrame | None = None
+
+    def __post_init__(self) -> None:
+        self.shown = _HEADERS.get(self.stream.codec_context.name)
+
+    def note(self, packet: av.Packet) -> None:
+        """Take up a packet with content."""
+        if packet.is_discard:
+            return
+        self.packets += 1
+        self.ends_within = packet.is_corrupt
+        self.corrupt += self.ends_within
+        shown = 1 if self.shown is None else self.shown(memoryview(packet))
+        if shown is None:
+            self.surprising = True
+        elif shown == 0:
+            return
+        is_key = packet.is_keyframe
+        self.pts.append(packet.pts)
+        self.dts.append(packet.dts)
+        self.key.append(is_key)
+        if is_key and packet.has_sidedata("new_extradata"):
+            self.new_header = True
+
+    def look_for_first(self, packet: av.Packet) -> None:
+        """Decode until there is a picture."""
+        try:
+            self.first = next(iter(packet.decode()), None)
+        except av.FFmpegError:  # a later picture may do
+            return
+
+
+def packets_of(container: InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
+    """Read packets up to the end, or to where the container cannot be read on."""
+    try:
+        yield from container.demux(*streams)
+    except av.FFmpegError:  # the caller notices what is missing
+        return
+
+
+def scan(path: Path, container: InputContainer) -> Index:
+    """Make the index of an open file from its packets; the container is then at its end.
+
+    Raises:
+        VideoError: it holds no pictures, is cut short, or not one of its pictures can be decoded.
+    """
+    walks = {s.index: _Walk(s) for s in film_streams(container) if s.codec_context is not None}
+    for walk in walks.values():
+        prepare_decoder(walk.stream, threads=True)
+    ends: dict[int, int] = {}
+    for packet in packets_of(container):
+        number = packet.stream.index  # a flushing packet has no index of its own
+        if packet.size:
+            time = packet.dts if packet.pts is None else packet.pts
+            if time is not None:
+                ends[number] = max(ends.get(number, time), time + (packet.duration or 0))
+            if number in walks:
+                walks[number].note(packet)
+        if number in walks and walks[number].first is None and walks[number].packets <= _FIRST_PACKETS:
+            walks[number].look_for_first(packet)
+    start = (container.start_time or 0) / av.time_base
+    seconds = [float(end * (container.streams[number].time_base or 0)) - start for number, end in ends.items()]
+    end = max([0.0, *seconds])
+    film = _film(path, walks)
+    cut = _require_whole(path, container, film, start, end)
+    return _index(path, container, film, start, end, cut)
+
+
+def _film(path: Path, walks: dict[int, _Walk]) -> _Walk:
+    """Choose a stream: by default disposition, then by its number of frames, then by size."""
+    with_pictures = [walk for walk in walks.values() if walk.packets]
+    if not with_pictures:
+        raise VideoError(path, "it holds no frames; record or export it again")
+    decoded = [walk for walk in with_pictures if walk.first is not None]
+    if not decoded:
+        raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
+    default = av.stream.Disposition.default
+
+    def rank(walk: _Walk) -> tuple[bool, int, int]:
+        context = walk.stream.codec_context
+        return bool(walk.stream.disposition & default), len(walk.pts), context.width * context.height
+
+    return max(decoded, key=rank)
+
+
+def _require_whole(path: Path, container: InputContainer, walk: _Walk, start: float, end: float) -> bool:
+    """Refuse a file that lacks more than its last moments; say whether those are missing.
+
+    A duration that is longer than the pictures is no evidence by itself: recorders of screens and calls write the
+    length of the recording. A file that is shorter than its parts announce is one.
+    """
+    missing = structure(path).missing
+    if not missing and not walk.ends_within:
+        return False
+    claimed = (container.duration or 0) / av.time_base
+    # some containers count from the first picture, some from zero
+    late = claimed - end - max(start, 0.0)
+    if late > max(1.0, 0.1 * claimed):
+        raise VideoError(path, f"cut short: it ends after {end:.1f} of {claimed:.1f} seconds; copy it again")
+    if missing > _MOST_CUT or (walk.ends_within and walk.packets * _MOST_CUT < 1):
+        where = f"within frame {walk.packets}" if walk.ends_within else f"{missing:.0%} before its end"
+        raise VideoError(path, f"cut short: it ends {where}; copy it again")
+    return True
+
+
+def _index(path: Path, container: InputContainer, walk: _Walk, start: float, end: float, cut: bool) -> Index:
+    stream, first = walk.stream, walk.first
+    assert first is not None
+    streams = film_streams(container)
+    counted = _is_counted(walk)
+    pts, keys = _order(walk)
+    matrix = _display_matrix(first)
+    look = Look(first.width, first.height, turn_of(matrix), float(stream.sample_aspect_ratio or 1))
+    lost = _lost(path, walk, pts)
+    changed = (
+        stream.index != streams[0].index
+        or not counted
+        or len(walk.pts) != walk.packets
+        or look.square_size != (look.width, look.height)
+        or look.shrink > 1
+        or first.interlaced_frame
+        or not _as_before(look.turn, first.rotation)
+    )
+    rate = stream.average_rate
+    return Index(
+        stream=streams.index(stream),
+        frames=len(walk.pts),
+        fps=float(rate) if rate else None,
+        duration=end,
+        start=min(start, float(pts[0] * stream.time_base)) if len(pts) and stream.time_base else start,
+        tick=stream.time_base or 1 / (rate or Fraction(25)),
+        look=look,
+        interlaced=first.interlaced_frame,
+        damaged=max(walk.corrupt, int(cut)) + lost,
+        counted=counted,
+        seekable=len(keys) > 0 and not walk.new_header and not lost,
+        changed=bool(changed),
+        checked=False,
+        pts=pts,
+        keys=keys,
+    )
+
+
+def _is_counted(walk: _Walk) -> bool:
+    codec = walk.stream.codec_context.codec
+    return not walk.surprising and (codec.name in _ONE_PICTURE_A_PACKET or codec.intra_only)
+
+
+def _order(walk: _Walk) -> tuple[np.ndarray, np.ndarray]:
+    """Times of the frames in order of showing, and where decoding may start; both empty if that cannot be told.
+
+    Frames that follow a key frame in the file but are shown before it may need pictures from before it. So decoding
+    for a frame starts at the last key frame that is not shown later than the frame; what is shown later than a key
+    frame has to follow it in the file.
+    """
+    none = np.empty(0, np.int64), np.empty((0, 2), np.int64)
+    if any(time is None for time in walk.pts):
+        return none
+    pts = np.array(walk.pts, np.int64)
+    order = np.argsort(pts, kind="stable")
+    if (np.diff(pts[order]) <= 0).any():
+        return none
+    key = np.array(walk.key)
+    latest_before = np.concatenate([[np.iinfo(np.int64).min], np.maximum.accumulate(pts)[:-1]])
+    if not key[0] or (latest_before[key] > pts[key]).any() or order[0] != 0:
+        return pts[order], none[1]
+    shown_as = np.argsort(order)
+    seek_to = [pts[i] if walk.dts[i] is None else min(pts[i], walk.dts[i]) for i in np.flatnonzero(key)]
+    return pts[order], np.stack([shown_as[key], np.array(seek_to, np.int64)], 1)
+
+
+def _display_matrix(picture: av.VideoFrame) -> np.ndarray | None:
+    try:
+        data: Any = picture.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV does not know a kind of data beside it
+        angle = np.deg2rad(picture.rotation)
+        return np.array([np.cos(angle), -np.sin(angle), 0, np.sin(angle), np.cos(angle), 0, 0, 0, 1])
+    return None if data is None else np.frombuffer(bytes(data), np.int32)
+
+
+def _as_before(turn: Turn, rotation: int) -> bool:
+    """Whether version 0.1, which only knew an angle, turned pictures likewise."""
+    probe = np.arange(6).reshape(2, 3)
+    return np.array_equal(turn(probe), np.rot90(probe, k=round(rotation / 90)))
+
+
+def _lost(path: Path, walk: _Walk, pts: np.ndarray) -> int:
+    """Estimate how many pictures vanished with parts of the container that are garbled."""
+    announced = walk.stream.frames - walk.packets
+    gaps = np.diff(pts) if len(pts) > 2 else np.ones(1)
+    usual = max(1.0, float(np.median(gaps)))
+    if announced <= 0 and gaps.max() < 1.5 * usual:
+        return 0
+    if not structure(path, deep=True).garbled:
+        return 0
+    return max(announced, round(float((gaps[gaps >= 1.5 * usual] / usual - 1).sum())), 1)
+
+
+def _shown_in_vp8(data: memoryview) -> int | None:
+    return data[0] >> 4 & 1
+
+
+def _shown_in_vp9(data: memoryview) -> int | None:
+    """Read the headers of a frame, or of all frames that share a packet (VP9 specification, section 6.2, annex B)."""
+    marker = data[-1]
+    sizes = [len(data)]
+    if marker & 0xE0 == 0xC0:
+        width, count = (marker >> 3 & 3) + 1, (marker & 7) + 1
+        index = bytes(data[-(2 + width * count) :])
+        if len(index) == 2 + width * count and index[0] == marker:
+            sizes = [int.from_bytes(index[1 + width * i :][:width], "little") for i in range(count)]
+    shown, position = 0, 0
+    for size in sizes:
+        if position >= len(data) or data[position] >> 6 != 2:
+            return None
+        shown += _is_shown_vp9(data[position])
+        position += size
+    return shown if shown <= 1 else None
+
+
+def _is_shown_vp9(head: int) -> bool:
+    """Read show_existing_frame and show_frame; profile 3 has one bit more before them."""
+    shift = 1 if head >> 4 & 3 == 3 else 0
+    existing, shown = head >> (3 - shift) & 1, head >> (1 - shift) & 1
+    return bool(existing or shown)
+
+
+def _shown_in_mpeg4(data: memoryview) -> int | None:
+    return None if len(data) <= _NOT_CODED else 1
+
+
+_HEADERS: dict[str, Callable[[memoryview], int | None]] = {
+    "vp8": _shown_in_vp8,
+    "libvpx": _shown_in_vp8,
+    "vp9": _shown_in_vp9,
+    "libvpx-vp9": _shown_in_vp9,
+    "mpeg4": _shown_in_mpeg4,
+}
+"""Decoder -> how many pictures of a packet are shown, 0 or 1; None if its header does not tell."""
