@@ -22,10 +22,10 @@ from typing import Any, NamedTuple
 import yaml
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset, list_hash
-from fsar.datasets.lists import Line, find_video, index_videos, numbered_lines, read_line
+from fsar.datasets.find import VideoIndex, without_suffix
+from fsar.datasets.lists import Line, numbered_lines, read_line
 from fsar.files import cache_dir
 from fsar.names import unknown
-from fsar.video.kinds import VIDEO_SUFFIXES
 from fsar.video.reading import display
 
 BENCHMARKS = (
@@ -122,9 +122,7 @@ class Benchmark:
 
     def canonical(self, name: str) -> str:
         """Tell the id from the name of a video, with or without suffix and time stamp."""
-        stem, dot, suffix = name.rpartition(".")
-        if dot + suffix.lower() in VIDEO_SUFFIXES:
-            name = stem
+        name = without_suffix(name)
         stamped = _YOUTUBE.fullmatch(name) if self.id_kind == "youtube" else None
         return stamped[1] if stamped else name
 
@@ -137,17 +135,17 @@ class Benchmark:
             lines: by name, or by number.
             first_number: split -> number of its first class.
         """
-        labels: dict[tuple[str | None, str, int], str | None] = {}  # one look-up per class, not per line
+        labels: dict[tuple[str | None, str, int | None], str | None] = {}  # one look-up per class, not per line
         for line in lines:
-            key = (line.label, line.split, line.number)
+            key = (line.folder, line.split, line.number)
             if key not in labels:
                 labels[key] = self._label(line, first_number)
             yield labels[key], line.id if labels[key] is None else self.canonical(line.id)
 
     def _label(self, line: Line, first_number: Mapping[str, int] | None) -> str | None:
-        if line.label is not None:
-            return self.label(line.label)
-        if first_number is None:
+        if line.folder is not None:
+            return self.label(line.folder)
+        if first_number is None or line.number is None:
             return None
         place, labels = line.number - first_number[line.split], self.classes[line.split]
         return labels[place] if 0 <= place < len(labels) else None
@@ -184,13 +182,13 @@ class Benchmark:
     def listed(self, root: Path) -> tuple[Listed, ...]:
         """Look up every listed video below `root`, sorted by split, label and id.
 
-        A video is a file or a folder of frames, in whatever folder; where there are several of one id, the one
-        whose folder is the class. Where the list is derived from the folders, a class that has fewer videos than
-        were published is filled up with the ids `unnamed-1`, `unnamed-2`, ...
+        A video is a file or a folder of frames. It lies at any depth in a folder of its class, or, if no folder is
+        called by the class, anywhere (see `VideoIndex.find`). If the list is derived from the folders, the ids
+        `unnamed-1`, `unnamed-2`, ... stand for the videos that a class lacks.
 
         Raises:
-            ValueError: no such folder; the list is neither there nor derived; or it is derived and a class
-                folder holds videos that were not published.
+            ValueError: no such folder; the list is neither there nor derived; several videos fit one id; or the list
+                is derived and a class folder holds videos that were not published.
         """
         lists = {split: self.stored(split) for split in SPLITS}
         lacking = [split for split, entries in lists.items() if entries is None]
@@ -199,24 +197,40 @@ class Benchmark:
                 f"{self.name}: its {', '.join(lacking)} list is not here; `fsar splits fetch {self.name}` downloads "
                 f"it, `fsar splits import FILE...` takes it from files that you have"
             )
-        found: dict[str, list[Path]] = defaultdict(list)
-        for name, paths in index_videos(root).items():
-            found[self.canonical(name)] += paths
+        index = VideoIndex(root)
+        names: dict[str, list[str]] = defaultdict(list)
+        for name in index.names:
+            names[self.canonical(name)].append(name)
+
+        def candidates(video_id: str) -> list[Path]:
+            return [path for name in names.get(video_id, ()) for path in index.named(name)]
+
         if lacking:
-            return self._from_folders(found)
+            return self._from_folders({video_id: candidates(video_id) for video_id in sorted(names)})
+        anywhere = not index.by_class(self.splits)
+
+        def path_of(label: str, video_id: str) -> Path | None:
+            return index.choose(candidates(video_id), f"{label}/{video_id}", label, anywhere=anywhere)
+
         return tuple(
-            Listed(split, label, video_id, find_video(found, label, video_id))
+            Listed(split, label, video_id, path_of(label, video_id))
             for split, entries in lists.items()
             for label, video_id in sorted(entries or ())
         )
 
     def _from_folders(self, found: Mapping[str, Sequence[Path]]) -> tuple[Listed, ...]:
         here: dict[str, dict[str, Path]] = {label: {} for label in self.splits}
-        for video_id in sorted(found):
-            for path in sorted(found[video_id]):
+        for video_id, paths in found.items():
+            for path in paths:
                 label = self.label(path.parent.name)
-                if label is not None:
-                    here[label].setdefault(video_id, path)
+                if label is None:
+                    continue
+                other = here[label].setdefault(video_id, path)
+                if other != path:
+                    raise ValueError(
+                        f"{display(other)} and {display(path)} are both {label}/{video_id} of {self.name}; keep one "
+                        f"of them below the folder"
+                    )
         listed = []
         for label, split in self.splits.items():
             self._check_class(label, here[label])

@@ -1,88 +1,122 @@
-"""Split lists as the field publishes them: text files that name a class and a video per line.
+"""Lists of videos as datasets and codes publish them: text files that name a video, and its class, per line.
 
 | line | where |
 |---|---|
-| `class name/video id` | TRX lists of HMDB51, UCF101, Kinetics, SSv2-Small |
-| `test18/195025` (split name + class number / id) | SSv2-Full everywhere; CLIP-FSAR and CLIP-SPM SSv2-Small |
-| `test0//folder/blasting_sand/ID_START_END.mp4` (split + number // path) | CLIP-FSAR Kinetics |
+| `class name/video id` | TRX's lists of HMDB51, UCF101, Kinetics, SSv2-Small |
+| `ApplyEyeMakeup/v_ApplyEyeMakeup_g08_c01.avi 1` | UCF101; mmaction2, SlowFast and VideoMAE: path and class number |
+| `/data/videos/abseiling/ID.mp4,4` | SlowFast and VideoMAE with a comma |
+| `abseiling/ID 300 4` | mmaction2 and VideoMAE, folders of frames: path, number of frames, class number |
+| `test18/195025`, `test18//195025` | SSv2-Full everywhere, D2ST: split and class number, video |
+| `test0//train_256/blasting_sand/ID_START_END.mp4` | CLIP-FSAR, Kinetics: split and class number, path |
+| `test8//clips_256/P01_11_100.MP4` | CLIP-FSAR, EPIC-Kitchens: the same, and the folder is not the class |
+| `April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1` in `brush_hair_test_split1.txt` | HMDB51 |
+| `label,youtube_id,time_start,time_end,split` and such rows | Kinetics |
 
-A numbered class is called by its folder in the path, by a JSON file of names (`{"test": ["name of test0",
-...]}`), or else `test18`.
+The class of a line is, in this order: the name of its number, if a file of names is given; the folder that changes
+with the number; the number itself (`test18`); or the folder: the first one in which the listed paths differ.
 """
 
+import csv
 import json
-import os
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
-from fsar.datasets.folder import is_video
+from fsar.datasets.find import VideoIndex, without_suffix
 from fsar.text.prompts import class_text
 from fsar.video.reading import display
 
 _NUMBERED = re.compile(r"(train|val|test)(\d+)/(?P<path>/?.+)")
-
-
-def split_of(file: Path) -> str:
-    """Tell the split from a list's file name: `testlist03.txt`, `val_few_shot.txt`.
-
-    Raises:
-        ValueError: the name starts with no split.
-    """
-    for split in SPLITS:
-        if file.name.lower().startswith(split):
-            return split
-    raise ValueError(f"{file}: cannot tell its split from its name; name it train..., val... or test...")
+_LABELLED = re.compile(r"(?P<path>.*?[^\s,;])(?P<numbers>(?:[\s,;]+\d+)+)")
+_HMDB = re.compile(r"(?P<label>.+)_test_split[123]\.txt")
+_SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "validate"), "test": ("test",)}
 
 
 class Line(NamedTuple):
-    """One line as it stands in a list: a class by name, or by split and number, and a video."""
+    """One line as it stands in a list: a video, and what tells its class."""
 
-    id: str
-    label: str | None
-    """None where only split and number tell the class."""
+    path: str
+    """The video as listed, without what stands before or behind it."""
     split: str = ""
-    number: int = -1
-    """-1 in a line without numbers."""
+    """The split that the line itself names, if any."""
+    number: int | None = None
+    """The class number, if there is one."""
+    whole: str = ""
+    """The whole line, if the number may also belong to the path (`run 2/take 7`)."""
+    label: str | None = None
+    """The class, if the line or the file says it by name."""
+    other_name: str = ""
+    """Another name that the video's file may have."""
+
+    @property
+    def id(self) -> str:
+        """The video's name, without folders and suffix."""
+        return without_suffix(PurePosixPath(self.path).name)
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of the path."""
+        return tuple(part for part in PurePosixPath(self.path).parts[:-1] if part != "/")
+
+    @property
+    def folder(self) -> str | None:
+        """The last folder, or the class that is said by name; None if there is neither."""
+        return self.label or (self.folders[-1] if self.folders else None)
 
 
 def read_line(line: str) -> Line:
-    """Read one line of any format above.
+    """Read one line of any format above that needs no other line.
 
     Raises:
-        ValueError: neither format fits.
+        ValueError: no format fits.
+
+    Examples:
+        >>> read_line("test18//195025")
+        Line(path='195025', split='test', number=18, whole='', label=None, other_name='')
+        >>> read_line("Archery/v_Archery_g01_c01.avi 3").id
+        'v_Archery_g01_c01'
     """
-    match = _NUMBERED.fullmatch(line)
-    if match is None:
-        label, _, video = line.rpartition("/")
-        if not label or not video:
-            raise ValueError(f"cannot read {line!r}; expected class/video, test18/195025 or test0//path/video.mp4")
-        return Line(video, label)
-    if match["path"].startswith("/"):
-        whole = PurePosixPath(match["path"].lstrip("/"))
-        return Line(whole.stem, whole.parent.name, match[1], int(match[2]))
-    return Line(match["path"], None, match[1], int(match[2]))
+    text = line if "/" in line else line.replace("\\", "/")
+    if match := _NUMBERED.fullmatch(text):
+        return Line(match["path"].lstrip("/"), match[1], int(match[2]))
+    number, whole = None, ""
+    if match := _LABELLED.fullmatch(text):
+        path = match["path"].strip("\"'")
+        numbers = [int(number) for number in re.findall(r"\d+", match["numbers"])]
+        is_file = without_suffix(path) != path
+        if len(numbers) > (1 if is_file else 2):
+            raise ValueError(
+                f"{line!r} has {len(numbers)} numbers behind the path; expected one class number (before it, for a "
+                f"folder of frames, their count); videos of several classes cannot be read"
+            )
+        number, whole, text = numbers[-1], "" if is_file else text, path
+    read = Line(text, number=number, whole=whole)
+    if not text or text.endswith("/") or (number is None and not read.folders):
+        raise ValueError(f"cannot read {line!r}; expected class/video, test18/195025 or test0//path/video.mp4")
+    return read
 
 
-def parse_line(line: str, split: str, names: Mapping[str, Sequence[str]] | None = None) -> tuple[str, str]:
-    """Read one line of any format above: (class, video id).
+def split_of(file: Path) -> str:
+    """Tell the split from a list's file name: `testlist03.txt`, `kinetics400_train_list_videos.txt`.
 
     Raises:
-        ValueError: neither format fits, or a class number beyond the names.
+        ValueError: the name begins with no split and holds none, or several.
+
+    Examples:
+        >>> split_of(Path("val_few_shot.txt")), split_of(Path("ucf101_train_split_1_videos.txt"))
+        ('val', 'train')
     """
-    read = read_line(line)
-    if read.label is not None:
-        return read.label, read.id
-    if names is None:
-        return f"{read.split}{read.number}", read.id
-    if split not in names or read.number >= len(names[split]):
-        raise ValueError(
-            f"{line!r} has class number {read.number}, but there are {len(names.get(split, ()))} {split} names"
-        )
-    return names[split][read.number], read.id
+    name = file.name.lower()
+    for split in SPLITS:
+        if name.startswith(split):
+            return split
+    words = re.findall(r"[a-z]+", name)
+    held = [split for split in SPLITS if any(word in _SPLIT_WORDS[split] for word in words)]
+    if len(held) != 1:
+        raise ValueError(f"{file}: cannot tell its split from its name; name it train..., val... or test...")
+    return held[0]
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -98,6 +132,54 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
     return ((number, line) for number, line in enumerate(map(str.strip, lines), start=1) if line)
 
 
+def read_list(file: Path) -> Iterator[tuple[int, Line]]:
+    """Read a list of any format above, with the number of each line in the file.
+
+    Raises:
+        ValueError: a file that cannot be read, or a line of no format. The message names file and line.
+    """
+    lines = list(numbered_lines(file))
+    if lines and re.match(r"(label|youtube_id),", lines[0][1]):
+        yield from _kinetics(file, lines)
+        return
+    hmdb = _HMDB.fullmatch(file.name)
+    for number, text in lines:
+        flagged = re.fullmatch(r"([^/]+)\s+([012])", text) if hmdb else None
+        if hmdb and flagged:
+            if flagged[2] != "0":  # which is in neither part
+                yield number, Line(f"{hmdb['label']}/{flagged[1].strip()}", label=hmdb["label"])
+            continue
+        try:
+            yield number, read_line(text)
+        except ValueError as error:
+            raise ValueError(f"{file}, line {number}: {error}") from error
+
+
+def _kinetics(file: Path, lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, Line]]:
+    """Rows of Kinetics' own table; a file is called `ID_START_END`, or `ID`."""
+    rows = csv.DictReader(text for _, text in lines)
+    for (number, _), row in zip(lines[1:], rows, strict=True):
+        try:
+            label, name, split = row["label"], row["youtube_id"], row.get("split") or ""
+            start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{file}, line {number}: expected the columns label, youtube_id, time_start, time_end; the test lists "
+                f"of Kinetics have no labels"
+            ) from error
+        known = next((known for known, words in _SPLIT_WORDS.items() if split in words), "")
+        yield number, Line(f"{label}/{name}_{start:06d}_{end:06d}", known, label=label, other_name=name)
+
+
+class Entry(NamedTuple):
+    """A line with its place and the split that its file or the line itself names."""
+
+    place: str
+    line: Line
+    split: str
+    """Empty for HMDB51's own lists, which divide the videos and not the classes."""
+
+
 def load_lists(
     files: Sequence[Path],
     root: Path,
@@ -105,80 +187,194 @@ def load_lists(
     name: str | None = None,
     skip_missing: bool = False,
 ) -> VideoDataset:
-    """Read list files into a dataset, finding each video anywhere below `root`.
+    """Read list files into a dataset, finding each video anywhere below `root` (see `VideoIndex.find`).
 
-    A video is found by its id: a file `id.suffix` or a folder of frames `id`; where several fit, the one
-    whose folder is the class.
+    Args:
+        files: lists in the formats above. The split is in the name of a file, or in its lines.
+        root: a folder that the videos lie below.
+        names_file: names of the classes that the lists give by number: JSON (`{"test": ["name of test0", ...]}`,
+            `["name of 0", ...]`, `{"name": 0}`) or text with one name, or a number and a name, per line.
+        name: of the dataset; by default the folder's.
+        skip_missing: leave out the videos that are not there, and keep their ids as `absent`.
 
     Raises:
-        ValueError: a list or names file that cannot be read, a class in two splits, or videos that are
-            missing (unless `skip_missing`).
+        ValueError: a list or names file that cannot be read, a class in two splits, several videos that fit one
+            line, or videos that are missing (unless `skip_missing`).
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = Path(folder, "test.txt").write_text("wave/a.avi 0\\n")
+        ...     Path(folder, "wave").mkdir()
+        ...     Path(folder, "wave/a.mp4").touch()
+        ...     dataset = load_lists([Path(folder, "test.txt")], Path(folder))
+        >>> [(video.id, video.label) for video in dataset.videos], dataset.splits
+        ([('wave/a', 'wave')], {'wave': 'test'})
     """
     names = _read_names(names_file) if names_file else None
-    found = index_videos(root)
+    index = VideoIndex(root)
+    entries = [entry for file in files for entry in _entries(file, index)]
     videos: dict[str, Video] = {}
+    places: dict[str, str] = {}
+    texts: dict[str, str] = {}
     splits: dict[str, str] = {}
-    missing: list[str] = []
-    for file in files:
-        split = split_of(file)
-        for number, line in numbered_lines(file):
-            try:
-                label, video_id = parse_line(line, split, names)
-            except ValueError as error:
-                raise ValueError(f"{file}, line {number}: {error}") from error
-            if splits.setdefault(label, split) != split:
-                raise ValueError(f"{file}, line {number}: class {label!r} is in {splits[label]} and in {split}; "
-                                 f"splits must not share classes")  # fmt: skip
-            path = find_video(found, label, video_id)
-            if path is None:
-                missing.append(f"{label}/{video_id}")
-            else:
-                videos[f"{label}/{video_id}"] = Video(f"{label}/{video_id}", path, label)
+    missing: dict[str, None] = {}
+    named = list(name_videos(entries, names))
+    anywhere = not index.by_class({label for label, _, _ in named})
+    for entry, (label, video_id, shared) in zip(entries, named, strict=True):
+        _note_split(splits, label, entry)
+        texts.setdefault(label, class_text(label))
+        listed = without_suffix(entry.line.path)
+        if places.setdefault(video_id, listed) != listed:
+            raise ValueError(
+                f"{entry.place}: {listed} and {places[video_id]} are both called {video_id}; "
+                f"name one of them in another way, or load their lists apart"
+            )
+        try:
+            path = index.find(entry.line.path, label, shared, anywhere)
+            if path is None and entry.line.other_name:
+                path = index.find(f"{label}/{entry.line.other_name}", label, 1, anywhere)
+        except ValueError as error:
+            raise ValueError(f"{entry.place}: {error}") from error
+        if path is None:
+            missing[video_id] = None
+        else:
+            videos[video_id] = Video(video_id, path, label)
     if missing and not skip_missing:
         raise ValueError(
             f"{len(missing)} of {len(missing) + len(videos)} listed videos are not below {display(root)}, among them "
-            f"{', '.join(missing[:3])}; check the folder, or leave them out with skip_missing (--skip-missing)"
+            f"{', '.join(list(missing)[:3])}; check the folder, or leave them out with skip_missing (--skip-missing)"
         )
     if not videos:
         raise ValueError(f"no listed video is below {display(root)}; check the folder")
-    texts = {label: class_text(label) for label in splits}
-    return VideoDataset(name or root.resolve().name, tuple(videos.values()), texts, splits)
+    absent = tuple(missing)
+    return VideoDataset(name or root.resolve().name, tuple(videos.values()), texts, splits, absent=absent)
 
 
-def _read_names(file: Path) -> dict[str, list[str]]:
+def _entries(file: Path, index: VideoIndex) -> Iterator[Entry]:
+    """The lines of a file, each with its split."""
     try:
-        names = json.loads(file.read_text(encoding="utf-8"))
-        return {split: names[split] for split in SPLITS if split in names}
-    except (OSError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: cannot be read as class names ({error}); expected JSON like "
-                         f'{{"test": ["name of test0", "name of test1"]}}') from error  # fmt: skip
+        of_file = split_of(file)
+    except ValueError:
+        of_file = ""
+    for number, line in read_list(file):
+        place = f"{file}, line {number}"
+        split = of_file or line.split
+        if _HMDB.fullmatch(file.name) and line.label:
+            split = ""
+        elif not split:
+            split_of(file)  # says what is wrong
+        if line.whole and index.has(line.whole):  # the number is part of the path
+            line = Line(line.whole)
+        yield Entry(place, line, split)
 
 
-def index_videos(root: Path) -> dict[str, list[Path]]:
-    """Find all videos below `root`, by name without suffix; a folder of frames counts as one video.
+def _note_split(splits: dict[str, str], label: str, entry: Entry) -> None:
+    if entry.split and splits.setdefault(label, entry.split) != entry.split:
+        raise ValueError(
+            f"{entry.place}: class {label!r} is in {splits[label]} and in {entry.split}; splits must not share "
+            f"classes. Lists that divide the videos of every class can be loaded one at a time"
+        )
+
+
+# --------------------------------------------------------------------------- which class
+
+Names = Mapping[str, Mapping[int, str]]
+"""Split, or nothing for all splits -> class number -> name."""
+
+
+def name_videos(entries: Sequence[Entry], names: Names | None) -> Iterator[tuple[str, str, int]]:
+    """Give the class, the id and the number of listed folders from the class on, of every entry."""
+    level = _level_of_numbers([entry.line for entry in entries])
+    common = _common([entry.line.folders for entry in entries if entry.line.number is None])
+    for entry in entries:
+        line = entry.line
+        if line.label is not None:
+            yield line.label, f"{line.label}/{line.id}", 1
+        elif line.number is not None and (names is not None or level is None):
+            label = _name_of(entry, names) if names is not None else f"{line.split}{line.number}"
+            yield label, f"{label}/{line.id}", 0
+        else:
+            by_number = line.number is not None and level is not None
+            at = len(line.folders) - 1 - level if by_number else _class_folder(line.folders, common)  # type: ignore
+            label, *below = line.folders[at:]
+            yield label, "/".join((label, *below, line.id)), len(line.folders) - at
+
+
+def _level_of_numbers(lines: Sequence[Line]) -> int | None:
+    """Find the folder, counted from the video up, that changes with the class number; None if there is none."""
+    numbered = [line for line in lines if line.number is not None]
+    for level in range(min((len(line.folders) for line in numbered), default=0)):
+        pairs = {((line.split, line.number), line.folders[-1 - level]) for line in numbered}
+        if len(pairs) == len({number for number, _ in pairs}) == len({folder for _, folder in pairs}):
+            return level
+    return None
+
+
+def _common(folders: Sequence[tuple[str, ...]]) -> int:
+    """Count the first folders that all paths have in common."""
+    count = 0
+    for names in zip(*folders, strict=False):
+        if len(set(names)) > 1:
+            break
+        count += 1
+    return count
+
+
+def _class_folder(folders: tuple[str, ...], common: int) -> int:
+    """Place of the class among the folders of a path: the first that is not common to all, or else the last.
+
+    A folder that is called by a split is none (`train/abseiling/a`, `val/abseiling/b`).
+    """
+    at = min(common, len(folders) - 1)
+    while at < len(folders) - 1 and re.fullmatch(r"(train|val|test)[a-z]*[_-]?\d*", folders[at], re.IGNORECASE):
+        at += 1
+    return at
+
+
+def _name_of(entry: Entry, names: Names) -> str:
+    """Look up the name of a class number."""
+    line = entry.line
+    assert line.number is not None
+    known = names.get(entry.split) or names.get("") or {}
+    if line.number not in known:
+        shown = f"{line.split}{line.number}/{line.path}" if line.split else f"{line.path} {line.number}"
+        raise ValueError(
+            f"{entry.place}: {shown!r} has class number {line.number}, but there are {len(known)} {entry.split} names"
+        )
+    return known[line.number]
+
+
+def _read_names(file: Path) -> Names:
+    """Read the names of class numbers.
 
     Raises:
-        ValueError: no such folder.
+        ValueError: the file cannot be read as such.
     """
-    if not root.is_dir():
-        raise ValueError(f"{display(root)}: no such folder; expected the dataset's videos below it")
-    found: dict[str, list[Path]] = defaultdict(list)
-    for folder, subfolders, files in os.walk(root):
-        # hidden are files half written, and what some systems put beside a file
-        subfolders[:] = [subfolder for subfolder in subfolders if not subfolder.startswith(".")]
-        for file in (Path(folder, name) for name in files if not name.startswith(".")):
-            if is_video(file):
-                found[file.stem].append(file)
-        for subfolder in list(subfolders):
-            path = Path(folder, subfolder)
-            if is_video(path):
-                found[subfolder].append(path)
-                subfolders.remove(subfolder)  # its files are frames
-    return found
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        names = _names_of_json(json.loads(text)) if file.suffix.lower() == ".json" else _names_of_text(text)
+    except (OSError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{file}: cannot be read as class names ({error}); expected JSON like "
+            f'{{"test": ["name of test0", "name of test1"]}}, or text with one name per line'
+        ) from error
+    return names
 
 
-def find_video(found: Mapping[str, list[Path]], label: str, video_id: str) -> Path | None:
-    """Choose among the videos of one id, where there are any: the one whose folder is the class."""
-    paths = found.get(video_id, [])
-    in_class = [path for path in paths if class_text(path.parent.name) == class_text(label)]
-    return min(in_class or paths, default=None)  # the same one on every machine
+def _names_of_json(content: object) -> Names:
+    if isinstance(content, list):
+        return {"": dict(enumerate(map(str, content)))}
+    if not isinstance(content, dict):
+        raise TypeError(f"it holds {content!r}")
+    if any(isinstance(content.get(split), list) for split in SPLITS):
+        return {split: dict(enumerate(content[split])) for split in SPLITS if split in content}
+    return {"": {int(number): str(name) for name, number in content.items()}}
+
+
+def _names_of_text(text: str) -> Names:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    numbered = [re.fullmatch(r"(\d+)[\s,;]+(.+)", line) for line in lines]
+    if all(numbered):
+        return {"": {int(match[1]): match[2] for match in numbered if match}}
+    return {"": dict(enumerate(lines))}

@@ -11,7 +11,7 @@ import pooch
 
 from fsar.datasets.base import SPLITS, list_hash
 from fsar.datasets.benchmarks import BENCHMARKS, SHORT, Benchmark, Published, benchmark
-from fsar.datasets.lists import Line, numbered_lines, read_line
+from fsar.datasets.lists import Line, read_list
 from fsar.files import atomic_path, write_text_atomic
 from fsar.progress import progress_bar
 
@@ -134,11 +134,7 @@ def recognise(files: Sequence[Path]) -> Recognised:
 def _lines(file: Path) -> Iterator[tuple[str, Line]]:
     """(Split that the line or its file names, or nothing; the line)."""
     of_file = next((split for split in SPLITS if file.name.lower().startswith(split)), "")
-    for number, text in numbered_lines(file):
-        try:
-            line = read_line(text)
-        except ValueError as error:
-            raise ValueError(f"{file}, line {number}: {error}") from error
+    for _, line in read_list(file):
         yield line.split or of_file, line
 
 
@@ -163,7 +159,7 @@ class _Reading:
         read = known.entries((line for _, line in lines), number)
         for (split, line), (label, video_id) in zip(lines, read, strict=True):
             if label is None:
-                foreign.append(line.label or f"{line.split}{line.number}")
+                foreign.append(line.folder or f"{line.split}{line.number}")
             else:
                 entries[split or known.splits[label]].append((label, video_id))
         return cls(known, entries, foreign)
