@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset, list_hash
-from fsar.datasets.find import VideoIndex, without_suffix
+from fsar.datasets.find import FoundVideo, VideoIndex, without_suffix
 from fsar.datasets.lists import Line, numbered_lines, read_line
 from fsar.files import cache_dir
 from fsar.names import unknown
@@ -202,8 +202,8 @@ class Benchmark:
         for name in index.names:
             names[self.canonical(name)].append(name)
 
-        def candidates(video_id: str) -> list[Path]:
-            return [path for name in names.get(video_id, ()) for path in index.named(name)]
+        def candidates(video_id: str) -> list[FoundVideo]:
+            return [video for name in names.get(video_id, ()) for video in index.named(name)]
 
         if lacking:
             return self._from_folders({video_id: candidates(video_id) for video_id in sorted(names)})
@@ -218,10 +218,10 @@ class Benchmark:
             for label, video_id in sorted(entries or ())
         )
 
-    def _from_folders(self, found: Mapping[str, Sequence[Path]]) -> tuple[Listed, ...]:
+    def _from_folders(self, found: Mapping[str, Sequence[FoundVideo]]) -> tuple[Listed, ...]:
         here: dict[str, dict[str, Path]] = {label: {} for label in self.splits}
-        for video_id, paths in found.items():
-            for path in paths:
+        for video_id, videos in found.items():
+            for path, _ in videos:
                 label = self.label(path.parent.name)
                 if label is None:
                     continue

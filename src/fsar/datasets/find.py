@@ -4,7 +4,8 @@ import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 from fsar.datasets.folder import is_video
 from fsar.text.prompts import class_text
@@ -25,6 +26,24 @@ def without_suffix(name: str) -> str:
     return stem if stem and dot + suffix.lower() in VIDEO_SUFFIXES else name
 
 
+def folders_of(listed: str) -> tuple[str, ...]:
+    """Folders of a path in a list.
+
+    Examples:
+        >>> folders_of("/data/Archery/v_Archery_g01_c01.avi")
+        ('data', 'Archery')
+    """
+    return tuple(part for part in listed.split("/")[:-1] if part not in ("", "."))
+
+
+class FoundVideo(NamedTuple):
+    """A video below a folder."""
+
+    path: Path
+    folders: tuple[str, ...]
+    """Names of the folders between the root and the video."""
+
+
 class VideoIndex:
     """All videos below a folder, by their names without suffix; a folder of frames is one video.
 
@@ -39,14 +58,14 @@ class VideoIndex:
         if not root.is_dir():
             raise ValueError(f"{display(root)}: no such folder; expected the dataset's videos below it")
         self.root = root
-        self._by_name: dict[str, list[Path]] = defaultdict(list)
-        for path in _walk(root):
-            self._by_name[path.name if path.is_dir() else path.stem].append(path)
+        self._by_name: dict[str, list[FoundVideo]] = defaultdict(list)
+        for name, video in _walk(root):
+            self._by_name[name].append(video)
 
-    def named(self, name: str) -> list[Path]:
+    def named(self, name: str) -> list[FoundVideo]:
         """List the videos of a name (without suffix), sorted."""
-        paths = self._by_name.get(name, ())
-        return sorted(path for path in paths if path.suffix.lower() in VIDEO_SUFFIXES or is_video(path))
+        videos = self._by_name.get(name, ())
+        return sorted(video for video in videos if video.path.suffix.lower() in VIDEO_SUFFIXES or is_video(video.path))
 
     @property
     def names(self) -> Iterator[str]:
@@ -56,24 +75,24 @@ class VideoIndex:
     @cached_property
     def _folders(self) -> set[str]:
         """Words of the names of all folders that hold videos."""
-        return {_words(name) for paths in self._by_name.values() for path in paths for name in self._above(path)}
+        folders = {video.folders for videos in self._by_name.values() for video in videos}
+        return {_words(name) for names in folders for name in names}
+
+    @cached_property
+    def _place(self) -> tuple[str, ...]:
+        return tuple(self.root.absolute().parts[1:])
 
     def by_class(self, labels: Iterable[str]) -> bool:
         """Tell whether the videos lie in folders of their classes: whether some folder is called by a class."""
         return any(_words(label) in self._folders for label in labels)
 
-    def _above(self, path: Path) -> tuple[str, ...]:
-        """Names of the folders between the root and a video."""
-        return path.relative_to(self.root).parts[:-1]
-
     def has(self, listed: str) -> bool:
-        """Tell whether a video lies at the very path that a list names."""
-        wanted = self._very(listed)
-        return any(path.with_name(_name(path)) == wanted for path in self.named(wanted.name))
+        """Tell whether a video lies at the very path that a list names, with any suffix."""
+        return any(self._very(video, listed) for video in self.named(_name(listed)))
 
-    def _very(self, listed: str) -> Path:
-        """Where a listed path leads, without suffix."""
-        return self.root / PurePosixPath(listed).with_name(without_suffix(PurePosixPath(listed).name))
+    def _very(self, video: FoundVideo, listed: str) -> bool:
+        before = self._place if listed.startswith("/") else ()
+        return (*before, *video.folders) == folders_of(listed)
 
     def find(self, listed: str, label: str, shared: int = 0, anywhere: bool = False) -> Path | None:
         """Find the video that a list names.
@@ -98,11 +117,10 @@ class VideoIndex:
         Raises:
             ValueError: several videos fit.
         """
-        wanted = self._very(listed)
-        return self.choose(self.named(wanted.name), listed, label, shared, anywhere)
+        return self.choose(self.named(_name(listed)), listed, label, shared, anywhere)
 
     def choose(
-        self, candidates: Sequence[Path], listed: str, label: str, shared: int = 0, anywhere: bool = False
+        self, candidates: Sequence[FoundVideo], listed: str, label: str, shared: int = 0, anywhere: bool = False
     ) -> Path | None:
         """Choose among the videos of one name; see `find`.
 
@@ -111,24 +129,25 @@ class VideoIndex:
         """
         if not candidates:
             return None
-        wanted = self._very(listed)
-        very = [path for path in candidates if path.with_name(_name(path)) == wanted]
-        tails = {path: _tail(path.parent.parts, wanted.parent.parts) for path in candidates}
+        folders = folders_of(listed)
+        very = [video for video in candidates if self._very(video, listed)]
+        tails = {video: _tail((*self._place, *video.folders), folders) for video in candidates}
         longest = max(tails.values())
-        ending = [path for path, tail in tails.items() if shared and tail == longest >= shared]
-        whole = [path for path in ending if tails[path] >= len(self._above(path))]
-        within = [path for path in candidates if _words(label) in map(_words, self._above(path))]
+        ending = [video for video, tail in tails.items() if shared and tail == longest >= shared]
+        whole = [video for video in ending if tails[video] >= len(video.folders)]
+        within = [video for video in candidates if _words(label) in map(_words, video.folders)]
         chosen = very or whole or ending or within or (candidates if anywhere else [])
         if len(chosen) > 1:
             raise ValueError(
-                f"{len(chosen)} videos fit {label}/{wanted.name}: {', '.join(map(display, chosen[:3]))}; "
+                f"{len(chosen)} videos fit {label}/{_name(listed)}: "
+                f"{', '.join(display(video.path) for video in chosen[:3])}; "
                 f"keep one of them below {display(self.root)}, or name a folder that holds one of them"
             )
-        return chosen[0] if chosen else None
+        return chosen[0].path if chosen else None
 
 
-def _name(path: Path) -> str:
-    return path.name if path.is_dir() else path.stem
+def _name(listed: str) -> str:
+    return without_suffix(listed.rpartition("/")[2])
 
 
 def _tail(one: Sequence[str], other: Sequence[str]) -> int:
@@ -141,8 +160,8 @@ def _tail(one: Sequence[str], other: Sequence[str]) -> int:
     return count
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Give every file below a folder that may be a video, and every folder of frames; nothing hidden."""
+def _walk(root: Path) -> Iterator[tuple[str, FoundVideo]]:
+    """Give every file below a folder that may be a video, and every folder of frames, with its name; nothing hidden."""
     seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         stat = os.stat(folder)
@@ -150,10 +169,12 @@ def _walk(root: Path) -> Iterator[Path]:
             subfolders.clear()
             continue
         seen.add((stat.st_dev, stat.st_ino))
+        above = Path(folder).relative_to(root).parts
         visible = sorted(name for name in subfolders if not is_hidden(name))
-        frames = [name for name in visible if is_frame_folder(Path(folder, name))]
+        frames = {name: None for name in visible if is_frame_folder(Path(folder, name))}
         subfolders[:] = [name for name in visible if name not in frames]  # the files of the others are frames
-        yield from (Path(folder, name) for name in frames)
+        yield from ((name, FoundVideo(Path(folder, name), above)) for name in frames)
         for name in sorted(files):
-            if not is_hidden(name) and Path(name).suffix.lower() not in OTHER_SUFFIXES:
-                yield Path(folder, name)
+            stem, suffix = os.path.splitext(name)
+            if not is_hidden(name) and suffix.lower() not in OTHER_SUFFIXES:
+                yield stem, FoundVideo(Path(folder, name), above)

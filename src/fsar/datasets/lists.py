@@ -20,11 +20,11 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
-from fsar.datasets.find import VideoIndex, without_suffix
+from fsar.datasets.find import VideoIndex, folders_of, without_suffix
 from fsar.text.prompts import class_text
 from fsar.video.reading import display
 
@@ -53,17 +53,17 @@ class Line(NamedTuple):
     @property
     def id(self) -> str:
         """The video's name, without folders and suffix."""
-        return without_suffix(PurePosixPath(self.path).name)
+        return without_suffix(self.path.rpartition("/")[2])
 
     @property
     def folders(self) -> tuple[str, ...]:
         """The folders of the path."""
-        return tuple(part for part in PurePosixPath(self.path).parts[:-1] if part != "/")
+        return folders_of(self.path)
 
     @property
     def folder(self) -> str | None:
         """The last folder, or the class that is said by name; None if there is neither."""
-        return self.label or (self.folders[-1] if self.folders else None)
+        return self.label or self.path.rpartition("/")[0].rpartition("/")[2] or None
 
 
 def read_line(line: str) -> Line:
