@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fsar.backbones import load_backbone
 from fsar.bank.fill import fill_bank
-from fsar.datasets import VideoDataset
+from fsar.datasets import VideoDataset, drop_copies
 from fsar.datasets.benchmarks import benchmark, load_benchmark
 from fsar.datasets.check import broken_videos, check_benchmark, short_videos
 from fsar.datasets.prepare import prepare
@@ -127,6 +127,7 @@ def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str
     if plan.prepared is not None:
         prepare(plan.benchmark, plan.root, plan.prepared, on_error="skip", progress=progress)
     dataset = load_benchmark(plan.benchmark, plan.prepared or plan.root, plan.skip_missing)
+    dataset = drop_copies(dataset, progress=progress)
     if not plan.skip_missing or plan.prepared is not None:  # copies hold whole videos alone
         return dataset, report.broken
     of_training = dataset.split("train").videos if _trains(plan) else ()

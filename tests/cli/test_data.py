@@ -76,6 +76,20 @@ def test_what_is_missing_broken_and_short_is_told(root: Path) -> None:
     assert "complete" not in said and not report.complete
 
 
+def test_copies_are_named(root: Path) -> None:
+    shutil.copy(root / TEST / "a.avi", root / TEST / "z.avi")
+    shutil.copy(root / TEST / "b.avi", root / TRAIN / "of_another_class.avi")
+    report = check_benchmark(HMDB, root, progress=False)
+    a, b = root / TEST / "a.avi", root / TEST / "b.avi"
+    assert report.copies == {"fencing/z": f"{root / TEST / 'z.avi'} has the content of {a}"}
+    other = root / TRAIN / "of_another_class.avi"
+    assert report.shared == (f"{other} (brush hair, train), {b} (fencing, test)",)
+    said = " ".join(report.verdict())
+    assert "copies of videos in the same class, which count once here (1)" in said
+    assert "the same content in several classes or splits (1)" in said
+    assert f"the same content in several classes (1):\n  {other}" in report.text()
+
+
 def test_shorter_means_fewer_than_the_frames_taken(root: Path) -> None:
     assert check_benchmark(HMDB, root, frames=5, progress=False).short == {}
     assert len(check_benchmark(HMDB, root, frames=11, progress=False).short) == 7

@@ -53,7 +53,14 @@ def run(options: Namespace) -> int:
     from fsar.results.tables import table
 
     entries = _in_both_modes(_entries(options))
-    dataset = load_dataset(options.data, options.lists, options.class_names, options.skip_missing, options.benchmark)
+    dataset = load_dataset(
+        options.data,
+        options.lists,
+        options.class_names,
+        options.skip_missing,
+        options.benchmark,
+        copies=options.manifest is not None,  # whose episodes are replayed as they are
+    )
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work
     tasks = [(entry, dealt) for entry in entries for dealt in _splits(entry, dataset, options.resplit)]

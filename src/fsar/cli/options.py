@@ -27,9 +27,14 @@ def load_dataset(
     class_names: Path | None,
     skip_missing: bool,
     benchmark: str | None = None,
+    copies: bool = True,
 ) -> "VideoDataset":
-    """Load what `data_options` asked for, and tell what was passed over."""
+    """Load what `data_options` asked for, without copies unless they are kept, and tell what was passed over."""
+    from fsar.datasets import drop_copies
+
     dataset = _load(data, lists, class_names, skip_missing, benchmark)
+    if not copies:
+        dataset = drop_copies(dataset)
     tell(dataset.notes)
     return dataset
 

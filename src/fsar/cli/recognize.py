@@ -94,14 +94,14 @@ def _recognizer(options: Namespace) -> "Recognizer":
 
 def _enrol(recognizer: "Recognizer", options: Namespace) -> None:
     from fsar.cli.options import tell
-    from fsar.datasets import load_folder
+    from fsar.datasets import drop_copies, load_folder
     from fsar.video.reading import VideoError, display
 
-    examples = load_folder(options.examples)
+    examples = drop_copies(load_folder(options.examples))
     tell(examples.notes)
     for video in examples.videos:
         try:
-            recognizer.enroll(display(Path(video.label)), video.path)
+            recognizer.enroll(display(Path(video.label)), video)
         except VideoError as error:
             if options.on_error == "stop":
                 raise

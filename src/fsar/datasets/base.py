@@ -21,6 +21,8 @@ class Video:
         >>> segment = Video("wave/long@2.5-4", Path("long.mp4"), "wave", start=2.5, end=4.0)
         >>> whole.span, segment.span
         ((None, None), (2.5, 4.0))
+        >>> segment.place
+        'long.mp4 2.5-4 s'
     """
 
     id: str
@@ -38,6 +40,13 @@ class Video:
         """Begin and end, as the readers of `fsar.video` take them."""
         return self.start, self.end
 
+    @property
+    def place(self) -> str:
+        """Where the video is: its path, and of a segment its times."""
+        if self.span == (None, None):
+            return str(self.path)
+        return f"{self.path} {self.start or 0:g}-{'end' if self.end is None else format(self.end, 'g')} s"
+
 
 @dataclass(frozen=True)
 class VideoDataset:
@@ -53,6 +62,8 @@ class VideoDataset:
     """By which the classes were dealt to the splits anew (`resplit`); None for the dataset's own splits."""
     absent: tuple[str, ...] = ()
     """Ids of videos that the dataset's list names and that are not there."""
+    copies: tuple[str, ...] = ()
+    """Ids of videos that were left out because their class has their content already (`drop_copies`)."""
     notes: tuple[str, ...] = ()
     """What a user should know of how the videos were found, in words: files that were passed over, ..."""
 
@@ -85,8 +96,11 @@ class VideoDataset:
                 f"dataset {self.name} has no class in split {name!r} (splits there: {have}); give a column `split` "
                 f"in its labels.csv, or use split `all`"
             )
-        absent = (video_id for video_id in self.absent if self.splits.get(label_of(video_id)) == name)
-        return replace(chosen, absent=tuple(absent))
+        absent, copies = (
+            tuple(video_id for video_id in ids if self.splits.get(label_of(video_id)) == name)
+            for ids in (self.absent, self.copies)
+        )
+        return replace(chosen, absent=absent, copies=copies)
 
     def only(self, classes: Iterable[str]) -> "VideoDataset":
         """Return the videos of the named classes.
@@ -101,6 +115,7 @@ class VideoDataset:
             self,
             videos=tuple(video for video in self.videos if video.label in kept),
             absent=tuple(video_id for video_id in self.absent if label_of(video_id) in kept),
+            copies=tuple(video_id for video_id in self.copies if label_of(video_id) in kept),
         )
 
     def without(self, ids: Iterable[str]) -> "VideoDataset":

@@ -9,13 +9,14 @@ import os
 import re
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 
 from fsar.datasets.base import Video
 from fsar.datasets.benchmarks import Benchmark, Listed, benchmark
+from fsar.datasets.copies import Copies, find_copies
 from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import ahead, progress_bar
 from fsar.video.reading import VideoError, display, probe, read_frames, readable, stream_frames
@@ -57,6 +58,10 @@ class Report:
     """Id -> path and reason."""
     short: Mapping[str, int]
     """Id -> frames, of videos with fewer than are taken."""
+    copies: Mapping[str, str] = field(default_factory=dict)
+    """Id -> reason, of videos whose content their class has already."""
+    shared: tuple[str, ...] = ()
+    """Paths and classes of each content that is in several classes."""
 
     @property
     def complete(self) -> bool:
@@ -82,6 +87,12 @@ class Report:
             names = _first([display(Path(name)) for name in self.short])
             said.append(f"videos with fewer than {self.frames} frames, which repeat frames here and which public code "
                         f"built on TRX's reader drops ({len(self.short)}): {names}")  # fmt: skip
+        if self.copies:
+            said.append(f"copies of videos in the same class, which count once here ({len(self.copies)})")
+        if self.shared:
+            said.append(
+                f"the same content in several classes or splits ({len(self.shared)}): accuracy on it says nothing"
+            )
         return said
 
     def text(self, limit: int = 10) -> str:
@@ -98,6 +109,8 @@ class Report:
         if self.unnamed:
             lines += ["", f"missing by the counts, with no list to name them: {self.unnamed:,}"]
         lines += _listing("cannot be read", list(self.broken.values()), limit)
+        lines += _listing("copies in one class", list(self.copies.values()), limit)
+        lines += _listing("the same content in several classes", self.shared, limit)
         return "\n".join([*lines, "", *self.verdict()])
 
     def save(self, path: Path) -> None:
@@ -157,7 +170,9 @@ def check_benchmark(
     memo = _Memo(frames)
     outcomes = ahead(partial(_examine, memo), [video.path for video in there], workers or os.cpu_count() or 1)
     bar = progress_bar(zip(there, outcomes, strict=True), "check", "video", len(there), progress)
-    return _report(chosen, root, frames, listed, {_id(video): outcome for video, outcome in bar})
+    examined = {_id(video): outcome for video, outcome in bar}
+    videos = [Video(_id(video), video.path, video.label) for video in there if video.path is not None]
+    return _report(chosen, root, frames, listed, examined, find_copies(videos, workers=workers, progress=progress))
 
 
 def short_videos(
@@ -192,7 +207,12 @@ def _examined(
 
 
 def _report(
-    chosen: Benchmark, root: Path, frames: int, listed: tuple[Listed, ...], outcomes: Mapping[str, int | VideoError]
+    chosen: Benchmark,
+    root: Path,
+    frames: int,
+    listed: tuple[Listed, ...],
+    outcomes: Mapping[str, int | VideoError],
+    copies: Copies,
 ) -> Report:
     """Count; `outcomes` has the frames of every video that is there, or what is wrong with it."""
     found = Counter(video.split for video in listed if video.path is not None)
@@ -215,6 +235,8 @@ def _report(
         unnamed=sum(map(_unnamed, missing)),
         broken={name: str(outcome) for name, outcome in outcomes.items() if isinstance(outcome, VideoError)},
         short={_id(video): count for video, count in short.items()},
+        copies=copies.repeated,
+        shared=copies.told(chosen.splits),
     )
 
 

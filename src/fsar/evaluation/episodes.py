@@ -129,9 +129,10 @@ class EpisodeSampler:
         short = {label: n for label, n in sorted(self.dataset.counts.items()) if n < needed}
         if short:
             listed = ", ".join(f"{label} has {n}" for label, n in list(short.items())[:5])
+            copies = f" ({len(self.dataset.copies)} copies are left out)" if self.dataset.copies else ""
             raise ValueError(
                 f"{self.shot}-shot episodes with {self.query} queries per class need {needed} videos in every class; "
-                f"{listed}. Lower shot or query, add videos, or leave the class out"
+                f"{listed}{copies}. Lower shot or query, add videos, or leave the class out"
             )
 
     def draw(self, count: int, start: int = 0) -> Episodes:

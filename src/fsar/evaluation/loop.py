@@ -9,7 +9,7 @@ from jaxtyping import Int
 
 from fsar.bank.fill import fill_bank
 from fsar.bank.store import Bank
-from fsar.datasets import VideoDataset
+from fsar.datasets import VideoDataset, drop_copies
 from fsar.evaluation.episodes import Episodes, EpisodeSampler
 from fsar.evaluation.matching import Scores, match_from_bank, match_naively
 from fsar.methods.base import Method
@@ -36,7 +36,7 @@ def evaluate(
 
     Args:
         method: what to evaluate.
-        dataset: with splits; without, give `split="all"`.
+        dataset: with splits; without, give `split="all"`. Copies of a video in one class count once.
         split: train, val, test or all.
         way: classes per episode, N.
         shot: labelled videos per class, K.
@@ -71,6 +71,8 @@ def evaluate(
         '100.0 ± 0.0'
     """
     cache = cache or FrameCache()
+    if isinstance(episodes, int):  # given ones are replayed as they are
+        dataset = drop_copies(dataset, cache, progress=progress)
     videos = dataset.split(split)
     method.check_texts(list(videos.texts.values()))
     if bank is None:
@@ -203,6 +205,7 @@ def summarize(
         files=short_hash([(video.id, cache.content(video.path, *video.span)) for video in dataset.videos], 8),
         resplit=dataset.resplit_seed,
         absent=len(dataset.absent),
+        copies=len(dataset.copies),
     )
 
 

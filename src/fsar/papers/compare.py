@@ -154,10 +154,12 @@ def _list(result: Result) -> Iterator[Difference]:
     of_split = known.classes[result.split]
     if set(classes) != set(of_split):
         yield Difference(f"{len(classes)} classes here, {len(of_split)} in the benchmark's test split", True)
-    lacking = result.absent + len(result.skipped)
+    lacking = result.absent + result.copies + len(result.skipped)
     if result.absent:
         share = lacking / sum(known.videos[label] for label in of_split)
         yield Difference(f"{result.absent:,} videos of the list were not there", share > FEW)
+    if result.copies:
+        yield Difference(f"{result.copies:,} copies of videos in the same class were left out", False)
     if result.skipped:
         yield Difference(f"{len(result.skipped):,} videos could not be read and were left out", False)
     if not lacking and set(classes) == set(of_split) and result.dataset_fingerprint != known.hashes[result.split]:

@@ -21,6 +21,8 @@ class Example:
     video: str
     support: Encoding
     query: Encoding
+    content: str = ""
+    """Hash of the video's content; empty in files of older versions."""
 
 
 Examples = Mapping[str, Sequence[Example]]

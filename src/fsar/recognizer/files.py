@@ -1,7 +1,7 @@
 """The file of a recogniser: one safetensors file whose header names everything but the backbone's weights.
 
 The header is JSON under the key `fsar.recognizer`: format, backbone and hash of its weights, method, options, clip
-settings, training, enrolled videos, fit. The tensors are
+settings, training, enrolled videos and hashes of their contents, fit. The tensors are
 
     support.PART, query.PART    encodings of all examples, [example, ...]; support only if the roles differ
     text                        class texts [way, ...], if the method reads them
@@ -72,6 +72,7 @@ def write_file(path: Path, contents: Contents) -> None:
         "sampling": contents.sampling,
         "trained": contents.trained,
         "examples": [[action, example.video] for action, group in contents.examples.items() for example in group],
+        "contents": [example.content for group in contents.examples.values() for example in group],
         "fit": None if contents.fit is None else vars(contents.fit),
     }
     examples = [example for group in contents.examples.values() for example in group]
@@ -105,10 +106,11 @@ def read_file(path: Path) -> Contents:
             f"again, or use the version of fsar that wrote the file"
         )
     examples: dict[str, list[Example]] = {}
+    hashes = header.get("contents") or [""] * len(header["examples"])  # older versions wrote none
     for i, (action, video) in enumerate(header["examples"]):
         query = _unstacked("query", tensors, i)
         support = _unstacked("support", tensors, i) or query
-        examples.setdefault(action, []).append(Example(video, support, query))
+        examples.setdefault(action, []).append(Example(video, support, query, hashes[i]))
     return Contents(
         backbone=header["backbone"],
         weights=header["weights"],

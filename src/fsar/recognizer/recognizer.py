@@ -10,7 +10,7 @@ The method's variant, the probabilities and the threshold of "unknown" are fitte
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,32 +106,38 @@ class Recognizer:
         """Enrolled actions, each with its number of examples."""
         return {name: len(examples) for name, examples in self._examples.items()}
 
-    def enroll(self, name: str, videos: str | Path | Iterable[str | Path], progress: bool = False) -> None:
-        """Add examples of an action. A video that is given twice counts once.
+    def enroll(
+        self, name: str, videos: str | Path | Video | Iterable[str | Path | Video], progress: bool = False
+    ) -> None:
+        """Add examples of an action. A video that is given twice, or a copy of it, counts once.
 
         Args:
             name: the action, new or known.
-            videos: one video or several: files, or folders of frames.
+            videos: one video or several: files, folders of frames, or segments of files.
             progress: show a progress bar.
 
         Raises:
-            ValueError: a broken video (a VideoError), no video, or the name `unknown`. Nothing is added then.
+            ValueError: a broken video (a VideoError), no video, a video that is an example of another action, or the
+                name `unknown`. Nothing is added then.
         """
-        paths = [Path(video) for video in ([videos] if isinstance(videos, str | Path) else videos)]
-        if not paths:
+        given = [_video(video) for video in ([videos] if isinstance(videos, str | Path | Video) else videos)]
+        if not given:
             raise ValueError(f"action {name!r} came without a video; give at least one example")
         if name == UNKNOWN:
             raise ValueError(f"{UNKNOWN!r} is the answer for videos of no action; give the action another name")
+        new = self._new(name, given)
+        if not new:
+            return
         if self.method.traits.reads_text and name not in self._texts:
             with torch.no_grad():
                 self._texts[name] = self.method.encode_text([class_text(name)])[0]
-        bank = self._encode(paths, name, progress)
         known = {example.video: example for example in self._examples.get(name, [])}
-        for i, video in enumerate(paths):
+        bank = self._encode(list(new.values()), name, progress)
+        for i, (content, video) in enumerate(new.items()):
             query = {part: tensor[i] for part, tensor in bank.query.items()}
             differ = self.method.traits.roles_differ
             support = {part: tensor[i] for part, tensor in bank.support.items()} if differ else query
-            known[str(video)] = Example(str(video), support, query)
+            known[video.place] = Example(video.place, support, query, content)
         self._examples[name] = list(known.values())
         self._fitted = None
 
@@ -147,11 +153,11 @@ class Recognizer:
         self._texts.pop(name, None)
         self._fitted = None
 
-    def predict(self, video: str | Path) -> Answer:
+    def predict(self, video: str | Path | Video) -> Answer:
         """Name the action in one video.
 
         Args:
-            video: a file, or a folder of frames.
+            video: a file, a folder of frames, or a segment of a file.
 
         Returns:
             The best action or `unknown`, with the probabilities of all actions.
@@ -160,7 +166,8 @@ class Recognizer:
             ValueError: fewer than two actions are enrolled, or the video is broken (a VideoError).
         """
         fit, method = self._fit()
-        query = self._encode([Path(video)], None, progress=False).query
+        one = _video(video)
+        query = self._encode([one], None, progress=False).query
         with torch.no_grad():
             (logits,) = match(method, padded(self._examples, "support"), query, self._text())
         probabilities = (fit.scale * logits).softmax(-1).tolist()
@@ -169,7 +176,7 @@ class Recognizer:
         score = float(logits.max())
         is_known = fit.threshold is None or score >= fit.threshold
         ranked = {names[i]: probabilities[i] for i in order}
-        return Answer(str(video), names[order[0]] if is_known else UNKNOWN, ranked, score, fit.threshold)
+        return Answer(one.place, names[order[0]] if is_known else UNKNOWN, ranked, score, fit.threshold)
 
     def fit(self) -> Fit:
         """Choose variant, scale and threshold on the examples. The first prediction does this by itself.
@@ -246,8 +253,28 @@ class Recognizer:
             recognizer._fitted = contents.fit, chosen
         return recognizer
 
-    def _encode(self, paths: Sequence[Path], name: str | None, progress: bool) -> Bank:
-        videos = [Video(str(path), path, name or "") for path in paths]
+    def _new(self, name: str, videos: Sequence[Video]) -> dict[str, Video]:
+        """Take each content that is no example of the action yet: content -> video.
+
+        Raises:
+            ValueError: a video is an example of another action; or it is broken (a VideoError).
+        """
+        enrolled = {e.content: (action, e.video) for action, group in self._examples.items() for e in group}
+        new: dict[str, Video] = {}
+        for video in videos:
+            content = self.cache.content(video.path, *video.span)
+            action, other = enrolled.get(content, (name, ""))
+            if action != name:
+                raise ValueError(
+                    f"{video.place} has the content of {other}, an example of {action!r}; it cannot be an example of "
+                    f"{name!r} too: leave it out of one of them"
+                )
+            if not other:
+                new.setdefault(content, video)
+        return new
+
+    def _encode(self, videos: Sequence[Video], name: str | None, progress: bool) -> Bank:
+        videos = [replace(video, label=name or "") for video in videos]
         texts = {name: class_text(name)} if name else {"": ""}
         return fill_bank(
             self.method, videos, texts, cache=self.cache, progress=progress, role=None if name else "query"
@@ -268,3 +295,8 @@ class Recognizer:
                 runs = [(method, *leave_one_out(method, supports, queries, text)) for method in self.method.variants()]
             self._fitted = choose(runs)
         return self._fitted
+
+
+def _video(video: str | Path | Video) -> Video:
+    """Take a path as a video without a class."""
+    return video if isinstance(video, Video) else Video(str(video), Path(video), "")

@@ -67,6 +67,8 @@ class Result:
     """Hash of the contents of these videos: a copy made small is another; empty in results of older versions."""
     absent: int = 0
     """Videos of the list that were not there."""
+    copies: int = 0
+    """Videos that were left out because their class has their content already."""
     resplit: int | None = None
     """Seed of a random split of the classes; None is the published one."""
 

@@ -59,7 +59,11 @@ def data_heading(results: Sequence[Result]) -> str:
 
 def lacking(result: Result) -> str:
     """Say what was not there, and what was left out; nothing where all was used."""
-    counts = ((result.absent, "listed videos absent"), (len(result.skipped), "left out"))
+    counts = (
+        (result.absent, "listed videos absent"),
+        (result.copies, "copies left out"),
+        (len(result.skipped), "left out"),
+    )
     return "".join(f", {n} {what}" for n, what in counts if n)
 
 
@@ -180,7 +184,7 @@ def _listed(path: Path, r: Result) -> tuple[str, ...]:
 def _record(path: Path, r: Result) -> dict[str, Any]:
     """All that identifies a result, as it is."""
     training = r.training or {}
-    plain = ("method", "backbone", "weights", "dataset", "dataset_fingerprint", "split", "resplit", "absent",
+    plain = ("method", "backbone", "weights", "dataset", "dataset_fingerprint", "split", "resplit", "absent", "copies",
              "selection", "way", "shot", "query", "episodes", "seed", "episodes_fingerprint", "accuracy", "ci95",
              "seconds")  # fmt: skip
     return {

@@ -2,7 +2,7 @@
 
 recipe.yaml          every setting; running it again gives the same run
 environment.json     versions, platform and device; another entry for each machine that resumed the run
-left_out.json        videos that `drop_short` and `on_error: skip` left out, and why
+left_out.json        copies, and videos that `drop_short` and `on_error: skip` left out; with the reason
 log.jsonl            a line per step and per validation
 tensorboard/         the same as curves
 state.safetensors    from here a killed run resumes
@@ -152,6 +152,8 @@ class RunFolder:
             write_text_atomic(self.path / LEFT_OUT, json.dumps(left_out, indent=1) + "\n")
         for name, reason in left_out.items():
             print(f"fsar: left out {name}: {reason}", file=sys.stderr)  # noqa: T201
+        for note in self.setup.videos.notes:
+            print(f"fsar: {note}", file=sys.stderr)  # noqa: T201
 
     def _cut_log(self, step: int) -> None:
         """Drop the lines after a step: the run will write them again."""

@@ -1,7 +1,7 @@
 """Before the first step: devices, videos, method, bank and optimiser, each checked before the work that it costs."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -13,6 +13,7 @@ from fsar.bank.fill import fill_bank
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset
 from fsar.datasets.check import broken_videos, short_videos
+from fsar.datasets.copies import find_copies
 from fsar.methods import build_method
 from fsar.methods.base import Method
 from fsar.training.episode_loss import EpisodeLoss
@@ -39,7 +40,9 @@ class Videos:
     val_split: str
     """`val`; `test` under the protocol `paper`."""
     left_out: Mapping[str, str]
-    """id -> reason, of the videos that the recipe leaves out."""
+    """id -> reason, of copies and of the videos that the recipe leaves out."""
+    notes: tuple[str, ...]
+    """Which contents are in several classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,13 +144,16 @@ def _choose_videos(recipe: Recipe, dataset: VideoDataset, progress: bool) -> Vid
     read = [video for video in dataset.videos if dataset.splits.get(video.label) in ("train", val_split)]
     short = short_videos(read, recipe.frames, recipe.workers, progress) if recipe.drop_short else {}
     broken = broken_videos(read, recipe.workers, progress) if recipe.on_error == "skip" else {}
-    left_out = short | broken
+    copies = find_copies(dataset.videos, workers=recipe.workers, progress=progress)
+    left_out = short | broken | copies.reasons(read)
+    notes = replace(copies, repeated={}).notes(dataset.splits)
     dataset = dataset.without(left_out)
     return Videos(
         train=dataset.split("train"),
         val=dataset.split(val_split) if recipe.val_every else None,
         val_split=val_split,
         left_out=left_out,
+        notes=notes,
     )
 
 

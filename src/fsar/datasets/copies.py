@@ -1,0 +1,159 @@
+"""Videos with the same content: copies in one class count once, and the same content in two classes is named.
+
+A copy of a support video among the queries makes an accuracy worthless, whatever the file is called. Content is the
+hash of a file, of a folder's frames, or of a segment's file with its times. Only videos of one size can be copies, so
+that only these are hashed; hashes are remembered in the cache.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from fsar.datasets.base import Video, VideoDataset
+from fsar.progress import ahead, progress_bar
+from fsar.video.frame_cache import FrameCache
+from fsar.video.reading import VideoError, display, frame_files
+
+_NAMED = 3  # groups in a message
+_MANY = 100  # videos to hash, from which on a bar is shown
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Which videos have the same content."""
+
+    repeated: Mapping[str, str]
+    """Id of each video whose content its class has already -> reason."""
+    shared: tuple[tuple[Video, ...], ...]
+    """Videos with one content in several classes, one of each class."""
+
+    def reasons(self, videos: Sequence[Video]) -> dict[str, str]:
+        """Give the copies among some videos: id -> reason to leave them out."""
+        return {video.id: self.repeated[video.id] for video in videos if video.id in self.repeated}
+
+    def told(self, splits: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Name the paths and classes of each content that is in several classes.
+
+        Args:
+            splits: class -> split, which is named too.
+        """
+        return tuple(", ".join(f"{_shown(v)} ({_where(v, splits or {})})" for v in group) for group in self.shared)
+
+    def notes(self, splits: Mapping[str, str] | None = None) -> tuple[str, ...]:
+        """Say what was found, one line for each kind.
+
+        Args:
+            splits: class -> split, to tell which content is in two splits.
+        """
+        notes = []
+        if self.repeated:
+            count = f"{len(self.repeated)} copies" if len(self.repeated) > 1 else "1 copy"
+            notes.append(f"left out {count} of a video in the same class: {_some(list(self.repeated.values()))}")
+        if self.shared:
+            told = self.told(splits)
+            notes.append(
+                f"{len(told)} {'contents are' if len(told) > 1 else 'content is'} in several classes, which no method "
+                f"can tell apart: {_some(told, '; ')}; remove each from the classes where it does not belong"
+            )
+        return tuple(notes)
+
+
+def find_copies(
+    videos: Sequence[Video], cache: FrameCache | None = None, workers: int | None = None, progress: bool = True
+) -> Copies:
+    """Find the videos with the same content. Of copies in a class, the first by id counts.
+
+    Videos that cannot be read are no copies; whoever reads them says what is wrong.
+
+    Args:
+        videos: of one dataset.
+        cache: remembers hashes; by default in the cache folder.
+        workers: threads; by default one per core.
+        progress: show a progress bar, if there is much to hash.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     for name in ("a", "a (1)", "b"):
+        ...         _ = Path(folder, name).write_text(name[0])
+        ...     videos = [Video(f"wave/{name}", Path(folder, name), "wave") for name in ("a", "a (1)", "b")]
+        ...     list(find_copies(videos, FrameCache(Path(folder, "cache")), progress=False).repeated)
+        ['wave/a (1)']
+    """
+    cache = cache or FrameCache()
+    alike: dict[Hashable, list[Video]] = defaultdict(list)
+    for video in sorted(videos, key=lambda video: video.id):
+        alike[_size(video)].append(video)
+    doubtful = [video for size, group in alike.items() if size is not None and len(group) > 1 for video in group]
+    same: dict[str, list[Video]] = defaultdict(list)
+    for video, content in _contents(doubtful, cache, workers or os.cpu_count() or 1, progress):
+        same[content].append(video)
+    repeated, shared = {}, []
+    for group in same.values():
+        first: dict[str, Video] = {}
+        for video in group:
+            kept = first.setdefault(video.label, video)
+            if kept is not video:
+                repeated[video.id] = f"{_shown(video)} has the content of {_shown(kept)}"
+        if len(first) > 1:
+            shared.append(tuple(first.values()))
+    return Copies(repeated, tuple(shared))
+
+
+def drop_copies(
+    dataset: VideoDataset, cache: FrameCache | None = None, workers: int | None = None, progress: bool = True
+) -> VideoDataset:
+    """Leave out the copies in each class, and add to the notes what was left out and what is in several classes.
+
+    Args:
+        dataset: any; what was dropped before stays in its `copies`.
+        cache, workers, progress: as for `find_copies`.
+
+    Returns:
+        The dataset without copies; their ids are its `copies`.
+    """
+    found = find_copies(dataset.videos, cache, workers, progress)
+    kept = dataset.without(found.repeated)
+    notes = tuple(dict.fromkeys((*dataset.notes, *found.notes(dataset.splits))))
+    return replace(kept, copies=(*dataset.copies, *found.repeated), notes=notes)
+
+
+def _contents(videos: Sequence[Video], cache: FrameCache, workers: int, progress: bool) -> Iterator[tuple[Video, str]]:
+    """Hash the content of each video that can be read."""
+
+    def content(video: Video) -> str | None:
+        try:
+            return cache.content(video.path, *video.span)
+        except VideoError:
+            return None
+
+    hashed = ahead(content, videos, workers)
+    bar = progress_bar(
+        zip(videos, hashed, strict=True), "find copies", "video", len(videos), progress and len(videos) >= _MANY
+    )
+    yield from ((video, found) for video, found in bar if found is not None)
+
+
+def _size(video: Video) -> Hashable:
+    """What copies have in common and can be had without reading; None if the video cannot be read."""
+    try:
+        files = frame_files(video.path) if os.path.isdir(video.path) else [video.path]
+        return len(files), sum(file.stat().st_size for file in files), video.span
+    except (OSError, VideoError):
+        return None
+
+
+def _shown(video: Video) -> str:
+    return display(Path(video.place))
+
+
+def _where(video: Video, splits: Mapping[str, str]) -> str:
+    split = splits.get(video.label)
+    return f"{video.label}, {split}" if split else video.label
+
+
+def _some(items: Sequence[str], separator: str = ", ") -> str:
+    return separator.join(items[:_NAMED]) + (f"{separator}..." if len(items) > _NAMED else "")
