@@ -1,6 +1,7 @@
 """Shared parts of the tests: a cache of their own, small videos, the built-in backbone."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,9 @@ import torch
 
 from fsar.backbones import Backbone, load_backbone
 from fsar.datasets import VideoDataset, load_folder
-from fsar.datasets.world import render_world
+from fsar.datasets.base import SPLITS
+from fsar.datasets.world import FRAMES_PER_SECOND, render_clip
+from fsar.datasets.world_actions import ACTIONS, Action
 from fsar.video.reading import write_video
 
 SHARED = Path(os.environ["FSAR_SHARED"]) if os.environ.get("FSAR_SHARED") else None
@@ -36,8 +39,27 @@ def tiny() -> Backbone:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> VideoDataset:
-    """The generated world with few clips per class."""
-    return load_folder(render_world(tmp_path_factory.mktemp("world"), clips_per_class=7, progress=False), "world")
+    """The generated world with few clips: 7 of each test class, 3 of each other class."""
+    return _render(tmp_path_factory.mktemp("world"), ACTIONS, {"train": 3, "val": 3, "test": 7})
+
+
+@pytest.fixture(scope="session")
+def little_world(tmp_path_factory: pytest.TempPathFactory) -> VideoDataset:
+    """Three clips of each of five classes in every split of the generated world: for what trains."""
+    by_split = [[action for action in ACTIONS if action.split == split] for split in SPLITS]
+    chosen = [action for actions in by_split for action in actions[:5]]
+    return _render(tmp_path_factory.mktemp("little"), chosen, dict.fromkeys(SPLITS, 3))
+
+
+def _render(folder: Path, actions: Sequence[Action], clips: Mapping[str, int]) -> VideoDataset:
+    """Render clips of actions into a folder, as many as `clips` says for their split."""
+    for action in actions:
+        for index in range(clips[action.split]):
+            path = folder / action.name / f"{action.name}_{index:03d}.mp4"
+            write_video(path, render_clip(action, index), FRAMES_PER_SECOND)
+    rows = [f"{action.name},{action.text},{action.split}" for action in actions]
+    (folder / "labels.csv").write_text("\n".join(["folder,label,split", *rows]))
+    return load_folder(folder, "world")
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def test_random_splits_and_seeds_are_evaluated_one_by_one(world: VideoDataset, c
 
 def test_a_checkpoint_brings_its_own_split(world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     home = str(world.videos[0].path.parent.parent)
-    settings = ["way=3", "episodes=2", "episodes_per_step=1", "val_episodes=5", "options.out_dim=16"]
+    settings = ["way=3", "shot=1", "episodes=2", "episodes_per_step=1", "val_episodes=5", "options.out_dim=16"]
     words = ["train", "--config", "trx/world", "--data", home, "--out", str(tmp_path / "run"), "--resplit", "3"]
     assert main([*words, "--protocol", "paper", "--set", *settings]) == 0
     words = ["evaluate", "--data", home, "--checkpoint", str(tmp_path / "run"), "--episodes", "20", "--way", "3"]

@@ -137,7 +137,7 @@ def test_the_command_line_evaluates_checkpoints_beside_untrained(
     assert out.count("| ma-fsar") == 2 and "| otam (tiny) |" in out and "readout=text" in out
     assert "selection: best on the val classes" in out
     assert main([*shared, "--checkpoint", str(folder), "--split", "train"]) == 0
-    assert "was trained on 24 of the 24 classes" in capsys.readouterr().err
+    assert "was trained on 5 of the 5 classes" in capsys.readouterr().err
     assert main([*shared, "--checkpoint", str(folder), "--frames", "4"]) == 2
     assert "was trained with --frames 8, not 4; leave --frames out" in capsys.readouterr().err
     assert main([*shared, "--checkpoint", str(folder), "--backbone", "tiny"]) == 2
@@ -211,8 +211,8 @@ def test_evaluation_adds_to_the_card(folder: Path, world: VideoDataset) -> None:
         assert main(["evaluate", "--data", home, "--episodes", episodes, "--checkpoint", f"{folder}{read_out}",
                      "--add-to-card", "--device", "cpu"]) == 0  # fmt: skip
     card = (folder / "README.md").read_text()
-    assert card.count(" test (10 classes) | 5-way 1-shot |") == 2
-    assert card.count(" test (10 classes), readout=text | 5-way 1-shot |") == 1
+    assert card.count(" test (5 classes) | 5-way 1-shot |") == 2
+    assert card.count(" test (5 classes), readout=text | 5-way 1-shot |") == 1
     assert "world val" in card
     load_pretrained(folder)
 

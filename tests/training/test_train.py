@@ -89,7 +89,7 @@ def test_a_run_leaves_what_it_says(whole: Path, world: VideoDataset) -> None:
     first_best = next(line["step"] for line in validations if line["val_accuracy"] == best)
     assert method.provenance.episodes == 2 * first_best
     card = (whole / "checkpoint" / "README.md").read_text()
-    assert f"{100 * best:.1f}" in card and "24 classes of world" in card
+    assert f"{100 * best:.1f}" in card and "5 classes of world" in card
 
 
 def test_only_what_trains_is_stored_and_changes(whole: Path, tiny: Backbone) -> None:
@@ -406,8 +406,8 @@ def _evaluation_frames(path: Path) -> np.ndarray:
             "group 'own', of which otam on tiny has no parameters",
         ),
         ({"from_bank": True, "jitter": False}, "ma-fsar trains what encodes"),
-        ({"way": 30}, "30-way episodes need 30 classes; world has 6 here"),
-        ({"val_way": 7}, "7-way episodes need 7 classes; world has 6"),
+        ({"way": 30}, "30-way episodes need 30 classes; world has 5 here"),
+        ({"val_way": 7}, "7-way episodes need 7 classes; world has 5"),
         ({"options": {"hiden": 3}}, "did you mean 'hidden'"),
     ],
 )

@@ -1,22 +1,24 @@
-"""Video file -> frames -> clip: reading, sampling of frames, transforms, and the cache of decoded frames."""
+"""Video file -> frames -> clip: reading, sampling of frames, transforms, and the cache of decoded frames.
 
-from typing import TYPE_CHECKING, Any
+The names below are imported at their first use: only transforms need torch, which takes seconds to import.
+"""
 
-from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import (
-    VideoError,
-    VideoInfo,
-    frame_indices,
-    probe,
-    read_frames,
-    read_frames_at,
-    stream_frames,
-    write_video,
-)
+from typing import Any
 
-if TYPE_CHECKING:
-    from fsar.video.transforms import to_clip
+from fsar.lazy import import_name
 
+_HOMES = {
+    "FrameCache": "fsar.video.frame_cache",
+    "VideoError": "fsar.video.reading",
+    "VideoInfo": "fsar.video.reading",
+    "frame_indices": "fsar.video.reading",
+    "probe": "fsar.video.reading",
+    "read_frames": "fsar.video.reading",
+    "read_frames_at": "fsar.video.reading",
+    "stream_frames": "fsar.video.reading",
+    "to_clip": "fsar.video.transforms",
+    "write_video": "fsar.video.reading",
+}
 __all__ = [
     "FrameCache",
     "VideoError",
@@ -32,9 +34,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Load `to_clip`, which needs PyTorch, when it is first used: reading frames does not need it."""
-    if name == "to_clip":
-        from fsar.video.transforms import to_clip
+    """Import a name at its first use."""
+    return import_name(__name__, name, _HOMES)
 
-        return to_clip
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])
