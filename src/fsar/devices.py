@@ -11,10 +11,21 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def to_device(module: Module, name: str = "auto") -> Module:
-    """Move a module to a device by name; `auto` is a GPU if there is one, else the processor.
+    """Move a module to a device.
+
+    Args:
+        module: its parameters move in place.
+        name: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU if there is one, else the processor.
+
+    Returns:
+        The module.
 
     Raises:
-        ValueError: no such device here.
+        ValueError: this machine has no such device.
+
+    Example:
+        >>> next(to_device(nn.Linear(2, 2), "cpu").parameters()).device
+        device(type='cpu')
     """
     auto = "cuda" if torch.cuda.is_available() else "cpu"
     try:

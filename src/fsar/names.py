@@ -5,7 +5,20 @@ from difflib import get_close_matches
 
 
 def unknown(got: str, known: Iterable[str], what: str) -> str:
-    """Say that `got` is no known `what`, and which name it may have been meant to be."""
+    """Say that a name is unknown, and which known name it may have been meant to be.
+
+    Args:
+        got: what the user wrote.
+        known: all names.
+        what: what they name, for the message.
+
+    Returns:
+        The message of an error.
+
+    Example:
+        >>> unknown("otm", ["otam", "trx"], "method")
+        "unknown method 'otm'; did you mean 'otam'? expected one of: otam, trx"
+    """
     known = list(known)
     by_lower = {name.lower(): name for name in known}
     near = get_close_matches(got.lower(), by_lower, n=1, cutoff=0.5)

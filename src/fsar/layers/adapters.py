@@ -1,14 +1,14 @@
 """Bottleneck adapters, and the frozen blocks of a CLIP taken apart so that adapters fit between.
 
-An adapted encoder walks the same way as the frozen one:
+An adapted encoder takes the same steps as the frozen one:
 
     tokens = embed_frames(visual, clips, temporal_embedding)
     for block in visual.transformer.resblocks:
-        tokens = tokens + adapter(attend(block, block.ln_1(tokens)))       whatever the method makes of it
+        tokens = tokens + adapter(attend(block, block.ln_1(tokens)))       as the method has it
         tokens = tokens + feed_forward(block, block.ln_2(tokens))
     frames = read_out(visual, tokens)
 
-and an adapted text tower like it, with `text_transformer`, `embed_text`, `attend(..., mask)` and `read_out_text`.
+An adapted text tower does the same with `text_transformer`, `embed_text`, `attend(..., mask)` and `read_out_text`.
 """
 
 from collections.abc import Callable
@@ -27,13 +27,17 @@ from fsar.shapes import Clips, FrameFeatures, Tokens
 class Adapter(nn.Module):
     """Two linear maps with a GELU between: [..., channel] -> [..., channel].
 
-    The second map starts at zero, so a new adapter adds nothing (AIM, Yang et al., ICLR 2023), unless told otherwise.
+    By default the second map starts at zero, so that a new adapter adds nothing (AIM, Yang et al., ICLR 2023).
 
     Args:
         width: channels of a token.
         ratio: of the bottleneck to the width.
         skip: add the input to the output.
-        zero_init: start the second map at zero, else at PyTorch's initial values.
+        zero_init: start the second map at zero; False starts it at PyTorch's initial values.
+
+    Example:
+        >>> Adapter(8)(torch.ones(2, 8)).abs().max().item()
+        0.0
     """
 
     def __init__(self, width: int, ratio: float = 0.25, skip: bool = False, zero_init: bool = True):
@@ -54,6 +58,10 @@ class Adapter(nn.Module):
 def vision_transformer(backbone: Backbone, method: str) -> VisionTransformer:
     """Return the ViT that adapters go into.
 
+    Args:
+        backbone: any.
+        method: name of the method, for the message.
+
     Raises:
         ValueError: the backbone's image encoder is no CLIP ViT.
     """
@@ -67,7 +75,7 @@ def vision_transformer(backbone: Backbone, method: str) -> VisionTransformer:
 
 
 def _is_plain(visual: VisionTransformer) -> bool:
-    """Whether it is read out at the class token and its blocks are CLIP's own."""
+    """Whether the ViT reads out its class token and has CLIP's own blocks."""
     return visual.pool_type == "tok" and _has_plain_blocks(visual.transformer)
 
 
@@ -99,14 +107,22 @@ def require_bottleneck(method: str, ratio: float, width: int) -> None:
 
 
 def temporal_embedding(visual: VisionTransformer, frames: int) -> nn.Parameter:
-    """Make a trainable embedding of the frame's index [frame, channel], zero at first (AIM)."""
+    """Make a trainable embedding of the frame's index [frame, channel] that starts at zero (AIM)."""
     return nn.Parameter(visual.positional_embedding.new_zeros(frames, width_of(visual)))
 
 
 def embed_frames(
     visual: VisionTransformer, clips: Clips, temporal: Float[Tensor, "index channel"] | None = None
 ) -> Tokens:
-    """Patches and class token with their place, plus the frame's index, after `ln_pre`; class token first.
+    """Embed the patches of every frame, as the first block takes them; token 0 is the class token.
+
+    Args:
+        visual: of CLIP.
+        clips: normalised.
+        temporal: embedding of the frame's index, added to all tokens of a frame.
+
+    Returns:
+        [*clips, frame, token, channel], after `ln_pre`.
 
     Raises:
         ValueError: `temporal` was made for another number of frames.
@@ -120,8 +136,12 @@ def embed_frames(
 def add_index(tokens: Tokens, temporal: Float[Tensor, "index channel"]) -> Tokens:
     """Add the embedding of the frame's index to every token.
 
+    Args:
+        tokens: of videos.
+        temporal: one row per frame.
+
     Raises:
-        ValueError: it was made for another number of frames.
+        ValueError: `temporal` was made for another number of frames.
     """
     frames = tokens.shape[-3]
     if len(temporal) != frames:
@@ -138,13 +158,16 @@ def attend(
     context: Float[Tensor, "*batch context channel"] | None = None,
     mask: Float[Tensor, "token context"] | None = None,
 ) -> Float[Tensor, "*batch token channel"]:
-    """Run the block's frozen attention (inputs already normalised), without the residual.
+    """Run the block's frozen attention, without normalisation and residual.
 
     Args:
         block: of CLIP.
-        tokens: that attend.
-        context: what they attend to; by default each other.
+        tokens: normalised; they attend.
+        context: normalised; the tokens attend to it, by default to each other.
         mask: added to the attention's logits.
+
+    Returns:
+        As many tokens as came in.
     """
     flat = tokens.reshape(-1, *tokens.shape[-2:])
     to = flat if context is None else context.reshape(-1, *context.shape[-2:])
@@ -152,7 +175,7 @@ def attend(
 
 
 def feed_forward(block: ResidualAttentionBlock, tokens: Float[Tensor, "*tokens channel"]) -> Tensor:
-    """Run the block's frozen MLP (input already normalised), without the residual."""
+    """Run the block's frozen MLP on normalised tokens, without the residual."""
     return block.ls_2(block.mlp(tokens))
 
 
@@ -163,6 +186,10 @@ def read_out(visual: VisionTransformer, tokens: Tokens) -> FrameFeatures:
 
 def text_transformer(backbone: Backbone, method: str) -> CLIP:
     """Return the CLIP whose text tower adapters go into.
+
+    Args:
+        backbone: any.
+        method: name of the method, for the message.
 
     Raises:
         ValueError: the backbone has no text tower of CLIP's own kind.
@@ -177,20 +204,38 @@ def text_transformer(backbone: Backbone, method: str) -> CLIP:
 
 
 def embed_text(clip: CLIP, ids: Int[Tensor, "*texts token"]) -> Float[Tensor, "*texts token channel"]:
-    """Words and their place, before the first block."""
+    """Embed words and their positions, as the first text block takes them."""
     return clip.token_embedding(ids) + clip.positional_embedding
 
 
 def read_out_text(
     clip: CLIP, tokens: Float[Tensor, "*texts token channel"], ids: Int[Tensor, "*texts token"]
 ) -> Float[Tensor, "*texts dim"]:
-    """Map each text's last token (the one of the highest id) to CLIP's text embedding."""
+    """Map each text's last token to CLIP's text embedding.
+
+    Args:
+        clip: its `ln_final` and projection are used.
+        tokens: after the last block.
+        ids: of the same texts; the last token is the one with the highest id.
+
+    Returns:
+        Text features, not normalised.
+    """
     last = ids.argmax(-1)[..., None, None].expand(*ids.shape[:-1], 1, tokens.shape[-1])
     return clip.ln_final(tokens.gather(-2, last).squeeze(-2)) @ clip.text_projection
 
 
 def run_block(backbone: Backbone, block: Callable[..., Tensor], *inputs: object) -> Tensor:
-    """Run a block; where the backbone checkpoints, compute it again in the backward pass instead of keeping it."""
+    """Run a block; if the backbone checkpoints activations, compute the block again in the backward pass.
+
+    Args:
+        backbone: its `checkpointing` decides.
+        block: inputs -> tokens.
+        inputs: of the block.
+
+    Returns:
+        What the block returns.
+    """
     if backbone.checkpointing:
         return checkpoint(block, *inputs, use_reentrant=False)
     return block(*inputs)

@@ -1,8 +1,8 @@
 """Transformers over a video's frames, as the CLIP-FSAR family uses them.
 
-One layer of attention and feed-forward, without a positional embedding (methods.md 0.6):
+One layer of attention and feed-forward, without a positional embedding:
 
-    x = out(MHA(LN(q), LN(k), LN(v))) + q          one LN for all three; the residual is q as it came
+    x = out(MHA(LN(q), LN(k), LN(v))) + q          one LN for all three; the residual is q before LN
     y = FFN(x) + x                                 no norm before or after
 """
 
@@ -21,12 +21,18 @@ class TemporalTransformer(nn.Module):
         heads: of the attention.
         head_dim: channels per head; None is dim / heads.
         hidden: channels inside the feed-forward part.
-        attention_dropout, dropout: after the attention's output map, and inside and after the
-            feed-forward part.
-        norm: normalise q, k and v; without it the equations of MA-FSAR (9-12) to the letter.
+        attention_dropout: after the attention's output map.
+        dropout: inside and after the feed-forward part.
+        norm: normalise q, k and v; False gives equations 9 to 12 of MA-FSAR to the letter.
 
     Raises:
         ValueError: `head_dim` is None and `heads` do not divide `dim`.
+
+    Example:
+        >>> layer = TemporalTransformer(16, heads=2, hidden=8)
+        >>> frames, texts = torch.randn(3, 8, 16), torch.randn(3, 1, 16)
+        >>> layer(frames).shape, layer(frames, texts).shape
+        (torch.Size([3, 8, 16]), torch.Size([3, 8, 16]))
     """
 
     def __init__(
@@ -58,7 +64,12 @@ class TemporalTransformer(nn.Module):
         query: Float[Tensor, "*videos frame dim"],
         context: Float[Tensor, "*videos row dim"] | None = None,
     ) -> Float[Tensor, "*videos frame dim"]:
-        """Attend from `query`'s frames to the rows of `context` (key and value); by default to themselves."""
+        """Attend from frames to rows.
+
+        Args:
+            query: the frames that attend.
+            context: the rows that give keys and values; by default the frames themselves.
+        """
         normed_context = self.norm(query if context is None else context)
         split = (
             rearrange(part, "... row (head dim) -> ... head row dim", head=self.heads)
@@ -72,5 +83,5 @@ class TemporalTransformer(nn.Module):
 def with_text(
     frames: Float[Tensor, "*videos frame dim"], text: Float[Tensor, "*videos dim"]
 ) -> Float[Tensor, "*videos frame_and_text dim"]:
-    """Put a class text behind the frames, as one more row."""
+    """Append a class text to the frames, as one more row."""
     return torch.cat([frames, text.unsqueeze(-2)], -2)

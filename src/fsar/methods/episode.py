@@ -25,6 +25,7 @@ class Episode:
         ValueError: the leading axes of a tensor do not fit `shot_mask` [episode, way, shot].
 
     Example:
+        >>> import torch
         >>> frames = torch.zeros(1, 2, 3, 8, 128)  # episode way shot frame dim
         >>> mask = torch.ones(1, 2, 3, dtype=torch.bool)
         >>> episode = Episode({"frames": frames}, {"frames": torch.zeros(1, 4, 8, 128)}, mask)

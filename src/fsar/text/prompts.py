@@ -1,11 +1,11 @@
 """Class names -> texts -> text features.
 
-Template sets, by name: `ma-fsar` (the 16 of MA-FSAR Table 10, in its order), `clip-spm` (the 16 of
-CLIP-SPM Table 6, in its order). `name:R` is the first R of a set; any text holding `{}` is a single
-template; `name` as `{}` alone is the bare class name.
+Template sets, by name: `ma-fsar` has the 16 templates of MA-FSAR's Table 10, `clip-spm` the 16 of CLIP-SPM's Table 6,
+each in the paper's order. `name:R` is the first R of a set. Any text that holds `{}` is a single template; `{}` alone
+is the bare class name.
 
-Sub-actions (Task-Adapter++, section 3.5): three sentences for every class, its beginning, its process and its end. A
-corpus of them is a YAML file,
+Sub-actions (Task-Adapter++, section 3.5) are three sentences for every class: its beginning, its process and its end. A
+corpus of them is a YAML file:
 
     version: 1
     classes:
@@ -14,7 +14,7 @@ corpus of them is a YAML file,
         - "Take off with a powerful leap."
         - "Land and maintain balance."
 
-and lies in the package for each benchmark (`src/fsar/text/subactions/`); `fsar describe` makes one for other classes.
+The package has one for each benchmark (`src/fsar/text/subactions/`); `fsar describe` writes one for other classes.
 """
 
 import re
@@ -76,8 +76,18 @@ TEMPLATE_SETS = {
 def templates(name: str) -> tuple[str, ...]:
     """Resolve a template set, its first R (`clip-spm:4`), or a single template (`a video of {}`).
 
+    Args:
+        name: one of these.
+
+    Returns:
+        Sentences with `{}` in place of the class name.
+
     Raises:
         ValueError: an unknown set, or an R outside 1 to its length.
+
+    Example:
+        >>> templates("ma-fsar:2")
+        ('{}', 'a photo of action {}')
     """
     if "{}" in name:
         return (name,)
@@ -93,10 +103,14 @@ def templates(name: str) -> tuple[str, ...]:
 
 
 def class_text(name: str) -> str:
-    """Read a class name as words: lower case, underscores to spaces, brackets dropped, joined words parted.
+    """Read a class name as words: lower case, spaces for underscores, no brackets, joined words apart.
 
-    `Dropping [something] into [something]` -> `dropping something into something`; `ApplyEyeMakeup` (UCF101) ->
-    `apply eye makeup`.
+    Args:
+        name: as a dataset writes it.
+
+    Example:
+        >>> class_text("Dropping [something] into [something]"), class_text("ApplyEyeMakeup")
+        ('dropping something into something', 'apply eye makeup')
     """
     if re.fullmatch(r"(?:[A-Z][a-z]+){2,}", name):
         name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
@@ -110,10 +124,27 @@ _CACHE: WeakKeyDictionary[Backbone, dict[tuple[str, str], Tensor]] = WeakKeyDict
 def class_features(
     backbone: Backbone, labels: Sequence[str], template_set: str, rng: np.random.Generator | None = None
 ) -> Float[Tensor, "label dim"]:
-    """Mean over templates of the un-normalised text features of each class; with `rng`, one drawn per class.
+    """Mean over templates of each class's text features, which are not normalised before.
 
-    Cached per backbone, class text and template set: the text tower is frozen in every method that
+    The result is cached per backbone, class text and template set, since the text tower is frozen in every method that
     reads its features this way.
+
+    Args:
+        backbone: with a text tower.
+        labels: words of the classes.
+        template_set: as `templates` takes it.
+        rng: draws one template per class instead of the mean.
+
+    Returns:
+        One feature per class.
+
+    Raises:
+        ValueError: an unknown template set, or a backbone without a text tower.
+
+    Example:
+        >>> from fsar.backbones import load_backbone
+        >>> class_features(load_backbone("tiny"), ["waving", "clapping"], "a video of {}").shape
+        torch.Size([2, 128])
     """
     if rng is not None:
         own = templates(template_set)
@@ -128,14 +159,19 @@ def class_features(
 
 
 SubActions = tuple[str, str, str]
-"""What a class's beginning, process and end look like."""
+"""Sentences for a class's beginning, process and end."""
 SUB_ACTIONS_VERSION = 1
 SUB_ACTION_PROMPT = "A video of action about {label}: {sentence}"
-"""How a sub-action reaches CLIP."""
+"""The sentence by which CLIP reads a sub-action."""
 
 
 def packaged_sub_actions() -> list[str]:
-    """Names of the packaged corpora of sub-actions, one per benchmark."""
+    """List the packaged corpora of sub-actions, one per benchmark.
+
+    Example:
+        >>> packaged_sub_actions()[:3]
+        ['hmdb51', 'kinetics100', 'ssv2-full']
+    """
     return sorted(Path(str(file)).stem for file in _SUB_ACTIONS.iterdir() if file.name.endswith(".yaml"))
 
 
@@ -147,11 +183,18 @@ def sub_actions(labels: Sequence[str], source: str | None = None) -> list[SubAct
 
     Args:
         labels: class texts, as `class_text` gives them.
-        source: a packaged corpus (`hmdb51`) or a file; None is, for each class, the first packaged one by name
-            that has it.
+        source: a packaged corpus (`hmdb51`) or a file; None looks each class up in all packaged ones, by their names'
+            order, and takes the first hit.
+
+    Returns:
+        Three sentences per class.
 
     Raises:
         ValueError: no such corpus, not a corpus, or classes that it lacks; the message says how to describe them.
+
+    Example:
+        >>> len(sub_actions(["brush hair"], "hmdb51")[0])
+        3
     """
     sources = packaged_sub_actions() if source is None else [source]
     corpora = [read_sub_actions(name) for name in sources]
@@ -174,6 +217,9 @@ def _packaged(name: str) -> Mapping[str, SubActions]:
 def read_sub_actions(source: str) -> Mapping[str, SubActions]:
     """Read a corpus of sub-actions: class text -> beginning, process, end.
 
+    Args:
+        source: a packaged corpus, or a file.
+
     Raises:
         ValueError: neither a packaged corpus nor a file, or not a corpus.
     """
@@ -185,7 +231,14 @@ def read_sub_actions(source: str) -> Mapping[str, SubActions]:
 
 
 def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
-    """Read the YAML of a corpus; `source` names it in errors.
+    """Parse the YAML of a corpus.
+
+    Args:
+        text: the file's content.
+        source: its name, for errors.
+
+    Returns:
+        Class text -> beginning, process, end.
 
     Raises:
         ValueError: not YAML, of another version, or a class without three distinct sentences.
@@ -195,22 +248,40 @@ def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
-        raise ValueError(f"{source}: not a corpus of sub-actions; expected `version: 1` and `classes:` with three "
-                         f"sentences for each class, as `fsar describe` writes")  # fmt: skip
+        raise ValueError(
+            f"{source}: not a corpus of sub-actions; expected `version: 1` and `classes:` with three sentences for "
+            f"each class, as `fsar describe` writes"
+        )
     if content.get("version") != SUB_ACTIONS_VERSION:
         raise ValueError(f"{source}: version is {content.get('version')!r}; this fsar reads {SUB_ACTIONS_VERSION}")
     corpus = {}
     for label, stages in content["classes"].items():
         fits = isinstance(stages, list) and all(isinstance(stage, str) and stage.strip() for stage in stages)
         if not fits or len(stages) != 3 or len(set(stages)) != 3:
-            raise ValueError(f"{source}: {label!r} has {stages!r}; expected three different sentences: its beginning, "
-                             f"its process and its end")  # fmt: skip
+            raise ValueError(
+                f"{source}: {label!r} has {stages!r}; expected three different sentences: its beginning, its process "
+                f"and its end"
+            )
         corpus[class_text(str(label))] = (stages[0], stages[1], stages[2])
     return corpus
 
 
 def dump_sub_actions(corpus: Mapping[str, SubActions], comment: str = "") -> str:
-    """Write a corpus as the YAML that `read_sub_actions` reads."""
+    """Write a corpus as the YAML that `read_sub_actions` reads.
+
+    Args:
+        corpus: class text -> beginning, process, end.
+        comment: lines at the head of the file.
+
+    Example:
+        >>> print(dump_sub_actions({"waving": ("Raise.", "Swing.", "Lower.")}), end="")
+        version: 1
+        classes:
+          waving:
+          - Raise.
+          - Swing.
+          - Lower.
+    """
     classes = {label: list(stages) for label, stages in corpus.items()}
     content = {"version": SUB_ACTIONS_VERSION, "classes": classes}
     head = "".join(f"# {line}\n" for line in comment.splitlines())
