@@ -123,6 +123,11 @@ def ragged(episode: Episode, junk: float = 0.0) -> Episode:
     return replace(episode, support={"frames": frames}, shot_mask=mask)
 
 
+def one_shot(episode: Episode) -> Episode:
+    support = {name: tensor[:, :, :1] for name, tensor in episode.support.items()}
+    return replace(episode, support=support, shot_mask=episode.shot_mask[..., :1])
+
+
 def changed(episode: Episode, support=lambda frames: frames, query=lambda frames: frames) -> Episode:
     return replace(
         episode,
@@ -187,13 +192,13 @@ def test_oracle(method: HyRsm, episode: Episode, whole: bool, junk: float) -> No
 @torch.no_grad()
 def test_padding_is_as_good_as_no_padding(method: HyRsm, episode: Episode) -> None:
     padded = replace(episode, shot_mask=torch.tensor([True, False]).expand_as(episode.shot_mask))
-    single = replace(changed(episode, lambda frames: frames[:, :, :1]), shot_mask=episode.shot_mask[..., :1])
+    single = one_shot(episode)
     torch.testing.assert_close(method.match(padded).logits, method.match(single).logits, **close)
 
 
 @torch.no_grad()
 def test_both_forms_agree_at_one_shot_only(episode: Episode) -> None:
-    single = replace(changed(episode, lambda frames: frames[:, :, :1]), shot_mask=episode.shot_mask[..., :1])
+    single = one_shot(episode)
     prototype, video = (build(relation=form) for form in FORMS)
     torch.testing.assert_close(prototype.match(single).logits, video.match(single).logits, **close)
     assert not torch.allclose(prototype.match(episode).logits, video.match(episode).logits, atol=1e-2)

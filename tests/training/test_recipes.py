@@ -16,32 +16,22 @@ from fsar.backbones import load_backbone
 from fsar.cli import main
 from fsar.config import settings_of
 from fsar.datasets import VideoDataset
-from fsar.methods import build_method, default_traits, method_class
+from fsar.methods import METHODS, build_method, default_traits, method_class
 from fsar.training.checkpoint import load_pretrained
 from fsar.training.loop import train
 from fsar.training.parameters import freeze, group_of, make_optimizer, trained_groups
 from fsar.training.recipes import HARDWARE, Recipe, load_recipe, parse_recipe, recipe_names
 from fsar.video.reading import SAMPLINGS
+from tests.methods.entries import SMALL, WITHOUT_RECIPE
 
-METHODS = (
-    "ma-fsar", "clip-fsar", "clip-mdmf", "clip-spm", "aim", "trx", "hyrsm", "otam", "task-adapter", "task-adapter-pp",
-)  # fmt: skip
+TRAINABLE = [name for name in METHODS if default_traits(name).trains and name not in WITHOUT_RECIPE]
 BENCHMARKS = ("hmdb51", "ucf101", "kinetics100", "ssv2-small", "ssv2-full")
-PAPERS = [f"{method}/{benchmark}" for method in METHODS for benchmark in BENCHMARKS]
+PAPERS = [f"{method}/{benchmark}" for method in TRAINABLE for benchmark in BENCHMARKS]
 RANDOM = {
     "RN50/openai": "RN50/random",
     "ViT-B-32/openai": "ViT-B-32/random",
     "ViT-B-16/openai": "ViT-B-16/random",
     "timm/resnet50": "timm/resnet50/random",
-}
-SMALL = {
-    "ma-fsar": ["options.hidden=16"],
-    "clip-fsar": ["options.hidden=16"],
-    "clip-mdmf": ["options.hidden=16"],
-    "clip-spm": ["options.hidden=16", "options.head_dim=4"],
-    "trx": ["options.out_dim=16"],
-    "task-adapter": ["options.layers=1"],
-    "task-adapter-pp": ["options.layers=1", "options.text_layers=1", "options.sub_actions=world"],
 }
 SHORT = [
     "backbone=tiny", "data=world", "way=3", "shot=1", "query=1", "episodes=2", "episodes_per_step=1", "val_every=0",
@@ -51,7 +41,8 @@ SHORT = [
 
 def small(name: str) -> Recipe:
     """A packaged recipe shrunk to two steps on the built-in backbone; its optimiser, options and frames stay."""
-    return load_recipe(name, [*SHORT, *SMALL.get(name.partition("/")[0], [])])
+    options = SMALL.get(name.partition("/")[0], {})
+    return load_recipe(name, [*SHORT, *(f"options.{k}={v}" for k, v in options.items() if k != "sub_actions")])
 
 
 # --------------------------------------------------------------------------- the packaged files
@@ -329,6 +320,21 @@ def test_each_group_gets_its_rate_and_its_decay() -> None:
         (2.5e-2, 1e-4),
     }
     assert all(group["momentum"] == 0 for group in optimizer.param_groups)
+
+
+def test_weight_decay_spares_temperatures_and_what_the_method_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, "options.hidden=16", "weight_decay=0.1", "decay_norms=true"])
+    method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
+    freeze(method, trained_groups(recipe, method))
+    names = {id(parameter): name for name, parameter in method.named_parameters()}
+
+    def spared() -> set[str]:
+        groups = [group for group in make_optimizer(recipe, method).param_groups if not group["weight_decay"]]
+        return {names[id(parameter)] for group in groups for parameter in group["params"]}
+
+    assert spared() == {"scale"}
+    monkeypatch.setattr(method, "no_weight_decay", lambda: {"context.norm.bias"})
+    assert spared() == {"scale", "context.norm.bias"}
 
 
 def test_betas_reach_the_optimiser() -> None:
