@@ -265,7 +265,7 @@ def test_frames_that_give_no_picture_are_not_counted(tmp_path: Path) -> None:
     source = encode(tmp_path / "late.mkv", greys(20), options={"g": "10", "bf": "0"}, drop=4)
     pictures = read_frames(source, None)
     target = prepared(source, tmp_path / "out")
-    assert probe(target).frames == len(pictures) < probe(source).frames
+    assert probe(target).frames == len(pictures) == probe(source).frames == 10
     assert index_of(read_frames(target)) == [index_of(pictures)[i] for i in frame_indices(len(pictures))]
 
 

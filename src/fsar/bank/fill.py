@@ -90,7 +90,7 @@ def fill_bank(
     store = BankStore(method.encoder().key() | {"clip": cache.settings()}, folder) if keep else None
     encoder = _VideoEncoder(method, cache, texts, store, role, enhance)
     rows = {role: _Rows(len(videos)) for role in encoder.roles}
-    kept = []
+    kept, damaged = [], {}
     prepared = ahead(encoder.prepare, videos, workers or os.cpu_count() or 1)
     bar = progress_bar(zip(videos, prepared, strict=True), "encode", "video", len(videos), progress)
     with torch.no_grad():
@@ -103,9 +103,11 @@ def fill_bank(
             for part, encoding in encoder.encode(video, ready).items():
                 rows[part].append(encoding)
             kept.append(video.id)
+            if lost := cache.damaged(video.path):
+                damaged[video.id] = lost
     if not kept:
         raise ValueError(f"none of the {len(skipped)} videos could be used; the first: {next(iter(skipped.values()))}")
-    return Bank(tuple(kept), rows[encoder.roles[0]].tensors, rows[encoder.roles[-1]].tensors, skipped)
+    return Bank(tuple(kept), rows[encoder.roles[0]].tensors, rows[encoder.roles[-1]].tensors, skipped, damaged)
 
 
 @torch.no_grad()
@@ -129,7 +131,7 @@ def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Ma
         for role, rows in made.items():
             text = _text(method.traits, texts, label[video_id], role)
             rows.append(_of_one(method.enhance, method, begun, role, text))
-    return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped)
+    return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped, start.damaged)
 
 
 def load_clip(
@@ -188,8 +190,8 @@ class _VideoEncoder:
         try:
             if self.store is None:
                 return _Prepared(dict.fromkeys(self.encoder_roles), self._clip(video), {})
-            content = self.cache.content(video.path, *video.span)
-            paths = {role: self._path(self.store, content, video, role) for role in self.encoder_roles}
+            frames = self.cache.identity(video.path, *video.span)
+            paths = {role: self._path(self.store, frames, video, role) for role in self.encoder_roles}
             known = {role: self.store.load(path) for role, path in paths.items()}
             complete = all(encoding is not None for encoding in known.values())
             return _Prepared(known, None if complete else self._clip(video), paths)
@@ -222,9 +224,9 @@ class _VideoEncoder:
     def _clip(self, video: Video) -> Tensor:
         return load_clip(self.method, self.cache, video.path, *video.span)
 
-    def _path(self, store: BankStore, content: str, video: Video, role: Role) -> Path:
+    def _path(self, store: BankStore, frames: str, video: Video, role: Role) -> Path:
         key = role if self.encoder.roles_differ else ""
-        return store.path(content, key, _text(self.encoder, self.texts, video.label, role))
+        return store.path(frames, key, _text(self.encoder, self.texts, video.label, role))
 
 
 def _text(reader: Encoder | Traits, texts: Mapping[str, str] | None, label: str, role: Role) -> str | None:

@@ -24,6 +24,8 @@ class Bank:
     query: Encoding
     skipped: Mapping[str, str] = field(default_factory=dict)
     """Videos that could not be read, with the reason."""
+    damaged: Mapping[str, int] = field(default_factory=dict)
+    """Videos read in spite of damage, with the number of pictures that are damaged or lost."""
 
 
 class BankStore:

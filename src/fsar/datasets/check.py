@@ -21,7 +21,7 @@ from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import ahead, progress_bar
 from fsar.video.reading import VideoError, display, probe, read_frames, readable, stream_frames
 
-VERSION = 1  # any change to what is accepted raises it
+VERSION = 2  # any change to what is accepted raises it
 _WAY, _VIDEOS = 5, 6  # of a 5-way 5-shot episode: classes, and videos per class with one query
 
 
@@ -255,12 +255,11 @@ def _examine(memo: "_Memo", path: Path, span: tuple[float | None, float | None] 
     try:
         state = memo.state(path, span)
         if state not in memo.known:
-            count = probe(path, start, end).frames
             if memo.frames is None:
                 deque(stream_frames(path, 32, start, end), maxlen=0)
             else:
-                read_frames(path, memo.frames, start=start, end=end)
-            memo.add(state, count)
+                read_frames(path, memo.frames, start=start, end=end, short_side=32)
+            memo.add(state, probe(path, start, end).frames)
         return memo.known[state]
     except VideoError as error:
         return error

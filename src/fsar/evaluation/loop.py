@@ -85,6 +85,7 @@ def evaluate(
     if naive:
         scores = match_naively(method, videos, drawn, cache=cache, progress=progress)
     else:
+<<<<<<< HEAD
         scores = match_from_bank(method, bank, drawn, videos.texts, progress=progress)
     return summarize(
         method,
@@ -96,6 +97,11 @@ def evaluate(
         seed=seed if isinstance(episodes, int) else None,
         skipped=bank.skipped,
     )
+=======
+        scores = match_from_bank(method, bank, drawn, videos.texts, progress)
+    own_seed = seed if isinstance(episodes, int) else None
+    return summarize(method, videos, split, drawn, scores, cache, own_seed, bank.skipped, bank.damaged)
+>>>>>>> c20bc44 (Damage is told in banks, results and reports; frames by time; tests of odd files)
 
 
 def accuracy(scores: Scores, episodes: Episodes) -> tuple[float, float]:
@@ -151,6 +157,7 @@ def summarize(
     cache: FrameCache,
     seed: int | None,
     skipped: Mapping[str, str] | None = None,
+    damaged: Mapping[str, int] | None = None,
 ) -> Result:
     """Put everything together that a trustworthy number carries.
 
@@ -205,7 +212,11 @@ def summarize(
         files=short_hash([(video.id, cache.content(video.path, *video.span)) for video in dataset.videos], 8),
         resplit=dataset.resplit_seed,
         absent=len(dataset.absent),
+<<<<<<< HEAD
         copies=len(dataset.copies),
+=======
+        damaged={video.id: damaged[video.id] for video in dataset.videos if damaged and video.id in damaged},
+>>>>>>> c20bc44 (Damage is told in banks, results and reports; frames by time; tests of odd files)
     )
 
 

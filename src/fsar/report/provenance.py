@@ -20,7 +20,7 @@ def provenance_section(results: Sequence[Result]) -> Markup:
 
 
 def _origin(result: Result) -> Markup:
-    long = ("per_class", "confusion", "right", "training", "skipped")
+    long = ("per_class", "confusion", "right", "training", "skipped", "damaged")
     content: dict[str, Any] = {key: value for key, value in asdict(result).items() if key not in long}
     content["seen_classes"] = list(result.seen_classes)
     blocks = [("Result", content)]
@@ -29,6 +29,8 @@ def _origin(result: Result) -> Markup:
         blocks += [("Training", origin), ("Recipe", result.training["recipe"])]
     if result.skipped:
         blocks.append(("Videos left out", result.skipped))
+    if result.damaged:
+        blocks.append(("Videos with damaged pictures", result.damaged))
     where = f"{result.dataset} {result.split}, {setting_words((result.way, result.shot))}: {result.percent}"
     return element(
         "details",

@@ -4,7 +4,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from hashlib import blake2b
 from importlib.metadata import version
 from pathlib import Path
@@ -71,6 +71,8 @@ class Result:
     """Videos that were left out because their class has their content already."""
     resplit: int | None = None
     """Seed of a random split of the classes; None is the published one."""
+    damaged: dict[str, int] = field(default_factory=dict)
+    """Videos used in spite of damage, with the number of pictures that are damaged or lost."""
 
     def save(self, path: Path) -> None:
         """Write it as JSON."""

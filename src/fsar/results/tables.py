@@ -58,11 +58,19 @@ def data_heading(results: Sequence[Result]) -> str:
 
 
 def lacking(result: Result) -> str:
+<<<<<<< HEAD
     """Say what was not there, and what was left out; nothing where all was used."""
     counts = (
         (result.absent, "listed videos absent"),
         (result.copies, "copies left out"),
         (len(result.skipped), "left out"),
+=======
+    """Say what was not there, what was left out and what is damaged; nothing if all was used and whole."""
+    counts = (
+        (result.absent, "listed videos absent"),
+        (len(result.skipped), "left out"),
+        (len(result.damaged), "damaged"),
+>>>>>>> c20bc44 (Damage is told in banks, results and reports; frames by time; tests of odd files)
     )
     return "".join(f", {n} {what}" for n, what in counts if n)
 
@@ -195,6 +203,7 @@ def _record(path: Path, r: Result) -> dict[str, Any]:
         "changed": json.dumps(r.changed, sort_keys=True),
         "clip": json.dumps(r.clip, sort_keys=True),
         "skipped": len(r.skipped),
+        "damaged": len(r.damaged),
         "trained_on": training.get("dataset"),
         "training_fingerprint": training.get("dataset_fingerprint"),
         "training_seed": seeds_of(r)[0],

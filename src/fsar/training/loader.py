@@ -14,7 +14,7 @@ from fsar.methods.base import Method, Targets
 from fsar.training.recipes import Recipe
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.reading import Frames, frame_indices, read_frames
-from fsar.video.transforms import Augmentation, resize_short_side
+from fsar.video.transforms import Augmentation
 
 
 class Loaded(NamedTuple):
@@ -75,6 +75,7 @@ class EpisodeLoader:
     def _frames(self, video: Video, rng: np.random.Generator) -> Frames:
         count, sampling = self.recipe.frames, self.recipe.sampling
         if self.cache is None:
-            return resize_short_side(read_frames(video.path, count, sampling, rng, *video.span), SHORT_SIDE)
+            return read_frames(video.path, count, sampling, rng, *video.span, short_side=SHORT_SIDE)
         every = self.cache.read(video.path, *video.span)
-        return every[frame_indices(len(every), count, sampling, rng=rng)]
+        times = self.cache.times(video.path, *video.span) if sampling == "time" else None
+        return every[frame_indices(len(every), count, sampling, rng=rng, times=times)]

@@ -76,18 +76,12 @@ def _require_pictures(path: Path, container: InputContainer) -> None:
         raise VideoError(path, f"it holds {what}; a video with pictures was expected")
     if all(stream.codec_context is None for stream in streams):
         raise VideoError(path, "there is no decoder for its pictures here; convert it, for instance to H.264")
-    if all(_is_encrypted(stream) for stream in streams):
-        raise VideoError(path, "it is encrypted (copy protection, DRM); give a copy without protection")
 
 
 def film_streams(container: InputContainer) -> list[av.VideoStream]:
     """Streams of pictures that are no cover art."""
     cover = av.stream.Disposition.attached_pic
     return [stream for stream in container.streams.video if not stream.disposition & cover]
-
-
-def _is_encrypted(stream: av.VideoStream) -> bool:
-    return stream.codec_context is not None and stream.codec_context.codec_tag in ("encv", "drmi")
 
 
 def prepare_decoder(stream: av.VideoStream, threads: bool) -> None:

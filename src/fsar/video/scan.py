@@ -43,6 +43,8 @@ _NOT_CODED = 16
 """Bytes; a packet of MPEG-4 that is no longer may stand for a picture that is not coded."""
 _MOST_CUT = 0.05
 """Share of a file that may be missing at its end."""
+_HIGHEST_RATE = 10_000
+"""Frames per second; high-speed cameras write their own rate."""
 _FIRST_PACKETS = 300
 """Packets in which a stream has to give its first picture."""
 
@@ -65,6 +67,7 @@ class _Walk:
     """Whether some packet's header makes no sense, or may stand for no picture."""
     new_header: bool = False
     """Whether the decoder is set up anew midway."""
+    encrypted: bool = False
     first: av.VideoFrame | None = None
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ class _Walk:
 
     def look_for_first(self, packet: av.Packet) -> None:
         """Decode until there is a picture."""
+        self.encrypted |= packet.has_sidedata("encryption_info")
         try:
             self.first = next(iter(packet.decode()), None)
         except av.FFmpegError:  # a later picture may do
@@ -139,6 +143,8 @@ def _film(path: Path, walks: dict[int, _Walk]) -> _Walk:
     if not with_pictures:
         raise VideoError(path, "it holds no frames; record or export it again")
     decoded = [walk for walk in with_pictures if walk.first is not None]
+    if not decoded and any(walk.encrypted for walk in with_pictures):
+        raise VideoError(path, "it is encrypted (copy protection, DRM); give a copy without protection")
     if not decoded:
         raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
     default = av.stream.Disposition.default
@@ -165,8 +171,8 @@ def _require_whole(path: Path, container: InputContainer, walk: _Walk, start: fl
     if late > max(1.0, 0.1 * claimed):
         raise VideoError(path, f"cut short: it ends after {end:.1f} of {claimed:.1f} seconds; copy it again")
     if missing > _MOST_CUT or (walk.ends_within and walk.packets * _MOST_CUT < 1):
-        where = f"within frame {walk.packets}" if walk.ends_within else f"{missing:.0%} before its end"
-        raise VideoError(path, f"cut short: it ends {where}; copy it again")
+        what = f"it ends within frame {walk.packets}" if walk.ends_within else f"about {missing:.0%} of it is missing"
+        raise VideoError(path, f"cut short: {what}; copy it again")
     return True
 
 
@@ -178,6 +184,7 @@ def _index(path: Path, container: InputContainer, walk: _Walk, start: float, end
     pts, keys = _order(walk)
     matrix = _display_matrix(first)
     look = Look(first.width, first.height, turn_of(matrix), float(stream.sample_aspect_ratio or 1))
+    fps = _rate(stream, len(walk.pts), end)
     lost = _lost(path, walk, pts)
     changed = (
         stream.index != streams[0].index
@@ -187,15 +194,15 @@ def _index(path: Path, container: InputContainer, walk: _Walk, start: float, end
         or look.shrink > 1
         or first.interlaced_frame
         or not _as_before(look.turn, first.rotation)
+        or fps != (float(stream.average_rate) if stream.average_rate else None)
     )
-    rate = stream.average_rate
     return Index(
         stream=streams.index(stream),
         frames=len(walk.pts),
-        fps=float(rate) if rate else None,
+        fps=fps,
         duration=end,
         start=min(start, float(pts[0] * stream.time_base)) if len(pts) and stream.time_base else start,
-        tick=stream.time_base or 1 / (rate or Fraction(25)),
+        tick=stream.time_base or Fraction(1, 25),
         look=look,
         interlaced=first.interlaced_frame,
         damaged=max(walk.corrupt, int(cut)) + lost,
@@ -206,6 +213,13 @@ def _index(path: Path, container: InputContainer, walk: _Walk, start: float, end
         pts=pts,
         keys=keys,
     )
+
+
+def _rate(stream: av.VideoStream, frames: int, seconds: float) -> float | None:
+    """Average frames per second; some containers (DV, IVF) give none, or an absurd one."""
+    if stream.average_rate and stream.average_rate <= _HIGHEST_RATE:
+        return float(stream.average_rate)
+    return frames / seconds if seconds > 0 else None
 
 
 def _is_counted(walk: _Walk) -> bool:

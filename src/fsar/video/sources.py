@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -121,9 +121,15 @@ class Film:
 
     def facts(self, certain: bool = True) -> Facts:
         """Count and measure."""
-        with self._indexed() as (index, _):
-            pass
-        return _facts(self._certain(index) if certain and index.needs_check else index)
+        index = self.store.load(self.names)
+        if index is None:
+            with self._indexed() as (index, _):
+                pass
+        if certain and index.needs_check:
+            index = self._certain(index)
+        whole = None if index.checked else self.store.load(self._names_if_whole(index))
+        damaged = index.damaged if whole is None else max(index.damaged, whole.damaged)
+        return replace(_facts(index), damaged=damaged)
 
     def read(self, choose: Choose, take: Take) -> Frames:
         """Give the chosen frames."""
@@ -164,7 +170,7 @@ class Film:
         """Decode the whole file, unless that was done before."""
         if index.checked:
             return index
-        names = self.names if index.needs_check else [store_name(name, "whole") for name in self.names]
+        names = self._names_if_whole(index)
         known = self.store.load(names)
         if known is not None and known.checked:
             return known
@@ -173,6 +179,14 @@ class Film:
                 self.store.save(names, result)
                 return result
         raise AssertionError("a check ends with an index")
+
+    def _names_if_whole(self, index: Index) -> list[str]:
+        """Names of the index that decoding the whole file gives.
+
+        That of a small file replaces its first one. That of a large file stands beside it, so that the same frames
+        are chosen whether damage elsewhere in the file was met before or not.
+        """
+        return self.names if index.needs_check else [store_name(name, "whole") for name in self.names]
 
     def _pictures(
         self, index: Index, container: InputContainer | None, wanted: list[int]
@@ -272,7 +286,7 @@ class Animation:
     def facts(self, certain: bool = True) -> Facts:
         """Count and measure."""
         times, size = stills.animation_times(self.path)
-        return Facts(len(times) - 1, (len(times) - 1) / times[-1], times, Look(*size), changed=True)
+        return Facts(len(times) - 1, float((len(times) - 1) / times[-1]), times, Look(*size), changed=True)
 
     def read(self, choose: Choose, take: Take) -> Frames:
         """Give the chosen frames."""

@@ -10,11 +10,12 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from fsar.video.container import MOST_PIXELS
-from fsar.video.kinds import one_sequence, visible_images
+from fsar.video.kinds import VIDEO_SUFFIXES, is_hidden, one_sequence, visible_images
 from fsar.video.paths import VideoError, decoding, readable
 from fsar.video.picture import Frame, Turn
 
 _IMAGES = {b"RIFF": "webp", b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg"}
+_UNKNOWN_DURATION = 100  # milliseconds, as browsers show such pictures
 _ORIENTATION = 0x0112  # EXIF tag
 _TURNS = {
     2: Turn(columns_flipped=True),
@@ -37,6 +38,11 @@ def frame_files(folder: Path) -> list[Path]:
     """
     with readable(folder):
         images = visible_images(folder)
+        clips = any(
+            path.suffix.lower() in VIDEO_SUFFIXES - {".webp"} and not is_hidden(path.name) for path in folder.iterdir()
+        )
+    if clips:
+        raise VideoError(folder, "it is a folder of clips, not of the frames of one; give the clips in it")
     if not images:
         raise VideoError(folder, "the folder holds no frames; expected .jpg or .png files")
     try:
@@ -137,8 +143,11 @@ def image_format(file: Path) -> str | None:
 def animation_times(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
     """When each picture of an animated image begins and, last, when it ends, in seconds; and its width and height."""
     with _image(file) as image:
-        durations = [frame.info.get("duration", 0) or 100 for frame in ImageSequence.Iterator(image)]
-        return np.cumsum([0, *durations]) / 1000, (image.width, image.height)
+        durations = []
+        for frame in ImageSequence.Iterator(image):
+            frame.load()  # only then WebP's duration is known
+            durations.append(frame.info.get("duration", 0) or _UNKNOWN_DURATION)
+        return np.cumsum([0.0, *durations]) / 1000, (image.width, image.height)
 
 
 def animation_frames(file: Path) -> Iterator[Frame]:
