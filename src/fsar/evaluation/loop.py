@@ -85,7 +85,6 @@ def evaluate(
     if naive:
         scores = match_naively(method, videos, drawn, cache=cache, progress=progress)
     else:
-<<<<<<< HEAD
         scores = match_from_bank(method, bank, drawn, videos.texts, progress=progress)
     return summarize(
         method,
@@ -96,12 +95,8 @@ def evaluate(
         cache=cache,
         seed=seed if isinstance(episodes, int) else None,
         skipped=bank.skipped,
+        damaged=bank.damaged,
     )
-=======
-        scores = match_from_bank(method, bank, drawn, videos.texts, progress)
-    own_seed = seed if isinstance(episodes, int) else None
-    return summarize(method, videos, split, drawn, scores, cache, own_seed, bank.skipped, bank.damaged)
->>>>>>> c20bc44 (Damage is told in banks, results and reports; frames by time; tests of odd files)
 
 
 def accuracy(scores: Scores, episodes: Episodes) -> tuple[float, float]:
@@ -212,11 +207,8 @@ def summarize(
         files=short_hash([(video.id, cache.content(video.path, *video.span)) for video in dataset.videos], 8),
         resplit=dataset.resplit_seed,
         absent=len(dataset.absent),
-<<<<<<< HEAD
         copies=len(dataset.copies),
-=======
         damaged={video.id: damaged[video.id] for video in dataset.videos if damaged and video.id in damaged},
->>>>>>> c20bc44 (Damage is told in banks, results and reports; frames by time; tests of odd files)
     )
 
 

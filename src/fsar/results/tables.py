@@ -58,19 +58,12 @@ def data_heading(results: Sequence[Result]) -> str:
 
 
 def lacking(result: Result) -> str:
-<<<<<<< HEAD
-    """Say what was not there, and what was left out; nothing where all was used."""
+    """Say what was not there, what was left out and what is damaged; nothing if all was used and whole."""
     counts = (
         (result.absent, "listed videos absent"),
         (result.copies, "copies left out"),
         (len(result.skipped), "left out"),
-=======
-    """Say what was not there, what was left out and what is damaged; nothing if all was used and whole."""
-    counts = (
-        (result.absent, "listed videos absent"),
-        (len(result.skipped), "left out"),
         (len(result.damaged), "damaged"),
->>>>>>> c20bc44 (Damage is told in banks, results and reports; frames by time; tests of odd files)
     )
     return "".join(f", {n} {what}" for n, what in counts if n)
 
