@@ -1,4 +1,4 @@
-"""Files on disk: whole or absent, never half-written; and where the cache lives."""
+"""Files on disk: whole or absent, never half-written; and the cache folder."""
 
 import os
 from collections.abc import Iterator
@@ -11,21 +11,29 @@ from safetensors import SafetensorError
 
 
 def cache_dir() -> Path:
-    """Folder of everything that can be made again: `FSAR_CACHE`, or the user's cache folder."""
+    """Folder for everything that can be made again: `FSAR_CACHE`, or the user's cache folder."""
     return Path(os.environ.get("FSAR_CACHE") or platformdirs.user_cache_dir("fsar"))
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path` to write to; rename it to `path` if all went well.
+    """Give a temporary path in the same folder to write to, and rename it to `path` if all went well.
 
-    A failed or killed write leaves `path` as it was. The temporary name keeps the suffix, which some
-    writers go by.
+    A failed or killed write leaves `path` as it was. The temporary name has the same suffix, since some writers choose
+    the format by it.
+
+    Args:
+        path: the file or folder to write; its parent is made if there is none.
+
+    Yields:
+        The temporary path.
 
     Raises:
         OSError: the folder cannot be written or the disk is full; the message says where.
     """
-    temporary = path.with_name(f".writing-{uuid4().hex}{path.suffix}")  # made by its writer, so that umask holds
+    temporary = path.with_name(
+        f".writing-{uuid4().hex}{path.suffix}"
+    )  # the writer creates it, so that the user's umask applies
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

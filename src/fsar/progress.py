@@ -1,4 +1,4 @@
-"""Long work: a bar with a rate and an end for everything over a few seconds, and threads that run ahead."""
+"""Long work: a bar with rate and remaining time, and threads that work ahead."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ Made = TypeVar("Made")
 
 
 class _Bar(tqdm):
-    """A bar that Ctrl-C caught while it was being made lacks what closing it reads: there is nothing to close."""
+    """If Ctrl-C interrupts tqdm's constructor, `__del__` would fail; ignore that."""
 
     def __del__(self) -> None:
         with suppress(AttributeError):
@@ -22,13 +22,37 @@ class _Bar(tqdm):
 
 
 def progress_bar(items: Iterable[Item], what: str, unit: str, total: int, show: bool = True) -> "tqdm[Item]":
-    """Wrap an iterable in a bar on stderr; in a log file, where a bar is a line each time, one line per 30 s."""
+    """Show progress on stderr: a bar in a terminal, a line every 30 s in a file.
+
+    Args:
+        items: what to go through.
+        what: the work, as the bar calls it.
+        unit: what is counted.
+        total: number of items.
+        show: False shows nothing.
+
+    Returns:
+        An iterable of the same items.
+    """
     interval = 0.1 if sys.stderr.isatty() else 30.0
     return _Bar(items, what, total, unit=unit, disable=not show, mininterval=interval, maxinterval=interval)
 
 
 def ahead(function: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Made]:
-    """Map in threads, in order, a few items ahead of the reader."""
+    """Map in threads, a few items ahead of the reader; results come in order.
+
+    Args:
+        function: runs in a thread.
+        items: its arguments.
+        workers: threads.
+
+    Raises:
+        Exception: what `function` raised, at the item's turn.
+
+    Example:
+        >>> list(ahead(len, ["a", "bb", "ccc"], workers=2))
+        [1, 2, 3]
+    """
     with ThreadPoolExecutor(workers) as pool:
         rest = iter(items)
         waiting = [pool.submit(function, item) for item in islice(rest, 2 * workers)]

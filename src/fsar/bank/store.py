@@ -1,4 +1,4 @@
-"""The feature bank and where it lies on disk."""
+"""The feature bank, and its files."""
 
 import json
 from collections.abc import Mapping
@@ -17,22 +17,24 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Bank:
-    """Encodings of videos: for each role, each named tensor is [video, ...]."""
+    """Encodings of videos."""
 
     video_ids: tuple[str, ...]
     support: Encoding
+    """In the support role: each named tensor is [video, ...]."""
     query: Encoding
+    """In the query role: each named tensor is [video, ...]."""
     skipped: Mapping[str, str] = field(default_factory=dict)
-    """Videos that could not be read, with the reason."""
+    """id -> reason, of videos that were left out."""
     damaged: Mapping[str, int] = field(default_factory=dict)
-    """Videos read in spite of damage, with the number of pictures that are damaged or lost."""
+    """id -> number of damaged or lost pictures, of videos that were read all the same."""
 
 
 class BankStore:
-    """Where encodings of one encoder lie on disk.
+    """The files of one encoder's encodings.
 
     Args:
-        encoder: everything the encoding depends on beside the video (`Method.encoder`).
+        encoder: everything that the encoding depends on besides the video (`Encoder.key` and the clip's settings).
         folder: an explicit folder; by default one named by the encoder in the cache folder.
 
     Raises:
@@ -50,12 +52,12 @@ class BankStore:
             write_text_atomic(file, json.dumps(header, indent=1))
 
     def path(self, *key: str | None) -> Path:
-        """File of the encoding named by `key`."""
+        """File of the encoding with this key."""
         name = blake2b("\0".join(part or "" for part in key).encode(), digest_size=16).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def load(self, path: Path) -> Encoding | None:
-        """Read an encoding; None where there is none, or a damaged one."""
+        """Read an encoding; None if there is none, or a damaged one."""
         try:
             return load_file(path)
         except (FileNotFoundError, SafetensorError):

@@ -1,8 +1,8 @@
-"""Episodes: which videos stand together. Episode i is a pure function of (dataset, seed, i).
+"""Episodes: which videos are matched together. Episode i is a pure function of (dataset, seed, i).
 
-Every class and every video gets a pseudo-random priority from a hash of (seed, episode, its name); the
-lowest ones are taken. So an episode does not depend on the order of files, on how many episodes are
-drawn at a time, or on who draws them.
+A hash of (seed, episode, name) gives every class and every video a pseudo-random priority; the lowest ones are taken.
+So an episode depends neither on the order of files, nor on how many episodes are drawn at a time, nor on who draws
+them.
 """
 
 import json
@@ -22,15 +22,18 @@ _CHUNK = 1024  # episodes drawn at a time; bounds memory, never changes a result
 
 @dataclass(frozen=True)
 class Episodes:
-    """Which videos stand together, as indices into `video_ids`; classes as indices into `classes`."""
+    """Which videos are matched together."""
 
     video_ids: tuple[str, ...]
     classes: tuple[str, ...]
     way_class: Int[np.ndarray, "episode way"]
+    """Class of each way, as an index into `classes`."""
     support: Int[np.ndarray, "episode way shot"]
+    """Labelled videos of each way, as indices into `video_ids`."""
     query: Int[np.ndarray, "episode query"]
+    """Videos to be named, as indices into `video_ids`."""
     target: Int[np.ndarray, "episode query"]
-    """The way each query belongs to."""
+    """The way that each query belongs to."""
 
     def __len__(self) -> int:
         return len(self.query)
@@ -40,15 +43,15 @@ class Episodes:
         return Episodes(self.video_ids, self.classes, *(array[chosen] for array in arrays))
 
     def in_class_order(self) -> "Episodes":
-        """The same with the queries sorted by their class, as the audit of a code that leaks labels needs them."""
+        """Return the same episodes with queries sorted by their way, for the audit of a code that leaks labels."""
         order = np.argsort(self.target, axis=1, kind="stable")
         query, target = (np.take_along_axis(array, order, 1) for array in (self.query, self.target))
         return Episodes(self.video_ids, self.classes, self.way_class, self.support, query, target)
 
     def draws(self) -> Float[np.ndarray, "episode query way"]:
-        """Numbers in (0, 1) for whatever a method draws: a hash of the episode's videos, the query and the class.
+        """Numbers in (0, 1) for methods that draw at random: hashes of the support videos, the query and the class.
 
-        So they depend neither on the order of classes and shots nor on which episodes are matched together.
+        They depend neither on the order of classes and shots nor on which episodes are matched together.
         """
         videos, classes = _hashes("video ", self.video_ids), _hashes("class ", self.classes)
         episode = np.bitwise_xor.reduce(_scramble(videos[self.support]), axis=(1, 2))
@@ -57,7 +60,7 @@ class Episodes:
         return ((mixed >> np.uint64(11)).astype(float) + 0.5) * 2.0**-53
 
     def fingerprint(self) -> str:
-        """Hash of the episodes: equal for equal videos in equal roles."""
+        """Hash of the episodes: the same if the same videos have the same roles."""
         digest = sha256(json.dumps([self.video_ids, self.classes]).encode())
         for array in (self.way_class, self.support, self.query, self.target):
             digest.update(f"{array.shape}".encode() + array.astype("<i4").tobytes())
@@ -79,10 +82,14 @@ class Episodes:
 
     @classmethod
     def load(cls, path: Path, dataset: VideoDataset) -> "Episodes":
-        """Read a manifest for the videos of `dataset`.
+        """Read a manifest that `save` wrote.
+
+        Args:
+            path: the file.
+            dataset: must have all videos of the manifest.
 
         Raises:
-            ValueError: not a manifest, changed since it was written, or of videos the dataset lacks.
+            ValueError: no manifest, one that was changed, or one with videos that the dataset lacks.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +111,21 @@ class Episodes:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeSampler:
-    """Draws N-way K-shot episodes from a dataset."""
+    """Draws N-way K-shot episodes from a dataset.
+
+    Raises:
+        ValueError: the dataset has too few classes, or a class too few videos.
+
+    Example:
+        >>> from fsar.datasets import Video
+        >>> videos = [Video(f"{c}/{i}", Path(f"{c}/{i}.mp4"), c) for c in ("wave", "clap", "sit") for i in range(4)]
+        >>> sampler = EpisodeSampler(dataset=VideoDataset("mine", tuple(videos), {}, {}), way=2, shot=3, seed=0)
+        >>> drawn = sampler.draw(100)
+        >>> drawn.support.shape, drawn.query.shape  # episode way shot, episode query
+        ((100, 2, 3), (100, 2))
+        >>> bool((sampler.draw(1, start=7).support == drawn.support[7]).all())  # episode 7, however it is drawn
+        True
+    """
 
     dataset: VideoDataset
     way: int = 5
@@ -117,8 +138,10 @@ class EpisodeSampler:
 
     def __post_init__(self) -> None:
         if min(self.way, self.shot, self.query) < 1:
-            raise ValueError(f"an episode needs at least one way, shot and query; got way {self.way}, "
-                             f"shot {self.shot}, query {self.query}")  # fmt: skip
+            raise ValueError(
+                f"an episode needs at least one way, shot and query; got way {self.way}, shot {self.shot}, "
+                f"query {self.query}"
+            )
         classes = self.dataset.classes
         if self.way > len(classes):
             raise ValueError(
@@ -136,10 +159,14 @@ class EpisodeSampler:
             )
 
     def draw(self, count: int, start: int = 0) -> Episodes:
-        """Draw the episodes start ... start + count - 1.
+        """Draw the episodes start, ..., start + count - 1.
+
+        Args:
+            count: how many, at least 1.
+            start: number of the first one, at least 0.
 
         Raises:
-            ValueError: no episode is asked for.
+            ValueError: count or start is too small.
         """
         if count < 1 or start < 0:
             raise ValueError(f"cannot draw {count} episodes from number {start} on; ask for at least one, from 0 on")
@@ -177,7 +204,7 @@ class EpisodeSampler:
         taken = np.take_along_axis(candidates, order, axis=2)
         support, query = taken[..., : self.shot], taken[..., self.shot :]
 
-        # queries in an order that says nothing of their class
+        # the order of the queries says nothing about their classes
         query = query.reshape(len(episodes), -1)
         target = np.broadcast_to(np.repeat(np.arange(self.way), self.query), query.shape)
         shuffle = np.argsort(_mix(seeds[:, None] + np.uint64(1), video_hash[query]), axis=1, kind="stable")
@@ -195,7 +222,7 @@ def _hashes(prefix: str, texts: tuple[str, ...]) -> UInt64[np.ndarray, " text"]:
 
 
 def _mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Join two hashes to one, every bit depending on every bit (the finaliser of SplitMix64, twice)."""
+    """Join two hashes; every bit of the result depends on every bit of both (the finaliser of SplitMix64, twice)."""
     return _scramble(_scramble(left) ^ right)
 
 

@@ -1,7 +1,7 @@
-"""Two runs over the same episodes: the difference of their accuracies, with its interval.
+"""Two runs on the same episodes: the difference of their accuracies, with its interval.
 
-Methods find the same episodes hard, so that the differences per episode scatter less than the accuracies: two
-intervals that overlap may hide a difference that this one shows.
+The same episodes are hard for most methods, so differences per episode vary less than accuracies: this interval may
+show a difference although the intervals of the two accuracies overlap.
 """
 
 import math
@@ -28,40 +28,48 @@ _NAMED = {
     "episodes": "episodes",
     "seed": "seed",
 }
-"""What episodes follow from, as a refusal calls it."""
+"""What determines the episodes: field of a result -> its name in a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Accuracy of A minus accuracy of B over the same episodes; all in [-1, 1]."""
+    """Accuracy of A minus accuracy of B on the same episodes; all in [-1, 1]."""
 
     a: tuple[Result, ...]
     """Results of one kind that differ in their seeds alone."""
     b: tuple[Result, ...]
+    """The same for B."""
     episodes: int
     accuracy_a: float
+    """Mean over episodes."""
     accuracy_b: float
+    """Mean over episodes."""
     difference: float
+    """Mean over episodes of A minus B."""
     ci95: float
     """Half the 95 % interval of the difference over episodes; of other training seeds it says nothing."""
 
     @property
     def verdict(self) -> str:
-        """Which is better, where the interval leaves out 0."""
+        """Which side is better, if the interval does not contain 0."""
         if abs(self.difference) <= self.ci95:
             return "no difference shown"
         return "A is better" if self.difference > 0 else "B is better"
 
 
 def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
-    """Compare two methods at one setting, each by one result or by several that differ in their seeds alone.
+    """Compare two methods at one setting.
 
-    Several results on the same episodes are averaged per episode first. The interval is 1.96 s / sqrt(n) of the
+    Several results on the same episodes are averaged per episode first. The interval is 1.96 s / sqrt(n) of the n
     differences per episode.
 
+    Args:
+        a: one result, or several that differ in their seeds alone.
+        b: the same, on the same episodes.
+
     Raises:
-        ValueError: a side mixes several kinds of results, the episodes differ, or a result does not hold which
-            queries it named right in each episode.
+        ValueError: a side mixes several kinds of results, the episodes differ, or a result of an older version lacks
+            the counts per episode.
     """
     a, b = unique(a), unique(b)
     for side, results in (("A", a), ("B", b)):
@@ -86,12 +94,16 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
 
 
 def compare_runs(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Comparison], list[str]]:
-    """Compare the results of two runs wherever both have one at the same setting and in the same mode.
+    """Compare the results of two runs at every setting and mode that both have.
 
     Two single results are compared as they are, so also one mode with the other.
 
+    Args:
+        a: results of the one run.
+        b: results of the other.
+
     Returns:
-        The comparisons, and in words what was left out.
+        The comparisons, and what was left out, in words.
 
     Raises:
         ValueError: a side without results, or nothing that can be compared; it says why.
@@ -119,7 +131,13 @@ def compare_runs(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Compari
 
 
 def comparison_tables(comparisons: Sequence[Comparison], a: str, b: str) -> list[Table]:
-    """Tables of comparisons, one for each list of videos; `a` and `b` say where the two runs lie."""
+    """Make a table of comparisons for every list of videos.
+
+    Args:
+        comparisons: from `compare_runs`.
+        a: path of the one run, as it was given.
+        b: path of the other.
+    """
     groups: dict[str, list[Comparison]] = {}
     for one in comparisons:
         groups.setdefault(data_heading(one.a), []).append(one)
@@ -138,7 +156,7 @@ def _setting_name(result: Result) -> str:
 
 
 def _alone(side: str, results: Sequence[Result], others: Sequence[Result]) -> str:
-    """Say why nothing on the other side pairs with these: what differs in what is nearest to them."""
+    """Say why nothing on the other side can be compared with these: what differs in the nearest setting."""
     one = results[0]
     near = [r for r in others if (r.way, r.shot, r.transductive) == (one.way, one.shot, one.transductive)]
     if not near:
@@ -154,8 +172,10 @@ def _require_one_kind(side: str, results: Sequence[Result]) -> None:
         listed = " | ".join(kinds.values())
         raise ValueError(f"{side} holds {len(kinds)} kinds of results ({listed}); name one file, or narrow by --where")
     if any(not r.right for r in results):
-        raise ValueError(f"{side} ({kind_name(results[0])}) does not hold which queries were named right in each "
-                         f"episode, since an older fsar wrote it; evaluate it again")  # fmt: skip
+        raise ValueError(
+            f"{side} ({kind_name(results[0])}) does not hold which queries were named right in each episode, since an "
+            f"older fsar wrote it; evaluate it again"
+        )
 
 
 def _require_same_episodes(a: Sequence[Result], b: Sequence[Result]) -> None:
@@ -168,7 +188,7 @@ def _require_same_episodes(a: Sequence[Result], b: Sequence[Result]) -> None:
 
 
 def _differing(a: Sequence[Result], b: Sequence[Result]) -> str:
-    """Name in what the episodes of two sides differ."""
+    """Say in what the episodes of two sides differ."""
     differing = []
     for name, called in _NAMED.items():
         left, right = (list(dict.fromkeys(getattr(r, name) for r in side)) for side in (a, b))
@@ -182,7 +202,7 @@ def _values(values: Sequence[Any]) -> str:
 
 
 def _shares(results: Sequence[Result]) -> list[float]:
-    """Share of the queries named right in each episode, mean over results on the same episodes."""
+    """Share of queries named right in each episode; of several results on these episodes, their mean."""
     queries = results[0].way * results[0].query * len(results)
     return [sum(counts) / queries for counts in zip(*(r.right for r in results), strict=True)]
 

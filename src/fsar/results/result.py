@@ -1,4 +1,4 @@
-"""What a run leaves behind: a result, its file, and which results are of one kind."""
+"""Results: one accuracy with everything that it depends on, and its file."""
 
 import json
 import os
@@ -20,9 +20,11 @@ class Result:
 
     method: str
     options: dict[str, Any]
+    """All options of the method."""
     changed: dict[str, Any]
     """The options that differ from their defaults."""
     transductive: bool
+    """Whether the queries of an episode see each other."""
     backbone: str
     weights: str
     """Hash of the backbone's weights."""
@@ -30,52 +32,57 @@ class Result:
     """Frames, sampling and size of the clips."""
     dataset: str
     dataset_fingerprint: str
-    """Canonical hash of the videos in use."""
+    """Hash of the videos in use: their ids and classes."""
     split: str
+    """`train`, `val`, `test` or `all`."""
     protocol: str
-    """`clean`: val selects, test reports."""
+    """`clean`: val selects, test reports; otherwise what breaks this."""
     selection: str
-    """What was chosen on which split."""
+    """What chose the trained state, and on which classes."""
     way: int
     shot: int
     query: int
     """Queries per class."""
     episodes: int
     seed: int | None
-    """None where the episodes came from a manifest."""
+    """Seed of the episodes; None if they came from a manifest."""
     episodes_fingerprint: str
+    """Hash of the episodes."""
     accuracy: float
     """In [0, 1], mean over episodes."""
     ci95: float
     """Half the 95 % interval over episodes."""
     per_class: dict[str, float]
+    """Class -> share of its queries named right."""
     confusion: dict[str, Any]
+    """`classes`, and `counts` [actual, predicted] in their order."""
     training: dict[str, Any] | None
-    """How the method was trained (recipe, training videos, groups); None where it was not."""
+    """How the method was trained (recipe, training videos, groups); None if it was not."""
     seen_classes: tuple[str, ...]
-    """Evaluated classes that it was trained on: with any, this is no few-shot number."""
+    """Evaluated classes that the method was trained on: with any, this is no few-shot number."""
     skipped: dict[str, str]
-    """Videos left out because they could not be read."""
+    """id -> reason, of videos left out."""
     seconds: float
-    """Matching alone."""
+    """Time that matching took, without encoding."""
     versions: dict[str, str]
+    """Versions of everything that may change a number."""
     right: tuple[int, ...] = ()
-    """Queries named right in each episode, in the order of the episodes; none in results of older versions."""
+    """Queries named right in each episode, in the order of the episodes; empty in results of older versions."""
     videos: int = 0
-    """Videos in use; 0 in results of older versions."""
+    """Number of videos in use; 0 in results of older versions."""
     files: str = ""
-    """Hash of the contents of these videos: a copy made small is another; empty in results of older versions."""
+    """Hash of the videos' contents, which a smaller copy changes; empty in results of older versions."""
     absent: int = 0
-    """Videos of the list that were not there."""
+    """Number of listed videos that were missing."""
     copies: int = 0
-    """Videos that were left out because their class has their content already."""
+    """Number of videos left out because their class has another one with the same content."""
     resplit: int | None = None
     """Seed of a random split of the classes; None is the published one."""
     damaged: dict[str, int] = field(default_factory=dict)
     """Videos used in spite of damage, with the number of pictures that are damaged or lost."""
 
     def save(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the result as JSON."""
         content = asdict(self)
         right = json.dumps(content.pop("right"), separators=(",", ":"))  # thousands: one line, not one each
         text = json.dumps(content, indent=1).removesuffix("\n}")
@@ -83,10 +90,10 @@ class Result:
 
     @classmethod
     def load(cls, path: Path) -> "Result":
-        """Read what `save` wrote, also by a version that had fewer fields.
+        """Read what `save` wrote, also in a version with fewer fields.
 
         Raises:
-            ValueError: no such file, no result, or one with fields that this version lacks or has not.
+            ValueError: no such file, no result, or unknown or missing fields (another version of fsar).
         """
         content = _read(path)
         if not _is_result(content):
@@ -95,30 +102,34 @@ class Result:
 
     @property
     def percent(self) -> str:
-        """Accuracy as the field prints it, in percent."""
+        """Mean accuracy ± half its 95 % interval, in percent."""
         return percent_interval(self.accuracy, self.ci95)
 
     @property
     def mode(self) -> str:
-        """`inductive`, or `transductive` where queries see each other."""
+        """`inductive`, or `transductive` if the queries of an episode see each other."""
         return "transductive" if self.transductive else "inductive"
 
 
 @dataclass(frozen=True)
 class Stored:
-    """A result and the file that it lies in."""
+    """A result and its file."""
 
     path: Path
     result: Result
 
 
 def load_results(paths: Sequence[Path]) -> list[Stored]:
-    """Read the results in files and, at any depth, in folders; each file once.
+    """Read results from files and, at any depth, from folders; each file once.
 
-    A folder's files are in the order of their names; those that are no results are passed over.
+    Args:
+        paths: files, which must be results; or folders, whose other files are ignored.
+
+    Returns:
+        Results with their files; those of a folder in the order of their names.
 
     Raises:
-        ValueError: nothing at a path, a file that is named but is no result, or a result that cannot be read.
+        ValueError: nothing at a path, a named file that is no result, or a result of another version.
     """
     found: dict[Path, Stored] = {}
     for path in paths:
@@ -131,7 +142,11 @@ def load_results(paths: Sequence[Path]) -> list[Stored]:
 
 
 def results_folder(run: Path) -> Path:
-    """Where the results of a run lie, given its folder or the checkpoint in it."""
+    """Folder of a run's results.
+
+    Args:
+        run: the run's folder, or the checkpoint in it.
+    """
     inside = run.name == "checkpoint" and (run.parent / "recipe.yaml").is_file()
     return (run.parent if inside else run) / "results"
 
@@ -143,7 +158,7 @@ def _results_below(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         try:
             content = _read(file)
         except ValueError:
-            continue  # somebody else's
+            continue  # another program's
         if _is_result(content):
             yield file, content
 
@@ -182,10 +197,21 @@ def versions() -> dict[str, str]:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """What a run ran on. It holds no time, so that a run made again on the same machine leaves the same."""
+    """Versions, platform and device of a run; no time, so that a second run on the same machine writes the same."""
     return {"versions": versions(), "platform": platform.platform(), "device": device, "cpus": os.cpu_count()}
 
 
 def short_hash(content: Any, size: int = 2) -> str:
-    """Hash of anything that JSON can hold, in twice as many hexadecimal digits as `size`."""
+    """Hash of anything that JSON can hold.
+
+    Args:
+        content: dictionaries with equal keys and values have one hash, whatever their order.
+        size: bytes of the hash; it has twice as many hexadecimal digits.
+
+    Example:
+        >>> short_hash({"way": 5, "shot": 1}) == short_hash({"shot": 1, "way": 5})
+        True
+        >>> len(short_hash("text", size=8))
+        16
+    """
     return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=size).hexdigest()

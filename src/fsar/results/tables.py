@@ -1,4 +1,4 @@
-"""Tables of results: what may be compared stands in one table, what may be averaged in one row."""
+"""Tables of results: one table for results that may be compared, one row for results that may be averaged."""
 
 import json
 import math
@@ -26,24 +26,32 @@ from fsar.results.typeset import Table, markdown, render, without_empty
 
 
 def table(results: Sequence[Result]) -> str:
-    """Markdown of `tables`; a single table has no heading."""
+    """Write `tables` as Markdown; a single table has no heading.
+
+    Args:
+        results: any.
+    """
     made = tables(results)
     return markdown(replace(made[0], heading="")) if len(made) == 1 else render(made, "markdown")
 
 
 def tables(results: Sequence[Result]) -> list[Table]:
-    """A table for everything that may be compared: a row per method, a column per way and shot.
+    """Make a table of everything that may be compared (`comparable`): a row per method, a column per way and shot.
 
-    Results on other videos, another version of a benchmark, another split, protocol, or number of episodes or
-    queries stand in a table of their own; random splits of the same classes stand together. Accuracy is in percent
-    ± 95 % interval. Runs of one recipe that differ in the seed share a row: the mean over seeds, the interval over
-    episodes (of results on the same episodes the mean of theirs, an upper bound), and the seeds' standard deviation.
+    Accuracy is in percent ± half the 95 % interval. Runs of one recipe that differ in their seeds share a row, see
+    `Joined`.
+
+    Args:
+        results: any.
+
+    Returns:
+        Tables in the order in which their first results came.
     """
     return [_grouped(group) for group in comparable(results)]
 
 
 def data_heading(results: Sequence[Result]) -> str:
-    """Say on which episodes of which videos these results were made."""
+    """Say which episodes of which videos these results, which share a table, were measured on."""
     first = results[0]
     videos = ", ".join(dict.fromkeys(r.dataset_fingerprint[:8] for r in results))
     files = f", files {first.files[:8]}" if first.files and first.resplit is None else ""
@@ -58,7 +66,7 @@ def data_heading(results: Sequence[Result]) -> str:
 
 
 def lacking(result: Result) -> str:
-    """Say what was not there, what was left out and what is damaged; nothing if all was used and whole."""
+    """Say how many videos were missing, left out or damaged; nothing if all were used and whole."""
     counts = (
         (result.absent, "listed videos absent"),
         (result.copies, "copies left out"),
@@ -90,13 +98,13 @@ def _grouped(results: Sequence[Result]) -> Table:
 
 @dataclass(frozen=True)
 class Joined:
-    """Mean over the seeds of one row at one way and shot."""
+    """Mean over the seeds of one row, at one way and shot."""
 
     results: tuple[Result, ...]
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> "Joined":
-        """Take every result once."""
+        """Join results; a copy of one counts once."""
         return cls(tuple(unique(results)))
 
     @property
@@ -106,10 +114,10 @@ class Joined:
 
     @property
     def ci95(self) -> float:
-        """Half the 95 % interval of the mean over all lists of episodes.
+        """Half the 95 % interval of the mean over episodes.
 
-        Lists of episodes are drawn independently; results on one list share its luck, and their intervals' mean
-        stays.
+        Results on the same episodes are correlated, so their intervals are averaged, not reduced: an upper bound.
+        Lists of episodes of different seeds are independent.
         """
         lists: dict[str, list[float]] = {}
         for result in self.results:
@@ -118,7 +126,7 @@ class Joined:
 
     @property
     def sd(self) -> float | None:
-        """Standard deviation of their accuracies; None of a single one."""
+        """Standard deviation of the accuracies; None for a single result."""
         return statistics.stdev(r.accuracy for r in self.results) if len(self.results) > 1 else None
 
     def __str__(self) -> str:
@@ -128,14 +136,14 @@ class Joined:
         return f"{mean} ({len(self.results)} {self.over()}: sd {percent(self.sd)})"
 
     def over(self) -> str:
-        """What the results differ in; the same seeds twice, with other numbers, are no two seeds."""
+        """What the results differ in: seeds, splits or, if one seed gave several numbers, just runs."""
         count = len(self.results)
         if len({r.resplit for r in self.results}) == count:
             return "splits"
         return "seeds" if len({seeds_of(r) for r in self.results}) == count else "runs"
 
     def record(self, name: str) -> dict[str, Any]:
-        """All that identifies it; where its results differ, every value."""
+        """Everything that identifies the cell; if its results differ in something, all of its values."""
         first = self.results[0]
         plain = {key: getattr(first, key) for key in ("dataset", "split", "episodes", "query", "method", "mode")}
         seeds = zip(*(seeds_of(r) for r in self.results), strict=True)
@@ -151,7 +159,11 @@ class Joined:
 
 
 def listing(stored: Sequence[Stored]) -> Table:
-    """A row for every result, sorted by its data, its kind and its setting; where all rows say nothing, no column."""
+    """List results, one row each, sorted by data, kind and setting; columns that are empty in all rows are left out.
+
+    Args:
+        stored: results with their files.
+    """
     ordered = sorted(stored, key=lambda one: _place(one.result))
     columns = ("method", "backbone", "trained on", "dataset", "videos", "split", "way", "shot", "query", "episodes",
                "seed", "mode", "accuracy", "protocol", "selection", "file")  # fmt: skip
@@ -183,7 +195,7 @@ def _listed(path: Path, r: Result) -> tuple[str, ...]:
 
 
 def _record(path: Path, r: Result) -> dict[str, Any]:
-    """All that identifies a result, as it is."""
+    """Everything that identifies a result, as raw values."""
     training = r.training or {}
     plain = ("method", "backbone", "weights", "dataset", "dataset_fingerprint", "split", "resplit", "absent", "copies",
              "selection", "way", "shot", "query", "episodes", "seed", "episodes_fingerprint", "accuracy", "ci95",

@@ -18,7 +18,7 @@ _LATEX = {
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """What a person reads, and beside it the numbers as they are."""
+    """Cells as a person reads them, and the same values as raw numbers."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
@@ -26,18 +26,33 @@ class Table:
     records: tuple[Mapping[str, Any], ...]
     """Raw values, for CSV: all with the same keys."""
     heading: str = ""
-    """What all rows have in common."""
+    """What all rows share."""
     words: frozenset[str] = field(default=frozenset())
-    """Columns of words; the others hold numbers and stand at the right."""
+    """Columns of words; the others hold numbers and are aligned at the right."""
     best: frozenset[tuple[int, int]] = field(default=frozenset())
-    """Row and column of the cells that LaTeX prints bold."""
+    """Row and column of the cells that LaTeX prints bold, both from 0."""
 
 
 def render(tables: Sequence[Table], form: str) -> str:
-    """Write tables one after the other, each below its heading; in CSV the records of all.
+    """Write tables one after the other, each below its heading; in CSV, the records of all.
+
+    Args:
+        tables: any number.
+        form: `markdown`, `csv` or `latex`.
 
     Raises:
         ValueError: no such format.
+
+    Example:
+        >>> row = Table(columns=("method", "accuracy"), rows=(("otam", "42.2"),),
+        ...             records=({"method": "otam", "accuracy": 0.42160},), words=frozenset({"method"}))
+        >>> print(render([row], "markdown"))
+        | method | accuracy |
+        | --- | ---: |
+        | otam | 42.2 |
+        >>> print(render([row], "csv"))
+        method,accuracy
+        otam,0.4216
     """
     if form not in FORMATS:
         raise ValueError(unknown(form, FORMATS, "format"))
@@ -47,7 +62,7 @@ def render(tables: Sequence[Table], form: str) -> str:
 
 
 def markdown(table: Table) -> str:
-    """Write one table, its heading above it where it has one."""
+    """Write one table, with its heading above if it has one."""
     rule = ["---" if name in table.words else "---:" for name in table.columns]
     cells = [[_one_line(cell) for cell in row] for row in table.rows]
     lines = ["| " + " | ".join(row) + " |" for row in (table.columns, rule, *cells)]
@@ -55,7 +70,7 @@ def markdown(table: Table) -> str:
 
 
 def without_empty(table: Table) -> Table:
-    """Leave out the columns in which no row says anything."""
+    """Leave out the columns that are empty in every row."""
     kept = [i for i in range(len(table.columns)) if any(row[i] for row in table.rows)]
     rows = tuple(tuple(row[i] for i in kept) for row in table.rows)
     columns = tuple(table.columns[i] for i in kept)
@@ -76,7 +91,7 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _latex(table: Table) -> str:
-    """A `table` with its heading as caption, since a bare `tabular` would stand without a word of what it rests on."""
+    """A `table` environment with the heading as caption, so that the numbers never lose what they depend on."""
     align = "".join("l" if name in table.words else "r" for name in table.columns)
     rows = [
         [rf"\textbf{{{_escape(cell)}}}" if (i, j) in table.best else _escape(cell) for j, cell in enumerate(row)]

@@ -1,10 +1,10 @@
-"""What a trained method leaves behind: a folder with only what was trained, and what it goes on top of.
+"""Checkpoints: a folder with what was trained, and the name of the backbone that it belongs to.
 
     fsar.json            method, options, backbone, how it was trained, results
     model.safetensors    the trained parameters, by name
     README.md            the model card
 
-The frozen rest is not stored but named: its hash is checked when the folder is read.
+The frozen rest is not stored. Its hash is, and is checked when the folder is read.
 """
 
 import copy
@@ -31,34 +31,42 @@ HEADER, WEIGHTS, CARD = "fsar.json", "model.safetensors", "README.md"
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """How a method was trained, as it goes into its checkpoint and into every result made with it."""
+    """How a method was trained; a part of its checkpoint and of every result made with it."""
 
     groups: tuple[str, ...]
     """Groups of parameters that were trained."""
     clip: Mapping[str, Any]
     """Frames and sampling of the clips."""
     recipe: Mapping[str, Any]
+    """Every setting of the run (`fsar.training.recipes.Recipe`)."""
     dataset: str
+    """Name of the training dataset."""
     dataset_fingerprint: str
-    """Canonical hash of the training videos."""
+    """Hash of the training videos: their ids and classes."""
     classes: tuple[str, ...]
     """Training classes."""
     selection: str
-    """What was chosen on which split."""
+    """What chose the state that was kept, and on which classes."""
     episodes: int
-    """Training episodes behind the weights that were kept."""
+    """Training episodes after which the weights were kept."""
     results: tuple[Mapping[str, Any], ...] = field(default=())
     """Validation results, for the model card."""
 
 
 def provenance_of(stored: Mapping[str, Any]) -> Provenance:
-    """Read a provenance as JSON keeps it (tuples are lists there)."""
+    """Build a provenance from JSON, which has lists instead of tuples."""
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     return Provenance(**fields)
 
 
 def save_pretrained(method: Method, folder: Path, provenance: Provenance) -> None:
-    """Write a trained method to a folder."""
+    """Write a trained method to a folder.
+
+    Args:
+        method: whose state to write.
+        folder: made if there is none; a checkpoint in it is replaced.
+        provenance: how the method was trained; its `groups` say which parameters are written beside the method's own.
+    """
     groups = provenance.groups
     state = kept_state(method, groups)
     header = {
@@ -79,15 +87,27 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     """Read a trained method from a folder, or from the Hugging Face hub as `hf-hub:org/name`.
 
     Args:
-        source: what `save_pretrained` or `fsar train` wrote (its run folder will do).
-        backbone: the one it was trained on; by default loaded by name.
-        options: that only change what is read out, as `readout="text"`.
+        source: a folder that `save_pretrained` or `fsar train` wrote (a run's folder has its checkpoint inside).
+        backbone: the one that it was trained on; by default loaded by name.
+        options: options that may change after training, as `readout="text"`.
 
     Returns:
         The method in evaluation mode; its `provenance` says how it was trained.
 
     Raises:
-        ValueError: not such a folder, another format, or another backbone than it was trained on.
+        ValueError: no such folder, another format, or another backbone than it was trained on.
+
+    Example:
+        >>> import tempfile
+        >>> from fsar import build_method
+        >>> tiny = load_backbone("tiny")
+        >>> trained = Provenance(groups=("own",), clip={"frames": 8, "sampling": "tsn"}, recipe={}, dataset="mine",
+        ...                      dataset_fingerprint="", classes=("wave", "clap"), selection="none", episodes=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save_pretrained(build_method("trx", tiny, out_dim=16), Path(folder), trained)
+        ...     method = load_pretrained(folder, tiny)
+        >>> method.name, method.config.out_dim, method.provenance.classes
+        ('trx', 16, ('wave', 'clap'))
     """
     folder = _folder(source)
     header = _header(folder)
@@ -122,7 +142,11 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
 
 
 def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Add results of a checkpoint (as `Result` holds them) to its header and model card; the same one once.
+    """Add results of a checkpoint to its header and model card; one of the same setting is replaced.
+
+    Args:
+        source: the checkpoint's folder.
+        results: as `dataclasses.asdict(result)` gives them.
 
     Raises:
         ValueError: not a checkpoint folder on this machine.
@@ -140,11 +164,11 @@ def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
 
 
 _CARD_NAME = ("dataset", "split", "classes", "videos", "read_out", "protocol", "way", "shot", "query", "episodes")
-"""What tells a result of the card from the others."""
+"""Two results of a card that share these are of the same setting."""
 
 
 def _card_entry(trained_with: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card says of a result: also how many classes it rests on, and what was read out otherwise."""
+    """What the card says of a result: its setting, number of classes, and options changed after training."""
     options = json.loads(json.dumps(result["options"]))  # tuples are lists in the header
     changed = {key: value for key, value in options.items() if value != trained_with.get(key)}
     read_out = ", ".join(f"{key}={value}" for key, value in changed.items())
@@ -159,7 +183,15 @@ def _write_header(folder: Path, header: Mapping[str, Any]) -> None:
 
 
 def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
-    """Upload a checkpoint folder to the Hugging Face hub; returns the address of the commit.
+    """Upload a checkpoint to the Hugging Face hub.
+
+    Args:
+        folder: the checkpoint, or a run with one.
+        repo_id: `ORG/NAME`; made if there is none.
+        private: whether a new repository is private.
+
+    Returns:
+        The address of the commit.
 
     Raises:
         ValueError: not a checkpoint folder, or the hub refuses (no token, no such account, no network).
@@ -175,7 +207,11 @@ def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
 
 
 def model_card(header: Mapping[str, Any]) -> str:
-    """Write the README of a checkpoint: what it is, how it was trained, how to use it, how good it was."""
+    """Write the README of a checkpoint: what it is, how it was trained, how to use it, how good it was.
+
+    Args:
+        header: of the checkpoint, as `fsar.json` holds it.
+    """
     provenance = header["provenance"]
     changed = ", ".join(f"{k}={v}" for k, v in provenance["recipe"].get("options", {}).items()) or "defaults"
     rows = "".join(
@@ -236,7 +272,7 @@ def _header(folder: Path) -> dict[str, Any]:
 
 
 def _where(result: Mapping[str, Any]) -> str:
-    """Name the data of a card's line, and what was read out otherwise than trained."""
+    """Name the data of a card's line, and the options changed after training."""
     classes = f" ({result['classes']} classes)" if "classes" in result else ""
     notes = [result["read_out"]] if result.get("read_out") else []
     if result.get("query", 1) > 1:

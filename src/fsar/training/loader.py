@@ -1,16 +1,18 @@
-"""Episode number -> clips, classes and targets: what training feeds on."""
+"""Number of an episode -> its clips, classes and targets."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fsar.bank.store import Bank
 from fsar.datasets import Video, VideoDataset
-from fsar.evaluation.episodes import EpisodeSampler
-from fsar.methods.base import Method, Targets
+from fsar.evaluation.episodes import Episodes, EpisodeSampler
+from fsar.methods.base import Method
+from fsar.methods.episode import Encoding, Targets
 from fsar.training.recipes import Recipe
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.reading import Frames, frame_indices, read_frames
@@ -18,21 +20,28 @@ from fsar.video.transforms import Augmentation
 
 
 class Loaded(NamedTuple):
-    """An episode for training."""
+    """The inputs of a training episode, on the CPU."""
 
     support: Any
-    """Clips, or encodings begun in a bank, [episode=1, way, shot, ...]."""
+    """Clips [episode=1, way, shot, frame, rgb, height, width], or encodings from a bank [episode=1, way, shot, ...]."""
     query: Any
-    """The same, [episode=1, query, ...]."""
+    """Clips [episode=1, query, frame, rgb, height, width], or encodings from a bank [episode=1, query, ...]."""
     labels: list[str]
-    """Classes of the ways."""
+    """Class of each way."""
     targets: Targets
     draws: Float[Tensor, "episode query way"] | None
-    """For methods that draw."""
+    """For methods that draw at random; None for the others."""
 
 
 class EpisodeLoader:
-    """Makes episode i's inputs, a pure function of (recipe, dataset, i)."""
+    """Makes the inputs of training episodes; each one is a pure function of (recipe, dataset, number).
+
+    Args:
+        recipe: says how episodes, frames and augmentations are drawn.
+        dataset: the training videos.
+        method: trains on the episodes.
+        bank: encodings of all videos by the method's frozen encoder; None reads clips from the videos.
+    """
 
     def __init__(self, recipe: Recipe, dataset: VideoDataset, method: Method, bank: Bank | None):
         self.recipe, self.dataset, self.method, self.bank = recipe, dataset, method, bank
@@ -45,32 +54,40 @@ class EpisodeLoader:
         self.cache = FrameCache(frames=None) if recipe.cached_frames else None
 
     def load(self, number: int) -> Loaded:
-        """What `EpisodeLoss` takes of an episode; all on the CPU."""
+        """Load one episode.
+
+        Args:
+            number: of the episode, from 0; the number of a step and of a process follow from it.
+
+        Raises:
+            VideoError: a video cannot be read.
+        """
         drawn = self.method.order_queries(self.sampler.draw(1, number))
         targets = Targets(torch.from_numpy(drawn.target), torch.from_numpy(drawn.way_class))
         labels = [drawn.classes[i] for i in drawn.way_class[0]]
-        draws = self.method.draws_of(drawn)
-        if self.bank is not None:
-            rows = [np.vectorize(lambda i: self.rows[drawn.video_ids[i]])(v) for v in (drawn.support, drawn.query)]
-            support, query = (
-                {name: tensor[torch.from_numpy(chosen)] for name, tensor in self.bank.query.items()} for chosen in rows
-            )
-            return Loaded(support, query, labels, targets, draws)
-        videos = [*drawn.support.ravel(), *drawn.query.ravel()]
+        if self.bank is None:
+            support, query = self._clips(drawn, number)
+        else:
+            support, query = (self._encodings(self.bank, drawn, part) for part in (drawn.support, drawn.query))
+        return Loaded(support, query, labels, targets, self.method.draws_of(drawn))
+
+    def _encodings(self, bank: Bank, drawn: Episodes, videos: Int[np.ndarray, "..."]) -> Encoding:
+        rows = torch.tensor([self.rows[drawn.video_ids[i]] for i in videos.ravel()]).reshape(videos.shape)
+        return {name: tensor[rows] for name, tensor in bank.query.items()}
+
+    def _clips(self, drawn: Episodes, number: int) -> tuple[Tensor, Tensor]:
+        ids = [drawn.video_ids[i] for i in (*drawn.support.ravel(), *drawn.query.ravel())]
         clips = [
-            self._clip(self.videos[drawn.video_ids[video]], np.random.default_rng((self.recipe.seed, number, place)))
-            for place, video in enumerate(videos, 1)
+            self._clip(self.videos[video_id], np.random.default_rng((self.recipe.seed, number, place)))
+            for place, video_id in enumerate(ids, 1)  # 0 draws the templates of class texts
         ]
         split = drawn.support.size
-        support = torch.stack(clips[:split]).unflatten(0, drawn.support.shape)
-        return Loaded(support, torch.stack(clips[split:])[None], labels, targets, draws)
+        return _stack(clips[:split], drawn.support.shape), _stack(clips[split:], drawn.query.shape)
 
     def _clip(self, video: Video, rng: np.random.Generator) -> Tensor:
-        backbone = self.method.backbone
-        frames = self._frames(video, rng)
-        return self.augment(
-            frames, backbone.image_size, *self.method.normalization, backbone.interpolation, rng
-        )  # frame rgb side side
+        """Sample and augment a video's frames: [frame, rgb, side, side]."""
+        backbone, frames = self.method.backbone, self._frames(video, rng)
+        return self.augment(frames, backbone.image_size, *self.method.normalization, backbone.interpolation, rng)
 
     def _frames(self, video: Video, rng: np.random.Generator) -> Frames:
         count, sampling = self.recipe.frames, self.recipe.sampling
@@ -79,3 +96,7 @@ class EpisodeLoader:
         every = self.cache.read(video.path, *video.span)
         times = self.cache.times(video.path, *video.span) if sampling == "time" else None
         return every[frame_indices(len(every), count, sampling, rng=rng, times=times)]
+
+
+def _stack(clips: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
+    return torch.stack(list(clips)).unflatten(0, shape)

@@ -1,4 +1,4 @@
-"""Which parameters train, and how: every one is under exactly one rule (`PARAMETER_GROUPS`)."""
+"""Which parameters train, and how: exactly one rule of `PARAMETER_GROUPS` holds for each of them."""
 
 import re
 from collections.abc import Callable
@@ -12,22 +12,30 @@ from fsar.methods.base import PARAMETER_GROUPS, Method
 from fsar.names import unknown
 from fsar.training.recipes import Recipe
 
+_BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
+_NORMS = (nn.LayerNorm, nn.GroupNorm, *_BATCH_NORMS)
+
 
 def group_of(name: str) -> str:
-    """The group of a method's parameter: exactly one rule fits its name."""
+    """Group of a method's parameter, by its name.
+
+    Example:
+        >>> group_of("backbone.clip.visual.proj"), group_of("backbone.clip.ln_final.weight"), group_of("head.weight")
+        ('visual', 'text', 'own')
+    """
     groups = [group for group, rule in PARAMETER_GROUPS.items() if re.fullmatch(rule, name)]
     assert len(groups) == 1, f"parameter {name} is under {groups or 'no rule'}"
     return groups[0]
 
 
 def trained_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
-    """What training changes: parameters of the groups, and buffers (running statistics) beside them."""
+    """Everything that training changes: the groups' parameters, and their buffers (running statistics)."""
     state = method.state_dict()
     return {name: tensor for name, tensor in state.items() if group_of(name) in groups}
 
 
 def kept_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
-    """What a checkpoint holds: what was trained and all of the method's own, without what only the loss needs."""
+    """What a checkpoint holds: the groups that trained and everything of the method's own, except the loss's heads."""
     return {k: v for k, v in trained_state(method, (*groups, "own")).items() if not k.startswith("loss_heads.")}
 
 
@@ -38,31 +46,22 @@ def frozen_fingerprint(method: Method, groups: tuple[str, ...]) -> str:
 
 
 def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
-    """Groups that the recipe gives a learning rate.
+    """Groups of parameters that the recipe gives a learning rate.
 
     Raises:
-        ValueError: the method has nothing to train, no rate is given, a group has no parameters, or statistics are to
-            move of which the backbone has none.
+        ValueError: the method has nothing to train; the recipe gives no rate, or one to a group that does not exist or
+            stays frozen; or `freeze_batch_norm: false` for a backbone without BatchNorm.
     """
-    traits = method.traits
-    if not traits.trains:
+    if not method.traits.trains:
         raise ValueError(
             f"{method.name} has nothing to train; evaluate it as it is: fsar evaluate --method {method.name}"
         )
     if not recipe.lr:
-        example = ", ".join(f"{group}: 1e-5" for group in traits.trains)
+        example = ", ".join(f"{group}: 1e-5" for group in method.traits.trains)
         raise ValueError(f"the recipe gives no learning rate; {method.name} trains by lr: {{{example}}}")
     present = {group_of(name) for name, _ in method.named_parameters()}
     for group in recipe.lr:
-        if group not in PARAMETER_GROUPS:
-            raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
-        if group == "text" and not traits.trains_text:
-            raise ValueError(f"lr names group 'text', but {method.name} reads the text tower frozen; leave it out")
-        if group not in present:
-            raise ValueError(
-                f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it "
-                f"has {', '.join(sorted(present))}"
-            )
+        _require_group(method, group, present)
     backbone = method.backbone
     if not recipe.freeze_batch_norm and not any(isinstance(module, _BATCH_NORMS) for module in backbone.modules()):
         raise ValueError(
@@ -72,20 +71,39 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
     return tuple(recipe.lr)
 
 
+def _require_group(method: Method, group: str, present: set[str]) -> None:
+    if group not in PARAMETER_GROUPS:
+        raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
+    if group == "text" and not method.traits.trains_text:
+        raise ValueError(f"lr names group 'text', but {method.name} reads the text tower frozen; leave it out")
+    if group not in present:
+        raise ValueError(
+            f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it has "
+            f"{', '.join(sorted(present))}"
+        )
+
+
 def freeze(method: Method, groups: tuple[str, ...]) -> None:
-    """Let gradients reach the parameters of these groups and no others."""
+    """Let gradients reach the parameters of these groups alone."""
     for name, parameter in method.named_parameters():
         parameter.requires_grad_(group_of(name) in groups)
 
 
 def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
-    """Build the optimiser with a rate per group; `base_lr` is the rate before the schedule."""
+    """Build the optimiser over all parameters that need gradients.
+
+    Weight decay spares single numbers (a temperature, a factor), what `method.no_weight_decay` names and, with
+    `decay_norms: false`, the parameters of normalisation layers.
+
+    Returns:
+        An optimiser whose groups have `base_lr`, the learning rate before the schedule, beside `lr`.
+    """
     norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
     spared = method.no_weight_decay()
     buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            single = parameter.numel() == 1  # a temperature or a factor has no size to keep small
+            single = parameter.numel() == 1  # has no size to keep small
             decays = not single and name not in spared and (recipe.decay_norms or id(parameter) not in norms)
             buckets.setdefault((group_of(name), decays), []).append(parameter)
     groups: list[dict[str, Any]] = [
@@ -103,14 +121,10 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
     return kinds[recipe.optimizer](groups, betas=recipe.betas)
 
 
-_BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
-_NORMS = (nn.LayerNorm, nn.GroupNorm, *_BATCH_NORMS)
-
-
 class RunningStatistics:
-    """BatchNorm's, over a step: they move by the mean of what each of its episodes alone would move them.
+    """Updates BatchNorm statistics once per step, with the mean of the per-episode updates.
 
-    Letting them move from episode to episode would make them depend on which device had which episode.
+    Updates after each episode would depend on which device had which episode.
     """
 
     def __init__(self, method: nn.Module):
@@ -120,17 +134,17 @@ class RunningStatistics:
         self.sums = [torch.zeros_like(buffer, dtype=torch.float32) for buffer in self.buffers]
 
     def rewind(self) -> None:
-        """Go back to where the step began."""
+        """Put the statistics back to those at the begin of the step."""
         for buffer, before in zip(self.buffers, self.before, strict=True):
             buffer.copy_(before)
 
     def collect(self, episodes: int) -> None:
-        """Add what one of this device's episodes has moved them to."""
+        """Add the statistics after one of this device's `episodes` episodes to the mean."""
         for buffer, total in zip(self.buffers, self.sums, strict=True):
             total += buffer / episodes
 
     def settle(self, all_reduce: Callable[..., Any]) -> None:
-        """Move on by the mean over all devices, which `all_reduce` takes."""
+        """Take the mean over all devices, as `all_reduce` computes it."""
         for buffer, total in zip(self.buffers, self.sums, strict=True):
             mean: Tensor = all_reduce(total, reduce_op="mean")
-            buffer.copy_(mean if buffer.is_floating_point() else mean.round())  # the last counts steps
+            buffer.copy_(mean if buffer.is_floating_point() else mean.round())  # an integer counts the steps
