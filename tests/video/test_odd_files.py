@@ -284,7 +284,8 @@ def test_metadata_of_any_encoding(tmp_path: Path, name: str, tag: str) -> None:
 PLAYLISTS = {
     "concat.mp4": "ffconcat version 1.0\nfile '{}'\n",
     "list.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{}\n#EXT-X-ENDLIST\n",
-    "call.sdp": "v=0\no=- 0 0 IN IP4 1.1.1.1\ns=-\nc=IN IP4 1.1.1.1\nt=0 0\nm=video 9 RTP/AVP 96\na=rtpmap:96 H264/90000\n",
+    "call.sdp": "v=0\no=- 0 0 IN IP4 1.1.1.1\ns=-\nc=IN IP4 1.1.1.1\nt=0 0\nm=video 9 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
 }
 
 

@@ -1,7 +1,6 @@
 """Episodes -> accuracy with its confidence interval, per class, and what was confused with what."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict
 
 import numpy as np
@@ -94,8 +93,7 @@ def evaluate(
         scores,
         cache=cache,
         seed=seed if isinstance(episodes, int) else None,
-        skipped=bank.skipped,
-        damaged=bank.damaged,
+        bank=bank,
     )
 
 
@@ -151,8 +149,7 @@ def summarize(
     *,
     cache: FrameCache,
     seed: int | None,
-    skipped: Mapping[str, str] | None = None,
-    damaged: Mapping[str, int] | None = None,
+    bank: Bank,
 ) -> Result:
     """Put everything together that a trustworthy number carries.
 
@@ -164,7 +161,7 @@ def summarize(
         scores: logits [episode, query, way].
         cache: how frames were taken.
         seed: of the episodes; None if they were given.
-        skipped: id -> reason, of the videos left out.
+        bank: says which videos were left out, and which are damaged.
 
     Returns:
         The result.
@@ -199,7 +196,7 @@ def summarize(
         confusion={"classes": list(episodes.classes), "counts": counts.tolist()},
         training=None if trained is None else asdict(trained),
         seen_classes=tuple(label for label in episodes.classes if trained and label in trained.classes),
-        skipped=dict(skipped or {}),
+        skipped=dict(bank.skipped),
         seconds=scores.seconds,
         versions=versions(),
         right=tuple((scores.predicted == episodes.target).sum(1).tolist()),
@@ -208,7 +205,7 @@ def summarize(
         resplit=dataset.resplit_seed,
         absent=len(dataset.absent),
         copies=len(dataset.copies),
-        damaged={video.id: damaged[video.id] for video in dataset.videos if damaged and video.id in damaged},
+        damaged={video.id: bank.damaged[video.id] for video in dataset.videos if video.id in bank.damaged},
     )
 
 

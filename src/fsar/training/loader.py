@@ -65,15 +65,15 @@ class EpisodeLoader:
         drawn = self.method.order_queries(self.sampler.draw(1, number))
         targets = Targets(torch.from_numpy(drawn.target), torch.from_numpy(drawn.way_class))
         labels = [drawn.classes[i] for i in drawn.way_class[0]]
-        if self.bank is None:
-            support, query = self._clips(drawn, number)
-        else:
-            support, query = (self._encodings(self.bank, drawn, part) for part in (drawn.support, drawn.query))
+        support, query = self._clips(drawn, number) if self.bank is None else self._encodings(drawn, self.bank)
         return Loaded(support, query, labels, targets, self.method.draws_of(drawn))
 
-    def _encodings(self, bank: Bank, drawn: Episodes, videos: Int[np.ndarray, "..."]) -> Encoding:
-        rows = torch.tensor([self.rows[drawn.video_ids[i]] for i in videos.ravel()]).reshape(videos.shape)
-        return {name: tensor[rows] for name, tensor in bank.query.items()}
+    def _encodings(self, drawn: Episodes, bank: Bank) -> tuple[Encoding, Encoding]:
+        def read(videos: Int[np.ndarray, "..."]) -> Encoding:
+            rows = torch.tensor([self.rows[drawn.video_ids[i]] for i in videos.ravel()]).reshape(videos.shape)
+            return {name: tensor[rows] for name, tensor in bank.query.items()}
+
+        return read(drawn.support), read(drawn.query)
 
     def _clips(self, drawn: Episodes, number: int) -> tuple[Tensor, Tensor]:
         ids = [drawn.video_ids[i] for i in (*drawn.support.ravel(), *drawn.query.ravel())]
