@@ -31,6 +31,7 @@ from fsar.recognizer.files import KEY, read_parts
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import VideoError, probe, read_frames
 from tests.processes import as_a_user, forked, limited, signal_at
+from tests.video.test_odd_files import overwrite
 from tests.video.test_reading import encode, greys, index_of
 
 QUICK = ["--split", "all", "--method", "protonet", "--way", "2", "--episodes", "20"]
@@ -260,6 +261,17 @@ def test_a_setting_is_no_fault_of_the_videos(data: Path, protonet: Method) -> No
     with pytest.raises(ValueError, match="unknown frame sampling 'tns'; did you mean 'tsn'") as raised:
         fill_bank(protonet, videos, cache=FrameCache(sampling="tns"), on_error="skip", progress=False)
     assert not isinstance(raised.value, VideoError) and "none of the" not in str(raised.value)
+
+
+def test_a_damaged_video_is_used_and_named(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3)).astype(np.uint8)
+    overwrite(encode(data / "wave" / "3.mp4", frames, options={"g": "5", "bf": "0"}), [12])
+    assert cli.main(["evaluate", "--data", str(data), *QUICK, "--out", str(data.parent / "out")]) == 0
+    said = capsys.readouterr()
+    assert "wave/3 is damaged: 1 of its pictures are broken or lost" in said.err
+    (file,) = (data.parent / "out").glob("*.json")
+    assert json.loads(file.read_text())["damaged"] == {"wave/3": 1}
+    assert ", 1 damaged" in said.out
 
 
 def test_the_command_line_leaves_a_broken_video_out(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
