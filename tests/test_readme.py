@@ -145,7 +145,7 @@ def test_the_lines_on_benchmarks(
         (folder / name).write_text("Juggling/1")
     assert cli.main(take[1:]) == 2 and "no class in it ('Juggling')" in capsys.readouterr().err
     for i, label in enumerate(("fencing", "kick", "kick_ball", "pick", "pour")):
-        for clip in world.videos[7 * i : 7 * i + 6]:
+        for clip in world.split("test").videos[7 * i : 7 * i + 6]:
             (folder / "HMDB51" / label).mkdir(parents=True, exist_ok=True)
             shutil.copy(clip.path, folder / "HMDB51" / label)
     assert cli.main(evaluates[1:]) == 2 and "`fsar splits fetch hmdb51@arn` tells" in capsys.readouterr().err
