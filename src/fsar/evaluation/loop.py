@@ -63,7 +63,7 @@ def evaluate(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for action, brightness in (("wave", 50), ("clap", 200)):
         ...         for i in range(2):
-        ...             frames = np.full((20, 64, 64, 3), brightness, np.uint8)  # frame height width rgb
+        ...             frames = np.full((20, 64, 64, 3), brightness + 9 * i, np.uint8)  # frame height width rgb
         ...             write_video(Path(folder, action, f"{i}.mp4"), frames, 10.0)
         ...     result = evaluate(method, load_folder(Path(folder)), "all", way=2, episodes=20, progress=False)
         >>> result.percent  # mean ± half the 95 % interval
@@ -111,10 +111,12 @@ def accuracy(scores: Scores, episodes: Episodes) -> tuple[float, float]:
         Mean and half-interval, both in [0, 1].
 
     Example:
-        >>> two = np.zeros((2, 1), int)  # two 2-way episodes with one query each
-        >>> episodes = Episodes(("a", "b", "c"), ("wave", "clap"), np.array([[0, 1]] * 2), two[:, :, None] + [[0], [1]],
-        ...                     query=two + 2, target=two)
-        >>> accuracy(Scores(np.array([[[2.0, 1.0]], [[0.5, 3.0]]]), seconds=0.0), episodes)  # right, wrong
+        >>> arrays = {"way_class": np.array([[0, 1]] * 2), "support": np.array([[[0], [1]]] * 2)}  # two 2-way episodes
+        >>> arrays |= {"query": np.array([[2], [2]]), "target": np.array([[0], [0]])}  # with one query each
+        >>> episodes = Episodes(("wave/1", "clap/1", "wave/2"), ("wave", "clap"), **arrays)
+        >>> scores = Scores(np.array([[[2.0, 1.0]], [[0.5, 3.0]]]), seconds=0.0)  # the first is right, the second wrong
+        >>> mean, half = accuracy(scores, episodes)
+        >>> round(mean, 2), round(half, 2)
         (0.5, 0.98)
     """
     per_episode = (scores.predicted == episodes.target).mean(1)
