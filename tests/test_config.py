@@ -50,7 +50,9 @@ def test_words_types_and_defaults_are_read_from_the_source() -> None:
     assert settings["pps"].words == "Says more than the parent's." and settings["pps"].default == "off"
     assert settings["sizes"].type == "list of int" and settings["sizes"].default == "[2, 3]"
     assert settings["rates"].type == "mapping of text to float or null" and not settings["rates"].words
-    assert [name for name, setting in settings.items() if setting.is_ablation] == ["scale"]
+    groups = {name: setting.group for name, setting in settings.items() if setting.group != "usual"}
+    assert groups == {"norm": "variant", "scale": "ablation"}
+    assert settings["norm"].default == "l1 (paper), l2 (code)"
     text = describe_settings(settings.values(), width=30)
     assert "  scale = 1.0    float\n      A factor." in text and max(map(len, text.splitlines())) < 60
 

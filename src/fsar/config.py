@@ -32,8 +32,8 @@ def ablation(default: Value) -> Value:
         ...     norm: bool = ablation(True)
         >>> Config().norm
         True
-        >>> [setting.is_ablation for setting in settings_of(Config)]
-        [True]
+        >>> [setting.group for setting in settings_of(Config)]
+        ['ablation']
     """
     return dataclasses.field(default=default, metadata={_ABLATION: True})
 
@@ -46,10 +46,11 @@ class Setting:
     type: str
     """Words for the type: `float`, `int or null`, `true or false`, or the choices of a `Literal`: `both | one`."""
     default: str
-    """As it is written in YAML; empty if a value must be given."""
+    """As it is written in YAML, for every variant if they differ; empty if a value must be given."""
     words: str
     """The docstring under the field; empty if there is none."""
-    is_ablation: bool = False
+    group: Literal["usual", "variant", "ablation"] = "usual"
+    """For users; following the option `variant`; or only for an ablation of the paper."""
 
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
@@ -63,23 +64,22 @@ def settings_of(cls: type) -> tuple[Setting, ...]:
 
     Example:
         >>> [(s.name, s.type, s.default) for s in settings_of(Setting)][-1]
-        ('is_ablation', 'true or false', 'false')
+        ('group', 'usual | variant | ablation', 'usual')
     """
     hints = get_type_hints(cls)
     words: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if dataclasses.is_dataclass(base):
             words |= _docstrings(base)
-    return tuple(
-        Setting(
-            field.name,
-            _type_words(hints[field.name]),
-            "" if _default(field) is dataclasses.MISSING else as_yaml(_default(field)),
-            words.get(field.name, ""),
-            bool(field.metadata.get(_ABLATION)),
-        )
-        for field in dataclasses.fields(cls)
-    )
+    settings = []
+    for field in dataclasses.fields(cls):
+        by_variant = {name: values[field.name] for name, values in _variants(cls).items() if field.name in values}
+        default = "" if _default(field) is dataclasses.MISSING else as_yaml(_default(field))
+        if by_variant:
+            default = ", ".join(f"{as_yaml(value)} ({name})" for name, value in by_variant.items())
+        group: Any = "ablation" if _ABLATION in field.metadata else "variant" if by_variant else "usual"
+        settings.append(Setting(field.name, _type_words(hints[field.name]), default, words.get(field.name, ""), group))
+    return tuple(settings)
 
 
 def describe_settings(settings: Iterable[Setting], width: int = 100) -> str:
@@ -250,6 +250,10 @@ def _as_written(value: Any, hint: Any) -> Any:
         return value
     word = ("on" if value else "off") if isinstance(value, bool) else str(value)
     return word if word in choices else value
+
+
+def _variants(cls: type) -> Mapping[str, Mapping[str, Any]]:
+    return cls.variants if issubclass(cls, Settings) else {}
 
 
 def _default(field: "dataclasses.Field[Any]") -> Any:

@@ -495,8 +495,8 @@ def test_videos_are_mapped_once(golden: dict[str, Tensor]) -> None:
 
 
 @pytest.mark.parametrize("inductive", [True, False])
-def test_modulation_trains_as_the_transformer_would(golden: dict[str, Tensor], inductive: bool) -> None:
-    """The same gradients; and in training every dropout has its place."""
+def test_modulation_is_the_transformer_on_every_row(golden: dict[str, Tensor], inductive: bool) -> None:
+    """The same values and gradients; and in training every dropout has its place."""
     modulation = head_of(golden).modulation.double()
     support, query = (torch.randn(2, *shape, DIM, dtype=torch.float64) for shape in ((3, 2, 5), (4, 5)))
     query = query.unflatten(1, (-1, 1) if inductive else (1, -1))
@@ -521,6 +521,7 @@ def test_modulation_trains_as_the_transformer_would(golden: dict[str, Tensor], i
     def slopes(made: list[Tensor]) -> list[Tensor]:
         return torch.autograd.grad(sum(part.square().sum() for part in made), list(modulation.parameters()))
 
+    torch.testing.assert_close(ours(), plain())
     torch.testing.assert_close(slopes(ours()), slopes(plain()))
     modulation.train()
     for off in range(3):  # all three at once would leave nothing to tell apart

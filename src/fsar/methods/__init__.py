@@ -58,6 +58,13 @@ def method_class(name: str) -> type[Method]:
     return getattr(importlib.import_module(module), attribute)
 
 
+_GROUPS = {
+    "usual": "options",
+    "variant": "options that follow `variant` unless they are given",
+    "ablation": "options that only repeat ablations of the paper",
+}
+
+
 def default_traits(name: str) -> Traits:
     """Return the traits that a method has with its default options.
 
@@ -125,8 +132,8 @@ def describe_method(name: str) -> str:
     cls = method_class(name)
     settings = settings_of(cls.Config)
     parts = [_summary(name)]
-    for title, are_ablations in (("options", False), ("options that only repeat ablations of the paper", True)):
-        shown = [setting for setting in settings if setting.is_ablation == are_ablations]
+    for group, title in _GROUPS.items():
+        shown = [setting for setting in settings if setting.group == group]
         if shown:
             parts.append(f"{title}\n{describe_settings(shown)}")
     return "\n\n".join(parts)
@@ -140,10 +147,12 @@ def list_methods() -> str:
     """
     lines = []
     for name in METHODS:
-        options = (f"{s.name}={s.default}" for s in settings_of(method_class(name).Config) if not s.is_ablation)
+        options = (f"{s.name}={s.default}" for s in settings_of(method_class(name).Config) if s.group == "usual")
         lines.append(_summary(name))
         lines += textwrap.wrap("  ".join(options), 110, initial_indent="    ", subsequent_indent="    ")
-    return "\n".join([*lines, "", "`fsar methods NAME` explains a method's options, and shows those of its ablations."])
+    return "\n".join(
+        [*lines, "", "`fsar methods NAME` explains a method's options, and those of its variants and ablations."]
+    )
 
 
 def _summary(name: str) -> str:

@@ -1,8 +1,8 @@
-"""AIM: a frozen CLIP ViT whose blocks look over time and are tuned by adapters, with a few-shot head.
+"""AIM: a frozen CLIP ViT whose blocks attend over time and are tuned by adapters, with a few-shot head.
 
-Yang et al., "AIM: Adapting image models for efficient video action recognition", ICLR 2023; for few-shot
-recognition its classification head gives way to a metric (Xing et al., "MA-FSAR", section 4.2). Only the
-adapters A and the temporal embedding are new; MSA, MLP, ln_1 and ln_2 are the frozen block's:
+Yang et al., "AIM: Adapting image models for efficient video action recognition", ICLR 2023. For few-shot
+recognition a metric replaces its classification head (Xing et al., "MA-FSAR", section 4.2). Only the adapters A and the
+temporal embedding are new; MSA, MLP, ln_1 and ln_2 are the frozen block's:
 
     x = patches and class token + place + temporal embedding, normalised
     x = x + A_T( MSA over frames( [A_Tin] ln_1(x) ) )        every token, across the frames of its video
@@ -67,13 +67,13 @@ Frames = Float[Tensor, "clip frame token channel"]
 
 
 class AdaptedBlock(nn.Module):
-    """The adapters of one block; the frozen block itself is lent to `forward`.
+    """The adapters of one block; `forward` takes the frozen block itself.
 
     Args:
         width: channels of a token.
         ratio: of an adapter's bottleneck to the width.
-        scale: of the adapter beside the MLP.
-        temporal_in: whether an adapter also goes before the attention over frames.
+        scale: factor on the adapter beside the MLP.
+        temporal_in: whether there is an adapter before the attention over frames, too.
         drop_path: probability in training that a video skips the temporal adapter, or the MLP's.
     """
 
@@ -87,7 +87,12 @@ class AdaptedBlock(nn.Module):
         self.drop_path = StochasticDepth(drop_path, "row")
 
     def forward(self, block: ResidualAttentionBlock, tokens: Frames) -> Frames:
-        """Run the block with its adapters: over frames, over the tokens of a frame, then token by token."""
+        """Run the block with its adapters: over frames, over the tokens of a frame, then token by token.
+
+        Args:
+            block: of CLIP.
+            tokens: with one axis of videos, since stochastic depth drops whole videos.
+        """
         across = rearrange(block.ln_1(tokens), "clip frame token channel -> clip token frame channel")
         across = self.temporal(attend(block, self.temporal_in(across)))
         tokens = tokens + self.drop_path(rearrange(across, "clip token frame channel -> clip frame token channel"))
@@ -97,7 +102,7 @@ class AdaptedBlock(nn.Module):
 
 
 class Aim(Method):
-    """Adapters for space, time and both in a frozen CLIP ViT, under a metric or the class texts."""
+    """Adapters for space, time and both in a frozen CLIP ViT, before a metric or the class texts."""
 
     name = "aim"
 
@@ -108,19 +113,19 @@ class Aim(Method):
         frames: int = 8
         """Frames per video: the length of the temporal embedding."""
         temporal_adapters: Literal[1, 2] = 1
-        """Adapters around the attention over frames: after it, or before it as well (the code's SSv2 form)."""
+        """Adapters around the attention over frames: 1 after it, 2 before and after it (the code's SSv2 form)."""
         ratio: float = 0.25
         """Bottleneck of an adapter as a share of the token's width."""
         scale: float = 0.5
-        """Of the adapter beside the MLP; the code has 1 on SSv2."""
+        """Factor on the adapter beside the MLP; the code has 1 on SSv2."""
         drop_path: float = 0.2
-        """Stochastic depth of the last block's adapters; it rises to that linearly, from 0 at the first block."""
+        """Stochastic depth of the last block's adapters; it rises linearly from 0 at the first block."""
         metric: Literal["otam", "bi-mhm", "protonet", "trx"] = "otam"
-        """What compares frame features; `otam` aligns with prototypes, as CLIP-FSAR does."""
+        """Metric of frame features; `otam` compares with prototypes, as CLIP-FSAR does."""
         text: bool = False
-        """Name a query by its similarity to the class texts instead; then there is no metric."""
+        """Name a query by its similarity to the class texts, not by a metric."""
         templates: str = "ma-fsar"
-        """Template set of the class texts (see fsar/text/prompts.py)."""
+        """Template set of the class texts, for `text: true`: `ma-fsar`, `clip-spm`, or one template with `{}`."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -157,7 +162,7 @@ class Aim(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """The adapters train; text is read instead of a metric."""
+        """The adapters train; with `text` the class texts replace the metric."""
         if config.text:
             return Traits(
                 trains=("own",), reads_text=True, reads_text_alone=True, independent_ways=True, matches_means=True
@@ -170,7 +175,7 @@ class Aim(Method):
         )
 
     def encoder(self) -> Encoder:
-        """All of `encode`: adapters work from the first block on."""
+        """All of `encode`, since adapters change the encoder from its first block."""
         return AimEncoder(self)
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:

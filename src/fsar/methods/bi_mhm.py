@@ -1,7 +1,7 @@
 """Bi-MHM as a method: frame features, bidirectional mean Hausdorff metric, nearest class.
 
-Wang et al., "Hybrid relation guided set matching for few-shot action recognition", CVPR 2022. The metric
-itself is `fsar/alignment/bi_mhm.py`; HyRSM's relation modules are not part of this baseline.
+Wang et al., "Hybrid relation guided set matching for few-shot action recognition", CVPR 2022. `fsar/alignment/bi_mhm.py`
+has the metric itself; this baseline has none of HyRSM's relation modules.
 
 | what | function |
 |---|---|

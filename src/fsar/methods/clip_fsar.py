@@ -9,7 +9,7 @@ Wang et al., "CLIP-guided prototype modulating for few-shot action recognition",
 | what | function |
 |---|---|
 | temporal transformer | `fsar.layers.temporal.TemporalTransformer` |
-| prototype modulation: the class text stands behind the support frames | `ClipFsar.enhance`, `ClipFsar._modulate` |
+| prototype modulation: the class text is appended to the support frames | `ClipFsar.enhance`, `ClipFsar._modulate` |
 | alignment distance of prototypes | `fsar.alignment.otam` |
 | probability by text, and mixed with the visual one | `ClipFsar.match` |
 | video-text contrastive objective | `ClipFsar.class_text_logits`, `ClipFsar.loss` |
@@ -48,11 +48,11 @@ from fsar.shapes import FrameFeatures
 from fsar.text.prompts import class_features
 
 IGNORED = -100
-"""The class that `cross_entropy` leaves out of its mean."""
+"""A class that `cross_entropy` leaves out of its mean."""
 
 
 class ClipFsar(Method):
-    """Prototypes that have read their class text, aligned in time; the whole visual tower is trained."""
+    """Prototypes attend to their class text and are aligned in time; the whole visual tower is trained."""
 
     name = "clip-fsar"
 
@@ -65,17 +65,17 @@ class ClipFsar(Method):
         merge: Literal["before", "after"] = "before"
         """Average a class's shots before or after the transformer."""
         direction: Literal["both", "query-to-support", "support-to-query"] = "both"
-        """Which sequence's frames are all visited; both is the sum."""
+        """Whose frames OTAM all visits; `both` adds the two distances."""
         smoothing: float = 0.5
         """Lambda of OTAM's soft minimum."""
         cos_eps: float = 0.01
-        """Added to the product of norms, between frames and in the contrastive objective."""
+        """Added to the product of norms in the cosines of frames and of the contrastive objective."""
         class_text_weight: float = 3.0
-        """w, of the contrastive objective; 0 leaves it out."""
+        """w, weight of the contrastive objective; 0 leaves it out."""
         readout: Literal["visual", "combine", "text"] = "visual"
-        """What the logits are made of: the alignment, both as `text_weight` says, or the text alone."""
+        """What gives the logits: the alignment, both mixed by `text_weight`, or the text alone."""
         text_weight: float = 0.9
-        """beta, the exponent of the text's probability where `readout` is `combine`."""
+        """beta, exponent of the text's probability for `readout: combine`."""
         hidden: int = 2048
         """Channels inside the transformer's feed-forward part."""
 
@@ -95,12 +95,12 @@ class ClipFsar(Method):
         super().__init__(backbone, config)
         self.context = TemporalTransformer(backbone.dim, hidden=config.hidden)
         self.scale = nn.Parameter(torch.ones(()))
-        # not saved: the frozen text tower gives it again
+        # not saved: the frozen text tower can compute it again
         self.register_buffer("training_text", None, persistent=False)
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Class texts are read by the support's encoding; transformer and visual tower train."""
+        """A support video is encoded with its class text; transformer and visual tower train."""
         return Traits(
             trains=("own", "visual"),
             readouts=("readout", "text_weight", "merge", "direction"),
@@ -116,7 +116,7 @@ class ClipFsar(Method):
         return class_features(self.backbone, labels, self.config.prompt)
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Add `enhanced`, the frames that have attended to each other and, of a support video, to its text."""
+        """Add `enhanced`: the frames after they attended to each other and, for a support video, to its class text."""
         frames = encoding["frames"]
         if role == "query":
             return {"frames": frames, "enhanced": self.context(frames)}
@@ -144,7 +144,7 @@ class ClipFsar(Method):
         return Prediction(torch.lerp(visual, text, self.config.text_weight), named)
 
     def _prototypes(self, episode: Episode) -> Float[Tensor, "episode way frame dim"]:
-        """Support frames that have attended to each other and to their class text, one row per class."""
+        """Mean of a class's support frames, after or before the frames attended to each other and to the class text."""
         mask = episode.shot_mask
         if self.config.merge == "after" or mask.shape[-1] == 1:
             return mean_over_shots(episode.support["enhanced"], mask)
@@ -152,15 +152,22 @@ class ClipFsar(Method):
         return self._modulate(mean_over_shots(episode.support["frames"], mask), episode.text)
 
     def _modulate(self, frames: FrameFeatures, text: Float[Tensor, "*clips dim"]) -> FrameFeatures:
-        """The class text is read by every frame, then dropped."""
+        """Let every frame attend to the class text, then drop its row."""
         return self.context(with_text(frames, text))[..., :-1, :]
 
     def begin_training(self, class_texts: Sequence[str]) -> None:
-        """Keep the text features of all training classes, among which the loss names every video."""
+        """Encode the texts of all training classes; the loss classifies every video among them."""
         self.training_text = self.encode_text(list(class_texts))
 
     def class_text_logits(self, videos: Float[Tensor, "video frame dim"]) -> Float[Tensor, "video label"]:
-        """Scaled cosine of each video's mean frame feature and the text of every training class."""
+        """Scaled cosine of each video's mean frame feature and the text of every training class.
+
+        Args:
+            videos: frame features.
+
+        Raises:
+            ValueError: `begin_training` was not called.
+        """
         if self.training_text is None:
             raise ValueError(
                 f"clip-fsar got class_text_weight {self.config.class_text_weight} but no training classes; expected "

@@ -23,9 +23,9 @@ Knowledge-Based Systems 304, 2024. A query has no class text of its own: a selec
 | 14 | `distillation` |
 | 15 | `ClipMdmf.loss` |
 
-BatchNorm (eq. 3) takes its statistics over support and query of an episode in training, but they are encoded apart.
-So in training `enhance` hands the frames on, and `match` begins with the views of all videos of an episode together
-(`_views_together`); in evaluation, with running statistics, a video is encoded alone, in `enhance`.
+In training BatchNorm (eq. 3) takes its statistics over support and query of an episode, but they are encoded apart. So
+in training `enhance` returns the frames, and `match` first computes the views of all videos of an episode together
+(`_views_together`). In evaluation, with running statistics, `enhance` encodes each video alone.
 
 Deviations (`variant: paper` is the paper's column, `official` the code's; a switch overrides one point):
 | point | paper | public code | ours (switch) |
@@ -69,6 +69,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
+from fsar.config import ablation
 from fsar.layers.temporal import TemporalTransformer
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
@@ -97,9 +98,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 INVERSE_TEMPERATURE = 200.0
 """1 / t of equation 2."""
 BEST_FRAMES = 4
-"""Frames whose cosines `best-frames` averages."""
+"""How many frames' cosines `best-frames` averages."""
 LEAST_WEIGHT = 1e-3
-"""Below the sum of weights of any set that is not empty (2 / way a query), and no division by it overflows."""
+"""Smaller than the sum of weights of any non-empty set (2 / way per query), and no division by it overflows."""
 SMOOTHING = 0.5
 """Lambda of OTAM's soft minimum."""
 TOKEN, FIRST_FRAME = 0, 1
@@ -107,11 +108,11 @@ TOKEN, FIRST_FRAME = 0, 1
 
 FusedVideo = Float[Tensor, "*clips token_and_frame dim"]
 PerQuery = Mapping[str, Float[Tensor, "episode query"]]
-"""Of the local and of the global view."""
+"""One value per query, of the local and of the global view."""
 
 
 class ClipMdmf(Method):
-    """Two temporal views fused with class texts, their OTAM distances added; each teaches the other what it knows."""
+    """Two temporal views, fused with class texts, with added OTAM distances; in training each teaches the other."""
 
     name = "clip-mdmf"
 
@@ -122,41 +123,41 @@ class ClipMdmf(Method):
         variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
 
         variant: Literal["paper", "official"] = "paper"
-        """Whose equations; the options that are None follow it."""
+        """The paper's equations or the public code's; options that are null follow it."""
         prompt: str = "a photo of {}"
-        """The sentence around a class name."""
-        views: Literal["both", "local", "global", "none"] = "both"
-        """Both temporal contexts, or a single view: local, global or no context (Table 3)."""
+        """Template of the class texts."""
+        views: Literal["both", "local", "global", "none"] = ablation("both")
+        """Both temporal contexts, or a single view with the local, the global or no context (Table 3)."""
         pps: Literal["sample", "argmax", "expected", "off"] = "sample"
-        """A query's token: a class text drawn, the likeliest, the mean by probability, or zeros."""
+        """A query's token: a class text drawn by probability, the likeliest, the mean by probability, or zeros."""
         pps_score: Literal["time-mean", "best-frames"] | None = None
-        """Similarity of a query and a class text: of the mean frame, or mean of the four best frames."""
+        """Similarity of a query and a class text: of the mean frame, or the mean of the four best frames."""
         ltce: Literal["conv-relu-bn", "conv"] | None = None
-        """What follows each of the two convolutions of the local context."""
+        """The local context's two convolutions, with or without ReLU and BatchNorm after each."""
         positions: bool | None = None
-        """Whether the fusion adds learned embeddings of place."""
+        """Whether the fusion adds learned embeddings of the position."""
         frames: int = 8
-        """T, frames per video, which `positions` counts."""
+        """T, frames per video, for `positions`."""
         direction: Literal["both", "query-to-support", "support-to-query"] = "both"
-        """Which sequence's frames OTAM all visits; both is the sum."""
+        """Whose frames OTAM all visits; `both` adds the two distances."""
         alpha1: float = 1.0
         """Weight of the global view's distance."""
         alpha2: float = 1.0
         """Weight of the local view's distance."""
         distill_weight: float = 1.0
-        """Lambda, of the mutual distillation; 0 leaves it out."""
-        teacher: Literal["both", "local", "global"] = "both"
+        """Lambda, weight of the mutual distillation; 0 leaves it out."""
+        teacher: Literal["both", "local", "global"] = ablation("both")
         """Which view may teach the other."""
-        condition: Literal["text+visual", "visual", "text", "none"] = "text+visual"
-        """Which confidences say that a view is reliable for a query; `none` asks nothing and weighs nothing."""
+        condition: Literal["text+visual", "visual", "text", "none"] = ablation("text+visual")
+        """Which confidences decide that a view is reliable for a query; `none` takes all queries, unweighted."""
         confidence: Literal["token", "first-frame"] | None = None
-        """What the text's confidence compares."""
-        detach: bool = False
-        """Whether gradients reach the student alone."""
+        """Which row the text confidence compares: the token, or the first frame."""
+        detach: bool = ablation(False)
+        """Whether only the student gets gradients."""
         query_loss: Literal["mean", "sum"] | None = None
-        """Over an episode's queries, of the cross-entropy and of distillation under no condition."""
+        """How the cross-entropy, and distillation with `condition: none`, are reduced over an episode's queries."""
         pixels: Literal["normalized", "unit"] | None = None
-        """By the backbone's mean and deviation, or [0, 1] as they are."""
+        """Pixels normalised by the backbone's mean and deviation, or in [0, 1]."""
         cos_eps: float = 0.01
         """Added to the product of norms in every cosine."""
         hidden: int = 2048
@@ -195,7 +196,7 @@ class ClipMdmf(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Class texts are read by the support's encoding; PPS may draw a query's."""
+        """A support video is encoded with its class text; PPS may draw a query's text."""
         return Traits(
             trains=("own", "visual"),
             readouts=("pps", "direction", "alpha1", "alpha2"),
@@ -213,20 +214,24 @@ class ClipMdmf(Method):
 
     @property
     def waits(self) -> bool:
-        """Whether the views are made in `match`: in training, where BatchNorm looks over the episode."""
+        """Whether `match` computes the views: in training, if BatchNorm takes its statistics over the episode."""
         return self.training and self.config.ltce == "conv-relu-bn" and "local" in self.views
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Text features [label, dim]; with one prompt there is nothing to draw."""
+        """Text features [label, dim]; with a single prompt nothing is drawn."""
         return class_features(self.backbone, labels, self.config.prompt)
 
     # ----------------------------------------------------------------------- one video
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Add what follows from one video.
+        """Compute what depends on one video alone.
 
-        Of a query its frames and their context in each view, [*clips, frame, dim]; of a support video each view
-        fused with its class text, [*clips, token_and_frame, dim]. Where the views wait for the episode, the frames.
+        Returns:
+            For a query, its frames and their context in each view, [*clips, frame, dim]. For a support video, each view
+            fused with its class text, [*clips, token_and_frame, dim]. The frames alone if `match` computes the views.
+
+        Raises:
+            ValueError: a support video came without its class text.
         """
         frames = encoding["frames"]
         if self.waits:
@@ -281,7 +286,12 @@ class ClipMdmf(Method):
     def prompt_scores(
         self, frames: Float[Tensor, "episode query frame dim"], text: Float[Tensor, "episode way dim"]
     ) -> Logits:
-        """Similarity of each query and class text over the temperature: what PPS draws by (eq. 1 and 2)."""
+        """Similarity of each query and class text over the temperature, by which PPS draws (eq. 1 and 2).
+
+        Args:
+            frames: of the queries.
+            text: of the classes.
+        """
         if self.config.pps_score == "time-mean":
             similarity = video_text_similarity(frames, text, self.config.cos_eps)
         else:
@@ -290,7 +300,7 @@ class ClipMdmf(Method):
         return INVERSE_TEMPERATURE * similarity
 
     def _token(self, episode: Episode) -> tuple[Float[Tensor, "episode query dim"], dict[str, Tensor]]:
-        """Each query's token, and what it was chosen by; no more than one class text is ever fused with a query."""
+        """Choose each query's token, and say how; at most one class text is ever fused with a query."""
         frames, text = episode.query["frames"], episode.text
         if self.config.pps == "off":
             return torch.zeros_like(frames[..., 0, :]), {}
@@ -306,7 +316,7 @@ class ClipMdmf(Method):
         return text.gather(1, named["prompt_way"][..., None].expand(-1, -1, text.shape[-1])), named
 
     def _views_together(self, episode: Episode) -> Episode:
-        """Go on from frames, every episode's present videos as one batch: BatchNorm sees no others."""
+        """Compute the views from frames, each episode's present videos as one batch for BatchNorm."""
         support, query, mask = episode.support["frames"], episode.query["frames"], episode.shot_mask
         of_support, of_query = {}, {}
         for name, view in self.views.items():
@@ -350,7 +360,16 @@ class View(nn.Module):
         self.register_parameter("positions", positions)
 
     def fuse(self, token: Float[Tensor, "*clips dim"], context: FrameFeatures, frames: FrameFeatures) -> FusedVideo:
-        """The token and the context attend to the token and the frames (eq. 5 to 7)."""
+        """Let the token and the context attend to the token and the frames (eq. 5 to 7).
+
+        Args:
+            token: of each video.
+            context: its frames in this view.
+            frames: its frame features.
+
+        Raises:
+            ValueError: positions were built for another number of frames.
+        """
         asking, asked = (torch.cat([token.unsqueeze(-2), rows], -2) for rows in (context, frames))
         if self.positions is not None:
             if len(self.positions) != asked.shape[-2]:
@@ -363,14 +382,25 @@ class View(nn.Module):
 
 
 def temporal_context(view: str, dim: int, relu_bn: bool) -> nn.Module:
-    """What a view knows of the frames around a frame: [*clips, frame, dim] -> [*clips, frame, dim]."""
+    """Make a view's temporal context: [*clips, frame, dim] -> [*clips, frame, dim].
+
+    Args:
+        view: `local`, `global` or `none`.
+        dim: channels of a frame feature.
+        relu_bn: the local context has ReLU and BatchNorm after each convolution.
+    """
     if view == "local":
         return LocalContext(dim, relu_bn)
     return GlobalContext(dim) if view == "global" else nn.Identity()
 
 
 class LocalContext(nn.Module):
-    """Each frame with its neighbours (eq. 3)."""
+    """Two convolutions over neighbouring frames (eq. 3).
+
+    Args:
+        dim: channels of a frame feature.
+        relu_bn: ReLU and BatchNorm follow each convolution.
+    """
 
     def __init__(self, dim: int, relu_bn: bool):
         super().__init__()
@@ -382,24 +412,35 @@ class LocalContext(nn.Module):
         self.steps = nn.Sequential(*steps)
 
     def forward(self, frames: FrameFeatures) -> FrameFeatures:
-        """As many frames as came in."""
+        """Mix every frame with its neighbours; as many frames as came in."""
         return over_time(self.steps, frames)
 
 
 class GlobalContext(nn.Module):
-    """Every frame plus what a causal convolution network knows after the last one (eq. 4)."""
+    """Every frame plus the last output of a causal convolution network (eq. 4).
+
+    Args:
+        dim: channels of a frame feature.
+    """
 
     def __init__(self, dim: int):
         super().__init__()
         self.blocks = nn.Sequential(*(CausalBlock(dim, dilation) for dilation in (1, 2, 4)))
 
     def forward(self, frames: FrameFeatures) -> FrameFeatures:
-        """As many frames as came in."""
+        """Add the network's last output to every frame."""
         return over_time(self.blocks, frames)[..., -1:, :] + frames
 
 
 class CausalBlock(nn.Module):
-    """Two dilated convolutions that see no later frame, beside the input (TCN, Bai et al., 2018)."""
+    """Two dilated convolutions that see no later frame, added to the input (TCN, Bai et al., 2018).
+
+    Args:
+        dim: channels of a frame feature.
+        dilation: of both convolutions.
+        kernel: frames that a convolution covers.
+        dropout: after each convolution.
+    """
 
     def __init__(self, dim: int, dilation: int, kernel: int = 3, dropout: float = 0.1):
         super().__init__()
@@ -408,7 +449,7 @@ class CausalBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, channels: Float[Tensor, "video dim frame"]) -> Float[Tensor, "video dim frame"]:
-        """As many frames as came in."""
+        """Apply both convolutions to earlier frames only; as many frames as came in."""
         seen = channels
         for convolution in self.convolutions:
             seen = self.dropout(convolution(pad(seen, (self.past, 0))).relu())
@@ -416,7 +457,12 @@ class CausalBlock(nn.Module):
 
 
 def over_time(layers: nn.Module, frames: FrameFeatures) -> FrameFeatures:
-    """Run layers that take [video, dim, frame]."""
+    """Run layers that take [video, dim, frame] on frame features.
+
+    Args:
+        layers: they keep the number of frames.
+        frames: frame features.
+    """
     channels = frames.reshape(-1, *frames.shape[-2:]).transpose(1, 2)
     return layers(channels).transpose(1, 2).reshape(frames.shape)
 
@@ -425,14 +471,24 @@ def over_time(layers: nn.Module, frames: FrameFeatures) -> FrameFeatures:
 
 
 def confidences(named: Mapping[str, Tensor]) -> tuple[PerQuery, PerQuery]:
-    """Each view's largest probability of a class by its distances, v (eq. 12), and by its tokens, tau (eq. 13)."""
+    """Each view's largest probability of a class, by its distances, v (eq. 12), and by its tokens, tau (eq. 13).
+
+    Args:
+        named: of a prediction: distances and text similarities of both views.
+    """
     visual = {view: (-named[f"{view}_distances"]).softmax(-1).amax(-1) for view in VIEWS["both"]}
     text = {view: named[f"{view}_text_similarities"].softmax(-1).amax(-1) for view in VIEWS["both"]}
     return visual, text
 
 
 def reliable(visual: PerQuery, text: PerQuery, condition: str) -> dict[str, Bool[Tensor, "episode query"]]:
-    """Omega: the queries that each view may teach the other."""
+    """Omega: the queries for which each view may teach the other.
+
+    Args:
+        visual: v of both views.
+        text: tau of both views.
+        condition: which of them decide.
+    """
     by_visual, by_text = (score["local"] >= score["global"] for score in (visual, text))
     if condition == "visual":
         return {"local": by_visual, "global": ~by_visual}
@@ -444,7 +500,12 @@ def reliable(visual: PerQuery, text: PerQuery, condition: str) -> dict[str, Bool
 
 
 def distillation(named: Mapping[str, Tensor], config: ClipMdmf.Config) -> Float[Tensor, ""]:
-    """Equation 14: the less reliable view's probabilities are drawn to the more reliable one's; mean over episodes."""
+    """Equation 14: pull the less reliable view's probabilities to the more reliable one's; mean over episodes.
+
+    Args:
+        named: of a prediction.
+        config: which view teaches, and under which condition.
+    """
     log_p = {view: (-named[f"{view}_distances"]).log_softmax(-1) for view in VIEWS["both"]}
     visual, text = confidences(named)
     chosen = reliable(visual, text, config.condition)

@@ -1,4 +1,4 @@
-"""CLIP-SPM: motion that stays itself when refined, prompts made for queries, and prototypes that look at their videos.
+"""CLIP-SPM: motion that survives its refinement, prompts for queries, and prototypes that attend to their videos.
 
 Li et al., "Distinguishing visually similar actions: Prompt-guided semantic prototype modulation for few-shot action
 recognition", 2025. f are a video's T frames, tp a prompt (its motion, or its class text), t the mean class text:
@@ -8,7 +8,7 @@ recognition", 2025. f are a video's T frames, tp a prompt (its motion, or its cl
     tp, f = Transformer([ tp ; Psi_v(f) f + Psi_tp(tp) tp ])                                             eq. 9   SF
     shallow, f' = SF(MFE(f), f);  deep = MFE(f');  d_h = ConDis(shallow, deep)                           eq. 3, 7   HSMR
     prompt of a video = Upsilon( t x mean over frames of f )                                             eq. 13   PG
-    S = SF(own class text, f) of a support video, Q = SF(prompt, f) of a query; their frames go on       eq. 10-11   SPM
+    S = SF(own class text, f) of a support video, Q = SF(prompt, f) of a query; their frames are kept    eq. 10-11   SPM
     d_spm = OTAM(mean over shots of S, Q)                                                                eq. 4
     P_c = mean of S of class c and Q;  A = mean of P_c;  P, S = Transformer([P; S]);  A, Q = Transformer([A; Q])
     d_padm = OTAM(mean over shots of S, Q) + OTAM(P, A)                                                  eq. 5, 14   PADM
@@ -26,7 +26,7 @@ recognition", 2025. f are a video's T frames, tp a prompt (its motion, or its cl
 | 12, 15 | `ClipSpm.consistency_distances`, `ClipSpm.loss` |
 
 Its tables are switches: 3 (`hsmr`, `spm`, `padm`), 4 (`fusion`), 5 (`consistency`), Fig. 5 (`templates: clip-spm:R`).
-All three of Table 3 off is OTAM on the prototypes of raw features.
+With all three of Table 3 off it is OTAM on prototypes of raw features.
 
 Deviations (`variant: paper` is the paper's column, `official` the code's; a switch overrides one point):
 | point | paper | public code | ours (switch) |
@@ -68,6 +68,7 @@ from torch.nn.functional import pad
 
 from fsar.alignment import frame_similarity, otam
 from fsar.backbones import Backbone
+from fsar.config import ablation
 from fsar.layers.temporal import TemporalTransformer
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
@@ -110,7 +111,7 @@ PerVideo = Float[Tensor, "episode *videos"]
 
 
 class ClipSpm(Method):
-    """Frames fused with a class text or a prompt made for them, then prototypes and queries modulated together."""
+    """Frames fused with a class text or a generated prompt; then prototypes and queries attend to each other."""
 
     name = "clip-spm"
 
@@ -121,57 +122,57 @@ class ClipSpm(Method):
         variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
 
         variant: Literal["paper", "official"] = "paper"
-        """Whose equations; the options that are None follow it."""
-        hsmr: bool = True
-        """Hierarchical synergistic motion refinement: a term of the loss (Table 3)."""
-        spm: bool = True
-        """Semantic prototype modulation: frames are fused with texts and prompts (Table 3)."""
-        padm: bool = True
+        """The paper's equations or the public code's; options that are null follow it."""
+        hsmr: bool = ablation(True)
+        """Hierarchical synergistic motion refinement, a term of the loss (Table 3)."""
+        spm: bool = ablation(True)
+        """Semantic prototype modulation: fuse frames with class texts and prompts (Table 3)."""
+        padm: bool = ablation(True)
         """Prototype-anchor dual modulation (Table 3)."""
         inductive: bool = True
-        """Whether a query is alone in PADM; otherwise all queries of an episode see each other."""
+        """Whether a query is alone in PADM; false lets all queries of an episode see each other."""
         templates: str = "clip-spm"
-        """Sentences around a class name: the set, its first R (`clip-spm:4`, Fig. 5), or one that holds {}."""
+        """Template set of the class texts, its first R (`clip-spm:4`, Fig. 5), or one template with `{}`."""
         ensemble: Literal["sum", "mean"] | None = None
-        """What is made of a class's text features."""
+        """How a class's text features are combined over templates."""
         motion: Literal["sum", "half-mean"] | None = None
         """Equation 8: sums, or half the sum of both directions and the mean over time."""
-        fusion: Literal["gate-sum-concat", "sum-concat", "concat"] = "gate-sum-concat"
-        """How prompt and frames are put together before the transformer (Table 4)."""
+        fusion: Literal["gate-sum-concat", "sum-concat", "concat"] = ablation("gate-sum-concat")
+        """How prompt and frames are joined before the transformer (Table 4)."""
         gate_visual: float = 0.5
-        """Channels inside the frames' gate, as a share of the features'."""
+        """Channels inside the gate of the frames, as a share of the features' channels."""
         gate_text: float = 1.5
-        """Channels inside the prompt's gate, as a share of the features'."""
+        """Channels inside the gate of the prompt, as a share of the features' channels."""
         gate_slope: float = 0.0025
-        """Of the gates' leaky ReLU."""
+        """Slope of the gates' leaky ReLU below 0."""
         alpha: float | None = None
         """Weight of the gated prompt that is added to the frames."""
         prompt_mean: Literal["frames", "frames-and-channels"] | None = None
-        """What of a video the prompt generator reads: the mean frame, or one number."""
+        """What the prompt generator reads of a video: its mean frame, or one number."""
         consistency: Literal["both", "support", "query", "off"] | None = None
-        """Whose prompts are drawn to their own class text (Table 5)."""
-        consistency_on: Literal["final", "initial"] = "final"
-        """Prompts are compared after the fusion, or before it."""
+        """Whose prompts the loss pulls to their own class text (Table 5)."""
+        consistency_on: Literal["final", "initial"] = ablation("final")
+        """Compare prompts and texts after the fusion (`final`), or before it."""
         condis: Literal["norm", "square"] | None = None
-        """ConDis: Euclidean, summed over videos; or squared, mean over support plus mean over queries."""
+        """ConDis: Euclidean distances summed over videos; or squared ones, mean over support plus mean over queries."""
         learned_alpha_mo: bool | None = None
         """Whether the motion term has a learned factor."""
         reduction: Literal["mean", "sum"] | None = None
-        """Cross-entropy's mean over queries, or the public code's sums."""
+        """Mean of the cross-entropy over queries, or the public code's sums."""
         lambda1: float = 1.0
         """Weight of PADM's distance."""
         lambda2: float = 0.5
-        """Weight of SPM's distance, where there is PADM."""
+        """Weight of SPM's distance, with `padm`."""
         lambda3: float = 0.001
-        """Weight of the motion term; `hsmr: false` leaves it out."""
+        """Weight of the motion term, with `hsmr`."""
         lambda4: float = 0.001
-        """Weight of the consistency of prompts; `consistency: off` leaves it out."""
+        """Weight of the consistency of prompts, unless `consistency: off`."""
         direction: Literal["both", "query-to-support", "support-to-query"] = "both"
-        """Which sequence's frames OTAM all visits; both is the sum."""
+        """Whose frames OTAM all visits; `both` adds the two distances."""
         pixels: Literal["normalized", "unit"] | None = None
-        """By the backbone's mean and deviation, or [0, 1] as they are."""
+        """Pixels normalised by the backbone's mean and deviation, or in [0, 1]."""
         cos_eps: float = 0.01
-        """Added to the product of norms between frames."""
+        """Added to the product of norms in the cosines of frames."""
         head_dim: int = 256
         """Channels of each of the transformers' 8 heads."""
         hidden: int = 2048
@@ -217,7 +218,7 @@ class ClipSpm(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Class texts are read with `spm`; queries see each other in PADM unless each is alone."""
+        """With `spm` class texts are read; in PADM queries see each other, unless each is alone."""
         return Traits(
             trains=("own", "visual"),
             readouts=("inductive", "direction", "lambda1", "lambda2"),
@@ -229,17 +230,21 @@ class ClipSpm(Method):
         )
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Text features [label, dim] of all templates, in training too; nothing is drawn (eq. 2)."""
+        """Text features [label, dim] over all templates (eq. 2); in training, too, nothing is drawn."""
         mean = class_features(self.backbone, labels, self.config.templates)
         return mean * len(templates(self.config.templates)) if self.config.ensemble == "sum" else mean
 
     # ----------------------------------------------------------------------- one video
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Add what follows from one video, by equation 7 and, for a support video, 11.
+        """Compute what depends on one video alone (eq. 7 and, for a support video, 11).
 
-        `motion_distance` [*clips]; of a support video `fused` [*clips, prompt_and_frame, dim], which has read its
-        class text.
+        Returns:
+            The frames, and `motion_distance` [*clips] with `hsmr`; for a support video also `fused` [*clips,
+            prompt_and_frame, dim], the frames fused with the class text.
+
+        Raises:
+            ValueError: a support video came without its class text.
         """
         frames = encoding["frames"]
         enhanced = {"frames": frames}
@@ -252,7 +257,7 @@ class ClipSpm(Method):
         return enhanced
 
     def motion_distance(self, frames: FrameFeatures) -> Float[Tensor, "*clips"]:
-        """How far a video's shallow motion, refined by its frames, is from that of the refined frames (eq. 3, 7)."""
+        """Distance between a video's shallow motion, refined, and the motion of its refined frames (eq. 3, 7)."""
         refined = self.fusion(self.motion(frames), frames)
         return self._condis(refined[..., PROMPT, :], self.motion(refined[..., FIRST_FRAME:, :]))
 
@@ -265,7 +270,12 @@ class ClipSpm(Method):
     def prompt(
         self, text: Float[Tensor, "episode way dim"], frames: Float[Tensor, "episode *videos frame dim"]
     ) -> Float[Tensor, "episode *videos dim"]:
-        """Stand in for a video's class text, given those of the support (eq. 13)."""
+        """Generate a prompt that stands in for a video's class text (eq. 13).
+
+        Args:
+            text: of the support's classes.
+            frames: of the videos.
+        """
         mean_text = text.mean(1).reshape(-1, *[1] * (frames.ndim - 3), text.shape[-1])
         seen = frames.mean(-2) if self.config.prompt_mean == "frames" else frames.mean((-2, -1)).unsqueeze(-1)
         return self.generator(mean_text * seen)
@@ -317,9 +327,14 @@ class ClipSpm(Method):
     # ----------------------------------------------------------------------- loss
 
     def consistency_distances(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, PerVideo]:
-        """Equation 12: `support_prompts` and `query_prompts`, d^tp, `support_frames` and `query_frames`, d^v.
+        """Equation 12: `support_prompts` and `query_prompts`, d^tp; `support_frames` and `query_frames`, d^v.
 
         A query's own class text is read here and nowhere else.
+
+        Args:
+            episode: as `match` got it.
+            prediction: as `match` gave it.
+            targets: the ways of the queries.
         """
         assert episode.text is not None
         found: dict[str, Tensor] = {}
@@ -334,14 +349,14 @@ class ClipSpm(Method):
         return found
 
     def _compared(self, role: Role, own: Tensor, prompt: Tensor, by_text: Tensor, by_prompt: Tensor) -> Encoding:
-        """Compare a video's text with its prompt [*videos, dim], and what became of each [*videos, row, dim]."""
+        """Compare a video's class text with its prompt [*videos, dim], and the videos fused with each."""
         if self.config.consistency_on == "final":
             own, prompt = by_text[..., PROMPT, :], by_prompt[..., PROMPT, :]
         frames = self._condis(by_text.flatten(-2), by_prompt.flatten(-2))
         return {f"{role}_prompts": self._condis(own, prompt), f"{role}_frames": frames}
 
     def _over_videos(self, distances: Mapping[str, PerVideo], mask: ShotMask) -> Float[Tensor, ""]:
-        """Add the roles' sums over an episode's videos, or for squares their means; mean over episodes."""
+        """Add both roles' sums over an episode's videos, or their means for squares; mean over episodes."""
         total = torch.zeros(len(mask), device=mask.device)  # episode
         for name, distance in distances.items():
             present = mask if name.startswith("support") else torch.ones_like(distance, dtype=torch.bool)
@@ -369,7 +384,12 @@ class ClipSpm(Method):
 
 
 class MotionFeatures(nn.Module):
-    """One motion feature of a video, from what changes between neighbouring frames (eq. 8)."""
+    """One motion feature per video, from the changes between neighbouring frames (eq. 8).
+
+    Args:
+        dim: channels of a frame feature.
+        half_mean: half the sum of both directions and the mean over time, as the public code; else sums.
+    """
 
     def __init__(self, dim: int, half_mean: bool):
         super().__init__()
@@ -377,7 +397,7 @@ class MotionFeatures(nn.Module):
         self.half_mean = half_mean
 
     def forward(self, frames: FrameFeatures) -> Float[Tensor, "*clips dim"]:
-        """Differences forwards and backwards, over all neighbours.
+        """Add the differences forwards and backwards, over all neighbours.
 
         Raises:
             ValueError: a video has one frame.
@@ -396,7 +416,12 @@ class MotionFeatures(nn.Module):
 
 
 class SemanticFusion(nn.Module):
-    """A prompt and frames, each gated by itself, added and put side by side, attend to each other (eq. 9)."""
+    """A prompt and frames are gated, added and concatenated; then they attend to each other (eq. 9).
+
+    Args:
+        dim: channels of a frame feature.
+        config: how they are joined.
+    """
 
     def __init__(self, dim: int, config: ClipSpm.Config):
         super().__init__()
@@ -407,7 +432,12 @@ class SemanticFusion(nn.Module):
             self.prompt_gate = gate(dim, config.gate_text, config.gate_slope)
 
     def forward(self, prompt: Float[Tensor, "*clips dim"], frames: FrameFeatures) -> FusedVideo:
-        """Row 0 is the prompt, which goes in as it came; then the frames."""
+        """Fuse them; row 0 is the prompt, then the frames.
+
+        Args:
+            prompt: or a class text, or a motion feature.
+            frames: of the same videos.
+        """
         added = prompt
         if self.fusion == "gate-sum-concat":
             frames, added = self.visual_gate(frames) * frames, self.alpha * self.prompt_gate(prompt) * prompt
@@ -417,14 +447,20 @@ class SemanticFusion(nn.Module):
 
 
 def gate(dim: int, share: float, slope: float) -> nn.Sequential:
-    """Psi: how much of each channel goes on, in (0, 1)."""
+    """Psi: a factor in (0, 1) on each channel.
+
+    Args:
+        dim: channels.
+        share: channels inside, as a share of `dim`.
+        slope: of the leaky ReLU below 0.
+    """
     inside = int(dim * share)
     return nn.Sequential(nn.Linear(dim, inside), nn.LeakyReLU(slope), nn.Linear(inside, dim), nn.Sigmoid())
 
 
 @dataclass(frozen=True)
 class Modulated:
-    """What PADM makes of an episode; a `group` is of queries that see each other."""
+    """Output of PADM for an episode; the queries of a `group` see each other."""
 
     support: Float[Tensor, "episode way shot group frame dim"]
     query: Float[Tensor, "episode group query frame dim"]
@@ -433,10 +469,14 @@ class Modulated:
 
 
 class DualModulation(nn.Module):
-    """Prototypes and support videos look at each other, an anchor and queries too, frame by frame (eq. 14).
+    """Prototypes attend with support videos, and an anchor with queries, frame by frame (eq. 14).
 
     All four are weighted means of the episode's videos, and the transformer's maps are linear up to its feed-forward
-    part. So they map the videos, once, and not the prototypes and the anchor of every query.
+    part. So we map each video once and combine the results, not the prototypes and the anchor of every query.
+
+    Args:
+        dim: channels of a frame feature.
+        config: its `head_dim` and `hidden` are used.
     """
 
     def __init__(self, dim: int, config: ClipSpm.Config):
@@ -449,7 +489,13 @@ class DualModulation(nn.Module):
         query: Float[Tensor, "episode group query frame dim"],
         mask: ShotMask,
     ) -> Modulated:
-        """Modulate the support for every group of queries, since prototypes hold them; absent shots are not seen."""
+        """Modulate all videos, for every group of queries, since the prototypes contain them.
+
+        Args:
+            support: frame features.
+            query: frame features; the queries of a group see each other.
+            mask: false where a class has no such example; nobody attends to it.
+        """
         (way, shot), (groups, asking) = mask.shape[1:], query.shape[1:3]
         videos = torch.cat([support.flatten(1, 2), query.flatten(1, 2)], 1)
         itself = torch.eye(videos.shape[1], dtype=videos.dtype, device=videos.device).expand(len(mask), -1, -1)
@@ -473,11 +519,19 @@ class DualModulation(nn.Module):
         videos: Float[Tensor, "episode video frame dim"],
         sees: Bool[Tensor, "episode row row"],
     ) -> Float[Tensor, "episode group row frame dim"]:
-        """`transformer`, of the rows of every group and frame; a row is the sum of weighted videos.
+        """Run `transformer` on the rows of every group and frame, without mapping each row.
 
-        LN(row) = sum of shares x `parts`. The parts are the videos, normalised without LN's bias, and that bias; the
-        shares are the weights, times the video's deviation over the row's, and 1. What is linear in LN(row), as
-        queries, keys and values are, is made of the parts and then summed by the shares.
+        A row is a weighted sum of videos, row = sum_v w_v x_v. With the deviation d(.), and weight g and bias b of LN:
+
+            LN(row) = g (row - mean row) / d(row) + b                  where row - mean row = sum_v w_v (x_v - mean x_v)
+                    = sum_v [w_v d(x_v) / d(row)] [LN(x_v) - b] + b
+                    = sum_p share_p part_p                             over the parts LN(x_v) - b of all videos, and b
+            query of row r = W_q LN(r) = sum_p share_rp W_q part_p     and so for keys and values
+            score of r, s  = sum_pp' share_rp (W_q part_p . W_k part_p') share_sp'
+            output of r    = sum_s attention_rs sum_p share_sp W_o W_v part_p
+
+        So only the parts are mapped, once per episode. That it equals the transformer on every row is tested by
+        `test_modulation_is_the_transformer_on_every_row`.
         """
         transformer, norm, out = self.transformer, self.transformer.norm, self.transformer.to_out[0]
         assert isinstance(norm, nn.LayerNorm) and isinstance(out, nn.Linear)

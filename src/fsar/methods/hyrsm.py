@@ -1,4 +1,4 @@
-"""HyRSM: frames that know their own video and the episode's other videos, compared as sets.
+"""HyRSM: frames attend to their own video and to the episode's other videos, and are compared as sets.
 
 Wang et al., "Hybrid relation guided set matching for few-shot action recognition", CVPR 2022.
 
@@ -43,7 +43,12 @@ from fsar.methods.episode import Episode, Prediction, Targets, mean_over_shots, 
 
 
 def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
-    """Sine at even and cosine at odd channels c, of the frame's index / 10000^(2c / dim)."""
+    """Sine at even and cosine at odd channels c, of the frame's index / 10000^(2c / dim).
+
+    Args:
+        frames: how many.
+        dim: channels.
+    """
     channel = torch.arange(dim)
     angle = torch.arange(frames)[:, None] / 10_000.0 ** (2 * channel / dim)
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
@@ -70,7 +75,12 @@ class SelfAttention(nn.Module):
     def forward(
         self, rows: Float[Tensor, "*sets row dim"], present: Bool[Tensor, "*sets row"] | None = None
     ) -> Float[Tensor, "*sets row dim"]:
-        """Let every row of a set look at the set's rows that are present; by default all are."""
+        """Let every row of a set attend to the rows of the set.
+
+        Args:
+            rows: of any number of sets.
+            present: false for rows that nobody may attend to; by default all are present.
+        """
         split = (part.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for part in self.qkv(rows).chunk(3, -1))
         query, key, value = split  # each *sets head row channel
         mask = None if present is None else present[..., None, None, :]  # the same for every head and row
@@ -91,21 +101,21 @@ class HyRsm(Method):
         frame_scale: float = 10.0
         """A: frames are multiplied by sqrt(dim / A) before the positional encoding is added; above 0."""
         position_scale: float = 1.0
-        """B: what the positional encoding is multiplied by."""
+        """B: factor on the positional encoding."""
         relation: Literal["prototype", "video"] = "prototype"
-        """What stands beside the query in the inter-relation: class means, or every support video."""
+        """Whom a query attends to in the inter-relation: class means, or every support video."""
         heads: int = 8
-        """Of both attentions; must divide the backbone's channels."""
+        """Heads of both attentions; they must divide the backbone's channels."""
         position_dropout: float = 0.1
-        """On the frames with their positional encoding."""
+        """Dropout on the frames with their positional encoding."""
         intra_dropout: float = 0.2
-        """After the output map of the intra-relation's attention."""
+        """Dropout after the output map of the intra-relation's attention."""
         inter_dropout: float = 0.05
-        """After the output map of the inter-relation's attention."""
+        """Dropout after the output map of the inter-relation's attention."""
         inter_weight_dropout: float = 0.1
-        """On the attention weights of the inter-relation."""
+        """Dropout on the attention weights of the inter-relation."""
         class_weight: float = 0.15
-        """Weight of the loss of naming every frame's training class; 0 leaves it out."""
+        """Weight of the class loss, which classifies every frame into the training classes; 0 leaves it out."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -140,13 +150,13 @@ class HyRsm(Method):
         return Traits(trains=("own", "visual"), episodes_per_match=16)
 
     def placed(self, frames: Float[Tensor, "*videos frame dim"]) -> Float[Tensor, "*videos frame dim"]:
-        """Tell every frame its place in the video."""
+        """Add the encoding of the frame's position to every frame."""
         count, dim = frames.shape[-2:]
         encoding = self.config.position_scale * positional_encoding(count, dim).to(frames)
         return self.position_dropout(frames * math.sqrt(dim / self.config.frame_scale) + encoding)
 
     def intra(self, frames: Float[Tensor, "*videos frame dim"]) -> Float[Tensor, "*videos frame dim"]:
-        """Relate the frames of each video, on its own."""
+        """Let the frames of each video attend to each other."""
         return relu(self.intra_attention(self.intra_norm(frames)) + frames)
 
     def inter(
@@ -155,7 +165,16 @@ class HyRsm(Method):
         query: Float[Tensor, "episode query frame dim"],
         present: Bool[Tensor, "episode reference"],
     ) -> tuple[Float[Tensor, "episode query reference dim"], Float[Tensor, "episode query dim"]]:
-        """Relate each query's video, by itself, with the support's: what each of them learns, seen from it."""
+        """For each query alone, attend over that query and the support videos.
+
+        Args:
+            support: one reference per class, or every support video.
+            query: of the episode.
+            present: false for references that are only padding.
+
+        Returns:
+            What each reference learns, which differs from query to query, and what each query learns.
+        """
         queries, references = query.shape[1], support.shape[1]
         beside = support.mean(-2)[:, None].expand(-1, queries, -1, -1)
         videos = torch.cat([beside, query.mean(-2)[:, :, None]], 2)
@@ -169,14 +188,14 @@ class HyRsm(Method):
     ) -> Float[Tensor, "*videos frame dim"]:
         """Map every [frame; its video's relation] by the 1x1 convolution.
 
-        That is a map of the frame plus one of the relation. The frame's does not depend on the query that
-        looks, so a support frame is mapped once and broadcast over the queries.
+        That is a map of the frame plus a map of the relation. The first does not depend on the query, so a support
+        frame is mapped once and broadcast over the queries.
         """
         of_frame, of_relation = self.fuse.weight.chunk(2, 1)
         return linear(frames, of_frame) + linear(relation, of_relation, self.fuse.bias).unsqueeze(-2)
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: minus the Bi-MHM distance to each class; `support_frames` and `query_frames` feed the class loss."""
+        """Logits: minus the Bi-MHM distance to each class; named, the frames that the class loss reads, and others."""
         support, query = (self.intra(self.placed(part["frames"])) for part in (episode.support, episode.query))
         beside, mask = support, episode.shot_mask
         if self.config.relation == "prototype":
@@ -191,12 +210,12 @@ class HyRsm(Method):
         return Prediction(-per_video(distance, mask), named)
 
     def begin_training(self, class_texts: Sequence[str]) -> None:
-        """Make the classifier of frames that the class loss reads."""
+        """Make the classifier of frames that the class loss needs."""
         if self.config.class_weight:
             self.loss_heads["class"] = nn.Linear(self.backbone.dim, len(class_texts), device=self.device)
 
     def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
-        """Cross-entropy of the queries; and of every frame's training class, of support and query alike.
+        """`match`: cross-entropy of the queries; `class`: of every frame's training class, in support and query.
 
         Raises:
             ValueError: `begin_training` was not called.
@@ -207,7 +226,7 @@ class HyRsm(Method):
         return terms
 
     def _class_loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> Float[Tensor, ""]:
-        """Mean over the frames of all videos; shots that a class does not have are none of them."""
+        """Mean over the frames of all videos; missing shots do not count."""
         if "class" not in self.loss_heads:
             raise ValueError(
                 f"hyrsm has no classifier for the class loss of weight {self.config.class_weight:g}; expected "

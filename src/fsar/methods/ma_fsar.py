@@ -48,6 +48,7 @@ from torch import Tensor, nn
 from fsar.alignment import video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint_of
+from fsar.config import ablation
 from fsar.layers.adapters import (
     Adapter,
     attend,
@@ -73,7 +74,7 @@ TARGET_SCALE = 10.0
 
 
 class MaFsar(Method):
-    """Adapters that carry time and the support's class text into CLIP; prototypes guided by text."""
+    """Adapters bring time and the support's class text into CLIP; class texts guide the prototypes."""
 
     name = "ma-fsar"
 
@@ -86,37 +87,38 @@ class MaFsar(Method):
         alpha: float = 0.5
         """Share of the text branch in loss and prediction (eq. 16-17)."""
         readout: Literal["mix", "visual", "text"] = "mix"
-        """What the logits are made of: eq. 17, the visual branch alone, or the text branch alone."""
+        """What gives the logits: both branches mixed by eq. 17, the visual branch alone, or the text branch alone."""
         text: bool = True
-        """Read class names; false is the unimodal model: no text token, none in TPCM, no text branch."""
+        """Read class names; false is the unimodal model: no text in tokens, in TPCM or in the prediction."""
         templates: str = "ma-fsar"
-        """Template set; training draws one per class and episode, evaluation takes the mean."""
+        """Template set of the class texts; training draws one template per class and episode, evaluation takes their
+        mean."""
         metric: Literal["otam", "bi-mhm", "trx", "protonet"] = "otam"
-        """Temporal alignment metric of eq. 13."""
+        """Metric of frame features (eq. 13)."""
         fgma: bool = True
-        """Adapt the encoder; false leaves CLIP as it is (the only way with a ResNet)."""
-        gta: bool = True
+        """Adapt the encoder (FgMA); false leaves CLIP as it is, the only way with a ResNet."""
+        gta: bool = ablation(True)
         """Global temporal adaptation (with `fgma`)."""
-        local: Literal["lma", "lsta", "none"] = "lma"
-        """Local adaptation (with `fgma`): the class text in support tokens, no text in either, or no adapter."""
-        ja: bool = True
+        local: Literal["lma", "lsta", "none"] = ablation("lma")
+        """Local adaptation (with `fgma`): with the class text in support tokens, without text, or no adapter."""
+        ja: bool = ablation(True)
         """Joint adaptation beside the MLP (with `fgma`)."""
-        joint_scale: float = 0.5
-        """r, of the joint adapter's output."""
+        joint_scale: float = ablation(0.5)
+        """r, factor on the joint adapter's output."""
         ratio: float = 0.25
-        """Bottleneck of the adapters over the width."""
-        temporal_embedding: bool = True
+        """Bottleneck of an adapter as a share of the token's width."""
+        temporal_embedding: bool = ablation(True)
         """A trainable embedding of the frame's index (with `fgma`)."""
-        fc_text_per_layer: bool = False
-        """One text map per block instead of a shared one."""
-        gta_pre_adapter: bool = False
-        """A second adapter before GTA's attention, as AIM has on SSv2."""
-        ja_skip: bool = False
+        fc_text_per_layer: bool = ablation(False)
+        """One map FC_text per block instead of a shared one."""
+        gta_pre_adapter: bool = ablation(False)
+        """Another adapter before GTA's attention, as AIM has on SSv2."""
+        ja_skip: bool = ablation(False)
         """An inner skip in the joint adapter."""
-        prototype: Literal["tpcm", "unimodal-transformer", "multimodal-transformer", "none"] = "tpcm"
+        prototype: Literal["tpcm", "unimodal-transformer", "multimodal-transformer", "none"] = ablation("tpcm")
         """How support and query features are enhanced before the metric."""
-        tpcm_norm: bool = True
-        """LayerNorm on q, k and v."""
+        tpcm_norm: bool = ablation(True)
+        """LayerNorm on the queries, keys and values of TPCM."""
         hidden: int = 2048
         """Channels inside TPCM's feed-forward part."""
         merge: Literal["before", "after"] = "before"
@@ -163,7 +165,7 @@ class MaFsar(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """What the method adds trains; the support reads text in its tokens (LMA) or in TPCM."""
+        """What the method adds trains; a support video reads its text in the tokens (LMA) or in TPCM."""
         return Traits(
             trains=("own",),
             readouts=("alpha", "readout", "merge"),
@@ -181,7 +183,11 @@ class MaFsar(Method):
         return MaFsarEncoder(self) if self.config.fgma else super().encoder()
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """TPCM (eq. 9-12), or what Table 6 puts in its place: adds `enhanced` [*clips, frame, dim], if anything."""
+        """Add `enhanced` [*clips, frame, dim], by TPCM (eq. 9-12) or by what Table 6 has in its place.
+
+        Raises:
+            ValueError: a support video came without its class text.
+        """
         if self.config.prototype == "none":
             return encoding
         if role == "support" and self.traits.support_reads_text and text is None:
@@ -195,12 +201,12 @@ class MaFsar(Method):
             return frames
         if text is None or kind not in _READ_TEXT:
             return self.tpcm(frames)
-        if kind == "multimodal-transformer":  # CLIP-FSAR's: the text stands in the sequence
+        if kind == "multimodal-transformer":  # CLIP-FSAR's: the text is a row of the sequence
             return self.tpcm(with_text(frames, text))[..., :-1, :]
         return self.tpcm(frames + text.unsqueeze(-2), with_text(frames, text))
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Text features [label, dim]: the mean over templates, or with `rng` of one drawn for each class."""
+        """Text features [label, dim]: the mean over templates, or with `rng` one template drawn per class."""
         return class_features(self.backbone, labels, self.config.templates, rng)
 
     # ----------------------------------------------------------------------- match
@@ -234,7 +240,7 @@ class MaFsar(Method):
     # ----------------------------------------------------------------------- loss
 
     def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
-        """Equation 16: alpha / 2 (L_S2T + L_Q2T) + (1 - alpha) L_Q2S; a term of weight zero is left out."""
+        """Equation 16: alpha / 2 (L_S2T + L_Q2T) + (1 - alpha) L_Q2S; a term of weight 0 is left out."""
         alpha = self.config.alpha if self.config.text else 0.0
         terms = {}
         if alpha < 1:
@@ -300,11 +306,16 @@ _READ_TEXT = ("tpcm", "multimodal-transformer")
 _MATCHING = ("alpha", "readout", "metric", "merge")
 """Options that `encode` does not depend on."""
 _NOT_ENCODING = ("backbone.", "metric.", "loss_heads.")
-"""Beginnings of parameter names that `encode` does not depend on, or that the backbone's hash covers."""
+"""Prefixes of parameters that `encode` does not depend on, or that the backbone's hash covers."""
 
 
 class AdaptedBlock(nn.Module):
-    """FgMA's adapters for one frozen block, and how the block runs with them."""
+    """FgMA's adapters of one block; `forward` takes the frozen block itself.
+
+    Args:
+        width: channels of a token.
+        config: which adapters there are.
+    """
 
     def __init__(self, width: int, config: MaFsar.Config):
         super().__init__()
@@ -317,7 +328,13 @@ class AdaptedBlock(nn.Module):
     def forward(
         self, block: ResidualAttentionBlock, tokens: Tokens, text: Float[Tensor, "*clips channel"] | None = None
     ) -> Tokens:
-        """GTA, LSTA or LMA, Select, JA (Fig. 3c-d); the class token is token 0."""
+        """Run GTA, then LSTA or LMA, Select and JA (Fig. 3c-d); the class token is token 0.
+
+        Args:
+            block: of CLIP.
+            tokens: of the videos.
+            text: the text token of each support video (LMA); None for queries and without LMA.
+        """
         extra = []
         if self.temporal is not None:
             extra.append(self._global_temporal(block, tokens[..., 0, :]).unsqueeze(-2))
@@ -339,7 +356,7 @@ class AdaptedBlock(nn.Module):
         return class_tokens + self.temporal(attend(block, normed))
 
     def _local(self, block: ResidualAttentionBlock, tokens: Tokens, extra: list[Tensor]) -> Tokens:
-        """Equations 5 and 7, and Select: the extra tokens are read, then dropped."""
+        """Equations 5 and 7, and Select: the tokens attend to the extra tokens, which are then dropped."""
         joined = torch.cat([tokens, *extra], -2)
         # only what Select keeps needs the adapter and the residual
         attended = attend(block, block.ln_1(joined))[..., : tokens.shape[-2], :]
@@ -352,6 +369,11 @@ def _texts_of(episode: Episode) -> Tensor:
 
 
 def text_divergence(logits: Float[Tensor, "episode video way"], way: Int[Tensor, "episode video"]) -> Float[Tensor, ""]:
-    """KL(softened one-hot target || softmax(logits)), mean over videos (ActionCLIP's loss, one direction)."""
+    """KL(softened one-hot target || softmax(logits)), mean over videos (ActionCLIP's loss, one direction).
+
+    Args:
+        logits: of the ways.
+        way: that each video belongs to.
+    """
     target = (TARGET_SCALE * F.one_hot(way, logits.shape[-1])).softmax(-1, dtype=logits.dtype)
     return F.kl_div(logits.log_softmax(-1).flatten(0, 1), target.flatten(0, 1), reduction="batchmean")

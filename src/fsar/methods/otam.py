@@ -1,7 +1,7 @@
 """OTAM as a method: frame features, ordered temporal alignment, nearest class.
 
-Cao et al., "Few-shot video classification via temporal alignment", CVPR 2020. The alignment itself, with
-its equations, is `fsar/alignment/otam.py`.
+Cao et al., "Few-shot video classification via temporal alignment", CVPR 2020. `fsar/alignment/otam.py` has the alignment
+itself, with its equations.
 
 | what | function |
 |---|---|
@@ -42,14 +42,14 @@ class Otam(Method):
         per: Literal["video", "prototype"] = "video"
         """Align with each support video and take the mean distance, or with the class mean."""
         smoothing: float | None = None
-        """Lambda of the soft minimum; None is 0.1 per video, 0.5 per prototype."""
+        """Lambda of the soft minimum; null is 0.1 per video and 0.5 per prototype."""
         direction: Literal["both", "query-to-support", "support-to-query"] = "both"
-        """Which sequence's frames are all visited; both is the sum."""
+        """Whose frames are all visited; `both` adds the two distances."""
         cos_eps: float = 0.01
-        """Added to the product of norms."""
+        """Added to the product of norms in every cosine."""
 
         def check(self) -> None:
-            """Refuse a smoothing that is no smoothing."""
+            """Refuse a smoothing of 0 or less."""
             if self.smoothing is not None and self.smoothing <= 0:
                 raise ValueError(f"otam got smoothing {self.smoothing}; expected a number above 0, or null")
 

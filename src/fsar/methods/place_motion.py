@@ -1,17 +1,16 @@
-"""Place and motion: our own training-free method. No paper; design and measurements are ours.
+"""Place and motion: our own training-free method. No paper; the idea and its measurements are ours.
 
-A pooled frame feature has forgotten where things are, so a frozen image encoder is at chance on gestures
-whatever the alignment. Here each frame keeps a grid of cells, and what stays the same over the video is
-subtracted, so that the background goes and what moves, and where, remains.
+A pooled frame feature does not say where things are, so with a frozen image encoder no alignment tells gestures apart.
+Here each frame keeps a grid of cells, and the mean over the video is subtracted: the background goes, and what moves,
+and where, remains.
 
     place(f)      = [cell means of the feature map of frame f]              grid x grid cells, joined
     motion(f)     = place(f) - mean over frames of place                    (`motion: false` leaves it out)
     similarity    = (1 - weight) cos(feature_q, feature_s) + weight cos(motion_q, motion_s)
     logits        = alignment(similarity averaged over a class's shots)
 
-The weighted sum is the inner product of the two unit vectors joined with square-root weights. No weight
-is learned; `weight` and `alignment` can be chosen by leave-one-out over examples (fsar/recognizer/),
-since `encode` does not depend on them.
+The weighted sum is the inner product of the two unit vectors joined with square-root weights. No weight is learned. The
+recogniser chooses `weight` and `alignment` by leave-one-out over the examples, since `encode` does not depend on them.
 
 | what | function |
 |---|---|
@@ -36,7 +35,7 @@ from fsar.methods.episode import Encoding, Episode, Prediction, Role, mean_over_
 from fsar.shapes import Clips, Logits
 
 STILL = 1e-3
-"""Motion smaller than this share of the frame's own place vector stays small: it is noise, not direction."""
+"""Motion below this share of the frame's own place vector is not scaled up to length 1: it is noise."""
 
 Alignment = Literal["frame-wise", "otam", "bi-mhm"]
 ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
@@ -44,7 +43,7 @@ ClassSimilarity = Float[Tensor, "episode query way query_frame support_frame"]
 
 
 class PlaceMotion(Method):
-    """Where things are and how they move, beside what they are."""
+    """What things are, where they are and how they move; nothing is trained."""
 
     name = "place-motion"
 
@@ -53,15 +52,15 @@ class PlaceMotion(Method):
         """Options of place-and-motion."""
 
         grid: int = 3
-        """Cells per side; 1 keeps no place."""
+        """Cells per side; with 1 the place is lost."""
         motion: bool = True
-        """Subtract the video's mean over frames, so that only what changes remains."""
+        """Subtract the mean over frames, so that only what changes remains."""
         weight: float = 0.8
         """Share of place-and-motion in the similarity; the rest is the pooled feature (appearance)."""
         alignment: Alignment = "frame-wise"
-        """How two videos' frames are compared."""
+        """How the frames of two videos are compared."""
         smoothing: float = 0.1
-        """Lambda of OTAM's soft minimum."""
+        """Lambda of the soft minimum, for `alignment: otam`."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -83,7 +82,7 @@ class PlaceMotion(Method):
         return PlaceMotionEncoder(self.backbone, self.config)
 
     def variants(self) -> Sequence["PlaceMotion"]:
-        """Every alignment with shares of place-and-motion from all to none."""
+        """List every alignment with several weights, this method first."""
         others = (
             replace(self.config, weight=weight, alignment=alignment)
             for weight in (1.0, 0.8, 0.5, 0.2, 0.0)
@@ -153,6 +152,15 @@ class PlaceMotionEncoder(FrameEncoder):
 
 
 def pool_grid(maps: Float[Tensor, "*clips frame row column channel"], grid: int) -> Float[Tensor, "*clips frame cells"]:
-    """Mean of a feature map over grid x grid cells, joined to one vector per frame."""
+    """Average a feature map over grid x grid cells, and join them to one vector per frame.
+
+    Args:
+        maps: feature maps.
+        grid: cells per side.
+
+    Example:
+        >>> pool_grid(torch.ones(2, 8, 7, 7, 16), 3).shape  # video frame row column channel
+        torch.Size([2, 8, 144])
+    """
     images = maps.flatten(0, -4).permute(0, 3, 1, 2)  # image channel row column
     return F.adaptive_avg_pool2d(images, grid).flatten(1).unflatten(0, maps.shape[:-3])

@@ -1,7 +1,7 @@
 """ProtoNet: cosine between a query and the mean of each class's support videos.
 
-Snell et al., "Prototypical networks for few-shot learning", NeurIPS 2017, with the two cosines that
-few-shot action recognition uses.
+Snell et al., "Prototypical networks for few-shot learning", NeurIPS 2017; with the two cosines that few-shot action
+recognition uses. This file is the one to copy for a new metric.
 
 | what | function |
 |---|---|
@@ -13,7 +13,7 @@ Deviations:
 |---|---|---|---|
 | similarity | squared Euclidean distance (ProtoNet); mean of frame cosines (Task-Adapter++, 3.4) | cosine of time means (Task-Adapter++) | `similarity: time-mean` (default) or `frame-wise` |
 | compared with | the class prototype | each support video, then the mean over a class (TSN baseline) | `per: prototype` (default) or `video` |
-| eps in the cosine | 0 | 0.01 (TSN), 0 (Task-Adapter++) | `cos_eps`, 0.01 by default (rulings: the lineage's) |
+| eps in the cosine | 0 | 0.01 (TSN), 0 (Task-Adapter++) | `cos_eps`, 0.01 by default (the lineage's) |
 """  # noqa: E501
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ from fsar.shapes import Logits, ShotMask
 
 
 class ProtoNet(Method):
-    """Cosine to class prototypes; blind to the order of frames where `similarity` is `time-mean`."""
+    """Cosine to class prototypes; with `similarity: time-mean` blind to the order of frames."""
 
     name = "protonet"
 
@@ -38,11 +38,11 @@ class ProtoNet(Method):
         """Options of ProtoNet."""
 
         similarity: Literal["time-mean", "frame-wise"] = "time-mean"
-        """Cosine of the means over time, or mean of the cosines of same-index frames."""
+        """Cosine of the means over time, or the mean cosine of frames with the same index."""
         per: Literal["prototype", "video"] = "prototype"
-        """Compare with the class mean, or with each support video and take the mean."""
+        """Compare with the class mean, or with each support video and take the mean similarity."""
         cos_eps: float = 0.01
-        """Added to the product of norms."""
+        """Added to the product of norms in every cosine."""
 
     config: Config
 

@@ -1,7 +1,7 @@
-"""Task-Adapter: a CLIP ViT whose last blocks look over time, and over the videos of the whole task.
+"""Task-Adapter: a CLIP ViT whose last blocks attend over time, and over the videos of the whole task.
 
-Cao et al., "Task-Adapter: Task-specific adaptation of image models for few-shot action recognition", ACM MM 2024. The
-paper is not at hand: equations are those of Task-Adapter++ (Cao et al., "Task-Adapter++", sections 3.3, 3.4 and 3.7),
+Cao et al., "Task-Adapter: Task-specific adaptation of image models for few-shot action recognition", ACM MM 2024. We do
+not have that paper; the equations are those of Task-Adapter++ (Cao et al., "Task-Adapter++", sections 3.3, 3.4 and 3.7),
 whose visual branch it is. Only the adapters A and the temporal embedding are new; MSA, MLP, ln_1 and ln_2 are the
 frozen block's, in the last L blocks:
 
@@ -19,10 +19,10 @@ frozen block's, in the last L blocks:
 | 10-11, prototype and metric | `TaskAdapter.visual_scores` |
 | video-text score, 18, cross-entropy | `TaskAdapter.text_scores`, `TaskAdapter.match` |
 
-Support and query never see each other. What depends on one video alone is encoding: for a support video everything
-before the first equation 8, for a query everything, since an inductive query is alone in equation 8. What the frozen
-blocks give (`FrozenTokens`) is kept on disk, where checkpoints share it, with `temporal_embedding_at:
-first_adapted_block`; an embedding at the input makes the tokens, and the bank, each checkpoint's own.
+Support and query never attend to each other. `encode` does what depends on one video alone: for a support video
+everything before the first equation 8; for an inductive query everything, since it is alone in equation 8. With
+`temporal_embedding_at: first_adapted_block` a bank on disk holds what the frozen blocks give (`FrozenTokens`), and
+checkpoints share it. With an embedding at the input the tokens, and so the bank, differ from checkpoint to checkpoint.
 
 Deviations:
 | point | paper | public code (of Task-Adapter++) | ours (switch) |
@@ -52,6 +52,7 @@ from torch import Tensor, nn
 from fsar.alignment import video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint_of
+from fsar.config import ablation
 from fsar.layers.adapters import (
     Adapter,
     add_index,
@@ -77,7 +78,7 @@ Videos = Float[Tensor, "task video frame token channel"]
 
 
 class TaskAdapter(Method):
-    """Adapters for space, time and the task in the last blocks of a CLIP ViT, beside the class texts."""
+    """Adapters for space, time and the task in the last blocks of a CLIP ViT, and a score by the class texts."""
 
     name = "task-adapter"
 
@@ -91,37 +92,37 @@ class TaskAdapter(Method):
         frames: int = 8
         """Frames per video: the length of the temporal embedding."""
         layers: int = 2
-        """L, adapted blocks; 0 leaves the encoder as it is."""
-        where: Literal["top", "bottom"] = "top"
+        """L, number of adapted blocks; 0 leaves the encoder as it is."""
+        where: Literal["top", "bottom"] = ablation("top")
         """Adapt the last L blocks, or the first."""
-        aim: bool = True
-        """Temporal, spatial and joint adaptation (AIM); without it a block's own attention stays as it is."""
-        task: bool = True
+        aim: bool = ablation(True)
+        """Temporal, spatial and joint adaptation (AIM); false leaves a block's own attention as it is."""
+        task: bool = ablation(True)
         """Task-specific adaptation: attention over the videos of the task."""
-        task_at: Literal["front", "between", "back"] = "back"
-        """Attention over videos before that over frames, before that over tokens, or after both (Table 9)."""
+        task_at: Literal["front", "between", "back"] = ablation("back")
+        """Attend over videos before frames (`front`), between frames and tokens, or after both (Table 9)."""
         inductive: bool = True
-        """Whether a query is alone in the attention over videos; otherwise all queries of an episode see each other."""
+        """Whether a query is alone in the attention over videos; if not, the queries of an episode see each other."""
         ratio: float = 0.25
         """Bottleneck of an adapter as a share of the token's width."""
-        zero_init_task: bool = False
-        """Start the task adapter at zero like the others, so that a new method is the frozen encoder."""
+        zero_init_task: bool = ablation(False)
+        """Start the task adapter at zero like the others, so that a new method equals the frozen encoder."""
         temporal_embedding_at: Literal["input", "first_adapted_block"] = "input"
-        """Where the frame's index is added: as published, or after the frozen blocks, which then stay frozen."""
+        """Add the frame's index at the input, as published, or after the frozen blocks, so that they stay frozen."""
         metric: Literal["protonet", "otam", "bi-mhm", "trx"] = "protonet"
-        """What compares frame features (eq. 11)."""
+        """Metric of frame features (eq. 11)."""
         similarity: Literal["frame-wise", "time-mean"] = "frame-wise"
-        """Of `protonet`: mean of same-index frame cosines, or cosine of the means over time."""
-        modality: Literal["both", "visual", "text"] = "both"
-        """What the method has, and trains: videos and class texts, the videos alone, or the texts alone."""
+        """For `metric: protonet`: mean cosine of frames with the same index, or cosine of the means over time."""
+        modality: Literal["both", "visual", "text"] = ablation("both")
+        """What the method reads and trains: videos and class texts, the videos alone, or the texts alone."""
         readout: Literal["both", "visual", "text"] = "both"
-        """What of that the logits are made of (Table 5): the product, or one score."""
+        """What gives the logits (Table 5): the product of both scores, or one of them."""
         scale: float = 64.0
         """Factor on the score before softmax."""
         half_tokens: bool = False
         """Keep the frozen tokens in half precision."""
         keep_attention: bool = False
-        """Also give the attention over the support videos at their class tokens, `task_attention`."""
+        """Add `task_attention` to the prediction: the attention over the support videos at their class tokens."""
 
         @property
         def looks_over_videos(self) -> bool:
@@ -233,12 +234,12 @@ class TaskAdapter(Method):
     def adapt(
         self, tokens: Videos, present: ShotMask | None = None, attention: list[Tensor] | None = None
     ) -> Float[Tensor, "task video frame dim"]:
-        """Run everything from the first attention over videos on, over the videos of each task.
+        """Run everything from the first attention over videos, over the videos of each task.
 
         Args:
-            tokens: before it, as `enhance` leaves them.
-            present: [task, way, shot], false where a video is only padding; None where all are there.
-            attention: takes each adapted block's attention over videos at the class tokens, [task, frame, video,
+            tokens: as `adapt_alone` leaves them.
+            present: [task, way, shot], false where a video is only padding; None if all are there.
+            attention: each adapted block appends its attention over videos at the class tokens, [task, frame, video,
                 video].
         """
         visual = self._visual()
@@ -255,7 +256,7 @@ class TaskAdapter(Method):
         return read_out(visual, tokens)
 
     def _adapted(self, index: int) -> tuple["TaskAdaptedBlock", bool]:
-        """An adapted block, and whether it is the encoder's last, where only the class tokens are read out."""
+        """An adapted block, and whether it is the encoder's last: there only the class tokens are read out."""
         block = self.blocks[index]
         assert isinstance(block, TaskAdaptedBlock)
         return block, self.first + index == self._visual().transformer.layers - 1
@@ -272,7 +273,7 @@ class TaskAdapter(Method):
     def match(self, episode: Episode) -> Prediction:
         """Logits: the scaled score (eq. 18).
 
-        Named: `visual_scores`, `text_scores` [episode, query, way], and what else `text_scores` gives.
+        Named: `visual_scores`, `text_scores` [episode, query, way], and whatever else `text_scores` returns.
         """
         attention: list[Tensor] | None = [] if self.config.keep_attention else None
         query = self._frames_of(episode.query, None, None)
@@ -292,7 +293,7 @@ class TaskAdapter(Method):
     def _frames_of(
         self, encoding: Encoding, shot_mask: ShotMask | None, attention: list[Tensor] | None
     ) -> Float[Tensor, "episode *videos frame dim"]:
-        """Frame features of the episode's support or query videos, adapted together where they were not alone."""
+        """Frame features of the episode's support or query videos, adapted together if `encode` left that open."""
         if "frames" in encoding:
             return encoding["frames"]
         tokens = encoding["tokens"]  # episode *videos frame token channel
@@ -310,7 +311,7 @@ class TaskAdapter(Method):
         return scores if self.config.metric == "protonet" else scores.softmax(-1)
 
     def text_scores(self, query: Float[Tensor, "episode query frame dim"], text: Tensor) -> dict[str, Tensor]:
-        """Cosine of the query's mean frame and each class text [episode, way, dim], as `text_scores`."""
+        """Cosine of a query's mean frame and each class text [episode, way, dim], under the name `text_scores`."""
         return {"text_scores": video_text_similarity(query, text)}
 
 
@@ -324,12 +325,12 @@ def block_over_tokens(block: ResidualAttentionBlock, tokens: Tokens) -> Tokens:
 
 
 class FrozenTokens(FrameEncoder):
-    """What the blocks before the first adapted one make of a clip: `tokens` [*clips, frame, token, channel].
+    """Output of the blocks before the first adapted one: `tokens` [*clips, frame, token, channel].
 
     Args:
         backbone: with a ViT.
-        blocks: how many of them.
-        temporal: embedding of the frame's index, where it is added at the input.
+        blocks: how many blocks run.
+        temporal: embedding of the frame's index, if it is added at the input.
         half: keep the tokens in half precision.
     """
 
@@ -382,15 +383,15 @@ class AdaptedEncoder(FrameEncoder):
 
 
 class TaskAdaptedBlock(nn.Module):
-    """The adapters of one block; the frozen block itself is lent to `forward`.
+    """The adapters of one block; `forward` takes the frozen block itself.
 
     Args:
         width: channels of a token.
         ratio: of an adapter's bottleneck to the width.
         aim: adapt over frames, over tokens and beside the MLP.
         task: adapt over videos.
-        task_at: where, among these.
-        zero_init_task: start that adapter at zero.
+        task_at: when the block attends over videos: `front`, `between`, `back`.
+        zero_init_task: start the task adapter at zero.
     """
 
     def __init__(self, width: int, ratio: float, aim: bool, task: bool, task_at: str, zero_init_task: bool):
@@ -409,13 +410,21 @@ class TaskAdaptedBlock(nn.Module):
         only_class: bool = False,
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "task video frame kept channel"]:
-        """Equations 6 to 9; with `only_class` of the class tokens alone, for which all tokens are read in eq. 7."""
+        """Equations 6 to 9.
+
+        Args:
+            block: of CLIP.
+            tokens: of the task's videos.
+            mask: [task, video], false where a video is only padding.
+            only_class: from equation 7 on compute the class tokens alone; they still attend to all tokens.
+            attention: as `TaskAdapter.adapt` takes it.
+        """
         return self.after(block, self.before(block, tokens, only_class), mask, only_class, attention)
 
     def before(
         self, block: ResidualAttentionBlock, tokens: Videos, only_class: bool
     ) -> Float[Tensor, "task video frame kept channel"]:
-        """Whatever comes before the attention over videos: each video on its own."""
+        """Run what comes before the attention over videos: each video on its own."""
         if self.task_at == "front":
             return tokens
         tokens = self.over_frames(block, tokens)
@@ -429,7 +438,7 @@ class TaskAdaptedBlock(nn.Module):
         only_class: bool = False,
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "task video frame kept channel"]:
-        """The attention over videos, and the rest."""
+        """Run the attention over videos, and the rest."""
         tokens = self.over_videos(block, tokens, mask, attention)
         if self.task_at == "front":
             tokens = self.over_frames(block, tokens)

@@ -1,9 +1,9 @@
-"""Task-Adapter++: Task-Adapter, whose class texts are three stages in their order, matched stage by stage.
+"""Task-Adapter++: Task-Adapter with three ordered sentences per class, matched stage by stage.
 
 Cao et al., "Task-Adapter++: Task-specific adaptation with order-aware alignment for few-shot action recognition", 2025.
-A class is three sentences, its beginning, its process and its end (`fsar.text.prompts.sub_actions`); in the last M text
-blocks an adapter A_o lets them see each other. A query's frames are aligned by attention between neighbours and pooled
-into three stages, each compared with its own sentence:
+A class has three sentences: its beginning, its process and its end (`fsar.text.prompts.sub_actions`). In the last M text
+blocks they attend to each other through an adapter A_o. A query's frames are aligned by attention between neighbours
+and pooled into three stages; each stage is compared with its own sentence:
 
     T = T + MSA( ln_1(T) )                                       eq. 12   causal, over the tokens of a sentence
     T = T + A_o( MSA over the three sentences( ln_1(T) ) )       eq. 13   same token, no mask, the same weights
@@ -54,6 +54,7 @@ from torch import Tensor, nn
 from fsar.alignment import frame_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.clip import ClipBackbone
+from fsar.config import ablation
 from fsar.layers.adapters import (
     Adapter,
     attend,
@@ -78,7 +79,7 @@ Sentences = Float[Tensor, "label stage token channel"]
 
 
 class TaskAdapterPlusPlus(TaskAdapter):
-    """Task-Adapter with three ordered stages of every action in its text, matched stage by stage."""
+    """Task-Adapter with three ordered sentences for every action, matched stage by stage."""
 
     name = "task-adapter-pp"
 
@@ -92,27 +93,27 @@ class TaskAdapterPlusPlus(TaskAdapter):
         variant: Literal["paper", "official", "official-leaky"] = "paper"
         """Whose equations; `official-leaky` lets labels reach the scores, as the public code does: for audits."""
         similarity: Literal["frame-wise", "time-mean"] | None = None  # type: ignore[assignment]
-        """Of `protonet`: mean of same-index frame cosines, or cosine of the means over time; by the variant."""
+        """For `metric: protonet`: mean cosine of frames with the same index, or cosine of the means over time."""
         text_layers: int = 2
-        """M, text blocks with order adapters; 0 leaves the text tower as it is."""
-        text_where: Literal["top", "bottom"] = "top"
+        """M, number of text blocks with order adapters; 0 leaves the text tower as it is."""
+        text_where: Literal["top", "bottom"] = ablation("top")
         """Adapt the last M text blocks, or the first."""
-        order_at: Literal["front", "back"] = "back"
-        """Attention over the three sentences before a block's own attention, or after it (Table 9)."""
+        order_at: Literal["front", "back"] = ablation("back")
+        """Attend over the three sentences before a block's own attention (`front`), or after it (Table 9)."""
         sub_actions: str | None = None
-        """Corpus of the three sentences: a packaged one (`hmdb51`) or a file; by default any packaged one."""
-        text: Literal["stages", "average", "concat", "label"] = "stages"
+        """Corpus of the three sentences: a packaged one (`hmdb51`) or a file; null looks in all packaged ones."""
+        text: Literal["stages", "average", "concat", "label"] = ablation("stages")
         """Three sentences, their mean feature, all three in one prompt, or the label alone (Tables 4 and 6)."""
-        alignment: Literal["attention", "conv1d", "none"] = "attention"
+        alignment: Literal["attention", "conv1d", "none"] = ablation("attention")
         """How neighbouring frames are joined before they are pooled into stages (Table 7)."""
-        alignment_layers: int = 1
+        alignment_layers: int = ablation(1)
         """Layers of attention; each shortens the video by one frame."""
         residual: Literal["earlier", "later"] | None = None
-        """Frame added to equation 15's attention; by the variant."""
+        """Which frame is added to equation 15's attention: the earlier or the later of two neighbours."""
         stage_score: Literal["cosine-of-mean", "mean-of-cosines"] | None = None
-        """Equations 16 and 17: cosine of a stage's mean, or mean of its frames' cosines; by the variant."""
-        alignment_norm: bool = False
-        """LayerNorm on the attention's output, as the public code has on SSv2-Full."""
+        """Equations 16 and 17: cosine of a stage's mean frame, or mean of its frames' cosines."""
+        alignment_norm: bool = ablation(False)
+        """LayerNorm on the output of equation 15's attention, as the public code has on SSv2-Full."""
 
         @property
         def compares_queries(self) -> bool:
@@ -173,7 +174,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
     # ----------------------------------------------------------------------- text
 
     def prompts(self, labels: list[str]) -> list[list[str]]:
-        """What the text tower reads of each class: one prompt per stage, or one in all."""
+        """Make the prompts of each class: one per stage, or a single one."""
         if self.config.text == "label":
             return [[TEMPLATE.format(label)] for label in labels]
         classes = list(zip(labels, sub_actions(labels, self.config.sub_actions), strict=True))
@@ -184,12 +185,12 @@ class TaskAdapterPlusPlus(TaskAdapter):
         ]
 
     def check_texts(self, labels: Sequence[str]) -> None:
-        """Every class has its sub-actions."""
+        """Check that every class has its sub-actions."""
         if self.config.modality != "visual":
             self.prompts(list(labels))
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Text features of each class, [label, stage, dim]; one stage where the prompts are not by stage."""
+        """Text features of each class, [label, stage, dim]; a single stage if the prompts are not by stage."""
         return self.adapt_text(self.text_input(labels, rng))
 
     def text_input(self, labels: list[str], rng: np.random.Generator | None = None) -> Int[Tensor, "label stage token"]:
@@ -216,7 +217,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
 
     @torch.compiler.disable
     def _frozen_sentences(self, ids: Int[Tensor, "stage token"]) -> Float[Tensor, "stage token channel"]:
-        """One class's sentences before the first adapted block; remembered while the text tower is frozen."""
+        """One class's sentences before the first adapted block; cached while the text tower is frozen."""
         clip = text_transformer(self.backbone, self.name)
         trains = clip.positional_embedding.requires_grad
         key = (str(ids.device), ids.cpu().numpy().tobytes())
@@ -234,7 +235,12 @@ class TaskAdapterPlusPlus(TaskAdapter):
     def text_scores(self, query: Float[Tensor, "episode query frame dim"], text: Tensor) -> dict[str, Tensor]:
         """Equations 15 to 17: `text_scores` [episode, query, way], and `stage_scores` [episode, query, way, stage].
 
-        `text` is [episode, way, stage, dim].
+        Args:
+            query: frame features.
+            text: [episode, way, stage, dim].
+
+        Raises:
+            ValueError: the leaky variant got more or fewer queries than classes.
         """
         named: dict[str, Tensor] = {}
         frames = query
@@ -261,7 +267,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
         return STAGES if by_stage else 1
 
     def _align(self, query: Float[Tensor, "episode query frame dim"]) -> tuple[Tensor, Tensor]:
-        """Equation 15, over queries or (`inductive`) over each alone; with the last layer's attention weights."""
+        """Equation 15, over all queries or (`inductive`) over each alone; also the last layer's attention weights."""
         frames = query.flatten(0, 1)[:, None] if self.config.inductive else query
         norm = self.alignment_norm if self.config.alignment_norm else nn.Identity()
         weights = frames
@@ -273,7 +279,17 @@ class TaskAdapterPlusPlus(TaskAdapter):
 def neighbours(
     frames: Float[Tensor, "task query frame dim"], norm: nn.Module, add_earlier: bool, scale: float
 ) -> tuple[Float[Tensor, "task query pair dim"], Float[Tensor, "task pair query query"]]:
-    """Equation 15: each frame of a query attends to the next frame of all queries; one frame less, and the weights."""
+    """Equation 15: each frame of a query attends to the next frame of all queries of its task.
+
+    Args:
+        frames: of the queries.
+        norm: on the attended frames.
+        add_earlier: add the earlier frame of a pair, else the later one.
+        scale: of the attention's logits.
+
+    Returns:
+        One feature per pair of neighbours, so one less than frames; and the attention weights.
+    """
     earlier, later = frames[:, :, :-1], frames[:, :, 1:]
     weights = (scale * torch.einsum("tqfd,tkfd->tfqk", earlier, later)).softmax(-1)
     attended = norm(torch.einsum("tfqk,tkfd->tqfd", weights, later))
@@ -281,7 +297,16 @@ def neighbours(
 
 
 def stage_windows(frames: int, stages: int) -> Float[Tensor, "stage frame"]:
-    """Weights of each stage's mean (eq. 16): overlapping windows, for 7 frames 1-3, 3-5 and 5-7."""
+    """Weights of each stage's mean (eq. 16), in overlapping windows.
+
+    Args:
+        frames: how many there are.
+        stages: how many there are.
+
+    Example:
+        >>> (stage_windows(7, 3) > 0).int().tolist()
+        [[1, 1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1, 1]]
+    """
     weights = torch.zeros(stages, frames)
     for stage in range(stages):
         begin, end = stage * frames // stages, -(-(stage + 1) * frames // stages)
@@ -295,9 +320,13 @@ def stage_scores(
     stages: int,
     of_mean: bool,
 ) -> Float[Tensor, "episode query way stage"]:
-    """Equations 16 and 17 before the mean over stages; one sentence stands against every stage.
+    """Equations 16 and 17 before the mean over stages.
 
-    `of_mean`: cosine of each stage's mean, else mean of its frames' cosines.
+    Args:
+        frames: of the queries.
+        text: one sentence per stage, or one that is compared with every stage.
+        stages: how many a video is pooled into.
+        of_mean: take the cosine of each stage's mean frame, else the mean of its frames' cosines.
     """
     windows = stage_windows(frames.shape[-2], stages).to(frames)
     text = text.expand(*text.shape[:2], stages, text.shape[-1])
@@ -308,13 +337,24 @@ def stage_scores(
 
 
 def over_tokens(block: ResidualAttentionBlock, sentences: Tensor, mask: Tensor) -> Tensor:
-    """Run a frozen text block as CLIP does, sentence by sentence."""
+    """Run a frozen text block as CLIP does, sentence by sentence.
+
+    Args:
+        block: of CLIP.
+        sentences: [*texts, token, channel].
+        mask: [token, token], the causal one.
+    """
     sentences = sentences + attend(block, block.ln_1(sentences), mask=mask)
     return sentences + feed_forward(block, block.ln_2(sentences))
 
 
 class OrderAdaptedBlock(nn.Module):
-    """The order adapter of one text block; the frozen block itself is lent to `forward`."""
+    """The order adapter of one text block; `forward` takes the frozen block itself.
+
+    Args:
+        width: channels of a token.
+        order_at: attend over the sentences before the block's own attention (`front`), or after it (`back`).
+    """
 
     def __init__(self, width: int, order_at: str):
         super().__init__()
@@ -322,7 +362,13 @@ class OrderAdaptedBlock(nn.Module):
         self.order_at = order_at
 
     def forward(self, block: ResidualAttentionBlock, sentences: Sentences, mask: Tensor) -> Sentences:
-        """Equations 12 to 14; `mask` [token, token] is the causal one."""
+        """Equations 12 to 14.
+
+        Args:
+            block: of CLIP.
+            sentences: of each class.
+            mask: [token, token], the causal one.
+        """
         if self.order_at == "front":
             sentences = self.over_sentences(block, sentences)
         sentences = sentences + attend(block, block.ln_1(sentences), mask=mask)

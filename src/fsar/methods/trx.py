@@ -33,7 +33,12 @@ from fsar.shapes import Logits, ShotMask
 
 
 def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
-    """Sines and cosines of the frame's index, times 0.1."""
+    """Sines and cosines of the frame's index, times 0.1.
+
+    Args:
+        frames: how many.
+        dim: channels.
+    """
     position = torch.arange(frames)[:, None]
     rates = torch.exp(torch.arange(0, dim, 2) * (-math.log(10_000.0) / dim))
     encoding = torch.zeros(frames, dim)
@@ -43,11 +48,18 @@ def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
 
 
 _BLOCK = 2**24
-"""Attention weights that one step of matching holds; bounds memory (64 MiB a map) for any T."""
+"""Attention weights that one step of matching holds: bounds memory (64 MiB a map) for any number of frames."""
 
 
 class CrossTransformer(nn.Module):
-    """Compares a query with each class through all ordered tuples of `cardinality` frames."""
+    """Compares a query with each class through all ordered tuples of `cardinality` frames.
+
+    Args:
+        dim: channels of a frame feature.
+        cardinality: frames per tuple.
+        out_dim: channels of keys and values.
+        dropout: on the frames with their positional encoding.
+    """
 
     def __init__(self, dim: int, cardinality: int, out_dim: int, dropout: float):
         super().__init__()
@@ -62,8 +74,8 @@ class CrossTransformer(nn.Module):
     ) -> Float[Tensor, "*videos tuple out"]:
         """Apply a linear map to every tuple's joined frames.
 
-        A map of joined frames is a sum of one map per place in the tuple, so each frame is mapped once per
-        place instead of once per tuple: 3.5 times less work for pairs of 8 frames, 7 times for triples.
+        A map of joined frames is a sum of one map per place in the tuple. So each frame is mapped once per place, not
+        once per tuple: 3.5 times less work for pairs of 8 frames, 7 times for triples.
         """
         per_place = linear.weight.unflatten(1, (self.cardinality, -1))  # out place dim
         mapped = torch.einsum("...fd,opd->...pfo", encoded, per_place)
@@ -77,7 +89,7 @@ class CrossTransformer(nn.Module):
         support: Float[Tensor, "episode way shot frame dim"],
         shot_mask: ShotMask,
     ) -> Logits:
-        """Minus the squared distance per tuple between each query and its own prototype of each class."""
+        """Compute minus the squared distance, per tuple, of each query to its own prototype of each class."""
         query, support = (
             self.dropout(frames + positional_encoding(*frames.shape[-2:]).to(frames)) for frames in (query, support)
         )
@@ -86,7 +98,7 @@ class CrossTransformer(nn.Module):
         tuples = query_key.shape[-2]
         support_key, support_value = support_key.flatten(2, 3), support_value.flatten(2, 3)
         present = shot_mask.repeat_interleave(tuples, -1)  # episode way (shot tuple)
-        # A query's tuples do not see each other, so they are matched a few at a time if there are many.
+        # a query's tuples do not see each other, so a few are matched at a time
         step = max(1, _BLOCK // (present.numel() * query.shape[1]))
         total: float | Tensor = 0.0
         for key, value in zip(query_key.split(step, 2), query_value.split(step, 2), strict=True):
@@ -135,7 +147,7 @@ class Trx(Method):
         return Traits(trains=("own", "visual"), independent_ways=True, episodes_per_match=2)
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: the mean over cardinalities (eq. 10); each cardinality's own beside them.
+        """Logits: the mean over cardinalities (eq. 10); named, the logits of each cardinality.
 
         Raises:
             ValueError: the videos have fewer frames than the largest tuple joins.

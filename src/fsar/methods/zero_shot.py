@@ -1,17 +1,17 @@
 """Zero-shot CLIP: no example, only the class names.
 
-Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021,
-section 3.1: cosine between the video's feature and each class's text feature, times exp(logit_scale),
-100 in the released weights. The video's feature is the mean over frames of un-normalised frame features,
-the text's the mean over templates (MA-FSAR 3.4 and Table 11).
+Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021, section 3.1. The
+logit of a class is the cosine between the video's feature and the class's text feature, times exp(logit_scale); that
+is 100 in the released weights. The video's feature is the mean over its frame features, the class's the mean over its
+templates; neither is normalised before (MA-FSAR, section 3.4 and Table 11).
 
 | what | function |
 |---|---|
 | text feature of a class, mean over templates | `ZeroShot.encode_text`, `fsar.text.prompts.class_features` |
 | p(video = class): softmax of exp(logit_scale) cos(mean over frames, text) | `ZeroShot.match` |
 
-Deviations: CLIP averages normalised text features over templates; MA-FSAR's templates are averaged
-un-normalised (methods.md 1.6). We follow MA-FSAR, so that the row of its Table 11 is this method.
+Deviations: CLIP normalises the text features of the templates before their mean; MA-FSAR does not. We follow MA-FSAR,
+so that the row of its Table 11 is this method.
 """
 
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class ZeroShot(Method):
         """Options of zero-shot CLIP."""
 
         templates: str = "ma-fsar"
-        """Template set (see fsar/text/prompts.py), one template with `{}`, or a set's first R as `name:R`."""
+        """Template set (`ma-fsar`, `clip-spm`), its first R as `name:R`, or one template that holds `{}`."""
 
         def check(self) -> None:
             """Refuse a template set that is unknown."""
@@ -49,7 +49,7 @@ class ZeroShot(Method):
         return Traits(reads_text=True, reads_text_alone=True, trains=(), independent_ways=True, matches_means=True)
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Mean over templates: [label, dim]."""
+        """Mean over templates, [label, dim]; in training, too."""
         return class_features(self.backbone, labels, self.config.templates)
 
     def match(self, episode: Episode) -> Prediction:
