@@ -145,7 +145,7 @@ def test_logits_of_classes_are_independent_where_the_traits_say_so(method: Metho
 
 
 def test_means_of_the_support_are_enough_where_the_traits_say_so(method: Method, episode: Episode) -> None:
-    assert means_are_enough(method, episode) == method.traits.matches_means
+    assert means_are_enough(method, episode) or not method.traits.matches_means
 
 
 @pytest.mark.parametrize(
