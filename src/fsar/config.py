@@ -11,9 +11,12 @@ import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from fsar.names import unknown
+
+if TYPE_CHECKING:
+    from jsonargparse import ArgumentParser
 
 Value = TypeVar("Value")
 AnySettings = TypeVar("AnySettings")
@@ -124,20 +127,28 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
         Traceback (most recent call last):
         ValueError: setting: Parser key "words": Expected a <class 'str'>. Got value: 1
     """
-    from jsonargparse import ArgumentError, ArgumentParser  # takes half a second
+    from jsonargparse import ArgumentError  # takes half a second
 
     hints = get_type_hints(cls)
     names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
     for name in values:
         if name not in names:
             raise ValueError(unknown(str(name), names, key))
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(cls)
     try:
-        checked = parser.parse_object({name: _as_written(value, hints[name]) for name, value in values.items()})
+        checked = _parser(cls).parse_object({name: _as_written(value, hints[name]) for name, value in values.items()})
     except ArgumentError as error:
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
     return cls(**checked.as_dict())
+
+
+@cache
+def _parser(cls: type) -> "ArgumentParser":
+    """Reads values for a settings class; it takes longer to build than to use."""
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(cls)
+    return parser
 
 
 def as_yaml(value: Any) -> str:

@@ -13,5 +13,5 @@ SMALL: dict[str, dict[str, Any]] = {
     "task-adapter-pp": {"sub_actions": SUB_ACTIONS},
 }
 """Options that make a method quick to build and run, if its defaults are not."""
-WITHOUT_RECIPE = ("protonet", "bi-mhm")
+WITHOUT_RECIPE = ("protonet",)
 """Methods that could train but have no recipe: their papers are not about video, or train other modules."""

@@ -80,7 +80,7 @@ def test_a_papers_recipe_leaves_the_data_to_the_user(name: str) -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_only_data_without_left_and_right_is_flipped(name: str) -> None:
     """Task-Adapter++ names random crops alone."""
-    spatial = name.partition("/")[2] in ("hmdb51", "ucf101", "kinetics100")
+    spatial = name.partition("/")[2].removesuffix("-ma-fsar") in ("hmdb51", "ucf101", "kinetics100")
     assert load_recipe(name).flip is (spatial and not name.startswith("task-adapter"))
 
 
@@ -387,6 +387,12 @@ def test_overrides_stand_above_the_hardware_and_the_file() -> None:
     assert (recipe.shot, recipe.devices, recipe.precision) == (5, 2, "16-mixed")
     assert recipe.lr == {"own": 1e-4, "visual": 1e-6}
     assert recipe.options == {"alpha": 0.5} and recipe.lists == ("a.txt", "b.txt")
+
+
+def test_a_quoted_option_stays_the_text_that_it_is() -> None:
+    recipe = load_recipe("ma-fsar/hmdb51", ['options.templates="{}"', 'options.a="off"', "options.b=1e-4"])
+    assert recipe.options == {"alpha": 0.75, "templates": "{}", "a": "off", "b": 1e-4}
+    assert parse_recipe(yaml.safe_load(recipe.dump())) == recipe
 
 
 def test_an_override_may_begin_a_group_and_hold_an_equals_sign() -> None:

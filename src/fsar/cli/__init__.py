@@ -5,7 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping, Sequence
 
-from fsar.cli import data, describe, evaluate, recognize, report, reproduce, results, small, splits, train
+from fsar.cli import data, describe, evaluate, papers, recognize, report, reproduce, results, small, splits, train
 from fsar.names import unknown
 
 EXIT_USER_ERROR = 2
@@ -76,6 +76,7 @@ VERBS: dict[str, Verb] = {
     "recognize": (recognize.add_options, recognize.run, "Name videos by a folder of example clips per action."),
     "evaluate": (evaluate.add_options, evaluate.run, "Few-shot accuracy of methods on a dataset, with its interval."),
     "results": (results.add_options, results.run, "List, tabulate, compare and export what evaluations have left."),
+    "papers": (papers.add_options, papers.run, "The numbers of the papers' tables, and the commands that make them."),
     "report": (report.add_options, report.run, "Write one HTML page: results beside the papers' numbers, and curves."),
     "train": (train.add_options, train.run, "Train a method by a recipe; goes on where a killed run stopped."),
     "reproduce": (reproduce.add_options, reproduce.run, "From a dataset's folder to the row of the table, in one go."),

@@ -1,9 +1,16 @@
 """The numbers that the four papers print, as data: every cell with its paper and table.
 
-The YAML files here hold the tables, and at their heads what each paper leaves open, where it contradicts itself, and
-where the papers contradict one another. Accuracies are in percent, as printed.
+The YAML files here hold the tables. The head of each file says what its paper leaves open, where the paper contradicts
+itself, and where the papers contradict one another. Accuracies are in percent, as printed.
+
+    load_papers()             every cell
+    published(...)            the cells of one method, benchmark, way and shot
+    fsar.papers.origins       how the numbers of each method were made
+    fsar.papers.runs          the run of this project that makes a cell, or why there is none
+    fsar.papers.compare       a result of ours beside the cells, and what differs
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -21,11 +28,13 @@ FAMILIES = {"hmdb51": "HMDB51", "ucf101": "UCF101", "kinetics100": "Kinetics-100
 """Benchmarks of the papers, whatever the version of their lists."""
 BACKBONES = ("ResNet-50", "ViT-B/32", "ViT-B/16", "ViT-B", "ViViT", "C3D", "not stated")
 PRETRAININGS = ("ImageNet", "ImageNet-21K", "CLIP", "JFT", "not stated")
+UNTRAINED = "none"
+"""`Cell.training` of a row in which nothing was trained."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
-    """One number of one table."""
+    """One number of one table; a cell equals itself alone, however many print the same."""
 
     paper: str
     """A key of `PAPERS`."""
@@ -34,46 +43,83 @@ class Cell:
     caption: str
     protocol: str
     """What the paper says of how the table was measured."""
+    number: int
+    """Place in the table's data, from 1."""
     method: str
-    """This project's name where it has the method, else as the paper spells it."""
+    """This project's name if it has the method, else the paper's spelling."""
     backbone: str
     pretraining: str
     variant: str | None = None
     """The row of an ablation table; None in a main table."""
     options: Mapping[str, Any] | None = None
-    """What changes against this project's recipe; empty is the default model, None has no such switch."""
+    """Options that differ from this project's recipe; empty for the default model, None in a main table."""
+    training: Mapping[str, Any] | str | None = None
+    """Other keys of the recipe that differ; `UNTRAINED` if nothing was trained."""
+    also: tuple[Mapping[str, Any], ...] = ()
+    """Other runs (`method`, `options`) that the number may be of as well, because the paper does not say."""
+    resplit: tuple[int, ...] = ()
+    """Seeds of our random splits of the classes; empty for the published split."""
+    leaks: bool | None = None
+    """Whether labels of queries reached the scores; None if the row is as its method's others."""
     benchmark: str | None = None
     """A key of `FAMILIES`."""
     way: int | None = None
     shot: int | None = None
-    """0 reads the class texts alone."""
+    """0 if the class texts alone are read."""
     accuracy: float | None = None
     """In percent."""
     quantity: str | None = None
-    """What `value` is, where it is no accuracy on a benchmark."""
+    """What `value` is, if it is no accuracy on a benchmark."""
     value: float | None = None
     note: str | None = None
 
     @property
     def is_default(self) -> bool:
         """Whether it is the method as its paper proposes it."""
-        return self.variant is None if self.options is None else not self.options
+        if self.options is None:
+            return self.variant is None
+        return not (self.options or self.training or self.resplit)
 
     @property
     def source(self) -> str:
         """Paper and table: "MA-FSAR, Table 2"."""
         return f"{PAPERS[self.paper]}, {self.table}"
 
+    @property
+    def id(self) -> str:
+        """Name of the cell on the command line: "ma-fsar/table-2/5"."""
+        return f"{self.paper}/{table_name(self.table)}/{self.number}"
+
+
+def table_name(table: str) -> str:
+    """Write the name of a table without spaces and dots.
+
+    Example:
+        >>> table_name("Fig. 7")
+        'fig-7'
+    """
+    return re.sub(r"[ .]+", "-", table.lower())
+
 
 @cache
 def load_papers() -> tuple[Cell, ...]:
-    """Read every cell of every paper, in the papers' order."""
+    """Read every cell of every paper, in the papers' order.
+
+    Example:
+        >>> len(load_papers())
+        1341
+    """
     return tuple(cell for paper in PAPERS for cell in read_paper(_text(paper), paper))
 
 
 @cache
 def citations() -> dict[str, str]:
-    """How to cite each paper."""
+    """Read how to cite each paper.
+
+    Example:
+        >>> citations()["clip-spm"][:28]
+        'Li, Lu, Wang, Li, Le. Distin'
+    """
     return {paper: _load(_text(paper))["citation"] for paper in PAPERS}
 
 
@@ -85,14 +131,22 @@ def published(
     backbone: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[Cell, ...]:
-    """Look up every accuracy that any of the papers prints; where they disagree, all of them.
+    """Look up every accuracy that any of the papers prints; if they disagree, all of them.
 
     Args:
         method: a name in `fsar methods`, or a paper's spelling.
         family: a benchmark without its version, a key of `FAMILIES`.
-        way, shot: of the episodes; shot 0 reads class texts alone.
-        backbone: one of ours, as `ViT-B-16/openai`: only the cells on what it is called in the papers.
-        options: only cells whose options these are (see `Cell.options`), `{}` for the default model.
+        way: classes per episode.
+        shot: examples per class; 0 if the class texts alone are read.
+        backbone: one of ours, as `ViT-B-16/openai`; only the cells on that architecture and pre-training.
+        options: only the cells with these options (see `Cell.options`); `{}` for the default model.
+
+    Returns:
+        The cells, in the papers' order; none if no paper prints such a number.
+
+    Example:
+        >>> [(cell.source, cell.accuracy) for cell in published("ma-fsar", "hmdb51", 5, 1, "ViT-B-32/openai")]
+        [('MA-FSAR, Table 1', 77.3)]
     """
     wanted = None if backbone is None else paper_backbone(backbone)
     return tuple(
@@ -106,9 +160,19 @@ def published(
 
 
 def paper_backbone(name: str) -> tuple[str, str] | None:
-    """What the papers call one of our backbones: its architecture and pre-training; None where they have no such.
+    """Say what the papers call one of our backbones.
 
     Task-Adapter++ prints ImageNet-21K for the rows that the others have on ImageNet; both are ImageNet here.
+
+    Args:
+        name: a backbone of ours, as `RN50/openai`.
+
+    Returns:
+        Architecture and pre-training; None if the papers have no such backbone.
+
+    Example:
+        >>> paper_backbone("timm/resnet50.tv_in1k")
+        ('ResNet-50', 'ImageNet')
     """
     model, _, weights = name.removeprefix("timm/").replace("@", "/").partition("/")
     if name.startswith("timm/"):
@@ -126,6 +190,13 @@ _IMAGENET = {"resnet50": "ResNet-50", "vit_base_patch32_224": "ViT-B/32"}
 def read_paper(text: str, source: str) -> tuple[Cell, ...]:
     """Read one paper's YAML.
 
+    Args:
+        text: content of the file.
+        source: name of the file, for messages.
+
+    Returns:
+        Its cells, in the order of the file.
+
     Raises:
         ValueError: an unknown key, a name that is none of the known ones, or a row that lacks something.
     """
@@ -137,7 +208,10 @@ def read_paper(text: str, source: str) -> tuple[Cell, ...]:
     for table in content["tables"]:
         _require(table, ("table", "caption", "protocol", "rows"), source)
         head = {"paper": content["paper"], **{key: table[key] for key in ("table", "caption", "protocol")}}
-        cells += [_cell(head, row, f"{source}, {table['table']}: {row}") for row in table["rows"]]
+        cells += [
+            _cell({**head, "number": number}, row, f"{source}, {table['table']}: {row}")
+            for number, row in enumerate(table["rows"], 1)
+        ]
     return tuple(cells)
 
 
@@ -150,7 +224,7 @@ def _load(text: str) -> Any:
 
 
 def _require(mapping: Any, keys: tuple[str, ...], where: str) -> None:
-    """Exactly these keys, each with something in it."""
+    """Refuse anything but exactly these keys, each with something in it."""
     if not isinstance(mapping, dict):
         raise ValueError(f"{where}: expected the keys {', '.join(keys)}, got {type(mapping).__name__}")
     for key in mapping:
@@ -160,7 +234,8 @@ def _require(mapping: Any, keys: tuple[str, ...], where: str) -> None:
         raise ValueError(f"{where}: nothing under {', '.join(missing)}; add it")
 
 
-_ROW = tuple(item.name for item in fields(Cell) if item.name not in ("paper", "table", "caption", "protocol"))
+_HEAD = ("paper", "table", "caption", "protocol", "number")
+_ROW = tuple(item.name for item in fields(Cell) if item.name not in _HEAD)
 _NAMES = {"benchmark": tuple(FAMILIES), "backbone": BACKBONES, "pretraining": PRETRAININGS}
 
 
@@ -182,6 +257,18 @@ def _cell(head: Mapping[str, Any], row: Any, where: str) -> Cell:
     number = row["accuracy" if is_accuracy else "value"]
     if not isinstance(number, float) or number <= 0 or (is_accuracy and number > 100):
         raise ValueError(f"{where}: {number!r} is no {'accuracy in percent' if is_accuracy else 'positive number'}")
+    _require_ablation(row, where)
+    lists = {key: tuple(row[key]) for key in ("also", "resplit") if key in row}
+    return Cell(**head, **{**row, **lists})
+
+
+def _require_ablation(row: Mapping[str, Any], where: str) -> None:
+    """Refuse keys of an ablation table that do not belong together."""
     if "options" in row and "variant" not in row:
         raise ValueError(f"{where}: has options and no variant that names them")
-    return Cell(**head, **row)
+    for key in ("training", "also", "resplit", "leaks"):
+        if key in row and "options" not in row:
+            raise ValueError(f"{where}: has {key} and no options; give options: {{}} for the default model")
+    training = row.get("training", {})
+    if training != UNTRAINED and not isinstance(training, dict):
+        raise ValueError(f"{where}: training is {training!r}; expected keys of a recipe, or {UNTRAINED}")

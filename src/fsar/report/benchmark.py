@@ -165,7 +165,8 @@ def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:
         element("h3", "Beside the papers"),
         element("p", "Every value that the papers print for the same method, way and shot; only those on the same "
                      "backbone if there are any. The last column names what differs. If a number is bold there, the "
-                     "two values measure different things, and no difference (ours minus published) is given."),
+                     "two values measure different things, and no difference (ours minus published) is given. "
+                     "fsar papers prints the commands that make a published row."),
         scroll(header(["method"], ["ours", "published", "difference"], "printed in", "differs in"), body),
         _lacking(group, [place for place, values in pairs.items() if not values]),
         element("h4", "What differs"),

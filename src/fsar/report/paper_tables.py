@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cache
 
-from fsar.papers import FAMILIES, PAPERS, Cell, citations, load_papers
+from fsar.papers import FAMILIES, PAPERS, Cell, citations, load_papers, table_name
 from fsar.report.markup import Markup, element, header, join, scroll
 
 
@@ -29,7 +29,7 @@ def table_id(paper: str, table: str) -> str:
         >>> table_id("ma-fsar", "Table 1")
         'ma-fsar-table-1'
     """
-    return f"{paper}-{table}".lower().replace(" ", "-").replace(".", "-")
+    return f"{paper}-{table_name(table)}"
 
 
 def _table(cells: Sequence[Cell]) -> Markup:

@@ -1,8 +1,9 @@
 """Recipes from packaged files, from files of one's own, and from `key=value` overrides."""
 
+import copy
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,17 @@ def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
     for key, value in settings.items():
         if value is None and defaults.get(key) is not None:
             raise ValueError(f"recipe: {key} has no value; give one, or leave the key out")
-    return parse_settings(Recipe, settings, "recipe", "recipe key")
+    given = copy.deepcopy(dict(settings))  # parsing changes what it is given
+    recipe = parse_settings(Recipe, given, "recipe", "recipe key")
+    return replace(recipe, options=_texts_kept(recipe.options, settings))
+
+
+def _texts_kept(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Give options back their text if it was read as something else than a number: "{}" is a template, "off" a name."""
+    given = {key: settings["options"][key] for key in options}
+    misread = {key: value for key, value in options.items()
+               if isinstance(given[key], str) and (value is None or isinstance(value, bool | dict | list))}  # fmt: skip
+    return {**options, **{key: given[key] for key in misread}}
 
 
 def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None = None) -> Recipe:

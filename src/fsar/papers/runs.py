@@ -1,0 +1,292 @@
+"""The run of this project that makes a published cell: a packaged recipe with its changes, and the test after it.
+
+A cell of another method than ours has no run, and `why_not` says so. `Run.commands` prints what a user types.
+"""
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from typing import Any
+
+import yaml
+
+from fsar.config import parse_settings
+from fsar.methods import METHODS, Traits, default_traits, method_class
+from fsar.papers import UNTRAINED, Cell
+from fsar.papers.origins import origins
+from fsar.training.recipes import load_recipe
+
+BACKBONES = {
+    ("ResNet-50", "CLIP"): "RN50/openai",
+    ("ViT-B/32", "CLIP"): "ViT-B-32/openai",
+    ("ViT-B/16", "CLIP"): "ViT-B-16/openai",
+    ("ResNet-50", "ImageNet"): "timm/resnet50.tv_in1k",
+    ("ViT-B/32", "ImageNet"): "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
+}
+"""Architecture and pre-training of a cell -> our backbone, with the weights that the public codes use."""
+TIMM_DEFAULTS = {"timm/resnet50": "timm/resnet50.a1_in1k",
+                 "timm/vit_base_patch32_224": "timm/vit_base_patch32_224.augreg_in21k_ft_in1k"}  # fmt: skip
+"""Weights that timm takes for a name without any."""
+LISTS = {"hmdb51": "hmdb51@arn", "ucf101": "ucf101@arn", "kinetics100": "kinetics100@cmn",
+         "ssv2-small": "ssv2-small@cmn", "ssv2-full": "ssv2-full@otam-67k"}  # fmt: skip
+"""Version of each benchmark's lists that most public codes use."""
+LISTS_OF_PAPER = {("clip-spm", "ssv2-full"): "ssv2-full@otam-77k"}
+"""Where the public code of a paper uses others."""
+LEAKY = "official-leaky"
+"""Variant of a method that repeats a public code whose scores read labels of queries."""
+
+_FOLDER = "RUN"
+WHERE = {
+    "mean accuracy of hmdb51, ucf101, kinetics100": "the mean of the three accuracies",
+    "mean accuracy of ssv2-small, ssv2-full": "the mean of both accuracies",
+    "tunable parameters, M": "`trained` in RUN/checkpoint/fsar.json (of one tower: the tensors of its blocks in "
+    "RUN/checkpoint/model.safetensors)",
+    "full parameters, M": "sum(p.numel() for p in fsar.load_pretrained('RUN').parameters()), in Python",
+    "GPU memory, G": "the largest `memory_gb` in RUN/log.jsonl; one RTX 3090 in the paper",
+    "training time of a task, s": "the mean of `seconds` in RUN/log.jsonl, divided by the episodes of a step; one RTX "
+    "3090 in the paper",
+    "training time of 10,000 tasks, h": "the sum of `seconds` in RUN/log.jsonl over 10,000 episodes",
+    "accuracy of the class shearing sheep, %": "`per_class` in the result; the paper drew 10 of the test classes and "
+    "does not say which, so its episodes cannot be repeated",
+    "accuracy of the class Poking a stack of something so the stack collapses, %": "`per_class` in the result; the "
+    "paper drew 10 of the test classes and does not say which, so its episodes cannot be repeated",
+}
+"""Where a run leaves a quantity that is no accuracy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Training by a packaged recipe with changes, and the test; or the test of what is not trained."""
+
+    method: str
+    recipe: str | None
+    """None trains nothing."""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the recipe, as `lr` or `options.alpha`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Of a method that is not trained."""
+    readout: Mapping[str, Any] = field(default_factory=dict)
+    """Options that are changed for the test."""
+    backbone: str
+    benchmark: str
+    """With the version of its lists."""
+    way: int
+    shot: int
+    """In the test."""
+    query: int
+    """Queries per class in the test."""
+
+    @property
+    def settings(self) -> dict[str, Any] | None:
+        """All keys of the changed recipe; None if nothing is trained."""
+        if self.recipe is None:
+            return None
+        settings = _settings(self.recipe)
+        for key, value in self.changes.items():
+            group, _, option = key.partition(".")
+            settings[group] = {**settings[group], option: value} if option else value
+        return settings
+
+    @property
+    def trained_options(self) -> Mapping[str, Any]:
+        """Options in training; those of the test if nothing is trained."""
+        settings = self.settings
+        return self.options if settings is None else settings["options"]
+
+    @property
+    def tested_options(self) -> Mapping[str, Any]:
+        """Options in the test."""
+        return {**self.trained_options, **self.readout}
+
+    def with_option(self, option: str, value: Any) -> "Run":
+        """Give one option of the method another value, in training and test."""
+        if self.recipe is None:
+            return replace(self, options={**self.options, option: value})
+        return replace(self, changes={**self.changes, f"options.{option}": value})
+
+    def commands(self, data: str = "VIDEOS", folder: str = _FOLDER) -> tuple[str, ...]:
+        """Write the commands that make the row, in their order.
+
+        Args:
+            data: folder that the benchmark's videos lie below.
+            folder: where the run goes.
+
+        Returns:
+            `fsar train` and `fsar evaluate`; `fsar evaluate` alone if nothing is trained.
+        """
+        videos = ["--data", data, "--benchmark", self.benchmark]
+        test = [*videos, "--shot", str(self.shot)]
+        test += [] if self.way == 5 else ["--way", str(self.way)]
+        test += [] if self.query == 1 else ["--query", str(self.query)]
+        if self.recipe is None:
+            method = [f"{self.method}{_spec(self.options)}", "--backbone", self.backbone]
+            return (shlex.join(["fsar", "evaluate", "--method", *method, *test, "--out", folder]),)
+        changes = dict(self.changes)
+        train = ["fsar", "train", "--config", self.recipe, *videos, "--out", folder]
+        for key in ("backbone", "resplit"):
+            if key in changes:
+                train += [f"--{key}", str(changes.pop(key))]
+        if changes:
+            train += ["--set", *(f"{key}={_yaml(value)}" for key, value in changes.items())]
+        return shlex.join(train), shlex.join(["fsar", "evaluate", "--checkpoint", folder + _spec(self.readout), *test])
+
+
+def runs_of(cell: Cell) -> tuple[Run, ...]:
+    """Say which runs make a cell.
+
+    Returns:
+        One run; several if the cell is the mean of their results; none if there is no such run (see `why_not`).
+
+    Example:
+        >>> from fsar.papers import load_papers
+        >>> [cell] = [cell for cell in load_papers() if cell.id == "ma-fsar/table-13/1"]
+        >>> [run] = runs_of(cell)
+        >>> run.recipe, dict(run.changes)
+        ('ma-fsar/kinetics100', {'options.alpha': 0.0})
+    """
+    if why_not(cell) is not None:
+        return ()
+    runs = (_run(cell, cell.method, cell.options or {}, family) for family in _families(cell))
+    return tuple(dealt for run in runs for dealt in _dealt(run, cell.resplit))
+
+
+def other_runs_of(cell: Cell) -> tuple[Run, ...]:
+    """Say which runs may have made a cell as well, if its paper leaves it open.
+
+    Returns:
+        Runs, each of which stands for the cell on its own; mostly none.
+    """
+    return tuple(
+        _run(cell, other.get("method", cell.method), other["options"], family)
+        for other in cell.also
+        for family in _families(cell)
+    )
+
+
+def why_not(cell: Cell) -> str | None:
+    """Say why no run of this project makes a cell; None if one does."""
+    if cell.method not in METHODS:
+        return f"{cell.method} is no method of this project"
+    return None
+
+
+def leaks(cell: Cell) -> bool:
+    """Tell whether labels of the queries reached the scores behind a cell."""
+    if cell.leaks is not None:
+        return cell.leaks
+    return cell.method in origins() and origins()[cell.method].leaks
+
+
+def config_of(method: str, options: Mapping[str, Any]) -> Any:
+    """Build the options of a method, without those that this version does not know.
+
+    Args:
+        method: a name in `fsar methods`.
+        options: as YAML or JSON holds them.
+
+    Returns:
+        An instance of the method's `Config`, with the defaults of all other options.
+
+    Raises:
+        ValueError: a value that does not fit.
+
+    Example:
+        >>> config_of("otam", {"per": "prototype", "of_an_old_version": 1}).per
+        'prototype'
+    """
+    cls = method_class(method).Config
+    names = {item.name for item in fields(cls)}
+    known = {key: value for key, value in options.items() if key in names}
+    try:
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()})
+    except ValueError:  # a word that YAML read as something else; slow, so second
+        return parse_settings(cls, known, f"method {method}", f"option of {method}")
+
+
+def traits_of(method: str, options: Mapping[str, Any]) -> Traits:
+    """Tell what follows from the options of a method: what trains, whether queries see each other, what is read."""
+    return method_class(method).traits_of(config_of(method, options))
+
+
+def _families(cell: Cell) -> tuple[str, ...]:
+    """Benchmarks of a cell: its own, those that it is the mean of, or the one that its method is developed on."""
+    if cell.benchmark is not None:
+        return (cell.benchmark,)
+    _, of, named = (cell.quantity or "").partition("mean accuracy of ")
+    return tuple(named.split(", ")) if of else ("ssv2-small",)
+
+
+def _dealt(run: Run, seeds: tuple[int, ...]) -> Iterator[Run]:
+    """The run itself, or one for each random split of the classes."""
+    if not seeds:
+        yield run
+    for seed in seeds:
+        yield replace(run, changes={**run.changes, "resplit": seed})
+
+
+def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Run:
+    at_benchmark = replace(cell, benchmark=family)
+    setting = origins()[method].setting(at_benchmark)
+    queries = origins()[method].queries
+    shot = cell.shot or 1  # a text read-out needs support videos for its episodes, and does not look at them
+    run = Run(
+        method=method, recipe=None, backbone=_backbone(cell, method, family), way=cell.way or 5, shot=shot,
+        benchmark=LISTS_OF_PAPER.get((cell.paper, family), LISTS[family]), query=queries[0] if queries else 1,
+    )  # fmt: skip
+    recipe = (setting.recipe or f"{method}/{{benchmark}}").format(benchmark=family)
+    trains = bool(default_traits(method).trains)
+    if cell.training == UNTRAINED or not trains:
+        usual = _settings(recipe)["options"] if trains else {}
+        run = replace(run, options={**usual, **setting.options, **options})
+    else:
+        readouts = default_traits(method).readouts
+        readout = {key: value for key, value in options.items() if key == "readout" and key in readouts}
+        given = {key: value for key, value in options.items() if key not in readout}
+        own = cell.training if isinstance(cell.training, Mapping) else {}
+        wanted = {"shot": shot, **setting.training, **own, "method": method, "backbone": run.backbone}
+        if wanted["shot"] != shot:
+            wanted["val_shot"] = shot
+        wanted |= {f"options.{key}": value for key, value in {**setting.options, **given}.items()}
+        run = replace(run, recipe=recipe, changes=_changes(recipe, wanted), readout=readout)
+    together = {**run.tested_options, "inductive": False}
+    if traits_of(method, together).transductive:
+        run = run.with_option("inductive", False)  # published numbers let queries see each other if they can
+    return run.with_option("variant", LEAKY) if leaks(cell) else run
+
+
+def _backbone(cell: Cell, method: str, family: str) -> str:
+    """Our backbone of a cell; of one that does not state it, the recipe's."""
+    if cell.backbone == "not stated":
+        return str(_settings(f"{method}/{family}")["backbone"])
+    return BACKBONES[cell.backbone, cell.pretraining.removesuffix("-21K")]
+
+
+def _changes(recipe: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what differs from the packaged recipe."""
+    usual = _settings(recipe)
+    flat = {**usual, **{f"options.{key}": value for key, value in usual["options"].items()}}
+    return {key: value for key, value in wanted.items() if key not in flat or flat[key] != value}
+
+
+@cache
+def _packaged(name: str) -> str:
+    return json.dumps(asdict(load_recipe(name)))
+
+
+def _settings(name: str) -> dict[str, Any]:
+    """A packaged recipe, as JSON keeps one."""
+    settings: dict[str, Any] = json.loads(_packaged(name))
+    return settings
+
+
+def _spec(options: Mapping[str, Any]) -> str:
+    """Options behind a method or checkpoint on the command line."""
+    return ":" + ",".join(f"{key}={_yaml(value)}" for key, value in options.items()) if options else ""
+
+
+def _yaml(value: Any) -> str:
+    """A value as the command line reads it: bare if that is the same."""
+    bare = isinstance(value, str) and yaml.safe_load(value) == value and not set(value) & set(",:=")
+    return value if bare else json.dumps(value)
