@@ -183,7 +183,7 @@ class Settings:
             if getattr(self, name) not in choices:
                 got, expected = as_yaml(getattr(self, name)), ", ".join(map(as_yaml, choices))
                 raise ValueError(f"{type(self).__qualname__}: {name} is {got}; expected one of: {expected}")
-        for name, value in self._followed().items():
+        for name, value in self.followed().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)  # the class is frozen for others
         self.check()
@@ -205,7 +205,7 @@ class Settings:
 
     def changed(self) -> dict[str, Any]:
         """Return the fields that differ from the defaults of the chosen variant, and the variant if it differs."""
-        usual = {field.name: _default(field) for field in dataclasses.fields(self)} | dict(self._followed())
+        usual = {field.name: _default(field) for field in dataclasses.fields(self)} | dict(self.followed())
         return {name: value for name, value in dataclasses.asdict(self).items() if value != usual[name]}
 
     def refuse_idle(self, owner: str) -> None:
@@ -217,17 +217,18 @@ class Settings:
         Raises:
             ValueError: the first field that has no effect.
         """
-        changed = self.changed()
-        for is_chosen, setting, names in self.idle():
-            for name in names:
-                if is_chosen and name in changed:
-                    value = as_yaml(changed[name])
-                    raise ValueError(
-                        f"{owner} got {name}: {value}, which has no effect with {setting}; leave one of them out"
-                    )
+        for name, setting in self.without_effect().items():
+            value = as_yaml(getattr(self, name))
+            raise ValueError(f"{owner} got {name}: {value}, which has no effect with {setting}; leave one of them out")
 
-    def _followed(self) -> Mapping[str, Any]:
-        """Values of the chosen variant."""
+    def without_effect(self) -> dict[str, str]:
+        """Return the fields that were changed without effect, each with the setting that leaves it idle."""
+        changed = self.changed()
+        rules = (rule for rule in self.idle() if rule[0])
+        return {name: setting for _, setting, names in rules for name in names if name in changed}
+
+    def followed(self) -> Mapping[str, Any]:
+        """Return the values of fields that were left at None; by default those of the chosen variant."""
         return self.variants[getattr(self, "variant")] if self.variants else {}  # noqa: B009
 
 

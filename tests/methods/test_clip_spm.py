@@ -65,7 +65,10 @@ def head_of(golden: dict[str, Tensor], **options) -> ClipSpm:
 
 
 def official(golden: dict[str, Tensor], **options) -> ClipSpm:
-    return head_of(golden, **{"variant": "official", "inductive": False} | options)
+    """As the public code trains it: 16 episodes make a step."""
+    method = head_of(golden, **{"variant": "official", "inductive": False} | options)
+    method.begin_training([], episodes_per_step=16)
+    return method
 
 
 def frames_of(golden: dict[str, Tensor]) -> Episode:
@@ -153,8 +156,9 @@ def test_refined_motion(golden: dict[str, Tensor]) -> None:
     torch.testing.assert_close(fused[:, FIRST_FRAME:], golden["sf(query,motion).visual"], **close)
     deep = method.motion(fused[:, FIRST_FRAME:])
     torch.testing.assert_close(deep, golden["hsmr.query_deep_motion"], **close)
-    named = run(method, frames_of(golden)).named
-    distances = {role: named[f"{role}_motion_distances"] for role in ROLES}
+    episode = frames_of(golden)
+    parts = {"support": episode.support, "query": episode.query}
+    distances = {f"{role}_motion": method.motion_distance(parts[role]["frames"]) for role in ROLES}
     found = method._over_videos(distances, frames_of(golden).shot_mask)
     torch.testing.assert_close(found, golden["hsmr.distance"], **close)
     torch.testing.assert_close(method.alpha_mo * found, golden["weighted_motion_distance(dists)"], **close)
@@ -391,10 +395,48 @@ def test_the_papers_equations_by_hand(golden: dict[str, Tensor], inductive: bool
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("episodes", [1, 4, 16])
+def test_sums_weigh_as_a_step_of_the_public_code(golden: dict[str, Tensor], episodes: int) -> None:
+    """It adds up CE / E + 0.001 d_h over the E episodes of a step."""
+    method = official(golden)
+    method.begin_training([], episodes_per_step=episodes)
+    terms = losses(method, frames_of(golden), targets_of(golden))
+    expected = golden["loss_code"] - 0.001 * golden["hsmr.distance"]  # CE / 16
+    torch.testing.assert_close(terms["match"] / episodes, 16 * expected / episodes, **close)
+    torch.testing.assert_close(terms["motion"] / episodes, 0.001 * golden["hsmr.distance"], atol=1e-6, rtol=1e-6)
+
+
+@torch.no_grad()
+def test_motion_is_worked_out_for_the_loss_alone(golden: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    method, calls = head_of(golden), []
+    monkeypatch.setattr(method, "motion_distance", lambda frames: calls.append(1) or frames.mean((-1, -2)))
+    run(method, frames_of(golden))
+    assert not calls
+    losses(method, frames_of(golden), targets_of(golden))
+    assert len(calls) == 2
+
+
+@torch.no_grad()
+def test_the_earlier_consistency_by_hand(golden: dict[str, Tensor]) -> None:
+    """w_t (initial + final) of queries, 0.5 - w_t of supports; w_c and 1 - w_c of [prompt; frames]."""
+    shares = {"consistency": "both", "consistency_on": "both", "consistency_shares": (0.07, 0.54)}
+    method, episode = official(golden, **shares), frames_of(golden)
+    parts = {}
+    for place in ("initial", "final"):
+        one = official(golden, consistency="both", consistency_on=place)
+        whole = encoded(one, episode)
+        parts[place] = one.consistency_distances(whole, one.match(whole), targets_of(golden))
+    prompts = {role: sum(parts[place][f"{role}_prompts"].mean() for place in parts) for role in ROLES}
+    frames = {role: parts["final"][f"{role}_frames"].mean() for role in ROLES}
+    expected = 0.07 * prompts["query"] + 0.43 * prompts["support"] + 0.54 * frames["query"] + 0.46 * frames["support"]
+    found = losses(method, episode, targets_of(golden))["consistency"]
+    torch.testing.assert_close(found, 16 * 0.001 * expected, atol=1e-6, rtol=1e-5)
+
+
+@torch.no_grad()
 def test_squares_are_means_over_the_videos_that_are_there(golden: dict[str, Tensor]) -> None:
     method, episode = official(golden), with_gaps()
-    named = run(method, episode).named
-    support, query = (named[f"{role}_motion_distances"] for role in ROLES)
+    support, query = (method.motion_distance(part["frames"]) for part in (episode.support, episode.query))
     expected = [support[i][episode.shot_mask[i]].mean() + query[i].mean() for i in range(2)]
     expected = 16 * 0.001 * sum(expected) / 2
     torch.testing.assert_close(losses(method, episode)["motion"], expected)
@@ -534,9 +576,10 @@ def test_modulation_is_the_transformer_on_every_row(golden: dict[str, Tensor], i
 def test_text_and_frames_that_are_missing_are_named(golden: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match="class text of a support video; give encode its text feature"):
         head_of(golden).enhance(random_frames().support, "support")
-    with pytest.raises(ValueError, match="got 1 frame per video and needs at least 2 for motion.*hsmr: false"):
-        run(head_of(golden), random_frames(frames=1))
-    assert run(head_of(golden, hsmr=False), random_frames(frames=1)).logits.isfinite().all()
+    with pytest.raises(ValueError, match="got 1 frame per video and trains motion between at least 2.*hsmr: false"):
+        losses(head_of(golden), random_frames(frames=1))
+    assert run(head_of(golden), random_frames(frames=1)).logits.isfinite().all()
+    assert losses(head_of(golden, hsmr=False), random_frames(frames=1))["match"].isfinite()
     with pytest.raises(ValueError, match="'clip-spm' reads class names, but backbone 'blind' has no text"):
         build_method("clip-spm", Backbone("blind"))
 
@@ -604,6 +647,8 @@ OTHERS = {
     "slope": {"gate_slope": 0.05},
     "one number": {"prompt_mean": "frames-and-channels"},
     "initial": {"consistency_on": "initial"},
+    "initial and final": {"consistency_on": "both"},
+    "shares": {"consistency_shares": (0.07, 0.54)},
     "squares": {"condis": "square"},
     "sums": {"reduction": "sum"},
     "one direction": {"direction": "query-to-support"},
@@ -681,8 +726,9 @@ def test_texts_of_templates(tiny: Backbone) -> None:
     for count, text in found.items():
         texts = [template.replace("{}", "waving") for template in templates("clip-spm")[:count]]
         torch.testing.assert_close(text[0], tiny.text_features(texts).sum(0), **close)
-        mean = build(templates=f"clip-spm:{count}", ensemble="mean").encode_text(labels)
-        torch.testing.assert_close(mean * count, text, **close)
+        if count > 1:
+            mean = build(templates=f"clip-spm:{count}", ensemble="mean").encode_text(labels)
+            torch.testing.assert_close(mean * count, text, **close)
     torch.testing.assert_close(build().encode_text(labels), found[16])
     torch.testing.assert_close(build(templates="a {}").encode_text(["x"])[0], tiny.text_features(["a x"])[0])
 
@@ -720,6 +766,9 @@ def test_an_unquoted_off_is_off(tiny: Backbone) -> None:
         ({"hsmr": False, "motion": "half-mean"}, "motion: half-mean, which has no effect with hsmr: false"),
         ({"fusion": "concat", "alpha": 0.2}, "alpha: 0.2, which has no effect with fusion: concat"),
         ({"hsmr": False, "spm": False, "alpha": 0.2}, "alpha: 0.2, which has no effect with hsmr and spm"),
+        ({"spm": False, "ensemble": "mean"}, "ensemble: mean, which has no effect with spm: false"),
+        ({"fusion": "concat", "gate_text": 1.0}, "gate_text: 1.0, which has no effect with fusion: concat"),
+        ({"consistency": "query", "consistency_shares": (0.1, 0.5)}, "weigh queries against support videos"),
         ({"hsmr": False, "spm": False, "fusion": "concat"}, "fusion: concat, which has no effect with hsmr and spm"),
         ({"hsmr": False, "consistency": "off", "condis": "square"}, "condis: square, which has no effect"),
         ({"templates": "clip-spm:17"}, "asks for '17' templates; clip-spm has 1 to 16"),

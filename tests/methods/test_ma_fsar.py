@@ -66,7 +66,9 @@ def prototype(golden: dict[str, Tensor]) -> MaFsar:
             state[f"{block}.attn.in_proj_{kind}"] = golden[f"enc.blocks.{i}.attn.in_proj_{kind}"]
     clip.visual.load_state_dict(state)
     clip.logit_scale.data.fill_(math.log(100))
-    method = MaFsar(ClipBackbone("small", clip, tiny_tokenize), MaFsar.Config(frames=4, hidden=16, alpha=0.25)).eval()
+    method = MaFsar(
+        ClipBackbone("small", clip, tiny_tokenize), MaFsar.Config(frames=4, hidden=16, merge="after")
+    ).eval()
     for i, block in enumerate(method.blocks):
         block.load_state_dict(adapter_state(golden, i))
     method.fc_text[0].load_state_dict({kind: golden[f"enc.fc_text.{kind}"] for kind in ("weight", "bias")})
@@ -131,10 +133,62 @@ def test_merged_after_matches_the_prototype(prototype: MaFsar, episode: Episode,
         prediction = method.match(episode)
         torch.testing.assert_close(prediction.logits[0].exp(), golden[f"p_alpha{alpha}"], **close)
         terms = method.loss(episode, prediction, targets)
-        torch.testing.assert_close(sum(terms.values()), golden[f"L_alpha{alpha}"], **close)
+        per_video = alpha / 2 * golden["L_S2T_batchmean"]  # the prototype's, ours is of class means
+        expected = golden[f"L_alpha{alpha}"] - per_video + terms["support_to_text"]
+        torch.testing.assert_close(sum(terms.values()), expected, **close)
     torch.testing.assert_close(terms["query_to_support"] / 0.25, golden["L_Q2S_mean"], **close)
     torch.testing.assert_close(terms["query_to_text"] / 0.375, golden["L_Q2T_batchmean"], **close)
-    torch.testing.assert_close(terms["support_to_text"] / 0.375, golden["L_S2T_batchmean"], **close)
+
+
+def test_the_supports_loss_is_of_class_means(prototype: MaFsar, episode: Episode, golden: dict[str, Tensor]) -> None:
+    """N x N: the mean over a class's real shots, then over time, against the class texts; by hand in float64."""
+    frames, labels = golden["F_S"].double(), golden["support_labels"].long()
+    texts = golden["class_text_features"].double()
+    targets = Targets(golden["query_labels"].long()[None], torch.arange(3)[None])
+    for shots in ([2, 2, 2], [2, 1, 2], [1, 1, 1]):
+        mask = torch.tensor([[[True, shot > 1] for shot in shots]])
+        expected = 0.0
+        for way, shot in enumerate(shots):
+            mean = frames[labels == way][:shot].mean((0, 1))
+            logits = 100 * torch.stack([mean @ text / (mean.norm() * text.norm()) for text in texts])
+            target = (10.0 * torch.eye(3, dtype=torch.float64)[way]).softmax(0)
+            expected += (target * (target.log() - logits.log_softmax(0))).sum() / 3
+        method = MaFsar(prototype.backbone, MaFsar.Config(frames=4, hidden=16, alpha=0.5))
+        found = replace(episode, shot_mask=mask)
+        terms = method.loss(found, method.match(found), targets)
+        torch.testing.assert_close(terms["support_to_text"].double() / 0.25, expected, **close)
+
+
+@torch.no_grad()
+def test_shots_are_enhanced_only_if_they_are_compared(tiny: Backbone, clips: Tensor) -> None:
+    """Merged before TPCM, a class's mean is enhanced, and no support video is."""
+    for options, enhanced in (({}, False), ({"merge": "after"}, True), ({"metric": "trx"}, True)):
+        method = build_method("ma-fsar", tiny, hidden=16, **options)
+        support = method.encode(clips, "support", method.encode_text(["waving", "clapping"]))
+        assert ("enhanced" in support) is enhanced and "enhanced" in method.encode(clips)
+
+
+@pytest.mark.parametrize(
+    ("options", "embedded"),
+    [
+        ({}, True),
+        ({"gta": False}, False),
+        ({"gta": False, "temporal_embedding": True}, True),
+        ({"temporal_embedding": False}, False),
+    ],
+)
+def test_the_temporal_embedding_follows_what_reads_it(tiny: Backbone, options: dict, embedded: bool) -> None:
+    method = build_method("ma-fsar", tiny, hidden=16, **options)
+    assert hasattr(method, "temporal") is embedded
+    assert method.config.changed() == {"hidden": 16} | options
+
+
+@torch.no_grad()
+def test_without_gta_the_encoder_cannot_see_time(tiny: Backbone, clips: Tensor) -> None:
+    """Table 4's row of local adaptation alone."""
+    method = disturbed(build_method("ma-fsar", tiny, hidden=16, gta=False))
+    forwards, backwards = (method.encode(videos)["frames"] for videos in (clips, clips.flip(1)))
+    torch.testing.assert_close(backwards, forwards.flip(1), atol=1e-5, rtol=1e-4)
 
 
 def test_kl_matches_actionclip() -> None:

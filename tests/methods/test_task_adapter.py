@@ -18,7 +18,7 @@ from fsar.backbones.base import load_strictly
 from fsar.backbones.clip import ClipBackbone, tiny_tokenize
 from fsar.bank.fill import fill_bank
 from fsar.datasets import VideoDataset
-from fsar.methods import build_method, task_adapter_pp
+from fsar.methods import build_method, effective_options, task_adapter_pp
 from fsar.methods.base import Episode
 from fsar.methods.protonet import ProtoNet
 from fsar.methods.task_adapter import TaskAdapter
@@ -41,7 +41,9 @@ VISUAL_ADAPTERS = {"t_adapter": "temporal", "s_adapter": "spatial", "task_adapte
 
 
 def plus_plus(backbone: Backbone, **options) -> TaskAdapterPlusPlus:
-    return build_method("task-adapter-pp", backbone, **{"sub_actions": SUB_ACTIONS} | options)
+    """With sub-actions of the labels here, if any are read."""
+    options = effective_options("task-adapter-pp", {"sub_actions": SUB_ACTIONS} | options, keep=options)
+    return build_method("task-adapter-pp", backbone, **options)
 
 
 @pytest.fixture(scope="module")
@@ -476,13 +478,15 @@ ROWS_PP = ROWS | {
 def test_every_row_of_the_tables_is_a_switch(tiny: Backbone, clips: Tensor, row: str, inductive: bool) -> None:
     """Each gives finite logits of its own, in both modes, and says its options again."""
     base = shaken(plus_plus(tiny, inductive=inductive))
-    changed = shaken(plus_plus(tiny, inductive=inductive, **ROWS_PP[row]))
+    options = effective_options("task-adapter-pp", {"inductive": inductive} | ROWS_PP[row], keep=ROWS_PP[row])
+    changed = shaken(plus_plus(tiny, **options))
     found = logits(changed, clips)
     assert torch.isfinite(found).all() and found.shape == (1, QUERY, WAY)
     assert not torch.allclose(found, logits(base, clips), atol=1e-3)
     assert ROWS_PP[row].items() <= {k: v for k, v in changed.config.changed().items() if k != "sub_actions"}.items()
     if row in ROWS:
-        found = logits(shaken(build_method("task-adapter", tiny, inductive=inductive, **ROWS[row])), clips)
+        options = effective_options("task-adapter", {"inductive": inductive} | ROWS[row], keep=ROWS[row])
+        found = logits(shaken(build_method("task-adapter", tiny, **options)), clips)
         assert torch.isfinite(found).all()
 
 
@@ -499,11 +503,17 @@ def test_variants_fill_in_what_is_not_chosen(tiny: Backbone) -> None:
         ({"layers": 7}, "layers 7.*expected 0 to 6"),
         ({"text_layers": 4}, "text_layers 4.*expected 0 to 3"),
         ({"aim": False, "task": False}, "nothing adapts; set layers: 0"),
-        ({"text": "average"}, "three sentences apart; set text_layers: 0"),
-        ({"alignment": "none", "alignment_layers": 2}, "belong to alignment: attention"),
-        ({"metric": "otam", "similarity": "time-mean"}, "leave out one of them"),
+        ({"text": "concat"}, "one prompt per class has no order to adapt to: set text_layers: 0"),
+        ({"alignment": "none", "alignment_layers": 2}, "alignment_layers: 2, which has no effect with alignment: none"),
+        ({"alignment": "none", "residual": "later"}, "residual: later, which has no effect with alignment: none"),
+        ({"modality": "visual", "alignment": "conv1d"}, "alignment: conv1d, which has no effect with modality: visual"),
+        ({"metric": "otam", "similarity": "time-mean"}, "leave one of them out"),
+        ({"task": False, "task_at": "front"}, "task_at: front, which has no effect with task: false"),
+        ({"layers": 0, "task_at": "front"}, "task_at: front, which has no effect with layers: 0"),
+        ({"text_layers": 0, "order_at": "front"}, "order_at: front, which has no effect with text_layers: 0"),
+        ({"aim": False, "temporal_embedding_at": "first_adapted_block"}, "has no effect with aim: false"),
         ({"scale": 0.0}, "scale 0.0; expected a factor above 0"),
-        ({"modality": "visual", "text_layers": 9}, "text_layers 9"),
+        ({"modality": "visual", "text_layers": 9}, "text_layers: 9, which has no effect with modality: visual"),
         ({"modality": "visual", "readout": "text"}, "readout 'text' with modality 'visual'"),
         ({"variant": "offical"}, "variant"),
     ],
@@ -511,6 +521,26 @@ def test_variants_fill_in_what_is_not_chosen(tiny: Backbone) -> None:
 def test_options_without_effect_are_refused(tiny: Backbone, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         plus_plus(tiny, **options)
+
+
+@torch.no_grad()
+def test_the_mean_of_three_ordered_sentences_is_a_class_text(tiny: Backbone) -> None:
+    """Order adapters may stand before the mean."""
+    method = shaken(plus_plus(tiny, text="average"))
+    stages = shaken(plus_plus(tiny)).encode_text(LABELS)
+    torch.testing.assert_close(method.encode_text(LABELS), stages.mean(1, keepdim=True))
+
+
+@pytest.mark.parametrize("name", ["task-adapter", "task-adapter-pp"])
+@torch.no_grad()
+def test_the_visual_score_alone_asks_for_no_text(tiny: Backbone, clips: Tensor, name: str) -> None:
+    both = shaken(build_method(name, tiny, **({"sub_actions": SUB_ACTIONS} if name.endswith("pp") else {})))
+    alone = shaken(build_method(name, tiny, readout="visual"))
+    alone.check_texts(["a class without sub-actions"])
+    episode = encoded(alone, clips)
+    assert not alone.needs_text and episode.text is None and own(alone).keys() == own(both).keys()
+    expected = both.match(encoded(both, clips)).named["visual_scores"]
+    torch.testing.assert_close(alone.match(episode).named["visual_scores"], expected)
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import importlib
 import textwrap
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -23,9 +24,11 @@ __all__ = [
     "build_method",
     "default_traits",
     "describe_method",
+    "effective_options",
     "list_methods",
     "method_class",
     "parse_method",
+    "parse_options",
 ]
 
 METHODS = {
@@ -102,11 +105,53 @@ def build_method(name: str, backbone: Backbone, *, init_seed: int = 0, **options
         >>> build_method("otam", load_backbone("tiny"), per="prototype").config.per
         'prototype'
     """
-    cls = method_class(name)
-    config = parse_settings(cls.Config, options, f"method {name}", f"option of {name}")
+    cls, config = method_class(name), parse_options(name, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed)
         return cls(backbone, config).eval()
+
+
+def parse_options(name: str, options: Mapping[str, Any]) -> Any:
+    """Check options as YAML, JSON or a command line gives them.
+
+    Args:
+        name: a key of `METHODS`.
+        options: some of the fields of the method's `Config`.
+
+    Returns:
+        The method's `Config`.
+
+    Raises:
+        ValueError: unknown method or option, or a value that does not fit.
+
+    Example:
+        >>> parse_options("trx", {"cardinalities": [2]}).cardinalities
+        (2,)
+    """
+    return parse_settings(method_class(name).Config, options, f"method {name}", f"option of {name}")
+
+
+def effective_options(name: str, options: Mapping[str, Any], keep: Collection[str] = ()) -> dict[str, Any]:
+    """Leave out options that have no effect beside the others, which a method would refuse.
+
+    Files of older versions may hold such options, and a recipe's own become idle by a user's override.
+
+    Args:
+        name: a key of `METHODS`.
+        options: some of the fields of the method's `Config`.
+        keep: options that stay, with effect or without.
+
+    Raises:
+        ValueError: unknown method or option, or a value that does not fit.
+
+    Example:
+        >>> effective_options("clip-mdmf", {"pps": "off", "pps_score": "best-frames"})
+        {'pps': 'off'}
+    """
+    options = dict(options)
+    while idle := parse_options(name, options).without_effect().keys() & options.keys() - set(keep):
+        options = {key: value for key, value in options.items() if key not in idle}
+    return options
 
 
 def describe_method(name: str) -> str:

@@ -67,7 +67,7 @@ class ReadsText(Protocol):
 class TrainingParts:
     """What only training calls. Each part has a default; evaluation and recognition need none of them."""
 
-    def begin_training(self, class_texts: Sequence[str]) -> None:
+    def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
         """Make what the loss needs of the training classes; by default nothing.
 
         Parameters made here go into `loss_heads`: they train with the method's own and are not part of the trained
@@ -75,6 +75,7 @@ class TrainingParts:
 
         Args:
             class_texts: words of the training classes.
+            episodes_per_step: how many episodes' gradients are averaged for one step.
         """
 
     def text_input(self: ReadsText, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:

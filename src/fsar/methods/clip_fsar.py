@@ -29,7 +29,7 @@ Deviations:
 | BatchNorm of a ResNet | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
 """  # noqa: E501
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -87,6 +87,10 @@ class ClipFsar(Method):
                     f"smoothing {self.smoothing} and hidden {self.hidden}; expected a text_weight in [0, 1], a "
                     f"class_text_weight of at least 0, a smoothing above 0 and at least 1 hidden channel"
                 )
+
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """The exponent is of the mixed score."""
+            return ((self.readout != "combine", f"readout: {self.readout}", ("text_weight",)),)
 
     config: Config
     training_text: Tensor | None
@@ -155,7 +159,7 @@ class ClipFsar(Method):
         """Let every frame attend to the class text, then drop its row."""
         return self.context(with_text(frames, text))[..., :-1, :]
 
-    def begin_training(self, class_texts: Sequence[str]) -> None:
+    def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
         """Encode the texts of all training classes; the loss classifies every video among them."""
         self.training_text = self.encode_text(list(class_texts))
 

@@ -101,8 +101,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 SMOOTHING = 0.5
 """Lambda of OTAM's soft minimum."""
-STEP = 16
-"""Episodes of a step in the public code."""
 PROMPT, FIRST_FRAME = 0, 1
 """Rows of a fused video: its prompt, then its frames."""
 
@@ -151,8 +149,11 @@ class ClipSpm(Method):
         """What the prompt generator reads of a video: its mean frame, or one number."""
         consistency: Literal["both", "support", "query", "off"] | None = None
         """Whose prompts the loss pulls to their own class text (Table 5)."""
-        consistency_on: Literal["final", "initial"] = ablation("final")
-        """Compare prompts and texts after the fusion (`final`), or before it."""
+        consistency_on: Literal["final", "initial", "both"] = ablation("final")
+        """Compare prompts and texts after the fusion (`final`), before it, or at both places, added."""
+        consistency_shares: tuple[float, float] | None = ablation(None)
+        """w_t and w_c of an earlier form of the public code: the queries' weights of prompts and of [prompt; frames].
+        The support's are 0.5 - w_t and 1 - w_c. None weighs every distance by 1."""
         condis: Literal["norm", "square"] | None = None
         """ConDis: Euclidean distances summed over videos; or squared ones, mean over support plus mean over queries."""
         learned_alpha_mo: bool | None = None
@@ -179,29 +180,41 @@ class ClipSpm(Method):
         """Channels inside the transformers' feed-forward part and the prompt generator."""
 
         def check(self) -> None:
-            """Refuse values out of range."""
+            """Refuse values out of range, and shares that have nothing to weigh."""
             templates(self.templates)
             weights = {key: getattr(self, key) for key in ("lambda1", "lambda2", "lambda3", "lambda4")}
             if min(weights.values()) < 0 or weights["lambda1"] + weights["lambda2"] == 0:
                 raise ValueError(f"clip-spm got {weights}; expected none below 0, and lambda1 or lambda2 above")
+            if self.consistency_shares is not None and self.consistency not in ("both", "off"):
+                raise ValueError(
+                    f"clip-spm got consistency_shares {self.consistency_shares} with consistency: {self.consistency}; "
+                    f"they weigh queries against support videos, so leave them out, or set consistency: both"
+                )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """Each part of Table 3 has options of its own."""
-            no_prompts = not self.spm or self.consistency == "off"
+            """Each part of Table 3 has options of its own; so has each term of the loss."""
+            unasked = not self.spm or self.consistency == "off"
+            no_prompts, no_motion = unasked or self.lambda4 == 0, not self.hsmr or self.lambda3 == 0
+            gates = ("gate_visual", "gate_text", "gate_slope", "alpha")
             return (
                 (not self.padm, "padm: false", ("lambda1", "lambda2", "inductive")),
-                (not self.spm, "spm: false", ("consistency", "templates", "prompt_mean")),  # `ensemble` is the recipes'
-                (no_prompts, "no consistency of prompts", ("lambda4", "consistency_on")),
+                (not self.spm, "spm: false", ("consistency", "templates", "ensemble", "prompt_mean")),
+                (len(templates(self.templates)) == 1, "a single template", ("ensemble",)),
+                (unasked, "no consistency of prompts", ("lambda4",)),
+                (no_prompts, "no consistency of prompts", ("consistency_on", "consistency_shares")),
+                (self.lambda4 == 0, "lambda4: 0", ("consistency",)),
                 (not self.hsmr, "hsmr: false", ("lambda3", "motion", "learned_alpha_mo")),
-                (not (self.hsmr or self.spm), "hsmr and spm false", ("fusion", "alpha")),
-                ("gate" not in self.fusion, f"fusion: {self.fusion}", ("alpha",)),  # gates are the recipes'
-                (not self.hsmr and no_prompts, "hsmr: false and no consistency of prompts", ("condis",)),
+                (self.lambda3 == 0, "lambda3: 0", ("motion", "learned_alpha_mo")),
+                (not (self.hsmr or self.spm), "hsmr and spm false", ("fusion", *gates)),
+                ("gate" not in self.fusion, f"fusion: {self.fusion}", gates),
+                (no_motion and no_prompts, "neither motion nor consistency in the loss", ("condis",)),
             )
 
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
+        self.episodes_per_step = 1
         dim = backbone.dim
         _require_gates(config, dim)
         if config.hsmr:
@@ -237,19 +250,17 @@ class ClipSpm(Method):
     # ----------------------------------------------------------------------- one video
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Compute what depends on one video alone (eq. 7 and, for a support video, 11).
+        """Compute what depends on one video alone (eq. 11).
 
         Returns:
-            The frames, and `motion_distance` [*clips] with `hsmr`; for a support video also `fused` [*clips,
-            prompt_and_frame, dim], the frames fused with the class text.
+            The frames; for a support video also `fused` [*clips, prompt_and_frame, dim], the frames fused with the
+            class text.
 
         Raises:
             ValueError: a support video came without its class text.
         """
         frames = encoding["frames"]
         enhanced = {"frames": frames}
-        if self.config.hsmr:
-            enhanced["motion_distance"] = self.motion_distance(frames)
         if self.config.spm and role == "support":
             if text is None:
                 raise ValueError("clip-spm reads the class text of a support video; give encode its text feature")
@@ -285,13 +296,9 @@ class ClipSpm(Method):
 
         Named, [episode, query, way]: `spm_distances` (of raw frames where SPM is off), `padm_distances`, and of these
         `anchor_distances`. For the loss: `query_prompt` [episode, query, dim], `query_fused` [episode, query,
-        prompt_and_frame, dim], `support_motion_distances` [episode, way, shot], `query_motion_distances`
-        [episode, query].
+        prompt_and_frame, dim].
         """
         support, query, named = episode.support["frames"], episode.query["frames"], {}
-        if self.config.hsmr:
-            named["support_motion_distances"] = episode.support["motion_distance"]
-            named["query_motion_distances"] = episode.query["motion_distance"]
         if self.config.spm:
             assert episode.text is not None
             named["query_prompt"] = self.prompt(episode.text, query)
@@ -350,10 +357,10 @@ class ClipSpm(Method):
 
     def _compared(self, role: Role, own: Tensor, prompt: Tensor, by_text: Tensor, by_prompt: Tensor) -> Encoding:
         """Compare a video's class text with its prompt [*videos, dim], and the videos fused with each."""
-        if self.config.consistency_on == "final":
-            own, prompt = by_text[..., PROMPT, :], by_prompt[..., PROMPT, :]
-        frames = self._condis(by_text.flatten(-2), by_prompt.flatten(-2))
-        return {f"{role}_prompts": self._condis(own, prompt), f"{role}_frames": frames}
+        initial = self._condis(own, prompt)
+        final = self._condis(by_text[..., PROMPT, :], by_prompt[..., PROMPT, :])
+        prompts = {"initial": initial, "final": final, "both": initial + final}[self.config.consistency_on]
+        return {f"{role}_prompts": prompts, f"{role}_frames": self._condis(by_text.flatten(-2), by_prompt.flatten(-2))}
 
     def _over_videos(self, distances: Mapping[str, PerVideo], mask: ShotMask) -> Float[Tensor, ""]:
         """Add both roles' sums over an episode's videos, or their means for squares; mean over episodes."""
@@ -361,22 +368,37 @@ class ClipSpm(Method):
         for name, distance in distances.items():
             present = mask if name.startswith("support") else torch.ones_like(distance, dtype=torch.bool)
             own = distance.where(present, 0.0).flatten(1).sum(1)
-            total = total + (own / present.flatten(1).sum(1) if self.config.condis == "square" else own)
+            own = own / present.flatten(1).sum(1) if self.config.condis == "square" else own
+            total = total + self._share(name) * own
         return total.mean()
+
+    def _share(self, distance: str) -> float:
+        """Weight of one of the distances, by its name."""
+        if self.config.consistency_shares is None or distance.endswith("motion"):
+            return 1.0
+        prompts, frames = self.config.consistency_shares
+        shares = {"query_prompts": prompts, "support_prompts": 0.5 - prompts}
+        return (shares | {"query_frames": frames, "support_frames": 1 - frames})[distance]
+
+    def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
+        """Remember how many episodes make a step, since the public code's sums depend on it."""
+        self.episodes_per_step = episodes_per_step
 
     def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
         """`match`: cross-entropy; `motion` and `consistency`: weighted, over support and query videos (eq. 15)."""
-        named, mask = prediction.named, episode.shot_mask
+        mask = episode.shot_mask
         terms = {"match": query_cross_entropy(prediction.logits, targets)}
         if self.config.hsmr:
-            motion = {role: named[f"{role}_motion_distances"] for role in ("support", "query")}
+            encodings = {"support": episode.support, "query": episode.query}
+            motion = {f"{role}_motion": self.motion_distance(part["frames"]) for role, part in encodings.items()}
             factor = self.alpha_mo if self.config.learned_alpha_mo else 1.0
             terms["motion"] = self.config.lambda3 * factor * self._over_videos(motion, mask)
         if self.config.spm and self.config.consistency != "off":
             consistency = self.consistency_distances(episode, prediction, targets)
             terms["consistency"] = self.config.lambda4 * self._over_videos(consistency, mask)
         if self.config.reduction == "sum":
-            terms = {n: term * (targets.query_way.shape[1] if n == "match" else STEP) for n, term in terms.items()}
+            queries = targets.query_way.shape[1]
+            terms = {n: term * (queries if n == "match" else self.episodes_per_step) for n, term in terms.items()}
         return terms
 
 
@@ -404,8 +426,8 @@ class MotionFeatures(nn.Module):
         """
         if frames.shape[-2] < 2:
             raise ValueError(
-                f"clip-spm got {frames.shape[-2]} frame per video and needs at least 2 for motion; sample more frames, "
-                f"or set hsmr: false"
+                f"clip-spm got {frames.shape[-2]} frame per video and trains motion between at least 2; sample more "
+                f"frames, or set hsmr: false"
             )
         channels = frames.reshape(-1, *frames.shape[-2:]).transpose(1, 2)
         context = self.convolutions(channels).transpose(1, 2).reshape(frames.shape)

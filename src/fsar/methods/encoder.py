@@ -8,7 +8,7 @@ from fsar.backbones import Backbone
 from fsar.methods.episode import Encoding, Role
 from fsar.shapes import Clips
 
-PIXELS = {"unit": (0.0, 1.0)}
+PIXELS = {"unit": (0.0, 1.0), "slowfast": (0.45, 0.225)}
 """Mean and deviation by which public codes normalise pixels of [0, 1], whatever the backbone was trained with."""
 
 

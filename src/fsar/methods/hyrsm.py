@@ -209,7 +209,7 @@ class HyRsm(Method):
         named = {"support_frames": support, "query_frames": query, "support_out": support_out, "query_out": query_out}
         return Prediction(-per_video(distance, mask), named)
 
-    def begin_training(self, class_texts: Sequence[str]) -> None:
+    def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
         """Make the classifier of frames that the class loss needs."""
         if self.config.class_weight:
             self.loss_heads["class"] = nn.Linear(self.backbone.dim, len(class_texts), device=self.device)

@@ -35,6 +35,7 @@ Deviations:
 | alpha | 0.75 (HMDB51, UCF101, Kinetics), 0.25 (SSv2) | 0.5 on other data |
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -107,8 +108,8 @@ class MaFsar(Method):
         """r, factor on the joint adapter's output."""
         ratio: float = 0.25
         """Bottleneck of an adapter as a share of the token's width."""
-        temporal_embedding: bool = ablation(True)
-        """A trainable embedding of the frame's index (with `fgma`)."""
+        temporal_embedding: bool | None = ablation(None)
+        """A trainable embedding of the frame's index; None follows `gta`, the attention over frames that reads it."""
         fc_text_per_layer: bool = ablation(False)
         """One map FC_text per block instead of a shared one."""
         gta_pre_adapter: bool = ablation(False)
@@ -128,6 +129,39 @@ class MaFsar(Method):
         def reads_token(self) -> bool:
             """Whether support tokens read the class text (LMA)."""
             return self.text and self.fgma and self.local == "lma"
+
+        @property
+        def merges_first(self) -> bool:
+            """Whether the mean over a class's shots is enhanced, in `match`, and no support video by itself."""
+            return self.merge == "before" and self.metric != "trx" and self.prototype != "none"
+
+        @property
+        def support_reads_text(self) -> bool:
+            """Whether a support video is encoded with its class text: in its tokens (LMA) or in TPCM."""
+            return self.reads_token or (self.text and self.prototype in _READ_TEXT and not self.merges_first)
+
+        def followed(self) -> Mapping[str, Any]:
+            """Without attention over frames nothing should tell them apart."""
+            return {"temporal_embedding": self.fgma and self.gta}
+
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """Each adaptation has options of its own; so have the texts, and what enhances the features."""
+            blind, merged = not self.text, f"metric: {self.metric}, which compares every video"
+            of_fgma = ("gta", "local", "ja", "joint_scale", "ratio", "temporal_embedding")
+            return (
+                (not self.fgma, "fgma: false", (*of_fgma, "fc_text_per_layer", "gta_pre_adapter", "ja_skip")),
+                (not self.temporal_embedding, "no temporal embedding", ("frames",)),
+                (not self.gta, "gta: false", ("gta_pre_adapter",)),
+                (self.local != "lma", f"local: {self.local}", ("fc_text_per_layer",)),
+                (not self.ja, "ja: false", ("joint_scale", "ja_skip")),
+                (self.joint_scale == 0, "joint_scale: 0", ("ja_skip",)),
+                (blind, "text: false", ("alpha", "templates", "fc_text_per_layer")),
+                (blind and self.readout == "visual", "text: false", ("readout",)),
+                (blind and self.local == "lsta", "text: false", ("local",)),
+                (blind and self.prototype != "none", "text: false", ("prototype",)),
+                (self.prototype == "none", "prototype: none", ("tpcm_norm", "hidden", "merge")),
+                (self.metric == "trx", merged, ("merge",)),
+            )
 
         def check(self) -> None:
             """Refuse values out of range, and a read-out that is not there."""
@@ -172,7 +206,8 @@ class MaFsar(Method):
             reads_text=config.text,
             reads_text_alone=config.readout == "text"
             or (config.text and config.readout == "mix" and config.alpha == 1),
-            support_reads_text=config.reads_token or (config.text and config.prototype in _READ_TEXT),
+            support_reads_text=config.support_reads_text,
+            support_waits=config.merges_first,
             episodes_per_match=min(64, metric_episodes(config.metric)),
         )
 
@@ -185,10 +220,12 @@ class MaFsar(Method):
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
         """Add `enhanced` [*clips, frame, dim], by TPCM (eq. 9-12) or by what Table 6 has in its place.
 
+        Nothing is added without it, nor to a support video if its class's mean is enhanced instead, in `match`.
+
         Raises:
             ValueError: a support video came without its class text.
         """
-        if self.config.prototype == "none":
+        if self.config.prototype == "none" or (role == "support" and self.config.merges_first):
             return encoding
         if role == "support" and self.traits.support_reads_text and text is None:
             raise ValueError(_TEXT_MISSING)
@@ -229,13 +266,12 @@ class MaFsar(Method):
     def _to_compare(self, episode: Episode) -> tuple[Tensor, Tensor, ShotMask]:
         """Enhanced queries; enhanced prototypes or (`merge: after`, TRX) every enhanced support video; their mask."""
         compared = "frames" if self.config.prototype == "none" else "enhanced"
-        support, mask = episode.support[compared], episode.shot_mask
-        shots = mask.shape[-1]
-        if shots > 1 and self.config.merge == "before" and self.config.metric != "trx":
-            prototypes = mean_over_shots(episode.support["frames"], mask)  # episode way frame dim
-            support = self._prototype(prototypes, episode.text)[:, :, None]
-            mask = mask.any(-1, keepdim=True)
-        return episode.query[compared], support, mask
+        query, mask = episode.query[compared], episode.shot_mask
+        if not self.config.merges_first:
+            return query, episode.support[compared], mask
+        prototypes = mean_over_shots(episode.support["frames"], mask)  # episode way frame dim
+        enhanced = self._prototype(prototypes, episode.text if self.config.text else None)
+        return query, enhanced[:, :, None], mask.any(-1, keepdim=True)
 
     # ----------------------------------------------------------------------- loss
 
@@ -246,10 +282,10 @@ class MaFsar(Method):
         if alpha < 1:
             terms["query_to_support"] = (1 - alpha) * query_cross_entropy(prediction.named["visual_logits"], targets)
         if alpha > 0:
-            support = episode.support["frames"]
-            own_way = torch.arange(support.shape[1], device=support.device)[None, :, None].expand(support.shape[:3])
-            logits = self.backbone.logit_scale * video_text_similarity(support.flatten(1, 2), _texts_of(episode))
-            terms["support_to_text"] = alpha / 2 * text_divergence(logits, own_way.flatten(1))
+            support = mean_over_shots(episode.support["frames"], episode.shot_mask)  # episode way frame dim
+            own_way = torch.arange(support.shape[1], device=support.device).expand(support.shape[:2])
+            logits = self.backbone.logit_scale * video_text_similarity(support, _texts_of(episode))
+            terms["support_to_text"] = alpha / 2 * text_divergence(logits, own_way)
             text_logits = prediction.named["text_logits"]
             terms["query_to_text"] = alpha / 2 * text_divergence(text_logits, targets.query_way)
         return terms
@@ -269,7 +305,7 @@ class MaFsarEncoder(FrameEncoder):
     def __init__(self, method: MaFsar):
         super().__init__(method.backbone)
         self.method = method
-        self.support_reads_text = self.roles_differ = method.traits.support_reads_text
+        self.support_reads_text = self.roles_differ = method.config.reads_token
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Run CLIP's blocks, each with its adapters.

@@ -18,7 +18,7 @@ recogniser chooses `weight` and `alignment` by leave-one-out over the examples, 
 | similarity, alignment | `PlaceMotion.match` |
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
@@ -70,6 +70,10 @@ class PlaceMotion(Method):
                     f"grid of at least 1, a weight in [0, 1] and a smoothing above 0"
                 )
 
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """Only OTAM has a soft minimum."""
+            return ((self.alignment != "otam", f"alignment: {self.alignment}", ("smoothing",)),)
+
     config: Config
 
     @classmethod
@@ -84,11 +88,14 @@ class PlaceMotion(Method):
     def variants(self) -> Sequence["PlaceMotion"]:
         """List every alignment with several weights, this method first."""
         others = (
-            replace(self.config, weight=weight, alignment=alignment)
+            replace(self.config, weight=weight, alignment=alignment, smoothing=self._smoothing_of(alignment))
             for weight in (1.0, 0.8, 0.5, 0.2, 0.0)
             for alignment in ALIGNMENTS
         )
         return (self, *(PlaceMotion(self.backbone, config) for config in others if config != self.config))
+
+    def _smoothing_of(self, alignment: Alignment) -> float:
+        return self.config.smoothing if alignment == "otam" else self.Config.smoothing
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: the aligned similarity to each class; `frame_similarity` beside them."""

@@ -38,6 +38,7 @@ Deviations:
 """  # noqa: E501
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -124,6 +125,31 @@ class TaskAdapter(Method):
         keep_attention: bool = False
         """Add `task_attention` to the prediction: the attention over the support videos at their class tokens."""
 
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """Blocks that are not adapted have no options, nor have scores that the method lacks."""
+            of_frames = ("frames", "temporal_embedding_at")
+            of_blocks = ("where", "aim", "task", "ratio", "half_tokens")
+            of_videos = ("task_at", "zero_init_task", *(() if self.compares_queries else ("inductive",)))
+            return (
+                (self.layers == 0, "layers: 0", (*of_blocks, *of_frames, *of_videos)),
+                (not self.aim, "aim: false", of_frames),
+                (not self.task, "task: false", of_videos),
+                (self.modality == "text", "modality: text", ("metric", "similarity")),
+                (self.metric != "protonet", f"metric: {self.metric}", ("similarity",)),
+                (not self.keeps_weights, "no attention among what is computed", ("keep_attention",)),
+                (self.readout == self.modality, f"modality: {self.modality}", ("readout",)),
+            )
+
+        @property
+        def reads_text(self) -> bool:
+            """Whether class texts are among what the logits are made of."""
+            return "visual" not in (self.modality, self.readout)
+
+        @property
+        def keeps_weights(self) -> bool:
+            """Whether there is attention to keep: over the support videos, whose frames the visual score reads."""
+            return self.looks_over_videos and self.modality != "text"
+
         @property
         def looks_over_videos(self) -> bool:
             """Whether any block attends to other videos."""
@@ -139,7 +165,7 @@ class TaskAdapter(Method):
             return self.looks_over_videos and (role == "support" or not self.inductive)
 
         def check(self) -> None:
-            """Refuse values out of range, and options that would have no effect."""
+            """Refuse values out of range, and a read-out that is not there."""
             name = self.method
             if self.layers < 0 or self.frames < 1 or self.ratio <= 0:
                 raise ValueError(
@@ -154,11 +180,6 @@ class TaskAdapter(Method):
                 raise ValueError(
                     f"{name} got readout {self.readout!r} with modality {self.modality!r}, which has no such score; "
                     f"leave readout out"
-                )
-            if self.metric != "protonet" and self.similarity == "time-mean":
-                raise ValueError(
-                    f"{name} got similarity 'time-mean' with metric {self.metric!r}, which has no such option; leave "
-                    f"out one of them"
                 )
 
     config: Any
@@ -186,7 +207,7 @@ class TaskAdapter(Method):
         return Traits(
             trains=("own",),
             readouts=("inductive", "readout", "half_tokens", "keep_attention"),
-            reads_text=config.modality != "visual",
+            reads_text=config.reads_text,
             reads_text_alone="text" in (config.modality, config.readout),
             support_waits=config.waits("support") != config.waits("query"),
             transductive=config.compares_queries and not config.inductive,
@@ -281,7 +302,7 @@ class TaskAdapter(Method):
         if self.config.modality != "text":
             support = self._frames_of(episode.support, episode.shot_mask, attention)
             named["visual_scores"] = self.visual_scores(query, support, episode.shot_mask)
-        if self.config.modality != "visual":
+        if self.config.reads_text:
             assert episode.text is not None
             named |= self.text_scores(query, episode.text)
         read = _FACTORS if self.config.readout == "both" else (f"{self.config.readout}_scores",)

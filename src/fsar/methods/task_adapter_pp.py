@@ -39,7 +39,7 @@ Deviations:
 | everything else of the visual branch | | | see `task_adapter.py` |
 """  # noqa: E501
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -118,26 +118,42 @@ class TaskAdapterPlusPlus(TaskAdapter):
         @property
         def compares_queries(self) -> bool:
             """Whether queries see each other unless `inductive` keeps them apart: in equation 15's attention, too."""
-            reads_text = "visual" not in (self.modality, self.readout)
-            return self.looks_over_videos or (reads_text and self.alignment == "attention")
+            return self.looks_over_videos or (self.reads_text and self.alignment == "attention")
+
+        @property
+        def keeps_weights(self) -> bool:
+            """Whether there is attention to keep: over the support videos, or that of equation 15."""
+            return super().keeps_weights or (self.reads_text and self.alignment == "attention")
+
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """Texts and alignment have no options without the score that they are for."""
+            of_order = ("text_where", "order_at")
+            of_attention = ("alignment_layers", "alignment_norm", "residual")
+            of_texts = ("text_layers", "sub_actions", "text", "alignment", "stage_score", *of_order, *of_attention)
+            unread = self.modality == "both" and self.readout == "visual"  # parameters are there, and are not read
+            only_read = ("sub_actions", "text", "stage_score", "residual", "alignment_layers", *of_order)
+            return (
+                *super().idle(),
+                (self.modality == "visual", "modality: visual", of_texts),
+                (unread, "readout: visual", only_read),
+                (unread and self.alignment == "none", "readout: visual", ("alignment",)),
+                (self.text_layers == 0, "text_layers: 0", of_order),
+                (self.alignment != "attention", f"alignment: {self.alignment}", of_attention),
+                (self.text == "label", "text: label", ("sub_actions",)),
+            )
 
         def check(self) -> None:
-            """Refuse values out of range, and options that would have no effect."""
+            """Refuse values out of range, and order adapters without an order."""
             super().check()
             if self.text_layers < 0 or not 1 <= self.alignment_layers < self.frames:
                 raise ValueError(
                     f"task-adapter-pp got text_layers {self.text_layers} and alignment_layers {self.alignment_layers}; "
                     f"expected 0 or more adapted text blocks, and 1 to {self.frames - 1} layers of alignment"
                 )
-            if self.text_layers and self.text != "stages":
+            if self.modality != "visual" and self.text_layers and self.text in ("concat", "label"):
                 raise ValueError(
-                    f"task-adapter-pp got text: {self.text} with {self.text_layers} order adapters, which need three "
-                    f"sentences apart; set text_layers: 0"
-                )
-            if self.alignment != "attention" and (self.alignment_norm or self.alignment_layers != 1):
-                raise ValueError(
-                    f"task-adapter-pp got alignment: {self.alignment} with alignment_layers {self.alignment_layers} "
-                    f"and alignment_norm {self.alignment_norm}, which belong to alignment: attention; leave them out"
+                    f"task-adapter-pp got text: {self.text} with {self.text_layers} order adapters; one prompt per "
+                    f"class has no order to adapt to: set text_layers: 0, or text: stages or average"
                 )
 
     config: Config
@@ -186,7 +202,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
 
     def check_texts(self, labels: Sequence[str]) -> None:
         """Check that every class has its sub-actions."""
-        if self.config.modality != "visual":
+        if self.config.reads_text:
             self.prompts(list(labels))
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:

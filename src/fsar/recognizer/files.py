@@ -10,7 +10,7 @@ settings, training, enrolled videos and hashes of their contents, fit. The tenso
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from fsar.files import atomic_path
+from fsar.methods import effective_options, parse_options
 from fsar.methods.base import Encoding
-from fsar.recognizer.calibration import Fit
+from fsar.recognizer.calibration import Fit, plain
 from fsar.recognizer.examples import Example
 
 FORMAT = 3
@@ -115,15 +116,24 @@ def read_file(path: Path) -> Contents:
         backbone=header["backbone"],
         weights=header["weights"],
         method=header["method"],
-        options={key: tuple(value) if isinstance(value, list) else value for key, value in header["options"].items()},
+        options=_options(header["method"], header["options"]),
         frames=header["frames"],
         sampling=header["sampling"],
         trained=header["trained"],
         examples=examples,
         texts=dict(zip(examples, tensors["text"], strict=True)) if "text" in tensors else {},
         state={key.removeprefix(METHOD): value for key, value in tensors.items() if key.startswith(METHOD)},
-        fit=Fit(**header["fit"]) if header["fit"] else None,
+        fit=_fit(header["method"], header["fit"]) if header["fit"] else None,
     )
+
+
+def _options(method: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a file, with those at their defaults that have no effect: older versions accepted such."""
+    return asdict(parse_options(method, effective_options(method, stored)))
+
+
+def _fit(method: str, stored: Mapping[str, Any]) -> Fit:
+    return Fit(**{**stored, "options": plain(_options(method, stored["options"]))})
 
 
 def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.base import read_safetensors
 from fsar.files import atomic_path, write_text_atomic
-from fsar.methods import Method, build_method
+from fsar.methods import Method, build_method, effective_options
 from fsar.results.numbers import percent_interval
 from fsar.training.parameters import frozen_fingerprint, kept_state
 
@@ -116,7 +116,8 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
         backbone = load_backbone(header["backbone"])
     elif set(provenance.groups) & {"visual", "text"}:
         backbone = copy.deepcopy(backbone)  # the caller's stays as it is
-    method = build_method(header["method"], backbone, **header["options"] | options)
+    chosen = effective_options(header["method"], header["options"] | options, keep=options)
+    method = build_method(header["method"], backbone, **chosen)
     fixed = sorted(
         key for key in options if key not in method.traits.readouts and options[key] != header["options"][key]
     )

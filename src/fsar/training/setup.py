@@ -182,7 +182,7 @@ def _ready_to_train(recipe: Recipe, method: Method, groups: tuple[str, ...], vid
     """Make what only the loss needs, and let gradients reach the groups that train."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        method.begin_training([videos.texts[label] for label in videos.classes])
+        method.begin_training([videos.texts[label] for label in videos.classes], recipe.episodes_per_step)
     freeze(method, groups)
     if recipe.checkpoint_activations:
         method.backbone.checkpoint_activations()

@@ -1,0 +1,209 @@
+"""No option without effect: two configs that differ in one option differ in what they compute, or one is refused.
+
+Every pair of options is tried, over an encoder of 16 channels: a setting that makes another option idle shows as a pair
+that computes the same as that setting alone.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from itertools import combinations
+from typing import Any, Literal, get_args, get_origin
+from zlib import crc32
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+
+from fsar.backbones.clip import TINY_VOCABULARY, ClipBackbone, tiny_tokenize
+from fsar.methods import METHODS, Targets, method_class
+from fsar.methods.base import Method
+from fsar.text.prompts import dump_sub_actions
+
+WAY, SHOT, FRAMES, WORDS = 3, 2, 6, 24
+EPISODES = 2
+DRAWS = ((1, 0.05), (2, 0.2), (3, 0.4))
+"""Seed of an episode, and how far parameters are from their initial values."""
+LABELS = [f"moving a thing on the table to the {side}" for side in ("left", "right", "front")]
+VISION = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 3, "head_width": 8}
+TEXT = {"context_length": WORDS, "vocab_size": TINY_VOCABULARY, "width": 16, "heads": 2, "layers": 3}
+SMALL: dict[str, dict[str, Any]] = {
+    "trx": {"out_dim": 8},
+    "clip-fsar": {"hidden": 8},
+    "clip-mdmf": {"hidden": 8},
+    "clip-spm": {"hidden": 8, "head_dim": 4},
+    "ma-fsar": {"hidden": 8},
+    "task-adapter": {"layers": 1},
+    "task-adapter-pp": {"layers": 1, "text_layers": 1},
+}
+OTHER: dict[str, Any] = {"templates": "a video of {}", "prompt": "a video of {}", "frames": 7}
+
+Signature = Mapping[str, Tensor]
+
+
+def tokenize(texts: list[str]) -> Tensor:
+    """The first words of each text, and its end."""
+    ids = tiny_tokenize(texts)
+    end = ids.max()
+    return torch.cat([ids[:, : WORDS - 1], end.expand(len(ids), 1)], 1)
+
+
+@pytest.fixture(scope="module")
+def small() -> ClipBackbone:
+    torch.manual_seed(0)
+    clip = open_clip.CLIP(embed_dim=16, vision_cfg=VISION, text_cfg=TEXT, quick_gelu=True)
+    return ClipBackbone("small", clip, tokenize)
+
+
+def alternatives(config: type, base: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Every option with every other value; of numbers another one, and 0 where it may switch something off."""
+    for field in dataclasses.fields(config):
+        default = base.get(field.name, getattr(config(), field.name))
+        for value in _other_values(field, default):
+            if value != default:
+                yield field.name, value
+
+
+def _other_values(field: dataclasses.Field, default: Any) -> list[Any]:
+    kinds = get_args(field.type) if get_origin(field.type) is not Literal else (field.type,)
+    choices = [value for kind in kinds if get_origin(kind) is Literal for value in get_args(kind)]
+    if choices:
+        return [value for value in choices if value is not False]  # what YAML reads an unquoted off as
+    if field.name in OTHER:
+        return [OTHER[field.name]]
+    if isinstance(default, bool):
+        return [not default]
+    if isinstance(default, tuple):
+        return [default[:1]]
+    if isinstance(default, int):
+        return [default + 1, 0] if default == 1 else [default // 2]
+    if default is None:
+        return [0.3] if float in kinds else [(0.1, 0.3)]
+    return [0.5 * default, *([0.0] if default <= 1 else [])]
+
+
+class Run:
+    """What a method computes with some options; training is looked at only if evaluation tells nothing."""
+
+    def __init__(self, name: str, backbone: ClipBackbone, options: Mapping[str, Any], seed: int, shake: float):
+        self.seed = seed
+        cls = method_class(name)
+        torch.manual_seed(0)
+        self.method: Method = cls(backbone, cls.Config(**options)).eval()
+        self.frames = getattr(self.method.config, "frames", FRAMES)
+        self.initial = {key: p.detach().clone() for key, p in self.own().items()}
+        with torch.no_grad():  # adapters begin at zero, where nothing behind them has an effect
+            for key, parameter in self.own().items():
+                generator = torch.Generator().manual_seed(crc32(key.encode()))
+                parameter += shake * torch.randn(parameter.shape, generator=generator)
+            self.evaluated = self._outputs()
+        self._trained: Signature | None = None
+
+    def own(self) -> dict[str, torch.nn.Parameter]:
+        return {key: p for key, p in self.method.named_parameters() if not key.startswith("backbone.")}
+
+    def _inputs(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        generator = torch.Generator().manual_seed(self.seed)
+        clips = torch.randn(EPISODES, WAY, SHOT + 1, self.frames, 3, 16, 16, generator=generator)
+        draws = torch.rand(EPISODES, WAY, WAY, generator=generator).round().clamp(1e-12, 0.999999)  # far apart
+        text = None
+        if self.method.needs_text:
+            text = self.method.text_input(LABELS)
+            text = text.expand(EPISODES, *text.shape)
+        return clips[:, :, :SHOT], clips[:, :, SHOT], text, draws if self.method.draws else None
+
+    def _outputs(self) -> dict[str, Tensor]:
+        support, query, text, draws = self._inputs()
+        text = None if text is None else self.method.adapt_text(text)
+        episode = self.method.encode_episode(support, query, text, draws)
+        prediction = self.method.match(episode)
+        outputs = {"logits": prediction.logits, **{f"named {key}": value for key, value in prediction.named.items()}}
+        for role, encoding in (("support", episode.support), ("query", episode.query)):
+            outputs |= {f"{role} {key}": value for key, value in encoding.items()}
+        return outputs if text is None else outputs | {"text": text}
+
+    def trained(self) -> Signature:
+        """Terms of the loss, and their gradients by everything that can train."""
+        if self._trained is None:
+            torch.manual_seed(2)
+            method = self.method.train()
+            method.begin_training(LABELS, episodes_per_step=3)
+            support, query, text, draws = self._inputs()
+            text = None if text is None else method.adapt_text(text)
+            episode = method.encode_episode(support, query, text, draws)
+            targets = Targets(*2 * [torch.arange(WAY).expand(EPISODES, -1)])
+            terms = method.loss(episode, method.match(episode), targets)
+            total = sum(terms.values())
+            leaves = dict(method.named_parameters())
+            slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True) if total.requires_grad else ()
+            found = dict(zip(leaves, slopes, strict=True)) if slopes else {}
+            self._trained = {key: slope for key, slope in found.items() if slope is not None} | terms
+            self.method.eval()
+        return self._trained
+
+    def computes_as(self, other: "Run") -> bool:
+        """Whether nothing tells the two apart."""
+        return self.method.config != other.method.config and (
+            _equal(self.initial, other.initial)
+            and _equal(self.evaluated, other.evaluated)
+            and _equal(self.trained(), other.trained())
+        )
+
+
+def _switches(change: tuple[str, Any]) -> bool:
+    """Whether it may leave other options idle: a number does so at 0 alone."""
+    return isinstance(change[1], bool | str) or change[1] == 0
+
+
+def _equal(one: Signature, other: Signature) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.fixture(scope="module")
+def corpora(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Two corpora of sub-actions."""
+    files = [tmp_path_factory.mktemp("corpora") / f"{name}.yaml" for name in ("first", "second")]
+    for file in files:
+        stages = ("begin", "go on", "end")
+        corpus = {label: tuple(f"{stage} {file.stem} {label}" for stage in stages) for label in LABELS}
+        file.write_text(dump_sub_actions(corpus))
+    return [str(file) for file in files]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_option_without_effect(name: str, small: ClipBackbone, corpora: list[str]) -> None:
+    config, base = method_class(name).Config, SMALL.get(name, {})
+    if name == "task-adapter-pp":
+        base, OTHER["sub_actions"] = base | {"sub_actions": corpora[0]}, corpora[1]
+
+    few_frames = {"frames": FRAMES} if "frames" in {field.name for field in dataclasses.fields(config)} else {}
+
+    def run(draw: tuple[int, float], *changes: tuple[str, Any]) -> Run | None:
+        """None if the options are refused, also with the usual number of frames."""
+        for frames in (few_frames, {}):
+            with suppress(ValueError):
+                return Run(name, small, base | frames | dict(changes), *draw)
+        return None
+
+    def is_idle(change: tuple[str, Any], *context: tuple[str, Any]) -> bool:
+        """Whether other episodes do not tell the two apart either."""
+        return all(run(draw, change, *context).computes_as(run(draw, *context)) for draw in DRAWS[1:])
+
+    usual, alone = run(DRAWS[0]), {}
+    idle: list[tuple[Any, ...]] = []
+    for change in alternatives(config, base):
+        alone[change] = run(DRAWS[0], change)
+        if alone[change] is not None and alone[change].computes_as(usual) and is_idle(change):
+            idle.append(change)
+    accepted = {change for change, found in alone.items() if found is not None}
+    for first, second in combinations([change for change in alone if change not in idle], 2):
+        if first[0] == second[0] or not (_switches(first) or _switches(second)):
+            continue
+        both = run(DRAWS[0], first, second)
+        accepted |= set() if both is None else {first, second}
+        for change, other in ((first, second), (second, first)):
+            if both is not None and alone[other] is not None and both.computes_as(alone[other]):
+                idle += [(*change, "with", *other)] * is_idle(change, other)
+    assert {option for option, _ in alone} == {option for option, _ in accepted}, "of the others nothing is known"
+    assert not idle, "\n".join(map(str, idle))
