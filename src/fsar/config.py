@@ -135,7 +135,8 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
         if name not in names:
             raise ValueError(unknown(str(name), names, key))
     try:
-        checked = _parser(cls).parse_object({name: _as_written(value, hints[name]) for name, value in values.items()})
+        written = {name: _as_written(value, hints[name]) for name, value in values.items()}
+        checked = _parser(cls).parse_object(written)  # type: ignore[arg-type]
     except ArgumentError as error:
         raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
     return cls(**checked.as_dict())

@@ -105,13 +105,15 @@ class Run:
 
     def _inputs(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         generator = torch.Generator().manual_seed(self.seed)
-        clips = torch.randn(EPISODES, WAY, SHOT + 1, self.frames, 3, 16, 16, generator=generator)
+        pixels = torch.rand(EPISODES, WAY, SHOT + 1, self.frames, 3, 16, 16, generator=generator)
+        mean, std = (torch.tensor(of)[:, None, None] for of in self.method.normalization)
+        clips = (pixels - mean) / std
         draws = torch.rand(EPISODES, WAY, WAY, generator=generator).round().clamp(1e-12, 0.999999)  # far apart
         text = None
-        if self.method.needs_text:
+        if self.method.traits.reads_text:
             text = self.method.text_input(LABELS)
             text = text.expand(EPISODES, *text.shape)
-        return clips[:, :, :SHOT], clips[:, :, SHOT], text, draws if self.method.draws else None
+        return clips[:, :, :SHOT], clips[:, :, SHOT], text, draws if self.method.traits.draws else None
 
     def _outputs(self) -> dict[str, Tensor]:
         support, query, text, draws = self._inputs()

@@ -538,7 +538,7 @@ def test_the_visual_score_alone_asks_for_no_text(tiny: Backbone, clips: Tensor, 
     alone = shaken(build_method(name, tiny, readout="visual"))
     alone.check_texts(["a class without sub-actions"])
     episode = encoded(alone, clips)
-    assert not alone.needs_text and episode.text is None and own(alone).keys() == own(both).keys()
+    assert not alone.traits.reads_text and episode.text is None and own(alone).keys() == own(both).keys()
     expected = both.match(encoded(both, clips)).named["visual_scores"]
     torch.testing.assert_close(alone.match(episode).named["visual_scores"], expected)
 
