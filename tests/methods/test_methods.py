@@ -230,7 +230,9 @@ def test_gradients_reach_what_the_method_adds(case: tuple[str, dict], tiny: Back
     method = build(case, tiny)
     own = [p for name, p in method.named_parameters() if not name.startswith("backbone.")]
     if own:
-        prediction = method.match(episode_of(method, clips))
+        text = method.encode_text(LABELS[:2])[None] if method.traits.reads_text else None
+        episode = method.encode_episode(clips[:2].unflatten(0, (1, 2, 1)), clips[None, 2:3], text)
+        prediction = method.match(episode)
         sum(t.square().sum() for t in (prediction.logits, *prediction.named.values())).backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in own)
         method.zero_grad()
@@ -289,21 +291,22 @@ def test_roles_are_what_the_traits_say(method: Method, clips: torch.Tensor) -> N
 def test_the_bank_is_keyed_by_everything_that_encodes(method: Method, clips: torch.Tensor) -> None:
     """What a bank on disk holds changes only with its key; that of a frozen encoder does not change at all."""
     text = method.encode_text(LABELS[:1]) if method.traits.support_reads_text else None
+    roles = ("support", "query") if method.encoder().roles_differ else ("query",)
+    own = {name: p for name, p in method.named_parameters() if not name.startswith("backbone.")}
 
-    def banked() -> list[Encoding]:
-        return [method.encoder().encode(clips[:1], role, text) for role in ("support", "query")]
+    def banked() -> list[torch.Tensor]:
+        return [part for role in roles for part in method.encoder().encode(clips[:1], role, text).values()]
 
-    before = banked()
-    for name, parameter in method.named_parameters():
-        if name.startswith("backbone."):
-            continue
-        key = method.encoder().key()
-        kept = parameter.clone()
-        parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)))
-        changed = any(not torch.equal(a[part], b[part]) for a, b in zip(before, banked(), strict=True) for part in a)
-        assert not changed or method.encoder().key() != key, f"{name} changes what encodes, not the key"
+    before, key = banked(), method.encoder().key()
+    for names in [own] if method.encoder().is_frozen else [[name] for name in own]:
+        kept = {name: own[name].clone() for name in names}
+        for name in names:
+            own[name].add_(torch.randn(own[name].shape, generator=torch.Generator().manual_seed(0)))
+        changed = not all(map(torch.equal, before, banked()))
         assert not changed or not method.encoder().is_frozen
-        parameter.copy_(kept)
+        assert not changed or method.encoder().key() != key, f"{names} change what encodes, not the key"
+        for name in names:
+            own[name].copy_(kept[name])
 
 
 def test_options_and_parameters_give_the_method_again(
