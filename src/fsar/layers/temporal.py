@@ -71,13 +71,38 @@ class TemporalTransformer(nn.Module):
             context: the rows that give keys and values; by default the frames themselves.
         """
         normed_context = self.norm(query if context is None else context)
-        split = (
-            rearrange(part, "... row (head dim) -> ... head row dim", head=self.heads)
-            for part in (self.to_query(self.norm(query)), self.to_key(normed_context), self.to_value(normed_context))
-        )
-        attended = rearrange(scaled_dot_product_attention(*split), "... head row dim -> ... row (head dim)")
-        mixed = self.to_out(attended) + query
+        mapped = (self.to_query(self.norm(query)), self.to_key(normed_context), self.to_value(normed_context))
+        attended = scaled_dot_product_attention(*(split_heads(rows, self.heads) for rows in mapped))
+        mixed = self.to_out(join_heads(attended)) + query
         return mixed + self.feed_forward(mixed)
+
+
+def split_heads(rows: Float[Tensor, "*sets row dim"], heads: int) -> Float[Tensor, "*sets head row channel"]:
+    """Split the channels of queries, keys or values among the heads of an attention.
+
+    Args:
+        rows: of any number of sets.
+        heads: they must divide `dim`.
+
+    Example:
+        >>> split_heads(torch.zeros(2, 5, 16), 4).shape
+        torch.Size([2, 4, 5, 4])
+    """
+    return rearrange(rows, "... row (head channel) -> ... head row channel", head=heads)
+
+
+def join_heads(rows: Float[Tensor, "*sets head row channel"]) -> Float[Tensor, "*sets row dim"]:
+    """Join the channels of all heads again.
+
+    Args:
+        rows: as `split_heads` gives them.
+
+    Example:
+        >>> rows = torch.randn(2, 5, 16)
+        >>> join_heads(split_heads(rows, 4)).equal(rows)
+        True
+    """
+    return rearrange(rows, "... head row channel -> ... row (head channel)")
 
 
 def with_text(

@@ -69,7 +69,7 @@ from torch.nn.functional import pad
 from fsar.alignment import frame_similarity, otam
 from fsar.backbones import Backbone
 from fsar.config import ablation
-from fsar.layers.temporal import TemporalTransformer
+from fsar.layers.temporal import TemporalTransformer, split_heads
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
 from fsar.shapes import FrameFeatures, Logits, ShotMask
@@ -567,7 +567,7 @@ class DualModulation(nn.Module):
         normed = (norm(videos) - norm.bias).transpose(1, 2)
         parts = torch.cat([normed, norm.bias.expand_as(normed[:, :, :1])], 2)  # episode frame part dim
         query, key, value = (
-            rearrange(layer(parts), "... part (head channel) -> ... head part channel", head=transformer.heads)
+            split_heads(layer(parts), transformer.heads)
             for layer in (transformer.to_query, transformer.to_key, transformer.to_value)
         )
         scores = (query @ key.mT / key.shape[-1] ** 0.5)[:, None]  # episode 1 frame head part part

@@ -38,6 +38,7 @@ from torch.nn.functional import cross_entropy, linear, relu, scaled_dot_product_
 
 from fsar.alignment import bi_mhm, frame_similarity
 from fsar.backbones import Backbone
+from fsar.layers.temporal import join_heads, split_heads
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction, Targets, mean_over_shots, per_video, query_cross_entropy
 
@@ -81,12 +82,11 @@ class SelfAttention(nn.Module):
             rows: of any number of sets.
             present: false for rows that nobody may attend to; by default all are present.
         """
-        split = (part.unflatten(-1, (self.heads, -1)).transpose(-2, -3) for part in self.qkv(rows).chunk(3, -1))
-        query, key, value = split  # each *sets head row channel
+        query, key, value = (split_heads(part, self.heads) for part in self.qkv(rows).chunk(3, -1))
         mask = None if present is None else present[..., None, None, :]  # the same for every head and row
         dropout = self.weight_dropout if self.training else 0.0
         mixed = scaled_dot_product_attention(query, key, value, mask, dropout)
-        return self.dropout(self.out(mixed.transpose(-2, -3).flatten(-2)))
+        return self.dropout(self.out(join_heads(mixed)))
 
 
 class HyRsm(Method):
