@@ -13,7 +13,7 @@ import torch
 from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.clip import ClipBackbone
 from fsar.cli import _parsers
-from fsar.methods import METHODS, build_method, default_traits, parse_method
+from fsar.methods import METHODS, build_method, default_traits, effective_options, parse_method
 from fsar.papers import FAMILIES, Cell, load_papers
 from fsar.papers.compare import beside
 from fsar.papers.measured import of_result, of_run
@@ -87,7 +87,7 @@ def test_the_runs_can_be_started() -> None:
     """The recipe takes the changes, and the method of full size is built and trains what the key says."""
     built = 0
     for cell, run in distinct_runs():
-        options = run.tested_options
+        options = effective_options(run.method, run.tested_options, keep=run.readout)  # as a checkpoint is read
         with torch.device("meta"):
             tested = build_method(run.method, hollow(run.backbone), **options)
         key = of_run(cell, run)
@@ -146,11 +146,20 @@ def test_backbones_and_lists_are_ours() -> None:
                             "ViT-B-32/openai",
                             "fsar evaluate --checkpoint R:readout=text --data V --benchmark hmdb51@arn --shot 1"]),
     ("clip-spm/table-3/1", ["fsar train --config clip-spm/hmdb51 --data V --benchmark hmdb51@arn --out R --set "
-                            "'lr={\"visual\": 1e-05}' options.hsmr=false options.spm=false options.padm=false",
+                            "'lr={\"visual\": 1e-05}' options.hsmr=false options.spm=false options.padm=false "
+                            "options.ensemble=null",
                             "fsar evaluate --checkpoint R --data V --benchmark hmdb51@arn --shot 1 --query 4"]),
 ])  # fmt: skip
 def test_commands(cell: str, commands: list[str]) -> None:
     assert list(runs_of(CELLS[cell])[0].commands("V", "R")) == commands
+
+
+def test_options_of_the_recipe_that_a_row_leaves_idle_are_taken_back() -> None:
+    """Without SPM no ensemble of texts is read, with the label alone no sub-actions."""
+    [row] = [cell for cell in OURS if cell.id == "clip-spm/table-3/7"]
+    assert runs_of(row)[0].changes["options.ensemble"] is None
+    label = next(cell for cell in OURS if (cell.options or {}).get("text") == "label")
+    assert runs_of(label)[0].changes["options.sub_actions"] is None
 
 
 def test_several_runs_make_a_mean() -> None:

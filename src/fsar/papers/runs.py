@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from fsar.config import parse_settings
-from fsar.methods import METHODS, Traits, default_traits, method_class
+from fsar.methods import METHODS, Traits, default_traits, effective_options, method_class
 from fsar.papers import UNTRAINED, Cell
 from fsar.papers.origins import origins
 from fsar.training.recipes import load_recipe
@@ -239,7 +239,8 @@ def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Ru
     trains = bool(default_traits(method).trains)
     if cell.training == UNTRAINED or not trains:
         usual = _settings(recipe)["options"] if trains else {}
-        run = replace(run, options={**usual, **setting.options, **options})
+        given = {**setting.options, **options}
+        run = replace(run, options=effective_options(method, {**usual, **given}, keep=given))
     else:
         readouts = default_traits(method).readouts
         readout = {key: value for key, value in options.items() if key == "readout" and key in readouts}
@@ -249,11 +250,20 @@ def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Ru
         if wanted["shot"] != shot:
             wanted["val_shot"] = shot
         wanted |= {f"options.{key}": value for key, value in {**setting.options, **given}.items()}
-        run = replace(run, recipe=recipe, changes=_changes(recipe, wanted), readout=readout)
+        run = _without_idle(replace(run, recipe=recipe, changes=_changes(recipe, wanted), readout=readout))
     together = {**run.tested_options, "inductive": False}
     if traits_of(method, together).transductive:
         run = run.with_option("inductive", False)  # published numbers let queries see each other if they can
     return run.with_option("variant", LEAKY) if leaks(cell) else run
+
+
+def _without_idle(run: Run) -> Run:
+    """Take back options of the recipe that the row leaves without effect, which the method would refuse."""
+    defaults = {item.name: item.default for item in fields(method_class(run.method).Config)}
+    for option in config_of(run.method, run.trained_options).without_effect():
+        if f"options.{option}" not in run.changes:
+            run = run.with_option(option, defaults[option])
+    return run
 
 
 def _backbone(cell: Cell, method: str, family: str) -> str:
