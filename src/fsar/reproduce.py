@@ -1,12 +1,12 @@
 """From a dataset's folder to the row of a table: check, prepare, train on train, select on val, test, report.
 
-    RUN/check.json                        which videos of the list are there, and whether they can be read
-    RUN/1-shot_seed-0/                    a training run (fsar/training/loop.py); none if nothing trains
+    RUN/check.json                        which listed videos are there, and whether they can be read
+    RUN/1-shot_seed-0/                    a training run (fsar/training/run_folder.py); none if nothing trains
     RUN/1-shot_seed-0/results/*.json      its results on the test classes (fsar/results/result.py)
-    RUN/report.html                       all of it beside the papers' numbers
+    RUN/report.html                       everything beside the papers' numbers
 
-K-shot results are those of K-shot training, as in the papers; a recipe changed by `shot=1` trains by one shot for all.
-Every part that is done is passed over when the same command runs again.
+As in the papers, K-shot results come from K-shot training. With the override `shot=1`, all come from 1-shot training.
+The same command again skips what is done.
 """
 
 import json
@@ -41,27 +41,29 @@ class Plan:
     benchmark: str
     """With its version, as `ssv2-small@cmn`."""
     root: Path
-    """Folder that the dataset's videos lie below."""
+    """Folder of the dataset's videos."""
     folder: Path
     """Where everything goes."""
     shots: tuple[int, ...] = (1, 5)
+    """Each has its own training and its own test."""
     seeds: tuple[int, ...] = (0,)
-    """Of the trainings; the test episodes are those of seed 0 for all."""
+    """Seeds of the trainings; all tests have the episodes of seed 0."""
     way: int = 5
+    """Classes per test episode."""
     query: int = 1
     """Queries per class in the test."""
     episodes: int = 10_000
     """Test episodes."""
     backbone: str | None = None
-    """Instead of the recipe's; of a method that trains nothing, `tiny` if not given."""
+    """None takes the recipe's, or `tiny` if the method trains nothing."""
     changes: tuple[str, ...] = ()
     """`key=value` overrides of the recipe."""
     hardware: str | None = None
     """A preset of `fsar.training.recipes.HARDWARE`."""
     prepared: Path | None = None
-    """Where to write small copies of the videos, to go on with; None goes on with the videos as they are."""
+    """Where to write small copies of the videos, which are then used; None uses the videos as they are."""
     skip_missing: bool = False
-    """Go on without videos that are not there or cannot be read; every result says how many."""
+    """Leave out videos that are missing or cannot be read; every result says how many."""
 
     def __post_init__(self) -> None:
         for name in ("shots", "seeds"):
@@ -69,47 +71,70 @@ class Plan:
                 raise ValueError(f"a reproduction needs at least one of {name}; got none")
 
 
+@dataclass(frozen=True)
+class _Job:
+    """One training and its test."""
+
+    shot: int
+    seed: int
+    recipe: Recipe | None
+    """None if the method trains nothing."""
+
+    def folder(self, plan: Plan) -> Path:
+        return plan.folder / f"{self.shot}-shot_seed-{self.seed}"
+
+    def split(self, dataset: VideoDataset) -> VideoDataset:
+        """Split the classes as the recipe says."""
+        own = None if self.recipe is None else self.recipe.resplit
+        return dataset if own is None else dataset.resplit(own)
+
+
 def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
-    """Go the whole way; returns the results, which also lie in `plan.folder`.
+    """Check the videos, train, test and write the report.
+
+    Args:
+        plan: what to reproduce, and where its files go.
+        progress: show progress bars.
+
+    Returns:
+        The results, whose files are in `plan.folder`.
 
     Raises:
-        ValueError: no such method, benchmark or recipe, videos that are missing or broken (unless `skip_missing`), or
+        ValueError: no such method, benchmark or recipe; videos that are missing or broken (unless `skip_missing`); or
             a folder that holds another run.
     """
-    recipes = {(shot, seed): recipe for shot, seed, recipe in _recipes(plan)}  # before any work
+    jobs = list(_jobs(plan))  # errors come before any work
     dataset, broken = _dataset(plan, progress)
     readable = dataset.without(broken)
-    for (shot, _), recipe in recipes.items():
-        _require_episodes(plan, recipe, readable, shot)
+    for job in jobs:
+        _require_episodes(plan, job, readable)
     results = []
-    for (shot, seed), recipe in recipes.items():
-        run = plan.folder / f"{shot}-shot_seed-{seed}"
-        if recipe is not None:
-            train(recipe, readable, run, progress)
-        results += _test(plan, recipe, dataset, broken, run, shot, progress)
+    for job in jobs:
+        if job.recipe is not None:
+            train(job.recipe, readable, job.folder(plan), progress)
+        results += _test(plan, job, dataset, broken, progress)
     write_report([plan.folder], plan.folder / "report.html")
     return results
 
 
-def _recipes(plan: Plan) -> Iterator[tuple[int, int, Recipe | None]]:
-    """Each training's shot, seed and recipe; None, once per shot, for a method that trains nothing."""
-    family = benchmark(plan.benchmark).family
+def _jobs(plan: Plan) -> Iterator[_Job]:
+    """One training per shot and seed; one test per shot of a method that trains nothing."""
+    known = benchmark(plan.benchmark)
     if not _trains(plan):
         if plan.changes or plan.hardware:
             raise ValueError(f"{plan.method} trains nothing and has no recipe; leave --set and --hardware out")
-        yield from ((shot, 0, None) for shot in plan.shots)
+        yield from (_Job(shot, 0, None) for shot in plan.shots)
         return
-    name = f"{plan.method}/{family}"
+    name = f"{plan.method}/{known.family}"
     if name not in recipe_names():
         raise ValueError(f"there is no recipe {name}; see `fsar recipes`")
     fixed = any(change.startswith("shot=") for change in plan.changes)
     for shot in plan.shots:
         by_shot = f"val_shot={shot}" if fixed else f"shot={shot}"
         for seed in plan.seeds:
-            own = [f"benchmark={benchmark(plan.benchmark).name}", f"seed={seed}"]
-            own.append(f"data={json.dumps(str(plan.prepared or plan.root))}")
+            own = [f"benchmark={known.name}", f"seed={seed}", f"data={json.dumps(str(plan.prepared or plan.root))}"]
             own += [] if plan.backbone is None else [f"backbone={plan.backbone}"]
-            yield shot, seed, load_recipe(name, (by_shot, *plan.changes, *own), plan.hardware)
+            yield _Job(shot, seed, load_recipe(name, (by_shot, *plan.changes, *own), plan.hardware))
 
 
 def _trains(plan: Plan) -> bool:
@@ -117,84 +142,90 @@ def _trains(plan: Plan) -> bool:
 
 
 def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str]]:
-    """Check the videos, make small copies if wanted, and load them; beside it which cannot be read, and why."""
+    """Check the videos, write small copies if wanted, and load them; returns also the broken ones, with reasons."""
     report = check_benchmark(plan.benchmark, plan.root, progress=progress)
     report.save(plan.folder / "check.json")
     if not (report.complete or plan.skip_missing):
         said = "\n".join(report.verdict())
-        raise ValueError(f"{plan.benchmark} is not whole below {plan.root}:\n{said}\nGet what is missing (all is named "
-                         f"in {plan.folder / 'check.json'}), or go on without it: --skip-missing")  # fmt: skip
+        raise ValueError(
+            f"{plan.benchmark} is not whole below {plan.root}:\n{said}\nGet what is missing (all is named in "
+            f"{plan.folder / 'check.json'}), or leave it out: --skip-missing"
+        )
     if plan.prepared is not None:
         prepare(plan.benchmark, plan.root, plan.prepared, on_error="skip", progress=progress)
     dataset = load_benchmark(plan.benchmark, plan.prepared or plan.root, plan.skip_missing)
     dataset = drop_copies(dataset, progress=progress)
-    if not plan.skip_missing or plan.prepared is not None:  # copies hold whole videos alone
+    if not plan.skip_missing or plan.prepared is not None:  # small copies are made of whole videos alone
         return dataset, report.broken
     of_training = dataset.split("train").videos if _trains(plan) else ()
     return dataset, {**broken_videos(of_training, progress=progress), **report.broken}
 
 
-def _require_episodes(plan: Plan, recipe: Recipe | None, dataset: VideoDataset, shot: int) -> None:
+def _require_episodes(plan: Plan, job: _Job, dataset: VideoDataset) -> None:
     """Refuse before any training what the videos are too few for."""
-    wanted = {"test": (plan.way, shot, plan.query)}
-    if recipe is not None:
-        dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
-        wanted["train"] = (recipe.way, recipe.shot, recipe.query)
-        wanted["val"] = (recipe.validation_way, recipe.validation_shot, 1)
+    wanted = {"test": (plan.way, job.shot, plan.query)}
+    if job.recipe is not None:
+        wanted["train"] = (job.recipe.way, job.recipe.shot, job.recipe.query)
+        wanted["val"] = (job.recipe.validation_way, job.recipe.validation_shot, 1)
     for split, (way, shots, query) in wanted.items():
         try:
-            EpisodeSampler(dataset=dataset.split(split), way=way, shot=shots, query=query)
+            EpisodeSampler(dataset=job.split(dataset).split(split), way=way, shot=shots, query=query)
         except ValueError as error:
             keys = "--way, --shot and --query" if split == "test" else "--set way=, shot= and query="
             raise ValueError(f"{split} episodes cannot be drawn ({keys} say which): {error}") from error
 
 
-def _test(
-    plan: Plan,
-    recipe: Recipe | None,
-    dataset: VideoDataset,
-    broken: Mapping[str, str],
-    run: Path,
-    shot: int,
-    progress: bool,
-) -> list[Result]:
-    """Evaluate what was trained on the test classes, in both modes where there are two."""
-    frames = FrameCache()
+def _test(plan: Plan, job: _Job, dataset: VideoDataset, broken: Mapping[str, str], progress: bool) -> list[Result]:
+    """Evaluate on the test classes, in both modes if the method has two."""
+    cache, recipe, dataset = FrameCache(), job.recipe, job.split(dataset)
     if recipe is None:
         method = build_method(plan.method, load_backbone(plan.backbone or "tiny"))
     else:
-        method, frames = load_pretrained(run), FrameCache.of_clip(recipe.clip)
-        dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
+        method, cache = load_pretrained(job.folder(plan)), FrameCache.of_clip(recipe.clip)
     method = to_device(method, "cpu" if recipe is not None and recipe.accelerator == "cpu" else "auto")
-    modes = [mode for mode in (method, method.other_mode()) if mode is not None]
     if recipe is not None and recipe.drop_short:
         broken = {**short_videos(dataset.split("test").videos, recipe.frames, progress=progress), **broken}
-    return [_tested(plan, mode, dataset, broken, run, shot, frames, progress) for mode in modes]
+    modes = [mode for mode in (method, method.other_mode()) if mode is not None]
+    return [
+        _known(plan, job, mode, dataset, broken) or _new(plan, job, mode, dataset, broken, cache, progress)
+        for mode in modes
+    ]
 
 
-def _tested(
+def _known(plan: Plan, job: _Job, method: Method, dataset: VideoDataset, leave_out: Mapping[str, str]) -> Result | None:
+    """The result that an earlier call left, if there is one."""
+    folder = results_folder(job.folder(plan))
+    used = dataset.split("test").without(leave_out).fingerprint()
+    wanted = (method.traits.transductive, plan.way, job.shot, plan.query, plan.episodes, used)
+    for result in (stored.result for stored in (load_results([folder]) if folder.is_dir() else ())):
+        episodes = (result.way, result.shot, result.query, result.episodes)
+        if (result.transductive, *episodes, result.dataset_fingerprint) == wanted:
+            return result
+    return None
+
+
+def _new(
     plan: Plan,
+    job: _Job,
     method: Method,
     dataset: VideoDataset,
     leave_out: Mapping[str, str],
-    run: Path,
-    shot: int,
     cache: FrameCache,
     progress: bool,
 ) -> Result:
-    """One result; the one in the run's folder if it is there."""
+    """Evaluate, and keep the result."""
     videos = dataset.split("test")
-    used = videos.without(leave_out).fingerprint()
-    wanted = (method.transductive, plan.way, shot, plan.query, plan.episodes, used)
-    known = load_results([results_folder(run)]) if results_folder(run).is_dir() else []
-    for found in (stored.result for stored in known):
-        episodes = (found.way, found.shot, found.query, found.episodes)
-        if (found.transductive, *episodes, found.dataset_fingerprint) == wanted:
-            return found
-    bank = fill_bank(method, videos.videos, videos.texts, cache=cache, progress=progress, leave_out=leave_out)
+    bank = fill_bank(method, videos.videos, videos.texts, cache=cache, leave_out=leave_out, progress=progress)
     result = evaluate(
-        method, dataset, way=plan.way, shot=shot, query=plan.query, episodes=plan.episodes, cache=cache, bank=bank,
+        method,
+        dataset,
+        way=plan.way,
+        shot=job.shot,
+        query=plan.query,
+        episodes=plan.episodes,
+        cache=cache,
+        bank=bank,
         progress=progress,
-    )  # fmt: skip
-    save_result(result, results_folder(run))
+    )
+    save_result(result, results_folder(job.folder(plan)))
     return result

@@ -531,7 +531,7 @@ def test_listing_and_showing(capsys: pytest.CaptureFixture[str]) -> None:
 def test_options_that_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "--benchmark", "hmdb51@arn", "--data", str(tmp_path)]
     assert cli.main([*words, "--lists", "test.txt"]) == 2
-    assert "--benchmark brings its own lists" in capsys.readouterr().err
+    assert "--benchmark has its own lists" in capsys.readouterr().err
     assert cli.main(words[:3]) == 2
     assert "--benchmark hmdb51@arn needs --data DIR" in capsys.readouterr().err
     assert cli.main(words) == 2

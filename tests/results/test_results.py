@@ -343,7 +343,7 @@ def test_filters(
         (("--compare", "runs/plain", "nowhere"), "nowhere: no such file or folder"),
         (("--format", "html"), "unknown format 'html'"),
         (("--tabel",), "did you mean '--table'"),
-        (("empty",), "no results in empty; `fsar evaluate --checkpoint RUN` leaves them in RUN/results"),
+        (("empty",), "no results in empty; `fsar evaluate --checkpoint RUN` writes them to RUN/results"),
     ],
 )
 def test_mistakes_are_named(

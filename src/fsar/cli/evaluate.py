@@ -20,32 +20,32 @@ if TYPE_CHECKING:
 def add_options(parser: ArgumentParser) -> None:
     """Ask which methods, on which episodes of which videos."""
     data_options(parser, "world")
-    parser.add_argument("--split", default="test", help="train, val, test or all")
-    parser.add_argument("--classes", nargs="+", help="only these classes of the split")
-    parser.add_argument("--method", nargs="+", metavar="NAME[:OPTION=VALUE,...]",
-                        help="untrained (see `fsar methods`); default: protonet otam bi-mhm place-motion")  # fmt: skip
-    parser.add_argument("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]",
-                        help="trained: folders that `fsar train` wrote, or hf-hub:ORG/NAME")  # fmt: skip
-    parser.add_argument("--add-to-card", action="store_true", help="write the results into the checkpoints' cards")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--backbone", help="of --method; default: tiny (see `fsar backbones`)")
-    parser.add_argument("--frames", type=int, help="frames per video, T; default: a checkpoint's own, or 8")
-    parser.add_argument("--sampling", help="tsn, trx, task-adapter, ...; default: a checkpoint's own, or tsn")
-    parser.add_argument("--way", nargs="+", type=int, default=[5], help="classes per episode, N")
-    parser.add_argument("--shot", nargs="+", type=int, default=[1], help="examples per class, K")
-    parser.add_argument("--query", type=int, default=1, help="queries per class")
-    parser.add_argument("--episodes", type=int, default=10_000)
-    parser.add_argument("--seed", nargs="+", type=int, default=[0], help="of the episodes; several are averaged")
-    parser.add_argument("--resplit", nargs="+", type=int, metavar="SEED",
-                        help="deal the classes to splits anew, once per seed; a checkpoint brings its own")  # fmt: skip
-    parser.add_argument("--manifest", type=Path, help="replay the episodes of a file that --save-manifest wrote")
-    parser.add_argument("--save-manifest", type=Path, help="write the episodes (one way and one shot only)")
-    parser.add_argument("--drop-short", action="store_true",
-                        help="leave out videos of fewer frames than are taken (of --method)")  # fmt: skip
-    parser.add_argument("--naive", action="store_true", help="encode every video of every episode anew")
-    parser.add_argument("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
-    parser.add_argument("--bank", type=Path, help="folder of the feature bank; default: in the cache")
-    parser.add_argument("--out", type=Path, help="folder for one JSON per result; default: RUN/results of a checkpoint")
+    add = parser.add_argument
+    add("--split", default="test", help="train, val, test or all")
+    add("--classes", nargs="+", help="only these classes of the split")
+    untrained = "untrained (see `fsar methods`); default: protonet otam bi-mhm place-motion"
+    add("--method", nargs="+", metavar="NAME[:OPTION=VALUE,...]", help=untrained)
+    trained = "trained: folders that `fsar train` wrote, or hf-hub:ORG/NAME"
+    add("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]", help=trained)
+    add("--add-to-card", action="store_true", help="write the results into the checkpoints' model cards")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add("--backbone", help="of --method; default: tiny (see `fsar backbones`)")
+    add("--frames", type=int, help="frames per video, T; default: a checkpoint's own, or 8")
+    add("--sampling", help="tsn, trx, task-adapter, ...; default: a checkpoint's own, or tsn")
+    add("--way", nargs="+", type=int, default=[5], help="classes per episode, N")
+    add("--shot", nargs="+", type=int, default=[1], help="examples per class, K")
+    add("--query", type=int, default=1, help="queries per class")
+    add("--episodes", type=int, default=10_000)
+    add("--seed", nargs="+", type=int, default=[0], help="of the episodes; several are averaged")
+    resplit = "split the classes at random, once per seed; a checkpoint has its own split"
+    add("--resplit", nargs="+", type=int, metavar="SEED", help=resplit)
+    add("--manifest", type=Path, help="replay the episodes of a file that --save-manifest wrote")
+    add("--save-manifest", type=Path, help="write the episodes (one way and one shot only)")
+    add("--drop-short", action="store_true", help="leave out videos with too few frames (of --method)")
+    add("--naive", action="store_true", help="encode every video again in every episode")
+    add("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
+    add("--bank", type=Path, help="folder of the feature bank; default: in the cache")
+    add("--out", type=Path, help="folder for one JSON per result; default: RUN/results of a checkpoint")
 
 
 def run(options: Namespace) -> int:
@@ -59,20 +59,19 @@ def run(options: Namespace) -> int:
         options.class_names,
         options.skip_missing,
         options.benchmark,
-        copies=options.manifest is not None,  # whose episodes are replayed as they are
+        copies=options.manifest is not None,  # a manifest's episodes are replayed as they are
     )
     if options.out:
-        options.out.mkdir(parents=True, exist_ok=True)  # what cannot be written is told before the work
+        options.out.mkdir(parents=True, exist_ok=True)  # an error here comes before the work
     tasks = [(entry, dealt) for entry in entries for dealt in _splits(entry, dataset, options.resplit)]
     if options.classes:
         tasks = [(entry, _only(dealt, options.classes, options.split)) for entry, dealt in tasks]
-    for entry, dealt in tasks:  # before any work: every episode asked for can be drawn
+    for entry, dealt in tasks:
         _check(entry, dealt.split(options.split), options)
     results = [result for entry, dealt in tasks for result in _evaluate(entry, dealt, options)]
     print(table(results))
-    print(
-        f"\n{'every episode encoded anew' if options.naive else 'from the feature bank'}; accuracy in % ± 95 % interval"
-    )
+    encoded = "every video encoded again in every episode" if options.naive else "from the feature bank"
+    print(f"\n{encoded}; accuracy in % ± 95 % interval")
     print("\n".join(dict.fromkeys(_data_line(result) for result in results)))
     for selection in dict.fromkeys(result.selection for result in results):
         print(f"selection: {selection}")
@@ -82,10 +81,10 @@ def run(options: Namespace) -> int:
 
 
 def _data_line(result: "Result") -> str:
-    """On which videos and episodes a result rests, and what was not there."""
+    """Say which videos and episodes a result was measured on, and what was missing."""
     from fsar.results.tables import lacking
 
-    dealt = "" if result.resplit is None else f", classes dealt anew by seed {result.resplit}"
+    dealt = "" if result.resplit is None else f", classes split at random by seed {result.resplit}"
     return (
         f"{result.dataset} {result.split} ({len(result.confusion['classes'])} classes{dealt}, {result.videos} videos, "
         f"{result.dataset_fingerprint[:8]}{lacking(result)}), {result.episodes} episodes, seed {result.seed}"
@@ -97,8 +96,9 @@ def _only(dataset: "VideoDataset", classes: Sequence[str], split: str) -> "Video
     chosen = dataset.only(classes)
     strange = [] if split == "all" else [label for label in chosen.classes if chosen.splits.get(label) != split]
     if strange:
-        raise ValueError(f"--classes names {', '.join(strange)}, which are not in the {split} split; choose others, or "
-                         f"--split all")  # fmt: skip
+        raise ValueError(
+            f"--classes names {', '.join(strange)}, which are not in the {split} split; choose others, or --split all"
+        )
     return chosen
 
 
@@ -116,7 +116,7 @@ def _splits(entry: "_Entry", dataset: "VideoDataset", seeds: Sequence[int] | Non
 
 
 def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
-    """Refuse at once what would fail after the work of encoding."""
+    """Refuse before any work what would fail after it."""
     from fsar.datasets.benchmarks import refuse_mixing
     from fsar.evaluation.episodes import EpisodeSampler
 
@@ -130,11 +130,11 @@ def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
 
 
 def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> list["Result"]:
-    """Encode once, then match at every way, shot and seed."""
+    """Encode once, then match at every way, shot and seed; keep each result as soon as it is there."""
     from dataclasses import asdict
 
     from fsar.bank.fill import fill_bank
-    from fsar.evaluation.episodes import Episodes, EpisodeSampler
+    from fsar.evaluation.episodes import Episodes
     from fsar.evaluation.loop import evaluate
     from fsar.results.identity import save_result
     from fsar.training.checkpoint import add_results
@@ -152,8 +152,6 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
     )
     for name, reason in bank.skipped.items():
         print(f"fsar: left out {name}: {reason}", file=sys.stderr)
-    for name, lost in bank.damaged.items():
-        print(f"fsar: {name} is damaged: {lost} of its pictures are broken or lost", file=sys.stderr)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     kept, results = _kept_in(folder, options.out), []
     for way, shot, seed in product(options.way, options.shot, options.seed):
@@ -176,13 +174,26 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
         if kept is not None:
             save_result(result, kept)
     if options.save_manifest:
-        sampler = EpisodeSampler(dataset=videos.without(bank.skipped), way=options.way[0], shot=options.shot[0],
-                                 query=options.query, seed=options.seed[0])  # fmt: skip
-        sampler.draw(options.episodes).save(options.save_manifest)
-    if seen := results[-1].seen_classes:
-        print(f"fsar: warning: {method.name} was trained on {len(seen)} of the {len(videos.classes)} classes it "
-              f"is evaluated on ({', '.join(seen[:3])}); this is no few-shot number", file=sys.stderr)  # fmt: skip
+        _save_manifest(videos.without(bank.skipped), options)
+    _warn_of_seen_classes(results[-1])
     return results
+
+
+def _save_manifest(videos: "VideoDataset", options: Namespace) -> None:
+    from fsar.evaluation.episodes import EpisodeSampler
+
+    (way,), (shot,), (seed,) = options.way, options.shot, options.seed
+    sampler = EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query, seed=seed)
+    sampler.draw(options.episodes).save(options.save_manifest)
+
+
+def _warn_of_seen_classes(result: "Result") -> None:
+    if seen := result.seen_classes:
+        print(
+            f"fsar: warning: {result.method} was trained on {len(seen)} of the {len(result.confusion['classes'])} "
+            f"classes it is evaluated on ({', '.join(seen[:3])}); this is no few-shot number",
+            file=sys.stderr,
+        )
 
 
 def _short(entry: "_Entry", videos: "VideoDataset", wanted: bool) -> dict[str, str]:
@@ -196,7 +207,7 @@ def _short(entry: "_Entry", videos: "VideoDataset", wanted: bool) -> dict[str, s
 
 
 def _kept_in(run: str | None, out: Path | None) -> Path | None:
-    """Folder of the results: --out, or the run's own where it lies on this machine."""
+    """Folder of the results: --out, or the run's own if it is on this machine and can be written."""
     from fsar.results.result import results_folder
 
     if out is not None or run is None or run.startswith("hf-hub:"):
@@ -217,13 +228,13 @@ class _Entry(NamedTuple):
 
 
 def _in_both_modes(entries: list[_Entry]) -> list[_Entry]:
-    """Follow every method that has two modes by its other one: queries alone, or seeing each other."""
+    """Add to every method that has two modes (queries alone, or seeing each other) its other one."""
     modes = [(entry, mode) for entry in entries for mode in (entry.method, entry.method.other_mode())]
     return [entry._replace(method=mode) for entry, mode in modes if mode is not None]
 
 
 def _entries(options: Namespace) -> list[_Entry]:
-    """Untrained methods by name, then trained ones from their folders; checked before any work is done."""
+    """Untrained methods by name, then trained ones from their folders."""
     from fsar.backbones import load_backbone
     from fsar.devices import to_device
     from fsar.methods import build_method, parse_method
@@ -231,7 +242,7 @@ def _entries(options: Namespace) -> list[_Entry]:
     if options.save_manifest and max(map(len, (options.way, options.shot, options.seed, options.resplit or []))) > 1:
         raise ValueError("--save-manifest writes one list of episodes; give one --way, --shot, --seed and --resplit")
     if options.manifest and len(options.seed) > 1:
-        raise ValueError("--manifest brings its episodes, and several of --seed have no effect; leave --seed out")
+        raise ValueError("--manifest holds its episodes, so several of --seed have no effect; leave --seed out")
     default = [] if options.checkpoint else ["protonet", "otam", "bi-mhm", "place-motion"]
     specs = [parse_method(spec) for spec in options.method or default]
     if options.backbone and not specs:
@@ -243,8 +254,10 @@ def _entries(options: Namespace) -> list[_Entry]:
         entries = [_Entry(build_method(name, backbone, **chosen), None, cache) for name, chosen in specs]
     entries += [_trained(spec, options) for spec in options.checkpoint or ()]
     if options.bank and len({str(entry.method.encoder().key()) for entry in entries}) > 1:
-        raise ValueError("--bank holds the encodings of one encoder, and these methods have several; name methods "
-                         "that share one (protonet, otam, bi-mhm, trx), or leave --bank out")  # fmt: skip
+        raise ValueError(
+            "--bank holds the encodings of one encoder, and these methods have several; name methods that share one "
+            "(protonet, otam, bi-mhm, trx), or leave --bank out"
+        )
     return [entry._replace(method=to_device(entry.method, options.device)) for entry in entries]
 
 

@@ -1,4 +1,4 @@
-"""What several verbs ask for: videos and checkpoints."""
+"""Options that several verbs have: videos, frames and checkpoints."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -13,12 +13,17 @@ if TYPE_CHECKING:
 
 
 def data_options(parser: ArgumentParser, default: str | None) -> None:
-    """Ask where the videos are."""
+    """Ask where the videos are.
+
+    Args:
+        parser: gets the options.
+        default: of `--data`.
+    """
     parser.add_argument("--data", default=default, help="a folder of class folders, or `world` (generated)")
-    parser.add_argument("--benchmark", metavar="NAME", help="see `fsar splits list`; the videos then lie below --data")
-    parser.add_argument("--lists", nargs="+", type=Path, help="split lists; the videos then lie below --data")
+    parser.add_argument("--benchmark", metavar="NAME", help="see `fsar splits list`; its videos are in --data")
+    parser.add_argument("--lists", nargs="+", type=Path, help="split lists; their videos are in --data")
     parser.add_argument("--class-names", type=Path, help="JSON names of the classes that lists give by number")
-    parser.add_argument("--skip-missing", action="store_true", help="leave out listed videos that are not there")
+    parser.add_argument("--skip-missing", action="store_true", help="leave out listed videos that are missing")
 
 
 def load_dataset(
@@ -29,7 +34,19 @@ def load_dataset(
     benchmark: str | None = None,
     copies: bool = True,
 ) -> "VideoDataset":
-    """Load what `data_options` asked for, without copies unless they are kept, and tell what was passed over."""
+    """Load the videos that `data_options` asks for, and tell what was ignored.
+
+    Args:
+        data: a folder, or `world`.
+        lists: split lists; None or none for a folder of class folders.
+        class_names: JSON names of classes that lists give by number.
+        skip_missing: leave out listed videos that are missing.
+        benchmark: name of a registered benchmark.
+        copies: keep copies of a video in its class.
+
+    Raises:
+        ValueError: no such folder, list or benchmark, or options that contradict each other.
+    """
     from fsar.datasets import drop_copies
 
     dataset = _load(data, lists, class_names, skip_missing, benchmark)
@@ -51,9 +68,9 @@ def _load(
     from fsar.datasets import load_benchmark, load_folder, load_lists, load_world
 
     if benchmark and (lists or class_names):
-        raise ValueError("--benchmark brings its own lists and class names; leave --lists and --class-names out")
+        raise ValueError("--benchmark has its own lists and class names; leave --lists and --class-names out")
     if benchmark and data == "world":
-        raise ValueError(f"--benchmark {benchmark} needs --data DIR, the folder that its videos lie below")
+        raise ValueError(f"--benchmark {benchmark} needs --data DIR, the folder of its videos")
     if benchmark:
         return load_benchmark(benchmark, Path(data), skip_missing)
     if lists:
@@ -69,7 +86,11 @@ def frame_cache(options: Namespace) -> "FrameCache":
 
 
 def load_checkpoint(spec: str) -> tuple["Method", str]:
-    """Load `DIR[:OPTION=VALUE,...]` or `hf-hub:ORG/NAME[:...]`: the method, and where it lies."""
+    """Load a trained method from `DIR[:OPTION=VALUE,...]` or `hf-hub:ORG/NAME[:OPTION=VALUE,...]`.
+
+    Returns:
+        The method, and the folder or repository.
+    """
     from fsar.methods import parse_method
     from fsar.training.checkpoint import load_pretrained
 

@@ -16,20 +16,19 @@ _DEFAULT = Path("runs")
 
 def add_options(parser: ArgumentParser) -> None:
     """Ask which results, and what to make of them."""
-    parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="result files, or folders; default: runs")
-    parser.add_argument("--where", nargs="+", default=[], metavar="KEY=VALUE",
-                        help=f"only these results; KEY is one of {', '.join(_KEYS)}")  # fmt: skip
-    parser.add_argument(
-        "--table", action="store_true", help="a row per method, a column per way and shot, seeds joined"
-    )
-    parser.add_argument("--compare", nargs=2, type=Path, metavar=("A", "B"),
-                        help="two result files, or folders of runs, over the same episodes")  # fmt: skip
-    parser.add_argument("--format", default="markdown", help="markdown, csv or latex")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
+    add = parser.add_argument
+    add("paths", nargs="*", type=Path, metavar="PATH", help="result files, or folders; default: runs")
+    where = f"only these results; KEY is one of {', '.join(_KEYS)}"
+    add("--where", nargs="+", default=[], metavar="KEY=VALUE", help=where)
+    add("--table", action="store_true", help="a row per method, a column per way and shot, seeds joined")
+    compare = "two result files, or folders of runs, on the same episodes"
+    add("--compare", nargs=2, type=Path, metavar=("A", "B"), help=compare)
+    add("--format", default="markdown", help="markdown, csv or latex")
+    add("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
 
 
 def run(options: Namespace) -> int:
-    """List, tabulate or compare what evaluations have left."""
+    """List, tabulate or compare results."""
     from fsar.files import write_text_atomic
     from fsar.results.typeset import FORMATS, render
 
@@ -37,7 +36,7 @@ def run(options: Namespace) -> int:
         raise ValueError(unknown(options.format, FORMATS, "format"))
     if options.compare and (options.paths or options.table):
         what = "--table" if options.table else f"path {options.paths[0]}"
-        raise ValueError(f"--compare names its two runs itself, and makes its own table; leave {what} out")
+        raise ValueError(f"--compare names its two runs and makes its own table; leave {what} out")
     text = render(_compared(options) if options.compare else _collected(options), options.format)
     printable = text.encode("utf-8", "backslashreplace").decode()  # names of files need not be valid UTF-8
     if options.out is None:
@@ -73,10 +72,10 @@ def _compared(options: Namespace) -> list["Table"]:
 
 
 def _chosen(paths: Sequence[Path], where: Sequence[str]) -> list["Stored"]:
-    """Results at these paths of which all conditions hold.
+    """Results at these paths that meet all conditions.
 
     Raises:
-        ValueError: an unknown key, a value of another kind or that no result has, or no result.
+        ValueError: an unknown key, a value of another kind or one that no result has, or no result.
     """
     from fsar.results.result import load_results
 
@@ -84,8 +83,9 @@ def _chosen(paths: Sequence[Path], where: Sequence[str]) -> list["Stored"]:
     stored = load_results(paths)
     listed = ", ".join(map(str, paths))
     if not stored:
-        raise ValueError(f"no results in {listed}; `fsar evaluate --checkpoint RUN` leaves them in RUN/results, "
-                         f"and --out DIR in DIR")  # fmt: skip
+        raise ValueError(
+            f"no results in {listed}; `fsar evaluate --checkpoint RUN` writes them to RUN/results, and --out DIR to DIR"
+        )
     for key, value in conditions:
         if not any(_has(one.result, key, value) for one in stored):
             there = sorted({str(_KEYS[key][1](one.result)) for one in stored})
@@ -132,4 +132,4 @@ _KEYS: dict[str, tuple[Callable[[str], Any], Callable[["Result"], Any]]] = {
     "transductive": (_truth, lambda result: result.transductive),
     "protocol": (str, lambda result: result.protocol.partition(":")[0]),
 }
-"""What `--where` asks for: how its value is read, and what of a result it is compared with."""
+"""Key of `--where` -> how its value is read, and the value of a result that it is compared with."""

@@ -1,45 +1,44 @@
-"""`fsar train`, and what surrounds it: `push` and `recipes`."""
+"""`fsar train`, `fsar push` and `fsar recipes`."""
 
 import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fsar.cli.options import data_options, load_dataset
+
+if TYPE_CHECKING:
+    from fsar.training.recipes import Recipe
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Ask which recipe, with which changes, on which videos."""
-    parser.add_argument("--config", required=True, metavar="RECIPE", help="see `fsar recipes`, or a YAML file")
-    parser.add_argument("--out", type=Path, required=True, help="the run's folder; run again to go on after a kill")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="shot=5 lr.own=1e-4 options.alpha=0.5"
-    )
-    parser.add_argument("--hardware", help="1x8gb, 1x24gb or 4x24gb: memory and devices; the run stays the same")
-    parser.add_argument("--devices", type=int, help="processes or GPUs on this machine")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--backbone", help="see `fsar backbones`")
-    parser.add_argument("--protocol", choices=["clean", "paper"],
-                        help="paper: select on the test classes, as the field does; every result says so")  # fmt: skip
-    parser.add_argument("--resplit", type=int, metavar="SEED", help="deal the classes to train, val and test anew")
-    parser.add_argument("--on-error", choices=["stop", "skip"],
-                        help="at a video that cannot be read; skip reads all of them before training")  # fmt: skip
+    add = parser.add_argument
+    add("--config", required=True, metavar="RECIPE", help="see `fsar recipes`, or a YAML file")
+    add("--out", type=Path, required=True, help="the run's folder; the same command resumes a killed run")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="shot=5 lr.own=1e-4, ...; see `fsar recipes --keys`")
+    add("--hardware", help="1x8gb, 1x24gb or 4x24gb: memory and devices; the run stays the same")
+    add("--devices", type=int, help="processes or GPUs on this machine")
+    add("--seed", type=int, help="of everything random")
+    add("--backbone", help="see `fsar backbones`")
+    protocol = "paper: select on the test classes, as the field does; every result says so"
+    add("--protocol", choices=["clean", "paper"], help=protocol)
+    add("--resplit", type=int, metavar="SEED", help="split the classes into train, val and test at random")
+    on_error = "at a video that cannot be read; skip reads all of them before training"
+    add("--on-error", choices=["stop", "skip"], help=on_error)
     data_options(parser, None)
 
 
 def run(options: Namespace) -> int:
-    """Train, or go on training."""
+    """Train, or resume."""
     from fsar.training.loop import train
-    from fsar.training.recipes import load_recipe
 
-    direct = ("devices", "seed", "backbone", "protocol", "resplit", "on_error", "data", "benchmark", "class_names")
-    given = [f"{key}={json.dumps(str(v) if isinstance(v, Path) else v)}" for key in direct
-             if (v := getattr(options, key)) is not None]  # fmt: skip
-    if options.lists:
-        given.append(f"lists={json.dumps([str(path) for path in options.lists])}")
-    recipe = load_recipe(options.config, [*options.set, *given], options.hardware)
+    recipe = _recipe(options)
     if recipe.data is None:
-        raise ValueError(f"recipe {options.config} leaves open where the videos are; add --data DIR "
-                         f"(and --benchmark NAME or --lists ...)")  # fmt: skip
+        raise ValueError(
+            f"recipe {options.config} does not say where the videos are; add --data DIR (and --benchmark NAME or "
+            f"--lists ...)"
+        )
     lists = [Path(path) for path in recipe.lists]
     names = None if recipe.class_names is None else Path(recipe.class_names)
     train(recipe, load_dataset(recipe.data, lists, names, options.skip_missing, recipe.benchmark), options.out)
@@ -47,6 +46,16 @@ def run(options: Namespace) -> int:
     where += f" --benchmark {recipe.benchmark}" if recipe.benchmark else ""
     print(f"wrote {options.out}; next: fsar evaluate --checkpoint {options.out} {where}")
     return 0
+
+
+def _recipe(options: Namespace) -> "Recipe":
+    """The recipe with what the command line changes."""
+    from fsar.training.recipes import load_recipe
+
+    direct = ("devices", "seed", "backbone", "protocol", "resplit", "on_error", "data", "benchmark", "class_names")
+    given = {key: getattr(options, key) for key in direct} | {"lists": options.lists and list(map(str, options.lists))}
+    changes = [f"{key}={json.dumps(value, default=str)}" for key, value in given.items() if value is not None]
+    return load_recipe(options.config, [*options.set, *changes], options.hardware)
 
 
 def push_options(parser: ArgumentParser) -> None:
