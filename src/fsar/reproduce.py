@@ -22,7 +22,7 @@ from fsar.datasets.check import broken_videos, check_benchmark, short_videos
 from fsar.datasets.prepare import prepare
 from fsar.devices import to_device
 from fsar.evaluation.episodes import EpisodeSampler
-from fsar.evaluation.loop import evaluate
+from fsar.evaluation.loop import evaluate, trained_weights
 from fsar.methods import Method, build_method, default_traits
 from fsar.report import write_report
 from fsar.results.identity import save_result
@@ -196,10 +196,12 @@ def _known(plan: Plan, job: _Job, method: Method, dataset: VideoDataset, leave_o
     """The result that an earlier call left, if there is one."""
     folder = results_folder(job.folder(plan))
     used = dataset.split("test").without(leave_out).fingerprint()
+    weights = trained_weights(method)
     wanted = (method.traits.transductive, plan.way, job.shot, plan.query, plan.episodes, used)
     for result in (stored.result for stored in (load_results([folder]) if folder.is_dir() else ())):
         episodes = (result.way, result.shot, result.query, result.episodes)
-        if (result.transductive, *episodes, result.dataset_fingerprint) == wanted:
+        same = (result.transductive, *episodes, result.dataset_fingerprint) == wanted
+        if same and result.trained_weights in ("", weights):  # an older version wrote no hash
             return result
     return None
 

@@ -107,7 +107,7 @@ def test_a_file_is_named_by_its_settings() -> None:
         "method": "trx", "options": {"per": "prototype"}, "transductive": True, "backbone": "lite0", "weights": "0",
         "clip": {"frames": 16, "sampling": "tsn"}, "dataset": "ssv2-full@otam-77k", "dataset_fingerprint": "b" * 64,
         "split": "val", "protocol": "leaky", "way": 5, "shot": 5, "query": 2, "episodes": 5, "seed": None,
-        "episodes_fingerprint": "f" * 64, "training": TRAINING, "resplit": 1,
+        "episodes_fingerprint": "f" * 64, "training": TRAINING, "resplit": 1, "trained_weights": "c" * 16,
     }  # fmt: skip
     names = {file_name(replace(RESULT, **{key: value})) for key, value in others.items()}
     assert len(names | {file_name(RESULT)}) == len(others) + 1
@@ -127,6 +127,28 @@ def test_seeds_are_averaged_and_their_spread_is_said() -> None:
     assert (row["training_seed"], row["seed"], row["dataset_fingerprint"]) == ("0 1", "0", "a" * 64)
     assert float(row["accuracy"]) == pytest.approx(0.65) and float(row["sd"]) == pytest.approx(0.1 / math.sqrt(2))
     assert "(2 runs: sd 7.1)" in table([results[0], replace(results[0], accuracy=0.7)])
+
+
+def test_weights_of_one_seed_are_never_mixed() -> None:
+    """A run that was evaluated before and after its end, or trained twice with one seed."""
+    early = {**TRAINING, "unfinished_at": 11, "recipe": {**TRAINING["recipe"], "episodes": 20}}
+    late = {**TRAINING, "unfinished_at": None, "recipe": {**TRAINING["recipe"], "episodes": 20}}
+    results = [
+        seeded(0, training=early, trained_weights="a" * 16, accuracy=0.6),
+        seeded(0, training=late, trained_weights="b" * 16, shot=5, accuracy=0.8),
+    ]
+    (made,) = tables(results)
+    assert [row[1:] for row in made.rows] == [("60.0 ± 40.0", ""), ("", "80.0 ± 40.0")]
+    assert "unfinished: 11 of 20 episodes" in made.rows[0][0] and "unfinished" not in made.rows[1][0]
+    twice = [replace(results[1], shot=1), replace(results[1], trained_weights="c" * 16)]
+    (made,) = tables(twice)
+    assert [name[-18:] for name, *_ in made.rows] == [f", weights {sign * 8}" for sign in "bc"]
+    older = replace(results[1], trained_weights="", shot=1)  # nobody knows which weights these were
+    assert len(tables([older, results[1]])[0].rows) == 1
+    other_seed = replace(twice[0], training={**late, "recipe": {**late["recipe"], "seed": 1}}, trained_weights="d" * 16)
+    assert len(tables([twice[0], other_seed])[0].rows) == 1
+    with pytest.raises(ValueError, match="A holds 2 kinds of results"):
+        compare(twice, twice[:1])
 
 
 def of_shots(trained: int, tested: int) -> Result:

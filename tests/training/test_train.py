@@ -13,8 +13,11 @@ from safetensors.torch import load_file
 
 from fsar import cli
 from fsar.backbones import Backbone, load_backbone
+from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.methods import METHODS, build_method, default_traits
+from fsar.results.identity import recipe_key, row_name
+from fsar.results.result import Result
 from fsar.training.checkpoint import load_pretrained
 from fsar.training.loader import EpisodeLoader
 from fsar.training.loop import _Run, train
@@ -121,14 +124,36 @@ def test_a_finished_run_is_not_run_again(whole: Path, world: VideoDataset) -> No
     assert ((whole / "state.safetensors").read_bytes(), curve(whole)) == before
 
 
+def test_results_of_an_unfinished_run_say_so(
+    world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Evaluated after 2 of 3 steps and again at the end: a row for each."""
+    step = _Run._take_step
+    recipe = recipe_of(episodes=6, val_every=2)
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(_Run, "_take_step", lambda run, n, loaded: step(run, n, loaded) if n < 2 else _interrupt())
+        train(recipe, world, tmp_path / "run", progress=False)
+    home = str(world.videos[0].path.parent.parent)
+    command = ["evaluate", "--data", home, "--checkpoint", str(tmp_path / "run"), "--episodes", "5", "--device", "cpu"]
+    assert main([*command, "--out", str(tmp_path / "early")]) == 0
+    assert "is not finished (4 of 6 training episodes)" in capsys.readouterr().err
+    train(recipe, world, tmp_path / "run", progress=False)
+    assert main([*command, "--out", str(tmp_path / "late")]) == 0
+    assert "not finished" not in capsys.readouterr().err
+    early, late = (Result.load(*(tmp_path / name).iterdir()) for name in ("early", "late"))
+    assert early.training["unfinished_at"] == 4 and "unfinished: 4 of 6 episodes" in row_name(early)
+    assert late.training["unfinished_at"] is None and recipe_key(early) != recipe_key(late)
+    assert len(early.trained_weights) == len(late.trained_weights) == 16
+
+
 def test_going_on_elsewhere_is_noted(world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each machine that did some of the work; a run that is at its end notes nothing."""
-    stop = lambda self: self.standing.step == 2  # noqa: E731
+    stop = lambda standing, recipe: standing.step == 2  # noqa: E731
     for machine, stopped in (("here", True), ("here", True), ("there", False), ("elsewhere", False)):
         with monkeypatch.context() as patch:
             patch.setattr("platform.machine", lambda machine=machine: machine)
             if stopped:
-                patch.setattr("fsar.training.loop._Run._stopped", stop)
+                patch.setattr("fsar.training.standing.Standing.stopped_early", stop)
             train(recipe_of(episodes=6, val_every=0), world, tmp_path, progress=False)
     ran_on = json.loads((tmp_path / "environment.json").read_text())
     assert [entry["device"] for entry in ran_on] == ["cpu (here)", "cpu (there)"]

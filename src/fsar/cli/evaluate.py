@@ -175,7 +175,7 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
             save_result(result, kept)
     if options.save_manifest:
         _save_manifest(videos.without(bank.skipped), options)
-    _warn_of_seen_classes(results[-1])
+    _warn(folder, results[-1])
     return results
 
 
@@ -187,7 +187,17 @@ def _save_manifest(videos: "VideoDataset", options: Namespace) -> None:
     sampler.draw(options.episodes).save(options.save_manifest)
 
 
-def _warn_of_seen_classes(result: "Result") -> None:
+def _warn(folder: str | None, result: "Result") -> None:
+    """Say what a reader of the number must know."""
+    from fsar.results.identity import is_unfinished
+
+    if is_unfinished(result) and result.training is not None:
+        so_far, whole = result.training["unfinished_at"], result.training["recipe"]["episodes"]
+        print(
+            f"fsar: warning: the run in {folder} is not finished ({so_far:,} of {whole:,} training episodes); results "
+            f"of the finished run will have another row",
+            file=sys.stderr,
+        )
     if seen := result.seen_classes:
         print(
             f"fsar: warning: {result.method} was trained on {len(seen)} of the {len(result.confusion['classes'])} "

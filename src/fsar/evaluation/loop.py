@@ -6,6 +6,7 @@ from dataclasses import asdict
 import numpy as np
 from jaxtyping import Int
 
+from fsar.backbones.base import fingerprint_of
 from fsar.bank.fill import fill_bank
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset, drop_copies
@@ -197,6 +198,7 @@ def summarize(
         per_class={label: counts[i, i] / seen[i] for i, label in enumerate(episodes.classes) if seen[i]},
         confusion={"classes": list(episodes.classes), "counts": counts.tolist()},
         training=None if trained is None else asdict(trained),
+        trained_weights=trained_weights(method),
         seen_classes=tuple(label for label in episodes.classes if trained and label in trained.classes),
         skipped=dict(bank.skipped),
         seconds=scores.seconds,
@@ -209,6 +211,20 @@ def summarize(
         copies=len(dataset.copies),
         damaged={video.id: bank.damaged[video.id] for video in dataset.videos if video.id in bank.damaged},
     )
+
+
+def trained_weights(method: Method) -> str:
+    """Hash of all weights that a trained method names queries with; empty if the method was not trained.
+
+    Args:
+        method: from `load_pretrained`, or built and untrained.
+
+    Returns:
+        16 hexadecimal digits, or nothing.
+    """
+    if method.provenance is None:
+        return ""
+    return fingerprint_of({k: v for k, v in method.state_dict().items() if not k.startswith("loss_heads.")})
 
 
 def _protocol(method: Method) -> str:

@@ -11,7 +11,8 @@ import yaml
 from fsar.report.charts import Point, Series, line_chart
 from fsar.report.markup import Markup, element, header, join, scroll
 from fsar.results.numbers import percent_interval
-from fsar.training.run_folder import LOG, RECIPE
+from fsar.training.run_folder import LOG
+from fsar.training.standing import RECIPE
 from fsar.video.reading import display
 
 POINTS = 240

@@ -5,7 +5,7 @@ From close to wide:
 | results that share their | stand in one | function |
 |---|---|---|
 | settings, seeds and episodes | file | `file_name` |
-| method, options, weights or recipe, clips | row, where seeds are averaged | `recipe_key`, `row_keys` |
+| method, options, weights or recipe, clips | row, in which seeds are averaged | `recipe_key`, `row_keys` |
 | videos, split, protocol, number of episodes and queries | table | `comparable` |
 | videos, episodes, way, shot and mode | comparison of two runs | `setting_key` |
 """
@@ -32,7 +32,14 @@ def recipe_key(result: Result) -> str:
         origin: Any = result.weights
     else:  # the weights differ from seed to seed
         origin = [_recipe(trained), trained["dataset_fingerprint"] if result.resplit is None else None]
+        if is_unfinished(result):
+            origin.append(result.trained_weights)
     return short_hash([result.method, result.options, result.transductive, result.backbone, result.clip, origin], 8)
+
+
+def is_unfinished(result: Result) -> bool:
+    """Whether the training run was not finished when its checkpoint was evaluated."""
+    return result.training is not None and result.training.get("unfinished_at") is not None
 
 
 def seeds_of(result: Result) -> tuple[int | None, int | None, int | str]:
@@ -49,7 +56,8 @@ def file_name(result: Result) -> str:
         *(result.way, result.shot, result.query, result.episodes, result.seed),
         result.episodes_fingerprint,
     )
-    key = short_hash([recipe_key(result), seed, data, episodes], 5)
+    weights = [result.trained_weights] if result.trained_weights else []  # so that older files keep their names
+    key = short_hash([recipe_key(result), seed, data, episodes, *weights], 5)
     method = f"{result.method}_transductive" if result.transductive else result.method
     return f"{method}_{result.split}_{result.way}way_{result.shot}shot_{key}.json"
 
@@ -127,6 +135,8 @@ def row_keys(results: Sequence[Result]) -> list[str]:
     """Say for each result which row it stands in: that of its recipe.
 
     A recipe that was trained once for every shot makes one row, if none of its models is tested at other shots too.
+    If one training seed of a recipe has several weights (trained twice, or evaluated before the run was finished), the
+    results of each have a row of their own.
     """
     families: dict[str, list[Result]] = {}
     for result in results:
@@ -134,8 +144,15 @@ def row_keys(results: Sequence[Result]) -> list[str]:
     joined = {
         key for key, group in families.items() if all(map(by_each_shot, group)) and len({r.shot for r in group}) > 1
     }
-    keys = [(recipe_key(_of_k_shots(result)), recipe_key(result)) for result in results]
-    return [family if family in joined else own for family, own in keys]
+    weights: dict[tuple[Any, ...], set[str]] = {}
+    for result in results:
+        weights.setdefault(_training_key(result), set()).add(result.trained_weights)
+    keys = []
+    for result in results:
+        family, own = recipe_key(_of_k_shots(result)), recipe_key(result)
+        several = len(weights[_training_key(result)] - {""}) > 1  # older results have no hash
+        keys.append((family if family in joined else own) + (f" {result.trained_weights}" if several else ""))
+    return keys
 
 
 def by_each_shot(result: Result) -> Result | None:
@@ -147,7 +164,10 @@ def by_each_shot(result: Result) -> Result | None:
 def row_names(results: Sequence[Result]) -> dict[str, str]:
     """Name every row; if two had the same name, add what tells them apart."""
     firsts = dict(zip(reversed(row_keys(results)), reversed(results), strict=True))
-    names = {key: row_name(r if recipe_key(r) == key else by_each_shot(r) or r) for key, r in firsts.items()}
+    names = {}
+    for key, result in firsts.items():
+        joined = key.partition(" ")[0] != recipe_key(result)
+        names[key] = row_name(_of_k_shots(result) if joined else result)
     shared = {name for name, count in Counter(names.values()).items() if count > 1}
     return {key: f"{name}, {_clip_and_weights(firsts[key])}" if name in shared else name for key, name in names.items()}
 
@@ -177,7 +197,15 @@ def trained_on(result: Result) -> str:
         return ""
     recipe = result.training["recipe"]
     shape = f"{recipe['way']}-way {recipe['shot']}-shot"
-    return f"{result.training['dataset']} {shape}, recipe {short_hash(_recipe(result.training))}"
+    words = f"{result.training['dataset']} {shape}, recipe {short_hash(_recipe(result.training))}"
+    if not is_unfinished(result):
+        return words
+    return f"{words}, unfinished: {result.training['unfinished_at']:,} of {recipe['episodes']:,} episodes"
+
+
+def _training_key(result: Result) -> tuple[Any, ...]:
+    """One training run: a recipe, its seed and its split of the classes."""
+    return (recipe_key(result), *seeds_of(result)[:2])
 
 
 def _recipe(training: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,4 +221,5 @@ def _of_k_shots(result: Result) -> Result:
 
 
 def _clip_and_weights(result: Result) -> str:
-    return f"{result.clip['frames']} frames {result.clip['sampling']}, weights {result.weights[:8]}"
+    weights = result.trained_weights or result.weights
+    return f"{result.clip['frames']} frames {result.clip['sampling']}, weights {weights[:8]}"

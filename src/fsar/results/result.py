@@ -66,6 +66,8 @@ class Result:
     """Time that matching took, without encoding."""
     versions: dict[str, str]
     """Versions of everything that may change a number."""
+    trained_weights: str = ""
+    """Hash of all weights of a trained method; empty if nothing was trained, and in results of older versions."""
     right: tuple[int, ...] = ()
     """Queries named right in each episode, in the order of the episodes; empty in results of older versions."""
     videos: int = 0

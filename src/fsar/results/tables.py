@@ -197,9 +197,12 @@ def _listed(path: Path, r: Result) -> tuple[str, ...]:
 def _record(path: Path, r: Result) -> dict[str, Any]:
     """Everything that identifies a result, as raw values."""
     training = r.training or {}
-    plain = ("method", "backbone", "weights", "dataset", "dataset_fingerprint", "split", "resplit", "absent", "copies",
-             "selection", "way", "shot", "query", "episodes", "seed", "episodes_fingerprint", "accuracy", "ci95",
-             "seconds")  # fmt: skip
+    plain = (
+        *("method", "backbone", "weights", "trained_weights"),
+        *("dataset", "dataset_fingerprint", "split", "resplit", "absent", "copies", "selection"),
+        *("way", "shot", "query", "episodes", "seed", "episodes_fingerprint"),
+        *("accuracy", "ci95", "seconds"),
+    )
     return {
         **{name: getattr(r, name) for name in plain},
         "mode": r.mode,

@@ -10,7 +10,7 @@ The frozen rest is not stored. Its hash is, and is checked when the folder is re
 import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from fsar.files import atomic_path, write_text_atomic
 from fsar.methods import Method, build_method, effective_options
 from fsar.results.numbers import percent_interval
 from fsar.training.parameters import frozen_fingerprint, kept_state
+from fsar.training.standing import CHECKPOINT, unfinished_at
 
 FORMAT = 1
 HEADER, WEIGHTS, CARD = "fsar.json", "model.safetensors", "README.md"
@@ -51,6 +52,8 @@ class Provenance:
     """Training episodes after which the weights were kept."""
     results: tuple[Mapping[str, Any], ...] = field(default=())
     """Validation results, for the model card."""
+    unfinished_at: int | None = None
+    """Training episodes that the run had when the checkpoint was loaded, if it was not finished then."""
 
 
 def provenance_of(stored: Mapping[str, Any]) -> Provenance:
@@ -138,7 +141,8 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
             f"here is {frozen}; use the same weights"
         )
     method.load_state_dict(state, strict=False)  # names were compared above; the frozen rest is the backbone's
-    method.provenance = provenance
+    episodes = unfinished_at(folder.parent) if folder.name == CHECKPOINT else None
+    method.provenance = replace(provenance, unfinished_at=episodes)
     return method
 
 
@@ -254,7 +258,7 @@ def _folder(source: str | Path) -> Path:
         except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
             raise ValueError(f"could not get {source}: {error}") from error
     folder = Path(source)
-    return folder / "checkpoint" if (folder / "checkpoint" / HEADER).is_file() else folder
+    return folder / CHECKPOINT if (folder / CHECKPOINT / HEADER).is_file() else folder
 
 
 def _header(folder: Path) -> dict[str, Any]:

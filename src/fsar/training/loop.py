@@ -75,7 +75,7 @@ class _Run:
     def go(self) -> None:
         """Train from where the folder stands to the end."""
         standing, recipe = self.standing, self.recipe
-        self.folder.begin(standing, finished=standing.step >= recipe.steps or self._stopped())
+        self.folder.begin(standing)
         if self.setup.shows:
             print(f"fsar: {parameter_counts(self.setup)}", file=sys.stderr)  # noqa: T201
         saved, begun_at = time.monotonic(), standing.step
@@ -83,7 +83,7 @@ class _Run:
         steps = range(standing.step, recipe.steps)
         bar = progress_bar(steps, f"train {recipe.method}", "step", len(steps), self.setup.shows)
         for step in bar:
-            if self._stopped():
+            if standing.stopped_early(recipe):
                 break
             bar.set_postfix_str(self._take_step(step, loaded), refresh=False)
             standing.step = step + 1
@@ -93,9 +93,6 @@ class _Run:
         self.folder.save(standing)
         if self.setup.validation is None and (standing.step > begun_at or not self.folder.has_checkpoint()):
             self.folder.keep(standing, selected=False)
-
-    def _stopped(self) -> bool:
-        return self.recipe.patience is not None and self.standing.since_best >= self.recipe.patience
 
     def _my_episodes(self) -> Iterator[int]:
         """Numbers of this process's episodes, from where the run stands."""

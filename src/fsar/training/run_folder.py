@@ -13,13 +13,11 @@ import json
 import platform
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -28,33 +26,13 @@ from fsar.results.identity import WITHOUT_EFFECT
 from fsar.results.result import environment
 from fsar.training.checkpoint import Provenance, save_pretrained
 from fsar.training.parameters import group_of, trained_state
-from fsar.training.recipes import Recipe, parse_recipe
+from fsar.training.recipes import Recipe
+from fsar.training.standing import CHECKPOINT, RECIPE, STATE, Standing, read_recipe, read_state
 
 if TYPE_CHECKING:
     from fsar.training.setup import Setup
 
-RECIPE, LOG, STATE, CHECKPOINT = "recipe.yaml", "log.jsonl", "state.safetensors", "checkpoint"
-ENVIRONMENT, LEFT_OUT = "environment.json", "left_out.json"
-
-
-@dataclass
-class Standing:
-    """How far a run has come."""
-
-    step: int = 0
-    """Steps taken."""
-    best: dict[str, Any] = field(default_factory=lambda: {"accuracy": -1.0, "ci95": 0.0, "episodes": 0})
-    """The best validation, and after how many training episodes it was."""
-    since_best: int = 0
-    """Validations after the best one."""
-
-    def add_validation(self, accuracy: float, ci95: float, episodes: int) -> bool:
-        """Take note of a validation; returns whether it is the best so far."""
-        better = accuracy > self.best["accuracy"]
-        self.since_best = 0 if better else self.since_best + 1
-        if better:
-            self.best = {"accuracy": accuracy, "ci95": ci95, "episodes": episodes}
-        return better
+LOG, ENVIRONMENT, LEFT_OUT = "log.jsonl", "environment.json", "left_out.json"
 
 
 class RunFolder:
@@ -69,7 +47,7 @@ class RunFolder:
         self.path, self.setup = path, setup
         self.writes = setup.fabric.is_global_zero
 
-    def begin(self, standing: Standing, finished: bool) -> None:
+    def begin(self, standing: Standing) -> None:
         """Write what the run is, and cut the log back to where the run stands."""
         if not self.writes:
             return
@@ -77,7 +55,7 @@ class RunFolder:
 
         write_text_atomic(self.path / RECIPE, self.setup.recipe.dump())
         self._tell_left_out()
-        if not finished:
+        if not standing.finished(self.setup.recipe):
             _add_environment(self.path / ENVIRONMENT, self.setup.fabric.device)
         self._cut_log(standing.step)
         self.writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=standing.step + 1)
@@ -122,7 +100,7 @@ class RunFolder:
         """
         if not (self.path / STATE).is_file():
             return Standing()
-        header, tensors = _read_state(self.path / STATE)
+        header, tensors = read_state(self.path / STATE)
         if header["train_set"] != self.setup.videos.train.fingerprint():
             raise ValueError(f"{self.path} holds a run on other training videos; choose another folder, or delete it")
         own = {key.removeprefix("trained."): value for key, value in tensors.items() if key.startswith("trained.")}
@@ -182,10 +160,9 @@ def require_same_run(recipe: Recipe, folder: Path) -> None:
     Raises:
         ValueError: it holds another run; the message names the keys that differ.
     """
-    file = folder / RECIPE
-    if not file.is_file():
+    stored = read_recipe(folder)
+    if stored is None:
         return
-    stored = parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")))  # an older version wrote fewer keys
     found, wanted = (yaml.safe_load(each.dump()) for each in (stored, recipe))
     differing = [key for key in wanted if key not in WITHOUT_EFFECT and found[key] != wanted[key]]
     if differing:
@@ -232,15 +209,6 @@ def _provenance(setup: "Setup", standing: Standing, selected: bool) -> Provenanc
         episodes=standing.step * recipe.episodes_per_step,
         results=tuple(results),
     )
-
-
-def _read_state(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    try:
-        with safe_open(file, "pt") as state:
-            header = json.loads(state.metadata()["fsar.state"])
-            return header, {key: state.get_tensor(key) for key in state.keys()}  # noqa: SIM118 (no mapping)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file}: damaged ({error}); delete it to begin the run again") from error
 
 
 def _add_environment(file: Path, device: torch.device) -> None:

@@ -1,0 +1,103 @@
+"""How far a training run has come, as the files in its folder say."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from fsar.training.recipes import Recipe, parse_recipe
+
+RECIPE, STATE, CHECKPOINT = "recipe.yaml", "state.safetensors", "checkpoint"
+_HEADER = "fsar.state"
+
+
+@dataclass
+class Standing:
+    """How far a run has come."""
+
+    step: int = 0
+    """Steps taken."""
+    best: dict[str, Any] = field(default_factory=lambda: {"accuracy": -1.0, "ci95": 0.0, "episodes": 0})
+    """The best validation, and after how many training episodes it was."""
+    since_best: int = 0
+    """Validations after the best one."""
+
+    def add_validation(self, accuracy: float, ci95: float, episodes: int) -> bool:
+        """Take note of a validation; returns whether it is the best so far."""
+        better = accuracy > self.best["accuracy"]
+        self.since_best = 0 if better else self.since_best + 1
+        if better:
+            self.best = {"accuracy": accuracy, "ci95": ci95, "episodes": episodes}
+        return better
+
+    def stopped_early(self, recipe: Recipe) -> bool:
+        """Whether `patience` has ended the run."""
+        return recipe.patience is not None and self.since_best >= recipe.patience
+
+    def finished(self, recipe: Recipe) -> bool:
+        """Whether nothing is left to train."""
+        return self.step >= recipe.steps or self.stopped_early(recipe)
+
+
+def read_recipe(folder: Path) -> Recipe | None:
+    """Recipe of the run in a folder; None if no run is there.
+
+    Raises:
+        ValueError: the file is no recipe.
+    """
+    file = folder / RECIPE
+    if not file.is_file():
+        return None
+    return parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")))  # an older version wrote fewer keys
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """Header of a state file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    return _read(file, tensors=False)[0]
+
+
+def read_state(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a state file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    return _read(file, tensors=True)
+
+
+def unfinished_at(folder: Path) -> int | None:
+    """Training episodes so far, of a run that is not finished.
+
+    Args:
+        folder: the run's.
+
+    Returns:
+        None if the run is finished, or if its state is not there.
+
+    Raises:
+        ValueError: the state is damaged.
+    """
+    recipe = read_recipe(folder)
+    if recipe is None or not (folder / STATE).is_file():
+        return None
+    header = read_header(folder / STATE)
+    standing = Standing(header["step"], header["best"], header["since_best"])
+    return None if standing.finished(recipe) else standing.step * recipe.episodes_per_step
+
+
+def _read(file: Path, tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    try:
+        with safe_open(file, "pt") as state:
+            header = json.loads(state.metadata()[_HEADER])
+            keys = state.keys() if tensors else ()
+            return header, {key: state.get_tensor(key) for key in keys}
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: damaged ({error}); delete it to begin the run again") from error
