@@ -27,7 +27,7 @@ from fsar.results.result import environment
 from fsar.training.checkpoint import Provenance, save_pretrained
 from fsar.training.parameters import group_of, trained_state
 from fsar.training.recipes import Recipe
-from fsar.training.standing import CHECKPOINT, RECIPE, STATE, Standing, read_recipe, read_state
+from fsar.training.standing import CHECKPOINT, RECIPE, STATE, STATE_HEADER, Standing, read_recipe, read_state
 
 if TYPE_CHECKING:
     from fsar.training.setup import Setup
@@ -90,7 +90,7 @@ class RunFolder:
             "precision": setup.fabric.strategy.precision.state_dict(),
         }
         with atomic_path(self.path / STATE) as temporary:
-            save_file(tensors, temporary, {"fsar.state": json.dumps(header)})
+            save_file(tensors, temporary, {STATE_HEADER: json.dumps(header)})
 
     def resume(self) -> Standing:
         """Put method and optimiser back to the saved state, if there is one.

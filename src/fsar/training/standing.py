@@ -12,7 +12,8 @@ from torch import Tensor
 from fsar.training.recipes import Recipe, parse_recipe
 
 RECIPE, STATE, CHECKPOINT = "recipe.yaml", "state.safetensors", "checkpoint"
-_HEADER = "fsar.state"
+STATE_HEADER = "fsar.state"
+"""Key of the header in a state file's metadata."""
 
 
 @dataclass
@@ -52,7 +53,11 @@ def read_recipe(folder: Path) -> Recipe | None:
     file = folder / RECIPE
     if not file.is_file():
         return None
-    return parse_recipe(yaml.safe_load(file.read_text(encoding="utf-8")))  # an older version wrote fewer keys
+    try:
+        settings = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{file}: no recipe that fsar wrote ({' '.join(str(error).split())})") from error
+    return parse_recipe(settings)  # an older version wrote fewer keys
 
 
 def read_header(file: Path) -> dict[str, Any]:
@@ -80,15 +85,14 @@ def unfinished_at(folder: Path) -> int | None:
         folder: the run's.
 
     Returns:
-        None if the run is finished, or if its state is not there.
-
-    Raises:
-        ValueError: the state is damaged.
+        None if the run is finished, or if its recipe or state cannot be read.
     """
-    recipe = read_recipe(folder)
-    if recipe is None or not (folder / STATE).is_file():
+    try:
+        recipe, header = read_recipe(folder), read_header(folder / STATE)
+    except (OSError, ValueError):
         return None
-    header = read_header(folder / STATE)
+    if recipe is None:
+        return None
     standing = Standing(header["step"], header["best"], header["since_best"])
     return None if standing.finished(recipe) else standing.step * recipe.episodes_per_step
 
@@ -96,7 +100,7 @@ def unfinished_at(folder: Path) -> int | None:
 def _read(file: Path, tensors: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(file, "pt") as state:
-            header = json.loads(state.metadata()[_HEADER])
+            header = json.loads(state.metadata()[STATE_HEADER])
             keys = state.keys() if tensors else ()
             return header, {key: state.get_tensor(key) for key in keys}
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
