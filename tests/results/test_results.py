@@ -14,8 +14,9 @@ import pytest
 from fsar.backbones import Backbone
 from fsar.cli import main
 from fsar.datasets import VideoDataset
-from fsar.results.comparison import compare, compare_runs
+from fsar.results.comparison import compare, compare_runs, comparison_tables
 from fsar.results.identity import file_name, save_result
+from fsar.results.numbers import percent
 from fsar.results.result import Result, load_results
 from fsar.results.tables import listing, table, tables
 from fsar.results.typeset import Table, render
@@ -114,6 +115,27 @@ def test_a_file_is_named_by_its_settings() -> None:
     assert file_name(seeded(0)) != file_name(seeded(1))
     on_card = {**TRAINING, "results": [{"accuracy": 0.5}]}  # --add-to-card changes the checkpoint, not the settings
     assert file_name(seeded(0, training=on_card)) == file_name(seeded(0))
+
+
+# --------------------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [(0.7775, "77.8"), (0.77749999999999997, "77.8"), (0.7725, "77.3"), (-0.0725, "-7.3"), (-1e-6, "0.0"), (1.0, "100.0")],
+)
+def test_one_rounding(share: float, text: str) -> None:
+    assert percent(share) == text
+
+
+def test_a_number_is_the_same_in_every_table() -> None:
+    """311 of 400 queries, whatever order they are summed in."""
+    right = (2,) * 150 + (1,) * 11 + (0,) * 39
+    one = replace(RESULT, episodes=200, right=right, accuracy=0.77749999999999997, ci95=0.05)
+    two = replace(one, method="trx", right=right[::-1])
+    assert "77.8 ± 5.0" in table([one])
+    (shown,) = comparison_tables([compare([one], [two])], "a", "b")
+    assert shown.rows[0][2:4] == ("77.8", "77.8")
 
 
 # --------------------------------------------------------------------------- tables

@@ -182,7 +182,8 @@ def _pair_rows(name: str, cell: Joined, values: Sequence[Printed], notes: dict[s
             element("th", named(name), scope="row", rowspan=span),
             element("td", _number(cell), rowspan=span, class_="number"),
         )
-        apart = f"{100 * cell.accuracy - value.accuracy:+.1f}".replace("-", MINUS) if value.comparable else "none"
+        difference = percent(cell.accuracy - value.accuracy / 100, sign=True)
+        apart = difference.replace("-", MINUS) if value.comparable else "none"
         marks = [_note(notes, difference, anchor) for difference in value.differences]
         printed = element("span", f"{value.accuracy:.1f}", class_="value")
         rows.append(element(

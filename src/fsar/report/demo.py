@@ -129,7 +129,7 @@ def _text_table(rows: Sequence) -> str:
     lines = [f"{'method':28} 5-way 1-shot  5-way 5-shot  reversed pairs, 2-way: 1-shot 5-shot"]
     for name, _, five, pairs in rows:
         cells = "  ".join(f"{result.percent:>12}" for result in five)
-        lines.append(f"{name:28} {cells}" + " " * 24 + "  ".join(f"{100 * p:6.1f}" for p in pairs))
+        lines.append(f"{name:28} {cells}" + " " * 24 + "  ".join(f"{percent(p):>6}" for p in pairs))
     return "\n".join(lines)
 
 

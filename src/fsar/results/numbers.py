@@ -1,8 +1,13 @@
-"""Numbers as text: the same rounding wherever a number is printed."""
+"""Numbers as text: one rounding, wherever a number is printed."""
+
+from decimal import ROUND_HALF_UP, Decimal
 
 
 def percent(share: float, digits: int = 1, sign: bool = False) -> str:
     """Write a share of one in percent, without the sign `%`.
+
+    Half a unit of the last digit is rounded away from zero. Noise of floating-point sums does not decide: 0.7775 is
+    77.8 also if it was computed as 0.77749999999999997.
 
     Args:
         share: in [-1, 1].
@@ -10,10 +15,12 @@ def percent(share: float, digits: int = 1, sign: bool = False) -> str:
         sign: write `+` before a positive number.
 
     Example:
-        >>> percent(0.4216), percent(0.031, digits=2, sign=True)
-        ('42.2', '+3.10')
+        >>> percent(0.7775), percent(0.77749999999999997), percent(0.031, digits=2, sign=True), percent(-0.00001)
+        ('77.8', '77.8', '+3.10', '0.0')
     """
-    return f"{100 * share:{'+' if sign else ''}.{digits}f}"
+    exact = Decimal(f"{100 * share:.9f}")
+    rounded = exact.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP)
+    return f"{rounded or abs(rounded):{'+' if sign else ''}f}"
 
 
 def percent_interval(mean: float, half: float) -> str:
