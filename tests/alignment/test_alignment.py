@@ -89,3 +89,11 @@ def test_batch_equals_one_by_one(pairs: int, frames: int, seed: int) -> None:
     together = otam(distance, 0.5)
     alone = torch.stack([otam(d, 0.5) for d in distance])
     torch.testing.assert_close(together, alone)
+
+
+@pytest.mark.parametrize("eps", [0.0, 0.01])
+def test_a_zero_vector_has_similarity_0_and_a_finite_gradient(eps: float) -> None:
+    query = torch.zeros(1, 2, 4, requires_grad=True)
+    similarity = frame_similarity(query, torch.ones(3, 2, 4), eps)
+    similarity.sum().backward()
+    assert not similarity.any() and query.grad.abs().max() < 1e3

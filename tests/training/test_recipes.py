@@ -31,7 +31,7 @@ RANDOM = {
     "RN50/openai": "RN50/random",
     "ViT-B-32/openai": "ViT-B-32/random",
     "ViT-B-16/openai": "ViT-B-16/random",
-    "timm/resnet50": "timm/resnet50/random",
+    "timm/resnet50.tv_in1k": "timm/resnet50.tv_in1k/random",
 }
 SHORT = [
     "backbone=tiny", "data=world", "way=3", "shot=1", "query=1", "episodes=2", "episodes_per_step=1", "val_every=0",
@@ -274,6 +274,18 @@ def test_values_that_mean_nothing_are_named(settings: dict, message: str) -> Non
 def test_overrides_that_cannot_be_read_are_named(override: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_recipe("ma-fsar/world", [override])
+
+
+def test_options_of_the_file_that_an_override_leaves_idle_are_left_out() -> None:
+    """A row of a table is then one override; what the user asks for is never left out."""
+    assert "ensemble" in load_recipe("clip-spm/ucf101").options
+    assert load_recipe("clip-spm/ucf101", ["options.spm=false", "options.hsmr=false"]).options == {
+        "spm": False,
+        "hsmr": False,
+    }
+    kept = load_recipe("clip-spm/ucf101", ["options.spm=false", "options.ensemble=mean"]).options
+    with pytest.raises(ValueError, match="ensemble: mean, which has no effect with spm: false"):
+        build_method("clip-spm", load_backbone("tiny"), **kept)
 
 
 def test_precision_may_be_a_number() -> None:

@@ -22,7 +22,7 @@ def cosine(x: Float[Tensor, "*x dim"], y: Float[Tensor, "*y dim"], eps: float = 
         tensor([0.9600, 0.0000])
     """
     norms = x.norm(dim=-1) * y.norm(dim=-1) + eps
-    return (x * y).sum(-1) / norms.clamp(min=torch.finfo(x.dtype).tiny)
+    return (x * y).sum(-1) / _above_zero(norms)
 
 
 def frame_similarity(
@@ -53,7 +53,12 @@ def frame_similarity(
         dots = torch.einsum("...qtd,...sud->...qstu", query, support.to(query))
         query_norm, support_norm = query.norm(dim=-1), support.to(query).norm(dim=-1)
         norms = query_norm[..., :, None, :, None] * support_norm[..., None, :, None, :] + eps
-        return dots / norms.clamp(min=torch.finfo(dots.dtype).tiny)
+        return dots / _above_zero(norms)
+
+
+def _above_zero(norms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Divide by 1 beside a zero vector: the cosine is then 0, and its gradient finite."""
+    return norms.masked_fill(norms < torch.finfo(norms.dtype).tiny, 1.0)
 
 
 def video_text_similarity(

@@ -183,14 +183,14 @@ def sub_actions(labels: Sequence[str], source: str | None = None) -> list[SubAct
 
     Args:
         labels: class texts, as `class_text` gives them.
-        source: a packaged corpus (`hmdb51`) or a file; None looks each class up in all packaged ones, by their names'
-            order, and takes the first hit.
+        source: a packaged corpus (`hmdb51`) or a file; None looks each class up in all packaged ones.
 
     Returns:
         Three sentences per class.
 
     Raises:
-        ValueError: no such corpus, not a corpus, or classes that it lacks; the message says how to describe them.
+        ValueError: no such corpus, not a corpus, or classes that it lacks (the message says how to describe them); or no
+            source, and packaged corpora that describe a class differently.
 
     Example:
         >>> len(sub_actions(["brush hair"], "hmdb51")[0])
@@ -198,6 +198,13 @@ def sub_actions(labels: Sequence[str], source: str | None = None) -> list[SubAct
     """
     sources = packaged_sub_actions() if source is None else [source]
     corpora = [read_sub_actions(name) for name in sources]
+    for label in labels:
+        holders = {name: corpus[label] for name, corpus in zip(sources, corpora, strict=True) if label in corpus}
+        if len(set(holders.values())) > 1:
+            raise ValueError(
+                f"the packaged corpora {' and '.join(holders)} describe {label!r} differently; name one of them, as in "
+                f"sub_actions: {next(iter(holders))}"
+            )
     found = [next((corpus[label] for corpus in corpora if label in corpus), None) for label in labels]
     missing = [label for label, stages in zip(labels, found, strict=True) if stages is None]
     if missing:
@@ -231,7 +238,9 @@ def read_sub_actions(source: str) -> Mapping[str, SubActions]:
 
 
 def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
-    """Parse the YAML of a corpus.
+    """Parse the YAML of a corpus: this project's form, or that of Task-Adapter++'s public code.
+
+    The public code's form has no `classes:`; a class holds its sentences, or them under the key `sub_act_en_li`.
 
     Args:
         text: the file's content.
@@ -247,10 +256,12 @@ def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not YAML ({' '.join(str(error).split())})") from error
+    if isinstance(content, dict) and content and all(_public_stages(entry) for entry in content.values()):
+        content = {"version": SUB_ACTIONS_VERSION, "classes": {k: _public_stages(v) for k, v in content.items()}}
     if not isinstance(content, dict) or not isinstance(content.get("classes"), dict):
         raise ValueError(
             f"{source}: not a corpus of sub-actions; expected `version: 1` and `classes:` with three sentences for "
-            f"each class, as `fsar describe` writes"
+            f"each class, as `fsar describe` writes, or the form of Task-Adapter++'s public code"
         )
     if content.get("version") != SUB_ACTIONS_VERSION:
         raise ValueError(f"{source}: version is {content.get('version')!r}; this fsar reads {SUB_ACTIONS_VERSION}")
@@ -264,6 +275,13 @@ def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
             )
         corpus[class_text(str(label))] = (stages[0], stages[1], stages[2])
     return corpus
+
+
+def _public_stages(entry: object) -> object:
+    """The sentences of a class in the public code's form; None if it is another form."""
+    if isinstance(entry, dict):
+        return entry.get("sub_act_en_li")
+    return entry if isinstance(entry, list) else None
 
 
 def dump_sub_actions(corpus: Mapping[str, SubActions], comment: str = "") -> str:

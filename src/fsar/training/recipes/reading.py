@@ -2,7 +2,7 @@
 
 import copy
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields, replace
 from importlib import resources
 from pathlib import Path
@@ -63,6 +63,9 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
         overrides: `shot=5`, `lr.own=1e-4`, `options.alpha=0.25`; values are read as YAML.
         hardware: a name in `HARDWARE`, applied before the overrides.
 
+    Returns:
+        The recipe, without options of its file that an override leaves without effect.
+
     Raises:
         ValueError: no such recipe, preset or key, or a value that does not fit.
 
@@ -76,6 +79,7 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
         if hardware not in HARDWARE:
             raise ValueError(unknown(hardware, HARDWARE, "hardware preset"))
         settings |= HARDWARE[hardware]
+    chosen: set[str] = set()
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals:
@@ -85,7 +89,20 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
         except yaml.YAMLError as error:
             raise ValueError(f"cannot read the value in {override!r} as YAML; quote it, as in key='[1, 2]'") from error
         _set(settings, key.split("."), read)
-    return parse_recipe(settings)
+        if key == "options" and isinstance(read, dict):
+            chosen |= set(read)
+        elif key.startswith("options."):
+            chosen.add(key.removeprefix("options."))
+    recipe = parse_recipe(settings)
+    return replace(recipe, options=_effective_options(recipe, chosen)) if chosen else recipe
+
+
+def _effective_options(recipe: Recipe, chosen: Collection[str]) -> dict[str, Any]:
+    """The options without those of the file that have no effect beside the chosen ones, and would be refused."""
+    from fsar.methods import METHODS, effective_options  # takes a second
+
+    known = recipe.method in METHODS
+    return effective_options(recipe.method, recipe.options, keep=chosen) if known else recipe.options
 
 
 def recipe_names() -> list[str]:
