@@ -26,6 +26,7 @@ Deviations:
 | scale s | MA-FSAR: not stated for AIM | 0.5; 1 on SSv2 | `scale: 0.5` |
 | stochastic depth of A_T and A_MLP | MA-FSAR: not stated | 0.2 at the last block, linear from 0; drops one place in all videos | `drop_path: 0.2`, drops per video |
 | trained | adapters | adapters, temporal embedding, `ln_post` | adapters, temporal embedding |
+| label smoothing | not stated | 0.1 | none: the loss is of episodes |
 | first map of an adapter | not stated | truncated normal 0.02, bias 0 | PyTorch's initial values (deviation 0.021 at width 768) |
 """  # noqa: E501
 

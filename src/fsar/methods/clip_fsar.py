@@ -26,6 +26,9 @@ Deviations:
 | mixed score | p_text^beta p_visual^(1-beta), not normalised | its logarithm, so that it is a logit |
 | temperature of p_visual | softmax((8 - D) / 8), whatever the number of frames | softmax((T - D) / T); equal at 8 frames |
 | weight w of the contrastive objective | 1.2 to 3.0 by benchmark | 3.0, SSv2's, unless the recipe says otherwise (`class_text_weight`) |
+| weight decay | L2 1e-3, whatever its file says; it spares what `bn` or `norm` names, not ViT's `ln_...` nor a ResNet's `downsample.1` | 1e-3; it spares all normalisation |
+| clips | frames squeezed to 256 x 256; no flips but of Kinetics' queries | the recipe's |
+| pixels | CLIP's mean and deviation; in the file of UCF101 5-shot they stand where they are not read, so 0.45 and 0.225 hold | CLIP's |
 | BatchNorm of a ResNet | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
 """  # noqa: E501
 

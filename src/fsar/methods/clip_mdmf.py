@@ -36,15 +36,18 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | PPS's similarity | of "the representation" f_q | mean of the four best frames' cosines | time mean, or four best (`pps_score: time-mean`, `best-frames`) |
 | PPS's draw | "uniform sampling" by the probabilities | in training and testing, unseeded | the same, as Gumbel noise hashed from the episode's videos, query and class, without a seed (`pps: sample`); `argmax`, also where nothing may be drawn; `expected` (mean token); `off` (zero token; Tables 3, 4) |
 | temperature | t | 1 / 200 | the code's |
+| text tower | trained (section 4.2) | frozen: texts are encoded once, without gradients | frozen |
 | tau, eq. 11 | of the tokens; its indices are scrambled | of the first frames: tokens are cut off before | by the variant (`confidence: token`, `first-frame`); softmax over classes |
 | who teaches | eq. 14: over Omega^g KL(P^g, P^l), the global view, though it is called L_{l->g}; Table 5's up->down is local -> global by section 4.4.3's words | `up2down` runs KL(P^g, P^l) over Omega^g | named by the teacher: Table 5's up->down as it was run is `teacher: global`, down->up `teacher: local`, bidirectional `both` |
 | conditions of Table 5 | no equation | visual or text alone: the other view takes the rest of the queries; none: unweighted KL of both, summed over all queries | the code's (`condition`); none takes `query_loss` |
 | weights, teacher | not stated | not detached | not detached; `detach: true` |
 | an empty Omega | not stated | left out | 0 |
+| equal confidences | not stated | the local view is reliable (>=) | the same |
 | losses | CE | sum of CE over queries | by the variant (`query_loss: mean`, `sum`) |
 | eq. 16 | softmax(+distance), a typo | softmax(-distance) | -distance |
 | alpha1, alpha2, lambda | alphas not stated; lambda 1 (Fig. 4) | 1 | 1 (`alpha1`, `alpha2`, `distill_weight`; 0 turns distillation off, Table 4) |
 | direction of OTAM | not stated | both; one for Kinetics 1-shot | `direction: both`, `query-to-support`, `support-to-query` |
+| smoothing of OTAM | not stated | 0.5 | the code's |
 | single views, Table 3 | GTC, LTC; NTC: query = key = value | not in the files | `views: global`, `local`, `none`; their own distance, no distillation |
 | eps in cosines | 0 | 0.01 | the code's (`cos_eps`) |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
@@ -52,6 +55,9 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | class words | not stated | of its own lists | `fsar.text.prompts.class_text`, in either variant |
 | clips | TSN; random crops, flips everywhere | TRX's frames | the recipe's: TSN; no flip where names tell left from right; 5 queries per class in training, as the code |
 | first weights of the TCN | not stated | N(0, 0.01), which weight normalisation then overwrites | PyTorch's, as in effect there |
+| kernel, dilations of the TCN | not stated | 3; 1, 2, 4 | the code's |
+| resizing | not stated | bilinear | the backbone's: bicubic for CLIP |
+| first step | not stated | after 15 episodes, then every 16 | every `episodes_per_step` |
 | dropouts, heads, hidden channels, prompt | not stated | 0.1 TCN, 0.2 and 0.05 fusion; 8; 2048; "a photo of" | the code's (`hidden`, `prompt`) |
 | idle parts of the code | none | class-text CE of weight 0, a filter of frames, two more convolutions | left out |
 """  # noqa: E501

@@ -39,9 +39,11 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | video in eq. 13 | mean over frames | one number, the mean over frames and channels | by the variant (`prompt_mean: frames`, `frames-and-channels`) |
 | texts in eq. 13 | of the support videos | of support and query videos, so query labels are read | mean of the support classes', whatever their shots; all are the same where classes are balanced |
 | eq. 12 | lambda4 = 0.001 | switched off | by the variant (`consistency: both`, `off`; `support`, `query`) |
-| prompts in eq. 12 | overwritten in eq. 11: after SF | an earlier form has both, weighted | after SF; `consistency_on: initial` compares them before it; [prompt; frames] is always after SF |
+| prompts in eq. 12 | overwritten in eq. 11: after SF | an earlier form has both, weighted | after SF; `consistency_on: initial` compares them before it, `both` at both places; `consistency_shares: [w_t, w_c]` are that form's weights, by benchmark [0.07, 0.54] (HMDB51, SSv2-Small), [0.0295, 0.221] (UCF101), [0.041, 0.62] (Kinetics), [0.49, 0.579] (SSv2-Full); [prompt; frames] is always after SF |
+| HSMR | a term of the loss | worked out in the test, too | in the loss alone |
+| attention of PADM | "Transformer" | over videos, at one frame index at a time | the code's |
 | ConDis | Euclidean distance, summed over videos | squared, mean over support videos + mean over queries | by the variant (`condis: norm`, `square`) |
-| cross-entropy | mean over queries | sum / 16, beside whole other terms, in each of a step's 16 episodes | by the variant (`reduction: mean`, `sum`: the mean over 16 episodes is then the code's step) |
+| cross-entropy | mean over queries | sum / 16, beside whole other terms, in each of a step's 16 episodes | by the variant (`reduction: mean`; `sum`: the mean over a step's episodes is then the code's step, for any `episodes_per_step`) |
 | factor on d_h | none | a learned number alpha_mo, 1 at first | by the variant (`learned_alpha_mo`) |
 | Phi, Psi, Upsilon | "convolutions", "networks", "linear layers" | two convolutions without activation; linear, leaky ReLU, linear, sigmoid; a feed-forward part | the code's; sizes and slope of Psi are the recipe's, on other data HMDB51's (`gate_visual`, `gate_text`, `gate_slope`) |
 | Transformer | encoder | one layer, heads of 256 channels; one for SF, one for PADM | the code's; its `scale`, which nothing reads, is left out |
@@ -53,6 +55,8 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
 | BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
 | Adam's betas | not stated | 0.5, 0.999 | 0.9, 0.999 (the recipe's `betas`) |
+| resizing | not stated | bilinear | the backbone's: bicubic for CLIP |
+| first step | not stated | after 15 episodes, then every 16 | every `episodes_per_step` |
 """  # noqa: E501
 
 from collections.abc import Iterable, Mapping, Sequence

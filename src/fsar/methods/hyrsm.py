@@ -23,6 +23,9 @@ Deviations (a dash: not checked):
 | initial values | - | inter: q, k, v normal of variance 2 / (D + D / heads), output map Xavier; the rest as PyTorch's layers | the code's |
 | Bi-MHM | divided by frames | not divided | the code's |
 | BatchNorm of a ResNet | - | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
+| pixels | - | mean 0.45, deviation 0.225 in every channel | `pixels: normalized` (default) or `slowfast` |
+| clips | - | frames squeezed to 256 x 256; of queries alone flips and jitter by up to 0.5, 0.5, 0.5, 0.25, grey with 0.3 | the recipe's, for all videos |
+| weight decay | - | L2 1e-3, whatever its file says; it spares what `bn` or `norm` names | 1e-3; it spares all normalisation |
 | reduction | - | means over queries and over frames, / batch | the same, mean over the batch's episodes |
 """  # noqa: E501
 
@@ -116,6 +119,8 @@ class HyRsm(Method):
         """Dropout on the attention weights of the inter-relation."""
         class_weight: float = 0.15
         """Weight of the class loss, which classifies every frame into the training classes; 0 leaves it out."""
+        pixels: Literal["normalized", "slowfast"] = "normalized"
+        """By the backbone's mean and deviation, or by 0.45 and 0.225 in every channel, as in the public code."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -147,7 +152,7 @@ class HyRsm(Method):
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
         """Relations and visual tower train; 16 episodes of 5-way 5-shot with 2048 channels take 0.2 to 0.4 GB."""
-        return Traits(trains=("own", "visual"), episodes_per_match=16)
+        return Traits(trains=("own", "visual"), pixels=config.pixels, episodes_per_match=16)
 
     def placed(self, frames: Float[Tensor, "*videos frame dim"]) -> Float[Tensor, "*videos frame dim"]:
         """Add the encoding of the frame's position to every frame."""

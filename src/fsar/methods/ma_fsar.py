@@ -24,16 +24,19 @@ Deviations:
 | point | paper | ours (switch) |
 |---|---|---|
 | LayerNorm on q, k, v in TPCM | not in eq. 11 | yes, as the CLIP-FSAR lineage (`tpcm_norm`) |
-| temporal embedding | not in eq. 1; the parameter count needs it | on, zero at first (`temporal_embedding`) |
+| temporal embedding | not in eq. 1; without it the encoder is blind to the frames' order | with GTA, zero at first (`temporal_embedding`) |
 | adapters per GTA, FC_text | one, shared; Table 4: more| the text's (`gta_pre_adapter`; `fc_text_per_layer`: 18.54 M)|
 | inner skip of the adapters | Fig. 3a has one, removed in GTA | LMA yes; GTA and JA no, as AIM (`ja_skip`) |
-| several shots | silent | mean before TPCM (`merge`); jointly with TRX |
+| several shots | silent | mean before TPCM (`merge`); jointly with TRX; L_S2T is of class means, N x N |
+| adapters' initial values and activation | "same as AIM" | second map zero, GELU |
+| TPCM's heads, hidden channels, dropouts | silent | 8; 2048 (`hidden`); 0.2, 0.05: CLIP-FSAR lineage |
 | OTAM | silent | both directions, smoothing 0.5, per prototype: CLIP-FSAR lineage |
 | templates in training | one per video | one per class and episode |
 | scale of the cosines | silent | CLIP's own, frozen: 100 in the released weights |
-| KL target and reduction | "inspired by ActionCLIP" | softmax of 10 x one-hot; mean over videos |
+| KL target, direction and reduction | "inspired by ActionCLIP" | softmax of 10 x one-hot; video to text only; mean over rows |
 | alpha | 0.75 (HMDB51, UCF101, Kinetics), 0.25 (SSv2) | 0.5 on other data |
-"""
+| weight decay | silent | L2 5e-5, without a source |
+"""  # noqa: E501
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -32,8 +32,15 @@ Deviations:
 | video score | mean of same-index frame cosines | cosine of time means | the paper's (`similarity`) |
 | eq. 17's axes | [query, class] | [class, query], multiplied as [query, class]: with queries in class order, each meets its own class's text | the paper's; `variant: official-leaky` is the code, for audits only |
 | eq. 15 attends over | all queries of the episode (by its shapes) | the same | the query alone: `inductive: true` (default); it is then the sum of two neighbours |
+| Tables 4 and 7, alignment | measured with all queries | the same | they mean something with `inductive: false` alone: for a query by itself one layer adds neighbours, three are a fixed filter of 1, 3, 3, 1 |
 | scale of eq. 15's attention | not stated | 512^-0.5, whatever the width | dim^-0.5: the same for ViT-B |
 | LayerNorm after eq. 15's attention | none | on SSv2-Full only | none; `alignment_norm: true` |
+| Conv1d of Table 7 | not stated | not in the files | kernel 3, padding 1, beside its input |
+| frames for three stages | 7, windows of eq. 16 | 7 | whatever remains is pooled adaptively: for 7 exactly eq. 16 |
+| sub-actions | GPT-4's: 6 to 9 words, mostly with the label's words | the same | this project's: 13 to 15 words, rarely with the label's words (`sub_actions` reads the public file, too) |
+| label alone, Table 4 | not stated | not in the files | `text: label` reads "a photo of action about ..." |
+| published numbers | - | three GPUs split an episode; SSv2-Full is read with SSv2-Small's texts, 45 of its 100 classes without one | one device; texts of its own |
+| clips | random crops | resized to 257 x 257 whatever the aspect ratio, each frame cropped by itself | short side 256, one crop per clip |
 | precision | not stated | text tower and adapters in fp16 | the run's |
 | A_o | not stated | a quarter of the width, no inner skip, second map zero | the code's |
 | everything else of the visual branch | | | see `task_adapter.py` |

@@ -16,11 +16,15 @@ Deviations:
 | LayerNorm on values | not stated | created, never used | none |
 | combination of cardinalities | sum | mean | mean (the code's; the ranking is the same) |
 | distance | squared norm per tuple | squared Frobenius norm / tuples | the code's |
-"""
+| pixels | not stated | [0, 1], not normalised | `pixels: normalized` (default) or `unit` |
+| BatchNorm of a ResNet | not stated | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false` |
+| first step | not stated | after 15 episodes, then every 16 | every `episodes_per_step` |
+"""  # noqa: E501
 
 import math
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -124,6 +128,8 @@ class Trx(Method):
         """Channels of keys and values."""
         dropout: float = 0.1
         """On the frames with their positional encoding."""
+        pixels: Literal["normalized", "unit"] = "normalized"
+        """By the backbone's mean and deviation, or [0, 1] as they are, as in the public code."""
 
         def check(self) -> None:
             """Refuse sizes that leave nothing to compare."""
@@ -144,7 +150,7 @@ class Trx(Method):
     def traits_of(cls, config: Config) -> Traits:
         """Its maps train."""
         # two episodes are as fast as 16: one keeps a core busy
-        return Traits(trains=("own", "visual"), independent_ways=True, episodes_per_match=2)
+        return Traits(trains=("own", "visual"), independent_ways=True, pixels=config.pixels, episodes_per_match=2)
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: the mean over cardinalities (eq. 10); named, the logits of each cardinality.
