@@ -1,13 +1,17 @@
 """Files on disk: whole or absent, never half-written; and the cache folder."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import platformdirs
 from safetensors import SafetensorError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def cache_dir() -> Path:
@@ -46,6 +50,26 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def write_tensors_atomic(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, whole or not at all, with the mode that the user's umask gives.
+
+    Args:
+        path: the file.
+        tensors: by name.
+        metadata: texts for the file's header.
+
+    Raises:
+        OSError: the folder cannot be written or the disk is full; the message says where.
+    """
+    from safetensors.torch import save_file  # imports torch, which takes seconds
+
+    with atomic_path(path) as temporary:
+        temporary.touch(exist_ok=False)
+        mode = temporary.stat().st_mode
+        save_file(dict(tensors), temporary, dict(metadata))  # makes a new file that only its owner can read
+        temporary.chmod(mode)
 
 
 def write_text_atomic(path: Path, text: str) -> None:

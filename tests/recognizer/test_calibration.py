@@ -1,23 +1,125 @@
-"""What is chosen on the examples: scale and threshold, by leave-one-out."""
+"""What is chosen on the examples: leave-one-out, scale, threshold, and what it costs."""
+
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from fsar import Recognizer
-from fsar.recognizer.calibration import fit_scale, fit_threshold, leave_one_out
-from fsar.recognizer.examples import padded
+from fsar.backbones import Backbone
+from fsar.methods import Method, build_method
+from fsar.methods.episode import Encoding, Episode
+from fsar.recognizer.calibration import (
+    calibrate,
+    fit_scale,
+    fit_steepness,
+    fit_threshold,
+    leave_one_out,
+    strange_scores,
+)
+from fsar.recognizer.examples import Action, Actions, Example
+from fsar.recognizer.matching import match, padded
+from tests.recognizer.conftest import Clips
 
 
-def test_leave_one_out_never_shows_the_example_itself(recognizer: Recognizer) -> None:
-    """Random unit vectors are near 0 to each other; an example among its own four would give 1/4."""
-    encodings, mask = padded(recognizer._examples, "support")
-    generator = torch.Generator().manual_seed(0)
-    noise = {
-        part: torch.nn.functional.normalize(torch.randn(t.shape, generator=generator), dim=-1)
-        for part, t in encodings.items()
+def enrolled(counts: list[int], parts: dict[str, tuple[int, ...]], seed: int = 0) -> Actions:
+    """Actions whose examples are random unit vectors, near 0 to each other."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def encoding() -> Encoding:
+        shapes = parts.items()
+        return {
+            part: torch.nn.functional.normalize(torch.randn(shape, generator=generator), dim=-1).half()
+            for part, shape in shapes
+        }
+
+    def examples(way: int, count: int) -> list[Example]:
+        made = ((f"{way}/{k}", encoding()) for k in range(count))
+        return [Example(name, name, each, each) for name, each in made]
+
+    return {f"action {way}": Action.of(examples(way, count)) for way, count in enumerate(counts)}
+
+
+PLACE_MOTION = {"appearance": (8, 64), "place": (8, 128)}
+
+
+@pytest.mark.parametrize("name", ["place-motion", "otam"])
+def test_leave_one_out_never_shows_the_example_itself(name: str, tiny: Backbone) -> None:
+    """An example among its own four would give 1/4, and so a far higher logit than any other."""
+    method = build_method(name, tiny)
+    parts = PLACE_MOTION if name == "place-motion" else {"frames": (8, 64)}
+    for logits, ways in [(logits, ways) for every, ways in [leave_one_out(method, enrolled([4] * 3, parts))]
+                         for logits in every]:  # fmt: skip
+        own, best = logits[torch.arange(len(ways)), ways], logits.amax(-1)
+        assert len(ways) == 12 and (own < best).sum() >= 3  # as likely to be last as any other
+        assert (own.mean() - logits.mean()).abs() < 3 * logits.std() / 12**0.5
+
+
+@pytest.mark.parametrize("name", ["place-motion", "protonet"])
+def test_means_give_what_all_examples_would(name: str, tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = PLACE_MOTION if name == "place-motion" else {"frames": (8, 64)}
+    method, actions = build_method(name, tiny), enrolled([3, 1, 5], parts)
+    by_means, ways = leave_one_out(method, actions)
+    monkeypatch.setattr(type(method), "traits", method.traits.__class__(independent_ways=True))
+    by_all, same = leave_one_out(method, actions)
+    assert ways.tolist() == same.tolist() == [0, 2, 0, 2, 0, 2, 2, 2]
+    for one, other in zip(by_means, by_all, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_the_fit_costs_examples_times_actions(tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every left-out example meets one mean per action, in whatever batches."""
+    seen: list[tuple[int, ...]] = []
+    method = build_method("place-motion", tiny)
+    whole = type(method).match_variants
+
+    def counted(self: Method, episode: Episode) -> list[Tensor]:
+        seen.append((*episode.shot_mask.shape, episode.query["place"].shape[1]))
+        return whole(self, episode)
+
+    monkeypatch.setattr(type(method), "match_variants", counted)
+    calibrate(method, enrolled([20] * 5, PLACE_MOTION))
+    assert all(shot == 1 for _, _, shot, _ in seen)
+    assert sum(episode * way * query for episode, way, _, query in seen) == 100 * 5
+    assert len(seen) < 10
+
+
+@pytest.mark.parametrize("name", ["ma-fsar", "clip-spm"])
+def test_strange_examples_are_matched_again_without_their_class(name: str, tiny: Backbone, clips: Clips) -> None:
+    """Logits of these methods depend on the other classes: masking one is not the same as leaving its class out."""
+    small: dict[str, Any] = {"hidden": 16} | ({"head_dim": 4} if name == "clip-spm" else {})
+    made = Recognizer(tiny, name, **small)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    actions, method = made._state.actions, made.method
+    (logits,), ways = leave_one_out(method, actions)
+    strange = strange_scores(method, actions, logits, ways)
+    masked = logits.masked_fill(torch.nn.functional.one_hot(ways, 3).bool(), -torch.inf).amax(-1)
+    assert not torch.allclose(strange, masked, atol=1e-3)
+    # the first left-out example, by hand: no example of its own class, no first example of the others
+    others = {label: Action.of(action.examples[1:], action.text) for label, action in list(actions.items())[1:]}
+    first = actions[next(iter(clips))].examples[0]
+    with torch.no_grad():
+        expected = match(method, padded(others), {part: tensor.float() for part, tensor in first.query.items()}).max()
+    torch.testing.assert_close(strange[0], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_left_out_example_has_not_read_its_class_text(tiny: Backbone, clips: Clips) -> None:
+    """Encoded as support it carries its own class's words, and would name itself by them."""
+    made = Recognizer(tiny, "clip-fsar", hidden=16)
+    for label, paths in clips.items():
+        made.enroll(label, paths[:2])
+    actions = made._state.actions
+    first = actions["something_growing"].examples[0]
+    assert not torch.allclose(first.support["enhanced"].float(), first.query["enhanced"].float(), atol=1e-3)
+    spoiled = {
+        label: Action.of([Example(e.video, e.content, e.support, e.support) for e in action.examples], action.text)
+        for label, action in actions.items()
     }
-    logits, ways = leave_one_out(recognizer.method, (noise, mask), noise, None)
-    assert logits[torch.arange(len(ways)), ways].max() < 0.12
+    (logits,), ways = leave_one_out(made.method, actions)
+    (other,), _ = leave_one_out(made.method, spoiled)
+    assert len(ways) == 6 and not torch.allclose(logits, other, atol=1e-4)
 
 
 def test_scale_and_threshold() -> None:
@@ -29,3 +131,16 @@ def test_scale_and_threshold() -> None:
     unsure, _ = fit_scale(sure, torch.tensor([0, 1, 1, 0]))
     assert unsure < 0.2 * scale
     assert fit_threshold(torch.tensor([0.8, 1.0]), torch.tensor([0.1, 0.3])) == pytest.approx(0.55)
+
+
+def test_steepness_is_the_likeliest() -> None:
+    """Four scores one above the threshold and four one below: log-odds of Platt's target 5/6, that is log 5."""
+    slope = fit_steepness(torch.full((4,), 2.0), torch.zeros(4), 1.0)
+    assert slope == pytest.approx(torch.log(torch.tensor(5.0)).item(), rel=0.05)
+
+
+def test_one_example_per_action_is_not_fitted(tiny: Backbone) -> None:
+    method = build_method("place-motion", tiny)
+    fit, chosen = calibrate(method, enrolled([1, 1], PLACE_MOTION))
+    assert chosen is method and fit.threshold is None and fit.unknown_probability(0.5) is None
+    assert "at least two examples" in str(fit)

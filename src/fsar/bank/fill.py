@@ -22,7 +22,7 @@ from fsar.methods.encoder import Encoder
 from fsar.methods.episode import Encoding, Role
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import VideoError
+from fsar.video.reading import Frames, VideoError
 from fsar.video.transforms import to_clip
 
 
@@ -88,7 +88,7 @@ def fill_bank(
     videos = [video for video in videos if video.id not in skipped]
     cache = cache or FrameCache()
     store = BankStore(method.encoder().key() | {"clip": cache.settings()}, folder) if keep else None
-    encoder = _VideoEncoder(method, cache, texts, store, role, enhance)
+    encoder = VideoEncoder(method, cache, texts, store, role, enhance)
     rows = {role: _Rows(len(videos)) for role in encoder.roles}
     kept, damaged = [], {}
     prepared = ahead(encoder.prepare, videos, workers or os.cpu_count() or 1)
@@ -152,12 +152,25 @@ def load_clip(
     Raises:
         VideoError: the video cannot be read.
     """
+    return to_input(method, cache.read(video, start, end))
+
+
+def to_input(method: Method, frames: Frames) -> Tensor:
+    """Turn frames into the input of a method's backbone.
+
+    Args:
+        method: it and its backbone say size, mean and deviation.
+        frames: uint8 [frame, height, width, rgb].
+
+    Returns:
+        [frame, rgb, height, width], float32.
+    """
     backbone = method.backbone
-    frames = cache.read(video, start, end).copy()  # the cache's memory map is read-only
-    return to_clip(frames, backbone.image_size, *method.normalization, backbone.interpolation)
+    # a copy, since a memory map of the frame cache is read-only
+    return to_clip(frames.copy(), backbone.image_size, *method.normalization, backbone.interpolation)
 
 
-class _Prepared(NamedTuple):
+class Prepared(NamedTuple):
     """What of a video is ready before the model is needed."""
 
     known: dict[Role, Encoding | None]
@@ -168,7 +181,7 @@ class _Prepared(NamedTuple):
     """Where the encodings lie on disk; empty if nothing is kept there."""
 
 
-class _VideoEncoder:
+class VideoEncoder:
     """Encodes one video: what the method's encoder gives, from disk or from the clip, and what `enhance` adds to it."""
 
     def __init__(
@@ -185,20 +198,20 @@ class _VideoEncoder:
         self.encoder_roles = _roles(self.encoder.roles_differ, role)
         self.roles = _roles(method.traits.roles_differ, role) if enhance else self.encoder_roles
 
-    def prepare(self, video: Video) -> _Prepared | VideoError:
+    def prepare(self, video: Video) -> Prepared | VideoError:
         """Get what needs no model: the encodings on disk or, if one is missing, the clip. Runs in threads."""
         try:
             if self.store is None:
-                return _Prepared(dict.fromkeys(self.encoder_roles), self._clip(video), {})
+                return Prepared(dict.fromkeys(self.encoder_roles), self._clip(video), {})
             frames = self.cache.identity(video.path, *video.span)
             paths = {role: self._path(self.store, frames, video, role) for role in self.encoder_roles}
             known = {role: self.store.load(path) for role, path in paths.items()}
             complete = all(encoding is not None for encoding in known.values())
-            return _Prepared(known, None if complete else self._clip(video), paths)
+            return Prepared(known, None if complete else self._clip(video), paths)
         except VideoError as error:
             return error
 
-    def encode(self, video: Video, ready: _Prepared) -> dict[Role, Encoding]:
+    def encode(self, video: Video, ready: Prepared) -> dict[Role, Encoding]:
         """Make what is missing, keep it, and give the encoding in every role."""
         begun = {role: self._begun(video, ready, role) for role in self.encoder_roles}
         made = {}
@@ -209,7 +222,7 @@ class _VideoEncoder:
                 made[role] = _of_one(self.method.enhance, self.method, made[role], role, text)
         return made
 
-    def _begun(self, video: Video, ready: _Prepared, role: Role) -> Encoding:
+    def _begun(self, video: Video, ready: Prepared, role: Role) -> Encoding:
         """What lies on disk or, from now on, will."""
         found = ready.known[role]
         if found is not None:
@@ -217,7 +230,7 @@ class _VideoEncoder:
         assert ready.clip is not None
         text = _text(self.encoder, self.texts, video.label, role)
         made = _of_one(self.encoder.encode, self.method, ready.clip, role, text)
-        if self.store is not None:
+        if self.store is not None and role in ready.paths:
             self.store.save(ready.paths[role], made)
         return made
 
@@ -231,7 +244,7 @@ class _VideoEncoder:
 
 def _text(reader: Encoder | Traits, texts: Mapping[str, str] | None, label: str, role: Role) -> str | None:
     """The class text that is read while a video is encoded in this role; None if none is."""
-    return texts[label] if texts and role == "support" and reader.support_reads_text else None
+    return texts[label] if texts is not None and role == "support" and reader.support_reads_text else None
 
 
 def _roles(differ: bool, role: Role | None) -> tuple[Role, ...]:

@@ -5,12 +5,12 @@ import io
 import json
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fsar.recognizer.recognizer import Answer, Recognizer
+    from fsar.recognizer import Answer, Recognizer
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -33,10 +33,33 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--on-error", choices=["stop", "skip"], default="stop", help="at an unreadable video; default: stop"
     )
+    parser.add_argument(
+        "--nearest", type=int, default=0, metavar="N", help="name the N most similar examples beside each answer"
+    )
 
 
 def run(options: Namespace) -> int:
-    """Enrol the examples or load a recogniser, then name the videos."""
+    """Enrol the examples or load a recogniser, then name the videos; every answer is printed at once."""
+    _check(options)
+
+    from fsar.devices import to_device
+
+    recognizer = _recognizer(options)
+    to_device(recognizer.method, options.device)
+    if options.examples:
+        _enroll(recognizer, options)
+    print(
+        f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
+        f"{recognizer.fit()}",
+        file=sys.stderr,
+    )
+    if options.save:
+        recognizer.save(options.save)
+    return _answer(recognizer, options) if options.videos else 0
+
+
+def _check(options: Namespace) -> None:
+    """Refuse options that contradict each other or would have no effect."""
     if (options.examples is None) == (options.model is None):
         raise ValueError("give either --examples DIR (one folder of clips per action) or --model FILE")
     if not options.videos and not options.save:
@@ -47,40 +70,15 @@ def run(options: Namespace) -> int:
         raise ValueError(f"--checkpoint has its own method, backbone and frames; leave {other} out")
     if options.model and given:
         raise ValueError(f"--model has its own {given[0]}; leave --{given[0]} out, or enrol again with --examples")
-
-    from fsar.devices import to_device
-    from fsar.progress import progress_bar
-    from fsar.video.reading import VideoError, display
-
-    recognizer = _recognizer(options)
-    to_device(recognizer.method, options.device)
-    if options.examples:
-        _enrol(recognizer, options)
-    print(f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
-          f"{recognizer.fit()}", file=sys.stderr)  # fmt: skip
-    if options.save:
-        recognizer.save(options.save)
-    answers: list["Answer"] = []
-    failed = 0
-    videos = [video for given in options.videos for video in _videos_in(given)]
-    for video in progress_bar(videos, "recognize", "video", len(videos), len(videos) > 1):
-        try:
-            answers.append(recognizer.predict(video))
-        except VideoError as error:
-            if options.on_error == "stop":
-                raise
-            failed += 1
-            print(f"fsar: left out {display(video)}: {error.reason}", file=sys.stderr)
-    if videos:
-        print(_format_answers(answers, options.format))
-    return 1 if failed else 0
+    if options.nearest < 0:
+        raise ValueError(f"--nearest is {options.nearest}; expected 0 or more")
 
 
 def _recognizer(options: Namespace) -> "Recognizer":
     """Load a recogniser, or make an empty one."""
     from fsar.cli.options import frame_cache, load_checkpoint
     from fsar.methods import parse_method
-    from fsar.recognizer.recognizer import Recognizer
+    from fsar.recognizer import Recognizer
     from fsar.video.frame_cache import FrameCache
 
     if options.model:
@@ -92,20 +90,41 @@ def _recognizer(options: Namespace) -> "Recognizer":
     return Recognizer(options.backbone or "lite0", name, frame_cache(options), **chosen)
 
 
-def _enrol(recognizer: "Recognizer", options: Namespace) -> None:
+def _enroll(recognizer: "Recognizer", options: Namespace) -> None:
+    """Enrol the folder of examples, and tell what was left out."""
     from fsar.cli.options import tell
     from fsar.datasets import drop_copies, load_folder
-    from fsar.video.reading import VideoError, display
 
     examples = drop_copies(load_folder(options.examples))
     tell(examples.notes)
-    for video in examples.videos:
-        try:
-            recognizer.enroll(display(Path(video.label)), video)
-        except VideoError as error:
-            if options.on_error == "stop":
-                raise
-            print(f"fsar: example left out: {error}", file=sys.stderr)
+    errors = recognizer.enroll_folder(examples, return_errors=options.on_error == "skip", progress=True)
+    for error in errors:
+        print(f"fsar: example left out: {error}", file=sys.stderr)
+
+
+def _answer(recognizer: "Recognizer", options: Namespace) -> int:
+    """Print an answer for every video; 1 if a video could not be read."""
+    from fsar.progress import progress_bar
+    from fsar.video.reading import VideoError, display
+
+    videos = [video for given in options.videos for video in _videos_in(given)]
+    names = [display(video) for video in videos]
+    writer = WRITERS[options.format](names, list(recognizer.actions))
+    answers = recognizer.predict_many(videos, options.nearest, return_errors=options.on_error == "skip")
+    failed = 0
+    bar = progress_bar(answers, "recognize", "video", len(videos), len(videos) > 1)
+    try:
+        for answer in bar:
+            if isinstance(answer, VideoError):
+                failed += 1
+                bar.write(f"fsar: left out {display(answer.path)}: {answer.reason}", file=sys.stderr)
+            else:
+                bar.write(writer.row(_row(answer)), file=sys.stdout)
+                sys.stdout.flush()
+    finally:
+        if end := writer.end():
+            print(end)
+    return 1 if failed else 0
 
 
 def _videos_in(path: Path) -> list[Path]:
@@ -124,34 +143,86 @@ def _videos_in(path: Path) -> list[Path]:
     return found
 
 
-def _format_answers(answers: Sequence["Answer"], form: str) -> str:
+def _row(answer: "Answer") -> dict[str, Any]:
+    """One answer as it is printed."""
     from fsar.video.reading import display
 
-    rows: list[dict[str, Any]] = [
-        {
-            "video": display(Path(answer.video)),
-            "action": answer.action,
-            "best": next(iter(answer.probabilities)),
-            "probability": round(next(iter(answer.probabilities.values())), 4),
-            "score": round(answer.score, 4),
-            "threshold": None if answer.threshold is None else round(answer.threshold, 4),
-            "probabilities": {name: round(p, 4) for name, p in answer.probabilities.items()},
-        }
-        for answer in answers
-    ]
-    if form == "json":
-        return json.dumps(rows, indent=1)
-    if form == "csv":
-        names = sorted({name for row in rows for name in row["probabilities"]})
+    row: dict[str, Any] = {
+        "video": display(Path(answer.video)),
+        "action": answer.action,
+        "best": answer.best,
+        "probability": round(answer.probabilities[answer.best], 4),
+        "unknown": None if answer.unknown is None else round(answer.unknown, 4),
+        "score": round(answer.score, 4),
+        "threshold": None if answer.threshold is None else round(answer.threshold, 4),
+        "probabilities": {name: round(p, 4) for name, p in answer.probabilities.items()},
+    }
+    if answer.nearest:
+        row["nearest"] = [
+            {"action": each.action, "video": display(Path(each.video)), "similarity": round(each.similarity, 4)}
+            for each in answer.nearest
+        ]
+    return row
+
+
+class _Table:
+    """Aligned columns for people."""
+
+    def __init__(self, videos: Sequence[str], actions: Sequence[str]):
+        self.width = max(map(len, ["video", *videos]))
+        self.head = f"{'video':{self.width}}  {'action':24} likeliest\n"
+
+    def row(self, answer: Mapping[str, Any]) -> str:
+        """One line, after the head at the first time."""
+        head, self.head = self.head, ""
+        ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(answer["probabilities"].items())[:3])
+        near = "".join(f"; near {each['action']}: {each['video']}" for each in answer.get("nearest", ()))
+        return f"{head}{answer['video']:{self.width}}  {answer['action']:24} {ranked}{near}"
+
+    def end(self) -> str:
+        """Nothing."""
+        return ""
+
+
+class _Csv:
+    """A comma-separated table with a column for each action."""
+
+    columns = ("video", "action", "best", "probability", "unknown", "score", "threshold")
+
+    def __init__(self, videos: Sequence[str], actions: Sequence[str]):
+        self.actions = sorted(actions)
+        self.head = True
+
+    def row(self, answer: Mapping[str, Any]) -> str:
+        """One line, after the head at the first time."""
         text = io.StringIO()
-        columns = ["video", "action", "best", "probability", "score", "threshold"]
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([*columns, *(f"p({name})" for name in names)])
-        writer.writerows([*(row[c] for c in columns), *(row["probabilities"][n] for n in names)] for row in rows)
+        if self.head:
+            writer.writerow([*self.columns, *(f"p({name})" for name in self.actions)])
+        self.head = False
+        probabilities = [answer["probabilities"][name] for name in self.actions]
+        writer.writerow([*(answer[name] for name in self.columns), *probabilities])
         return text.getvalue().rstrip("\n")
-    width = max([5, *(len(row["video"]) for row in rows)])
-    lines = [f"{'video':{width}}  {'action':24} likeliest"]
-    for row in rows:
-        ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(row["probabilities"].items())[:3])
-        lines.append(f"{row['video']:{width}}  {row['action']:24} {ranked}")
-    return "\n".join(lines)
+
+    def end(self) -> str:
+        """Nothing."""
+        return ""
+
+
+class _Json:
+    """A list with one answer per line."""
+
+    def __init__(self, videos: Sequence[str], actions: Sequence[str]):
+        self.start = "["
+
+    def row(self, answer: Mapping[str, Any]) -> str:
+        """The next item of the list."""
+        start, self.start = self.start, ","
+        return start + json.dumps(answer)
+
+    def end(self) -> str:
+        """Close the list."""
+        return "]" if self.start == "," else "[]"
+
+
+WRITERS: dict[str, type[_Table] | type[_Csv] | type[_Json]] = {"table": _Table, "csv": _Csv, "json": _Json}

@@ -1,6 +1,9 @@
 """The practitioner's road: a few example clips per action -> a recogniser for new videos."""
 
+from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
 from fsar.recognizer.calibration import Fit
-from fsar.recognizer.recognizer import UNKNOWN, Answer, Recognizer
+from fsar.recognizer.recognizer import Recognizer
+from fsar.recognizer.score import Score
+from fsar.recognizer.sources import VideoSource
 
-__all__ = ["UNKNOWN", "Answer", "Fit", "Recognizer"]
+__all__ = ["UNKNOWN", "Answer", "Fit", "Neighbour", "Recognizer", "Score", "VideoSource"]

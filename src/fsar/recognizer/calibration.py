@@ -11,22 +11,28 @@ All three rest on leave-one-out: one example of every class is set aside and nam
   but their own, they show how unknown videos score. Both kinds are taken as normally distributed, and the threshold is
   where the two error rates are equal. It is lower if more than one in ten known videos would be missed there: enrolled
   actions resemble each other more than unrelated videos do, so the estimate for unknown videos is pessimistic.
+- **Probability of "unknown"**: a logistic function of the same score. It is one half at the threshold. Its steepness is
+  the one of highest likelihood on both kinds of score, with Platt's targets.
 
 If every class has a single example, nothing can be left out. Then the default variant is used, the probabilities are
 not calibrated, and "unknown" is never answered. `Fit` says so.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn.functional import logsigmoid, one_hot
 
-from fsar.methods.base import Encoding, Episode, Method
+from fsar.methods.base import Method
+from fsar.methods.episode import Encoding
+from fsar.recognizer.examples import Actions
+from fsar.recognizer.matching import BATCH_BYTES, Supports, episode, match, means, padded, queries
 
 MOST_MISSED = 0.1
 """Largest share of known videos that the threshold may call unknown, estimated on the examples."""
@@ -50,6 +56,14 @@ class Fit:
     """Share of left-out examples that the threshold calls unknown."""
     unknown_accepted: float | None
     """Share of left-out examples that are accepted as another class if their own class is removed."""
+    steepness: float | None = None
+    """Slope of the log-odds of "known" over the score; None if it was not fitted."""
+
+    def unknown_probability(self, score: float) -> float | None:
+        """Probability that a video shows no enrolled action, by its best logit; None if it was not fitted."""
+        if self.threshold is None or self.steepness is None:
+            return None
+        return torch.sigmoid(torch.tensor(-self.steepness * (score - self.threshold))).item()
 
     def __str__(self) -> str:
         options = ", ".join(f"{key}={value}" for key, value in self.options.items())
@@ -64,96 +78,148 @@ class Fit:
         )
 
 
-def match(
-    method: Method, supports: tuple[Encoding, Tensor], query: Encoding, text: Tensor | None
-) -> Float[Tensor, "query way"]:
-    """Match queries with the examples of all classes.
+def calibrate(method: Method, actions: Actions) -> tuple[Fit, Method]:
+    """Choose variant, scale and threshold by leave-one-out.
 
     Args:
-        method: the method, or one of its variants.
-        supports: encodings [way, shot, ...] and the mask [way, shot] of real examples, as `padded` gives them.
-        query: encodings [query, ...].
-        text: class texts [way, ...], if the method reads them.
-
-    Returns:
-        Logits, on the CPU.
-    """
-    encodings, mask = supports
-    episode = Episode(
-        {part: tensor[None].to(method.device) for part, tensor in encodings.items()},
-        {part: tensor[None].to(method.device) for part, tensor in query.items()},
-        mask[None].to(method.device),
-        None if text is None else text[None].to(method.device),
-    )
-    return method.match(episode).logits[0].cpu()
-
-
-def leave_one_out(
-    method: Method, supports: tuple[Encoding, Tensor], queries: Encoding, text: Tensor | None
-) -> tuple[Float[Tensor, "example way"], Int[Tensor, " example"]]:
-    """Name examples by the others: round k sets aside the k-th example of every class that has at least two.
-
-    Setting one aside in every class at once keeps the classes balanced. It needs as many rounds as the largest class
-    has examples. A left-out example is encoded as a query, which has not read the text of its class.
-
-    Args:
-        method: the method, or one of its variants.
-        supports: all examples in the support role, as `padded` gives them.
-        queries: all examples in the query role, tensors [way, shot, ...].
-        text: class texts [way, ...], if the method reads them.
-
-    Returns:
-        Logits of the left-out examples and their true ways; both are empty if no class has two examples.
-    """
-    encodings, mask = supports
-    enough = mask.sum(-1) > 1
-    logits, ways = [], []
-    for k in range(mask.shape[1]):
-        out = (enough & mask[:, k]).nonzero()[:, 0]
-        if len(out) == 0:
-            continue
-        rest = mask.clone()
-        rest[out, k] = False
-        # one query at a time, as in `Recognizer.predict`
-        for way in out.tolist():
-            query = {part: tensor[way, k][None] for part, tensor in queries.items()}
-            logits.append(match(method, (encodings, rest), query, text))
-            ways.append(way)
-    stacked = torch.cat(logits) if logits else torch.empty(0, len(mask))
-    return stacked, torch.tensor(ways, dtype=torch.long)
-
-
-def choose(runs: Sequence[tuple[Method, Tensor, Tensor]]) -> tuple[Fit, Method]:
-    """Choose the variant that names left-out examples best, and fit its scale and threshold.
-
-    Args:
-        runs: each variant with its logits [example, way] and true ways [example], as `leave_one_out` gives them.
+        method: a method; its `variants` are tried.
+        actions: at least two.
 
     Returns:
         The fit and the chosen variant. Without left-out examples, the first variant and no threshold.
     """
+    variants = method.variants()
+    if all(len(action.examples) == 1 for action in actions.values()):
+        return Fit(plain(variants[0].options()), 1.0, None, 0, None, None, None), variants[0]
+    logits_of, ways = leave_one_out(method, actions)
     rated = []
-    for order, (method, logits, ways) in enumerate(runs):
-        if len(ways) == 0:
-            return Fit(plain(method.options()), 1.0, None, 0, None, None, None), method
+    for order, logits in enumerate(logits_of):
         scale, loss = fit_scale(logits, ways)
         accuracy = (logits.argmax(-1) == ways).float().mean().item()
-        rated.append(((-accuracy, loss, order), scale, method, logits, ways))
-    (minus_accuracy, _, _), scale, method, logits, ways = min(rated, key=lambda run: run[0])
-    own = torch.nn.functional.one_hot(ways, logits.shape[1]).bool()
-    known = logits.amax(-1)
-    strange = logits.masked_fill(own, -torch.inf).amax(-1)
+        rated.append(((-accuracy, loss, order), scale, logits))
+    (minus_accuracy, _, order), scale, logits = min(rated, key=lambda entry: entry[0])
+    known, strange = logits.amax(-1), strange_scores(variants[order], actions, logits, ways)
     threshold = fit_threshold(known, strange)
     fit = Fit(
-        options=plain(method.options()),
+        options=plain(variants[order].options()),
         scale=scale,
         threshold=threshold,
         left_out=len(ways),
         accuracy=-minus_accuracy,
         known_missed=(known < threshold).float().mean().item(),
         unknown_accepted=(strange >= threshold).float().mean().item(),
+        steepness=fit_steepness(known, strange, threshold),
     )
-    return fit, method
+    return fit, variants[order]
+
+
+# ----------------------------------------------------------------------- leave one out
+
+
+def leave_one_out(
+    method: Method, actions: Actions
+) -> tuple[list[Float[Tensor, "example way"]], Int[Tensor, " example"]]:
+    """Name examples by the others, with every variant of the method.
+
+    Args:
+        method: a method with its variants.
+        actions: at least one of them has two examples.
+
+    Returns:
+        For each variant, the logits of the left-out examples; and their true ways.
+    """
+    parts, ways = [], []
+    with torch.no_grad():
+        for chunk in _chunks(left_out_rounds(method, actions)):
+            made = method.match_variants(episode(method, [(each.supports, each.query) for each in chunk]))
+            parts.append([logits.flatten(0, 1).cpu() for logits in made])
+            ways += [way for each in chunk for way in each.ways]
+    return [torch.cat(each) for each in zip(*parts, strict=True)], torch.tensor(ways)
+
+
+def strange_scores(
+    method: Method, actions: Actions, logits: Float[Tensor, "example way"], ways: Int[Tensor, " example"]
+) -> Float[Tensor, " example"]:
+    """Score left-out examples as if their class were not enrolled.
+
+    If the logit of a class does not depend on the other classes, the example's own class is dropped from its logits.
+    Otherwise the example is matched again, with every class but its own.
+
+    Args:
+        method: the chosen variant.
+        actions: the same as for `leave_one_out`.
+        logits: what `leave_one_out` gave for this variant.
+        ways: what it gave beside them.
+
+    Returns:
+        The best logit of each example without its own class.
+    """
+    if method.traits.independent_ways:
+        return logits.masked_fill(one_hot(ways, logits.shape[1]).bool(), -torch.inf).amax(-1)
+    scores = []
+    for each in left_out_rounds(method, actions):
+        for i, way in enumerate(each.ways):
+            query = {part: tensor[i] for part, tensor in each.query.items()}
+            scores.append(match(method, each.supports.without_way(way), query).max())
+    return torch.stack(scores)
+
+
+class Round(NamedTuple):
+    """Queries that are matched with one choice of support examples."""
+
+    supports: Supports
+    query: Encoding
+    """Each [query, ...], float32."""
+    ways: Sequence[int]
+    """The true way of each query."""
+
+
+def left_out_rounds(method: Method, actions: Actions) -> Iterator[Round]:
+    """Leave examples out: round k sets aside the k-th example of every class that has at least two.
+
+    Setting one aside in every class at once keeps the classes balanced. It needs as many rounds as the largest class
+    has examples. A left-out example is encoded as a query, which has not read the text of its class.
+
+    If `match` depends on the means of the classes alone, the support of a round is one mean per class, from which the
+    example is subtracted. So all rounds together cost (examples x classes).
+
+    Args:
+        method: the method.
+        actions: the examples.
+
+    Yields:
+        The rounds. If queries see each other, each is alone, as in `Recognizer.predict`.
+    """
+    groups = [action.examples for action in actions.values()]
+    everything = None if method.traits.matches_means else padded(actions)
+    for k in range(max(map(len, groups))):
+        out = {way: group[k] for way, group in enumerate(groups) if 1 < len(group) > k}
+        if everything is None:
+            supports = means(actions, out)
+        else:
+            mask = everything.mask.clone()
+            mask[list(out), k] = False
+            supports = everything._replace(mask=mask)
+        turns = [[way] for way in out] if method.traits.transductive else [list(out)]
+        for turn in turns:
+            if turn:
+                yield Round(supports, queries([out[way] for way in turn]), turn)
+
+
+def _chunks(rounds: Iterable[Round]) -> Iterator[list[Round]]:
+    """Gather consecutive rounds with as many queries each, up to `BATCH_BYTES`."""
+    chunk: list[Round] = []
+    for each in rounds:
+        full = (len(chunk) + 1) * each.supports.bytes > BATCH_BYTES
+        if chunk and (full or len(each.ways) != len(chunk[0].ways)):
+            yield chunk
+            chunk = []
+        chunk.append(each)
+    if chunk:
+        yield chunk
+
+
+# ----------------------------------------------------------------------- fit
 
 
 def fit_scale(logits: Float[Tensor, "example way"], ways: Int[Tensor, " example"]) -> tuple[float, float]:
@@ -196,6 +262,32 @@ def fit_threshold(known: Float[Tensor, " example"], strange: Float[Tensor, " exa
     share = spread_strange / (spread_known + spread_strange)
     equal = share * known.mean().item() + (1 - share) * strange.mean().item()
     return min(equal, NormalDist(known.mean().item(), spread_known).inv_cdf(MOST_MISSED))
+
+
+def fit_steepness(known: Float[Tensor, " example"], strange: Float[Tensor, " example"], threshold: float) -> float:
+    """Find the steepness of highest likelihood for "known" as a logistic function of the score.
+
+    Args:
+        known: best logits of left-out examples.
+        strange: best logits of left-out examples without their own class.
+        threshold: score at which "known" and "unknown" are equally likely.
+
+    Returns:
+        The slope of the log-odds of "known", above zero.
+
+    Example:
+        >>> sure = fit_steepness(torch.tensor([0.8, 1.0]), torch.tensor([0.1, 0.3]), 0.55)
+        >>> unsure = fit_steepness(torch.tensor([0.5, 0.7]), torch.tensor([0.4, 0.6]), 0.55)
+        >>> sure > 3 * unsure > 0
+        True
+    """
+    scores = torch.cat([known, strange]) - threshold
+    right = (len(known) + 1) / (len(known) + 2)
+    target = torch.cat([torch.full_like(known, right), torch.full_like(strange, 1 - right)])
+    slopes = torch.logspace(-2, 3, 201) / max(scores.std(correction=0).item(), 1e-12)
+    odds = slopes[:, None] * scores
+    losses = -(target * logsigmoid(odds) + (1 - target) * logsigmoid(-odds)).mean(-1)
+    return slopes[int(losses.argmin())].item()
 
 
 def plain(options: dict[str, Any]) -> dict[str, Any]:

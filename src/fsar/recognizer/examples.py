@@ -1,16 +1,26 @@
-"""Enrolled examples, and how they are laid out for matching."""
+"""Enrolled examples: values that never change, so that a reader can use them while an editor makes new ones.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Encodings are kept in half precision, as in a recogniser's file: a saved recogniser answers exactly as before. The sum
+of a class's encodings is kept in double precision. Sums of half-precision numbers are exact there, so that adding and
+subtracting examples in any order gives the same prototype.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeAlias
 
 import torch
-from jaxtyping import Bool
 from torch import Tensor
 
-from fsar.methods.base import Encoding, Role
+from fsar.methods.episode import Encoding
+from fsar.names import unknown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Example:
     """An enrolled video, encoded in both roles.
 
@@ -19,29 +29,141 @@ class Example:
     """
 
     video: str
+    """Path or name, as enrolled."""
+    content: str | None
+    """Hash of the video's content; None in files of older versions."""
     support: Encoding
     query: Encoding
-    content: str = ""
-    """Hash of the video's content; empty in files of older versions."""
+
+    @property
+    def key(self) -> str:
+        """What makes a video count once: its content or, if unknown, its name."""
+        return self.content or self.video
 
 
-Examples = Mapping[str, Sequence[Example]]
-"""Action -> its examples."""
+@dataclass(frozen=True, eq=False)
+class Action:
+    """The examples of one action."""
+
+    examples: tuple[Example, ...]
+    text: Tensor | None
+    """Encoded class text; None if the method reads none."""
+    total: Encoding
+    """Sum of the support encodings, float64."""
+
+    @classmethod
+    def of(cls, examples: Iterable[Example], text: Tensor | None = None) -> Action:
+        """Gather at least one example."""
+        first, *others = examples
+        action = cls((first,), text, {part: tensor.double() for part, tensor in first.support.items()})
+        for example in others:
+            action = action.with_example(example)
+        return action
+
+    def with_example(self, example: Example) -> Action:
+        """Add an example."""
+        total = {part: tensor + example.support[part] for part, tensor in self.total.items()}
+        return replace(self, examples=(*self.examples, example), total=total)
+
+    def without(self, example: Example) -> Action:
+        """Take one of several examples away."""
+        rest = tuple(other for other in self.examples if other is not example)
+        return replace(self, examples=rest, total=self._total_without(example))
+
+    def mean(self) -> Encoding:
+        """Mean of the support encodings, float32."""
+        return {part: (tensor / len(self.examples)).float() for part, tensor in self.total.items()}
+
+    def mean_without(self, example: Example) -> Encoding:
+        """Mean of the support encodings of the other examples, float32."""
+        count = len(self.examples) - 1
+        return {part: (tensor / count).float() for part, tensor in self._total_without(example).items()}
+
+    def _total_without(self, example: Example) -> Encoding:
+        return {part: tensor - example.support[part] for part, tensor in self.total.items()}
 
 
-def padded(examples: Examples, role: Role) -> tuple[Encoding, Bool[Tensor, "way shot"]]:
-    """Stack the encodings of all examples; smaller classes repeat their first example.
+Actions: TypeAlias = Mapping[str, Action]
+"""Enrolled actions by name."""
+
+
+def compact(encoding: Encoding, video: str) -> Encoding:
+    """Round an encoding to half precision.
 
     Args:
-        examples: at least one action; every action has at least one example.
-        role: which of the two encodings to take.
+        encoding: of one video.
+        video: its name, for the message.
 
     Returns:
-        Tensors [way, shot, ...], and a mask that is False at repeated examples.
+        The same tensors, float16.
+
+    Raises:
+        ValueError: the encoding has numbers that are not finite, or too large.
     """
-    groups = [[getattr(example, role) for example in group] for group in examples.values()]
-    most = max(map(len, groups))
-    mask = torch.tensor([[i < len(group) for i in range(most)] for group in groups])
-    filled = [group + group[:1] * (most - len(group)) for group in groups]
-    parts = groups[0][0]
-    return {part: torch.stack([torch.stack([e[part] for e in group]) for group in filled]) for part in parts}, mask
+    rounded = {part: tensor.half() for part, tensor in encoding.items()}
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in rounded.values()):
+        raise ValueError(f"{video}: its encoding has numbers that are not finite; check the backbone's weights")
+    return rounded
+
+
+def find(actions: Actions, action: str, video: str | os.PathLike[str]) -> Example:
+    """Find an example by its name.
+
+    Args:
+        actions: what is enrolled.
+        action: the action that the example belongs to.
+        video: the example's name, or a path that ends as the name does, or the end of the name.
+
+    Returns:
+        The example.
+
+    Raises:
+        ValueError: no such example, or several.
+    """
+    wanted = Path(video).parts
+    examples = actions[action].examples
+    exact = [example for example in examples if example.video == os.fspath(video)]
+    found = exact or [example for example in examples if _end_alike(Path(example.video).parts, wanted)]
+    if not found:
+        raise ValueError(unknown(os.fspath(video), [example.video for example in examples], f"example of {action!r}"))
+    if len(found) > 1:
+        listed = ", ".join(example.video for example in found)
+        raise ValueError(f"{os.fspath(video)!r} names {len(found)} examples of {action!r}: {listed}; give more of it")
+    return found[0]
+
+
+def without(actions: Actions, action: str, example: Example | None) -> Actions:
+    """Take one example away, or a whole action. An action without examples is left out, too."""
+    rest = dict(actions)
+    if example is None or len(actions[action].examples) == 1:
+        del rest[action]
+    else:
+        rest[action] = actions[action].without(example)
+    return rest
+
+
+def with_short_names(actions: Actions) -> Actions:
+    """Shorten the examples' names to as many last parts of their paths as tell them apart within their action."""
+    shortened = {}
+    for name, action in actions.items():
+        names = _short([example.video for example in action.examples])
+        examples = zip(action.examples, names, strict=True)
+        shortened[name] = replace(action, examples=tuple(replace(example, video=short) for example, short in examples))
+    return shortened
+
+
+def _short(names: list[str]) -> list[str]:
+    parts = [Path(name).parts for name in names]
+    count = [1] * len(names)
+    while True:
+        ends = [each[-n:] for each, n in zip(parts, count, strict=True)]
+        alike = [i for i, end in enumerate(ends) if ends.count(end) > 1 and count[i] < len(parts[i])]
+        if not alike:
+            return [os.path.join(*end) for end in ends]
+        for i in alike:
+            count[i] += 1
+
+
+def _end_alike(first: tuple[str, ...], second: tuple[str, ...]) -> bool:
+    shorter = min(len(first), len(second))
+    return shorter > 0 and first[-shorter:] == second[-shorter:]

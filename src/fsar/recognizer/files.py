@@ -1,11 +1,13 @@
 """The file of a recogniser: one safetensors file whose header names everything but the backbone's weights.
 
 The header is JSON under the key `fsar.recognizer`: format, backbone and hash of its weights, method, options, clip
-settings, training, enrolled videos and hashes of their contents, fit. The tensors are
+settings, training, enrolled videos (action, name, hash of content), fit. The tensors are
 
-    support.PART, query.PART    encodings of all examples, [example, ...]; support only if the roles differ
+    support.PART, query.PART    encodings of all examples [example, ...], float16; support only if the roles differ
     text                        class texts [way, ...], if the method reads them
     method.NAME                 the method's own state, and the trained part of the backbone
+
+Format 3, which is still read, has float32 encodings, and hashes of content in a list of their own or not at all.
 """
 
 import json
@@ -16,16 +18,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from fsar.files import atomic_path
+from fsar.files import write_tensors_atomic
 from fsar.methods import effective_options, parse_options
-from fsar.methods.base import Encoding
+from fsar.methods.episode import Encoding
 from fsar.recognizer.calibration import Fit, plain
-from fsar.recognizer.examples import Example
+from fsar.recognizer.examples import Action, Actions, Example
 
-FORMAT = 3
+FORMAT = 4
+READABLE = (3, 4)
 KEY = "fsar.recognizer"
 METHOD = "method."
 
@@ -45,9 +47,7 @@ class Contents:
     sampling: str
     trained: Mapping[str, Any] | None
     """How the method was trained; None if it was not."""
-    examples: Mapping[str, Sequence[Example]]
-    texts: Mapping[str, Tensor]
-    """Action -> encoded class text; empty if the method reads none."""
+    actions: Actions
     state: Mapping[str, Tensor]
     """The method's own parameters, and the trained ones of the backbone."""
     fit: Fit | None
@@ -72,20 +72,22 @@ def write_file(path: Path, contents: Contents) -> None:
         "frames": contents.frames,
         "sampling": contents.sampling,
         "trained": contents.trained,
-        "examples": [[action, example.video] for action, group in contents.examples.items() for example in group],
-        "contents": [example.content for group in contents.examples.values() for example in group],
+        "examples": [
+            [name, example.video, example.content]
+            for name, action in contents.actions.items()
+            for example in action.examples
+        ],
         "fit": None if contents.fit is None else vars(contents.fit),
     }
-    examples = [example for group in contents.examples.values() for example in group]
-    same = all(example.support is example.query for example in examples)
+    examples = [example for action in contents.actions.values() for example in action.examples]
     tensors = _stacked("query", [example.query for example in examples])
-    if not same:
+    if any(example.support is not example.query for example in examples):
         tensors |= _stacked("support", [example.support for example in examples])
-    if contents.texts:
-        tensors["text"] = torch.stack([contents.texts[action] for action in contents.examples])
+    texts = [action.text for action in contents.actions.values() if action.text is not None]
+    if texts:
+        tensors["text"] = torch.stack(texts)
     tensors |= {f"{METHOD}{key}": value for key, value in contents.state.items()}
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary, {KEY: json.dumps(header)})
+    write_tensors_atomic(path, tensors, {KEY: json.dumps(header)})
 
 
 def read_file(path: Path) -> Contents:
@@ -101,17 +103,18 @@ def read_file(path: Path) -> Contents:
         ValueError: no such file, another kind of file, a damaged one, or another format.
     """
     header, tensors = read_parts(path)
-    if header.get("format") != FORMAT:
+    if header.get("format") not in READABLE:
         raise ValueError(
-            f"{path}: written in format {header.get('format')}, this version reads {FORMAT}; enrol the examples "
-            f"again, or use the version of fsar that wrote the file"
+            f"{path}: written in format {header.get('format')}, this version reads {READABLE[0]} to {READABLE[-1]}; "
+            f"enrol the examples again, or use the version of fsar that wrote the file"
         )
     examples: dict[str, list[Example]] = {}
-    hashes = header.get("contents") or [""] * len(header["examples"])  # older versions wrote none
-    for i, (action, video) in enumerate(header["examples"]):
+    listed = header.get("contents") or [None] * len(header["examples"])
+    for i, (name, video, *content) in enumerate(header["examples"]):
         query = _unstacked("query", tensors, i)
         support = _unstacked("support", tensors, i) or query
-        examples.setdefault(action, []).append(Example(video, support, query, hashes[i]))
+        examples.setdefault(name, []).append(Example(video, content[0] if content else listed[i], support, query))
+    texts = list(tensors["text"]) if "text" in tensors else [None] * len(examples)
     return Contents(
         backbone=header["backbone"],
         weights=header["weights"],
@@ -120,8 +123,7 @@ def read_file(path: Path) -> Contents:
         frames=header["frames"],
         sampling=header["sampling"],
         trained=header["trained"],
-        examples=examples,
-        texts=dict(zip(examples, tensors["text"], strict=True)) if "text" in tensors else {},
+        actions={name: Action.of(group, text) for (name, group), text in zip(examples.items(), texts, strict=True)},
         state={key.removeprefix(METHOD): value for key, value in tensors.items() if key.startswith(METHOD)},
         fit=_fit(header["method"], header["fit"]) if header["fit"] else None,
     )
@@ -154,7 +156,7 @@ def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _stacked(role: str, encodings: Sequence[Encoding]) -> dict[str, Tensor]:
     parts = encodings[0] if encodings else ()
-    return {f"{role}.{part}": torch.stack([encoding[part] for encoding in encodings]) for part in parts}
+    return {f"{role}.{part}": torch.stack([encoding[part].half() for encoding in encodings]) for part in parts}
 
 
 def _unstacked(role: str, tensors: Mapping[str, Tensor], i: int) -> Encoding:

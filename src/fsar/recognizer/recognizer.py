@@ -2,69 +2,55 @@
 
     recognizer = Recognizer("lite0")
     recognizer.enroll("wave", ["wave1.mp4", "wave2.mp4"])
-    recognizer.enroll("clap", ["clap1.mp4", "clap2.mp4"])
+    recognizer.enroll("clap", "clips/clap/")
     print(recognizer.predict("new.mp4"))
 
 The method's variant, the probabilities and the threshold of "unknown" are fitted to the examples
-(`fsar.recognizer.calibration`).
+(`fsar.recognizer.calibration`). Any number of threads may ask and edit one recogniser: an edit replaces the whole state
+at once, and an answer uses one state from beginning to end.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from fsar.backbones import Backbone, load_backbone
-from fsar.bank.fill import fill_bank
-from fsar.bank.store import Bank
-from fsar.datasets import Video
+from fsar.datasets import VideoDataset, drop_copies, load_folder
 from fsar.methods import build_method
 from fsar.methods.base import Method
 from fsar.names import unknown
-from fsar.recognizer.calibration import Fit, choose, leave_one_out, match, plain
-from fsar.recognizer.examples import Example, padded
+from fsar.progress import ahead, progress_bar
+from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
+from fsar.recognizer.calibration import Fit, plain
+from fsar.recognizer.encoding import ClipEncoder, Ready
+from fsar.recognizer.examples import Action, Actions, Example, find, with_short_names, without
 from fsar.recognizer.files import Contents, read_file, write_file
+from fsar.recognizer.matching import match, similarities
+from fsar.recognizer.score import Score
+from fsar.recognizer.sources import VideoSource, expanded
+from fsar.recognizer.state import State
 from fsar.text.prompts import class_text
 from fsar.training.checkpoint import provenance_of
 from fsar.training.parameters import kept_state
 from fsar.video.frame_cache import FrameCache
-
-UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a video shows.
-
-    Example:
-        >>> answer = Answer("new.mp4", "wave", {"wave": 0.9, "clap": 0.1}, score=0.8, threshold=0.5)
-        >>> print(answer)
-        new.mp4: wave (wave 90%, clap 10%)
-    """
-
-    video: str
-    action: str
-    """The best action, or `unknown`."""
-    probabilities: dict[str, float]
-    """All actions, the likeliest first; they sum to one over the enrolled actions."""
-    score: float
-    """The best action's logit."""
-    threshold: float | None
-    """The answer is unknown if the score is below this; None if it could not be fitted."""
-
-    def __str__(self) -> str:
-        ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(self.probabilities.items())[:3])
-        return f"{self.video}: {self.action} ({ranked})"
+from fsar.video.reading import VideoError, display
 
 
 class Recognizer:
     """Names the action in a video by comparing it with a few enrolled examples of each action.
 
+    Videos may be paths of files or of folders of frames, arrays of frames (uint8 [frame, height, width, rgb]), the
+    bytes of a file, open binary files, or a `Video`, which can be a segment of a file.
+
     Args:
-        backbone: a backbone, or its name for `load_backbone`; `lite0` by default.
+        backbone: a backbone, or its name for `load_backbone`; `lite0` by default. Its weights must not change later.
         method: a name in `METHODS`, or a method that `load_pretrained` gave. A given method has its own backbone.
         cache: frames on disk; by default 8 frames per clip, chosen as TSN does.
         options: options of the method.
@@ -72,6 +58,19 @@ class Recognizer:
     Raises:
         ValueError: an unknown backbone, method or option; a backbone or options beside a given method; or a variant
             that reads labels of queries.
+
+    Example:
+        >>> import numpy as np
+        >>> def clip(start, end):  # a bright square that moves from one column to another
+        ...     frames = np.zeros((8, 64, 64, 3), np.uint8)
+        ...     for frame, column in zip(frames, np.linspace(start, end, 8).astype(int)):
+        ...         frame[24:40, column : column + 16] = 255
+        ...     return frames
+        >>> recognizer = Recognizer("tiny")
+        >>> recognizer.enroll("right", [clip(0, 48), clip(0, 40)])
+        >>> recognizer.enroll("left", [clip(48, 0), clip(40, 0)])
+        >>> recognizer.predict(clip(4, 44)).best
+        'right'
     """
 
     def __init__(
@@ -97,86 +96,98 @@ class Recognizer:
             )
         self.backbone = self.method.backbone
         self.cache = cache or FrameCache()
-        self._examples: dict[str, list[Example]] = {}
-        self._texts: dict[str, Tensor] = {}
-        self._fitted: tuple[Fit, Method] | None = None
+        self._encoder = ClipEncoder(self.method, self.cache)
+        self._state = State(self.method, {})
+        self._editing = RLock()
+
+    # ----------------------------------------------------------------------- examples
 
     @property
     def actions(self) -> dict[str, int]:
         """Enrolled actions, each with its number of examples."""
-        return {name: len(examples) for name, examples in self._examples.items()}
+        return {name: len(action.examples) for name, action in self._state.actions.items()}
 
-    def enroll(
-        self, name: str, videos: str | Path | Video | Iterable[str | Path | Video], progress: bool = False
-    ) -> None:
-        """Add examples of an action. A video that is given twice, or a copy of it, counts once.
+    @property
+    def examples(self) -> dict[str, tuple[str, ...]]:
+        """Enrolled actions, each with the names of its examples."""
+        actions = self._state.actions.items()
+        return {name: tuple(example.video for example in action.examples) for name, action in actions}
+
+    def enroll(self, name: str, videos: VideoSource | Iterable[VideoSource], progress: bool = False) -> None:
+        """Add examples of an action. The same content given twice counts once.
 
         Args:
             name: the action, new or known.
-            videos: one video or several: files, folders of frames, or segments of files.
+            videos: one video or several. A folder of videos stands for all of them.
             progress: show a progress bar.
 
         Raises:
             ValueError: a broken video (a VideoError), no video, a video that is an example of another action, or the
                 name `unknown`. Nothing is added then.
         """
-        given = [_video(video) for video in ([videos] if isinstance(videos, str | Path | Video) else videos)]
+        given = list(expanded(videos))
         if not given:
             raise ValueError(f"action {name!r} came without a video; give at least one example")
-        if name == UNKNOWN:
-            raise ValueError(f"{UNKNOWN!r} is the answer for videos of no action; give the action another name")
-        new = self._new(name, given)
-        if not new:
-            return
-        if self.method.traits.reads_text and name not in self._texts:
-            with torch.no_grad():
-                self._texts[name] = self.method.encode_text([class_text(name)])[0]
-        known = {example.video: example for example in self._examples.get(name, [])}
-        bank = self._encode(list(new.values()), name, progress)
-        for i, (content, video) in enumerate(new.items()):
-            query = {part: tensor[i] for part, tensor in bank.query.items()}
-            differ = self.method.traits.roles_differ
-            support = {part: tensor[i] for part, tensor in bank.support.items()} if differ else query
-            known[video.place] = Example(video.place, support, query, content)
-        self._examples[name] = list(known.values())
-        self._fitted = None
+        self._enroll([(name, video) for video in given], return_errors=False, progress=progress)
 
-    def remove(self, name: str) -> None:
-        """Forget an action and its examples.
-
-        Raises:
-            ValueError: the action is not enrolled.
-        """
-        if name not in self._examples:
-            raise ValueError(unknown(name, self._examples, "action"))
-        del self._examples[name]
-        self._texts.pop(name, None)
-        self._fitted = None
-
-    def predict(self, video: str | Path | Video) -> Answer:
-        """Name the action in one video.
+    def enroll_folder(
+        self, folder: str | os.PathLike[str] | VideoDataset, return_errors: bool = False, progress: bool = False
+    ) -> list[VideoError]:
+        """Add examples of many actions.
 
         Args:
-            video: a file, a folder of frames, or a segment of a file.
+            folder: with one folder of videos per action, ACTION/VIDEO; or a dataset, whose classes are the actions.
+            return_errors: leave broken videos out.
+            progress: show a progress bar.
 
         Returns:
-            The best action or `unknown`, with the probabilities of all actions.
+            The errors of videos that were left out.
 
         Raises:
-            ValueError: fewer than two actions are enrolled, or the video is broken (a VideoError).
+            ValueError: as for `enroll`; nothing is added then.
         """
-        fit, method = self._fit()
-        one = _video(video)
-        query = self._encode([one], None, progress=False).query
-        with torch.no_grad():
-            (logits,) = match(method, padded(self._examples, "support"), query, self._text())
-        probabilities = (fit.scale * logits).softmax(-1).tolist()
-        order = logits.argsort(descending=True).tolist()
-        names = list(self._examples)
-        score = float(logits.max())
-        is_known = fit.threshold is None or score >= fit.threshold
-        ranked = {names[i]: probabilities[i] for i in order}
-        return Answer(one.place, names[order[0]] if is_known else UNKNOWN, ranked, score, fit.threshold)
+        dataset = folder if isinstance(folder, VideoDataset) else drop_copies(load_folder(Path(folder)))
+        pairs = [(display(Path(video.label)), video) for video in dataset.videos]
+        return self._enroll(pairs, return_errors, progress)
+
+    def remove(self, action: str, video: str | os.PathLike[str] | None = None) -> None:
+        """Forget an action, or one of its examples. An action without examples is forgotten, too.
+
+        Args:
+            action: the action.
+            video: name of an example as in `examples`, or the end of its path; None for all examples.
+
+        Raises:
+            ValueError: no such action or example, or several examples of that name.
+        """
+        with self._editing:
+            actions = self._state.actions
+            if action not in actions:
+                raise ValueError(unknown(action, actions, "action"))
+            self._replace(without(actions, action, None if video is None else find(actions, action, video)))
+
+    def relabel(self, action: str, video: str | os.PathLike[str], to: str) -> None:
+        """Move an example to another action, new or known.
+
+        Args:
+            action: where the example is.
+            video: its name as in `examples`, or the end of its path.
+            to: where it belongs.
+
+        Raises:
+            ValueError: no such action or example, several examples of that name, or the name `unknown`. If the method
+                reads class texts into its examples, the example is encoded again, so its file must be readable.
+        """
+        self._check_name(to)
+        with self._editing:
+            actions = self._state.actions
+            if action not in actions:
+                raise ValueError(unknown(action, actions, "action"))
+            example = find(actions, action, video)
+            rest = without(actions, action, example)
+            if self.method.traits.support_reads_text:
+                example = self._encoder.example(self._read(Path(example.video), to))
+            self._replace(self._with(rest, [(to, example)]))
 
     def fit(self) -> Fit:
         """Choose variant, scale and threshold on the examples. The first prediction does this by itself.
@@ -187,15 +198,101 @@ class Recognizer:
         Raises:
             ValueError: fewer than two actions are enrolled.
         """
-        return self._fit()[0]
+        return self._ready_state().fitted()[0]
 
-    def save(self, path: str | Path) -> None:
+    # ----------------------------------------------------------------------- answers
+
+    def predict(self, video: VideoSource, nearest: int = 0) -> Answer:
+        """Name the action in one video.
+
+        Args:
+            video: a path, frames, bytes or an open file.
+            nearest: how many of the most similar examples to name. This search grows with the number of examples;
+                the rest of the answer does not if the method matches with means.
+
+        Returns:
+            The best action or `unknown`, with the probabilities of all actions.
+
+        Raises:
+            ValueError: fewer than two actions are enrolled, the video is broken (a VideoError), or an array of another
+                shape or type.
+        """
+        self._ready_state()
+        return self._answer(self._read(video), nearest)
+
+    def predict_many(
+        self, videos: Iterable[VideoSource], nearest: int = 0, return_errors: bool = False, workers: int | None = None
+    ) -> Iterator[Answer | VideoError]:
+        """Name the action in each of many videos, while the next ones are decoded.
+
+        Args:
+            videos: as for `predict`. A folder of videos stands for all of them.
+            nearest: as for `predict`.
+            return_errors: give the error in the place of a broken video, and go on to the next.
+            workers: decoding threads; by default one per core.
+
+        Yields:
+            The answers, in the order of the videos.
+
+        Raises:
+            ValueError: as for `predict`; with `return_errors`, only for fewer than two actions.
+        """
+        self._ready_state()
+        read = ahead(self._encoder.read, expanded(videos), workers or os.cpu_count() or 1)
+        for ready in read:
+            if not isinstance(ready, VideoError):
+                yield self._answer(ready, nearest)
+            elif return_errors:
+                yield ready
+            else:
+                raise ready
+
+    def score(
+        self, folder: str | os.PathLike[str] | VideoDataset, return_errors: bool = False, progress: bool = False
+    ) -> Score:
+        """Answer labelled videos and count.
+
+        Args:
+            folder: with one folder of videos per action, ACTION/VIDEO; or a dataset. Videos of other actions belong
+                to a folder `unknown`.
+            return_errors: leave broken videos out and list their errors in the result.
+            progress: show a progress bar.
+
+        Returns:
+            Accuracy, confusion, and all answers.
+
+        Raises:
+            ValueError: a folder that is neither an enrolled action nor `unknown`, or as for `predict`.
+        """
+        dataset = folder if isinstance(folder, VideoDataset) else load_folder(Path(folder))
+        labels = [display(Path(video.label)) for video in dataset.videos]
+        known = [*self._ready_state().actions, UNKNOWN]
+        for label in labels:
+            if label not in known:
+                raise ValueError(
+                    unknown(label, known, "action") + f". Put videos of other actions into a folder {UNKNOWN!r}"
+                )
+        answers = self.predict_many(dataset.videos, return_errors=return_errors)
+        bar = progress_bar(zip(labels, answers, strict=True), "score", "video", len(labels), progress)
+        found = list(bar)
+        return Score(
+            [(label, answer) for label, answer in found if isinstance(answer, Answer)],
+            [error for _, error in found if isinstance(error, VideoError)],
+        )
+
+    # ----------------------------------------------------------------------- files
+
+    def save(self, path: str | os.PathLike[str], paths: bool = False) -> None:
         """Write everything but the backbone's weights to one file.
+
+        Args:
+            path: where to.
+            paths: write the examples' whole paths; by default, only as much of each as tells them apart.
 
         Raises:
             OSError: the file cannot be written; an older file of that name stays as it was.
         """
-        method = self.method
+        method, state = self.method, self._state
         trained = () if method.provenance is None else method.provenance.groups
         contents = Contents(
             backbone=self.backbone.name,
@@ -205,16 +302,17 @@ class Recognizer:
             frames=self.cache.frames,
             sampling=self.cache.sampling,
             trained=None if method.provenance is None else asdict(method.provenance),
-            examples=self._examples,
-            texts=self._texts,
+            actions=state.actions if paths else with_short_names(state.actions),
             # everything that loading the backbone by its name does not bring back
             state=kept_state(method, (*trained, "own")),
-            fit=self._fitted[0] if self._fitted else None,
+            fit=state.fitted.known[0] if state.fitted.known else None,
         )
         write_file(Path(path), contents)
 
     @classmethod
-    def load(cls, path: str | Path, backbone: Backbone | None = None, cache: FrameCache | None = None) -> "Recognizer":
+    def load(
+        cls, path: str | os.PathLike[str], backbone: Backbone | None = None, cache: FrameCache | None = None
+    ) -> "Recognizer":
         """Read a recogniser that `save` wrote.
 
         Args:
@@ -246,57 +344,108 @@ class Recognizer:
                 f"{path}: made with backbone {contents.backbone} (weights {contents.weights}), but the one given "
                 f"is {backbone.name} (weights {backbone.fingerprint()}); use the same weights, or enrol again"
             )
-        recognizer._examples = {action: list(group) for action, group in contents.examples.items()}
-        recognizer._texts = dict(contents.texts)
+        fitted = None
         if contents.fit:
-            chosen = next(m for m in method.variants() if plain(m.options()) == contents.fit.options)
-            recognizer._fitted = contents.fit, chosen
+            fitted = contents.fit, next(m for m in method.variants() if plain(m.options()) == contents.fit.options)
+        recognizer._state = State(method, contents.actions, fitted)
         return recognizer
 
-    def _new(self, name: str, videos: Sequence[Video]) -> dict[str, Video]:
-        """Take each content that is no example of the action yet: content -> video.
+    # ----------------------------------------------------------------------- parts
 
-        Raises:
-            ValueError: a video is an example of another action; or it is broken (a VideoError).
-        """
-        enrolled = {e.content: (action, e.video) for action, group in self._examples.items() for e in group}
-        new: dict[str, Video] = {}
-        for video in videos:
-            content = self.cache.content(video.path, *video.span)
-            action, other = enrolled.get(content, (name, ""))
-            if action != name:
+    def _enroll(
+        self, pairs: Sequence[tuple[str, VideoSource]], return_errors: bool, progress: bool
+    ) -> list[VideoError]:
+        """Encode examples while the next ones are decoded, then add all at once."""
+        for name in dict.fromkeys(name for name, _ in pairs):
+            self._check_name(name)
+        added, errors = [], []
+        read = ahead(lambda pair: self._encoder.read(pair[1], pair[0]), pairs, os.cpu_count() or 1)
+        bar = progress_bar(zip(pairs, read, strict=True), "enrol", "example", len(pairs), progress)
+        for (name, _), ready in bar:
+            if not isinstance(ready, VideoError):
+                added.append((name, self._encoder.example(ready)))
+            elif return_errors:
+                errors.append(ready)
+            else:
+                raise ready
+        with self._editing:
+            self._replace(self._with(self._state.actions, added))
+        return errors
+
+    def _with(self, actions: Actions, added: Iterable[tuple[str, Example]]) -> Actions:
+        """Add examples. A content that an action has already is skipped; a file that changed replaces its example."""
+        homes = {other.key: (name, other) for name, action in actions.items() for other in action.examples}
+        changed = dict(actions)
+        for name, example in added:
+            home, other = homes.setdefault(example.key, (name, example))
+            if home != name:
                 raise ValueError(
-                    f"{video.place} has the content of {other}, an example of {action!r}; it cannot be an example of "
-                    f"{name!r} too: leave it out of one of them"
+                    f"{example.video} has the content of {other.video}, an example of {home!r}; it cannot be an "
+                    f"example of {name!r} too: leave it out of one of them, or move it with relabel"
                 )
-            if not other:
-                new.setdefault(content, video)
-        return new
+            if other is not example:
+                continue
+            action = changed.get(name)
+            outdated = next((old for old in action.examples if old.video == example.video), None) if action else None
+            if outdated is not None:
+                del homes[outdated.key]
+                changed = dict(without(changed, name, outdated))
+            if name in changed:
+                changed[name] = changed[name].with_example(example)
+            else:
+                changed[name] = Action.of([example], self._text(name))
+        return changed
 
-    def _encode(self, videos: Sequence[Video], name: str | None, progress: bool) -> Bank:
-        videos = [replace(video, label=name or "") for video in videos]
-        texts = {name: class_text(name)} if name else {"": ""}
-        return fill_bank(
-            self.method, videos, texts, cache=self.cache, progress=progress, role=None if name else "query"
-        )
+    def _text(self, name: str) -> Tensor | None:
+        """Encoded class text, if the method reads it."""
+        if not self.method.traits.reads_text:
+            return None
+        with torch.no_grad():
+            return self.method.encode_text([class_text(name)])[0]
 
-    def _text(self) -> Tensor | None:
-        """Class texts [way, ...], if the method reads them."""
-        return torch.stack([self._texts[name] for name in self._examples]) if self.method.traits.reads_text else None
+    def _check_name(self, name: str) -> None:
+        if name == UNKNOWN:
+            raise ValueError(f"{UNKNOWN!r} is the answer for videos of no action; give the action another name")
+        if self.method.traits.reads_text:
+            self.method.check_texts([class_text(name)])
 
-    def _fit(self) -> tuple[Fit, Method]:
-        if len(self._examples) < 2:
-            have = ", ".join(self._examples) or "none"
+    def _replace(self, actions: Actions) -> None:
+        self._state = State(self.method, actions)
+
+    def _ready_state(self) -> State:
+        state = self._state
+        if len(state.actions) < 2:
+            have = ", ".join(state.actions) or "none"
             raise ValueError(f"a recogniser needs at least two actions; enrolled: {have}. Enrol another one")
-        if self._fitted is None:
-            supports, text = padded(self._examples, "support"), self._text()
-            queries, _ = padded(self._examples, "query")
-            with torch.no_grad():
-                runs = [(method, *leave_one_out(method, supports, queries, text)) for method in self.method.variants()]
-            self._fitted = choose(runs)
-        return self._fitted
+        return state
 
+    def _read(self, video: VideoSource, action: str | None = None) -> Ready:
+        ready = self._encoder.read(video, action)
+        if isinstance(ready, VideoError):
+            raise ready
+        return ready
 
-def _video(video: str | Path | Video) -> Video:
-    """Take a path as a video without a class."""
-    return video if isinstance(video, Video) else Video(str(video), Path(video), "")
+    def _answer(self, ready: Ready, nearest: int) -> Answer:
+        """Encode a video that was read, and match it with one state."""
+        started = time.perf_counter()
+        state = self._ready_state()
+        fit, method = state.fitted()
+        query = self._encoder.query(ready)
+        logits = match(method, state.supports(), query)
+        score = float(logits.max())
+        unknown_share = fit.unknown_probability(score)
+        shares = ((fit.scale * logits).softmax(-1) * (1 - (unknown_share or 0.0))).tolist()
+        probabilities = dict(zip(state.actions, shares, strict=True))
+        if unknown_share is not None:
+            probabilities[UNKNOWN] = unknown_share
+        best = list(state.actions)[int(logits.argmax())]
+        near = similarities(method, state.actions, query)[:nearest] if nearest else []
+        return Answer(
+            video=ready.name,
+            action=best if fit.threshold is None or score >= fit.threshold else UNKNOWN,
+            probabilities=dict(sorted(probabilities.items(), key=lambda item: -item[1])),
+            score=score,
+            threshold=fit.threshold,
+            nearest=tuple(Neighbour(action, example.video, value) for value, action, example in near),
+            seconds=ready.seconds + time.perf_counter() - started,
+        )

@@ -1,0 +1,69 @@
+"""What the recogniser says of a video."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An enrolled example beside a new video."""
+
+    action: str
+    video: str
+    """Path or name, as enrolled."""
+    similarity: float
+    """Logit of this example alone as a class; larger is more similar."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a video shows.
+
+    Example:
+        >>> answer = Answer("new.mp4", "wave", {"wave": 0.7, "unknown": 0.2, "clap": 0.1}, score=0.8, threshold=0.5)
+        >>> print(answer)
+        new.mp4: wave (wave 70%, unknown 20%, clap 10%)
+        >>> answer.best, answer.unknown
+        ('wave', 0.2)
+    """
+
+    video: str
+    """Path or name of the video."""
+    action: str
+    """The best action, or `unknown`."""
+    probabilities: Mapping[str, float]
+    """All actions and, if it could be fitted, `unknown`; the likeliest first. They sum to one."""
+    score: float
+    """The best action's logit."""
+    threshold: float | None
+    """The answer is unknown if the score is below this; None if it could not be fitted."""
+    nearest: tuple[Neighbour, ...] = ()
+    """The most similar examples, if they were asked for; the most similar first."""
+    seconds: float | None = field(default=None, compare=False)
+    """Time for reading, encoding and matching the video."""
+
+    @property
+    def best(self) -> str:
+        """The likeliest action, even if the answer is unknown."""
+        return next(name for name in self.probabilities if name != UNKNOWN)
+
+    @property
+    def unknown(self) -> float | None:
+        """Probability that the video shows none of the actions; None if it could not be fitted."""
+        return self.probabilities.get(UNKNOWN)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, ready for JSON.
+
+        Example:
+            >>> Answer("a.mp4", "wave", {"wave": 0.9, "clap": 0.1}, 0.8, None).to_dict()["probabilities"]
+            {'wave': 0.9, 'clap': 0.1}
+        """
+        return asdict(self) | {"best": self.best, "unknown": self.unknown}
+
+    def __str__(self) -> str:
+        ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(self.probabilities.items())[:3])
+        return f"{self.video}: {self.action} ({ranked})"

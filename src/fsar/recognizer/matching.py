@@ -1,0 +1,137 @@
+"""Enrolled examples as the support of an episode, and a query matched with them."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from fsar.methods.base import Method
+from fsar.methods.episode import Encoding, Episode
+from fsar.recognizer.examples import Action, Actions, Example
+
+BATCH_BYTES = 2**26
+"""Support encodings that are matched together."""
+
+
+class Supports(NamedTuple):
+    """What a query is matched with."""
+
+    encodings: Encoding
+    """Each [way, shot, ...], float32."""
+    mask: Bool[Tensor, "way shot"]
+    """False where a class has no example."""
+    text: Tensor | None
+    """Class texts [way, ...]; None if the method reads none."""
+
+    def without_way(self, way: int) -> "Supports":
+        """The other classes."""
+        others = [i for i in range(len(self.mask)) if i != way]
+        encodings = {part: tensor[others] for part, tensor in self.encodings.items()}
+        return Supports(encodings, self.mask[others], None if self.text is None else self.text[others])
+
+    @property
+    def bytes(self) -> int:
+        """Size of the encodings."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self.encodings.values())
+
+
+def supports_of(method: Method, actions: Actions) -> Supports:
+    """Lay out the examples for a method: only the mean of each class if `match` depends on nothing else."""
+    return means(actions) if method.traits.matches_means else padded(actions)
+
+
+def means(actions: Actions, left_out: Mapping[int, Example] | None = None) -> Supports:
+    """Take the mean of every class as its only example.
+
+    Args:
+        actions: the classes.
+        left_out: way -> an example that the mean of this class leaves out.
+
+    Returns:
+        One example per class.
+    """
+    each = [
+        action.mean() if (example := (left_out or {}).get(way)) is None else action.mean_without(example)
+        for way, action in enumerate(actions.values())
+    ]
+    encodings = {part: torch.stack([mean[part] for mean in each])[:, None] for part in each[0]}
+    return Supports(encodings, torch.ones(len(each), 1, dtype=torch.bool), texts(actions))
+
+
+def padded(actions: Actions) -> Supports:
+    """Stack all examples; the mask is False where a smaller class repeats its first one."""
+    groups = [action.examples for action in actions.values()]
+    most = max(map(len, groups))
+    mask = torch.tensor([[i < len(group) for i in range(most)] for group in groups])
+    filled = [[*group, *group[:1] * (most - len(group))] for group in groups]
+    encodings = {
+        part: torch.stack([torch.stack([example.support[part].float() for example in group]) for group in filled])
+        for part in groups[0][0].support
+    }
+    return Supports(encodings, mask, texts(actions))
+
+
+def queries(examples: Sequence[Example]) -> Encoding:
+    """Stack examples in the query role: tensors [query, ...], float32."""
+    return {part: torch.stack([example.query[part].float() for example in examples]) for part in examples[0].query}
+
+
+def texts(actions: Actions) -> Tensor | None:
+    """Stack the class texts [way, ...]; None if the method reads none."""
+    each = [action.text for action in actions.values() if action.text is not None]
+    return torch.stack(each) if each else None
+
+
+def episode(method: Method, pairs: Sequence[tuple[Supports, Encoding]]) -> Episode:
+    """Make a batch of episodes.
+
+    Args:
+        method: says where the tensors must be.
+        pairs: supports, and the queries [query, ...] to match with them; all of equal shapes.
+
+    Returns:
+        One episode per pair.
+    """
+    device = method.device
+    supports, query = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    text = [each.text for each in supports if each.text is not None]
+    return Episode(
+        {part: torch.stack([each.encodings[part] for each in supports]).to(device) for part in supports[0].encodings},
+        {part: torch.stack([each[part] for each in query]).to(device) for part in query[0]},
+        torch.stack([each.mask for each in supports]).to(device),
+        torch.stack(text).to(device) if text else None,
+    )
+
+
+@torch.no_grad()
+def match(method: Method, supports: Supports, query: Encoding) -> Float[Tensor, " way"]:
+    """Match one query, an encoding without leading axes; logits on the CPU."""
+    one = {part: tensor[None] for part, tensor in query.items()}
+    return method.match(episode(method, [(supports, one)])).logits[0, 0].cpu()
+
+
+def similarities(method: Method, actions: Actions, query: Encoding) -> list[tuple[float, str, Example]]:
+    """Match a query with every example as a class of its own.
+
+    Args:
+        method: the chosen variant.
+        actions: the examples.
+        query: encoding of one video.
+
+    Returns:
+        Logit, action and example, the largest logit first.
+    """
+    each = [(name, example) for name, action in actions.items() for example in action.examples]
+    alone = {str(i): Action.of([example], actions[name].text) for i, (name, example) in enumerate(each)}
+    # classes whose logits depend on each other must be matched together
+    size = padded(dict([next(iter(alone.items()))])).bytes
+    count = max(1, BATCH_BYTES // size) if method.traits.independent_ways else len(alone)
+    keys = list(alone)
+    logits = [
+        match(method, padded({key: alone[key] for key in keys[start : start + count]}), query)
+        for start in range(0, len(keys), count)
+    ]
+    found = [(logit, *one) for logit, one in zip(torch.cat(logits).tolist(), each, strict=True)]
+    return sorted(found, key=lambda entry: -entry[0])

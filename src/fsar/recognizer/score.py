@@ -1,0 +1,91 @@
+"""How well a recogniser names labelled videos."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from fsar.recognizer.answer import UNKNOWN, Answer
+from fsar.video.reading import VideoError
+
+
+@dataclass(frozen=True)
+class Score:
+    """Answers to labelled videos, counted.
+
+    Example:
+        >>> def answer(action): return Answer("a.mp4", action, {"wave": 0.6, "clap": 0.4}, 0.5, 0.4)
+        >>> score = Score((("wave", answer("wave")), ("clap", answer("wave")), ("unknown", answer("unknown"))))
+        >>> score.accuracy
+        0.5
+        >>> print(score)
+        1 of 2 videos of known actions were named correctly; 0 were called unknown
+        1 of 1 videos of other actions were called unknown
+        clap: 0 of 1; named wave 1
+        wave: 1 of 1
+    """
+
+    answers: Sequence[tuple[str, Answer]]
+    """True action, or `unknown` for a video of another action; and the answer."""
+    errors: Sequence[VideoError] = ()
+    """Videos that could not be read."""
+
+    @cached_property
+    def confusion(self) -> Mapping[str, Mapping[str, int]]:
+        """True action -> answered action -> number of videos; the most frequent answer first."""
+        counts: dict[str, Counter[str]] = {}
+        for truth, answer in self.answers:
+            counts.setdefault(truth, Counter())[answer.action] += 1
+        return {truth: dict(counts[truth].most_common()) for truth in sorted(counts)}
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of videos of enrolled actions that were named correctly; None without such videos."""
+        return self._share(lambda truth, action: truth == action)
+
+    @property
+    def known_missed(self) -> float | None:
+        """Share of videos of enrolled actions that were called unknown."""
+        return self._share(lambda truth, action: action == UNKNOWN)
+
+    @property
+    def unknown_accepted(self) -> float | None:
+        """Share of videos of other actions that were named as an enrolled one; None without such videos."""
+        return self._share(lambda truth, action: action != UNKNOWN, known=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give everything as plain values, ready for JSON."""
+        return {
+            "accuracy": self.accuracy,
+            "known_missed": self.known_missed,
+            "unknown_accepted": self.unknown_accepted,
+            "confusion": self.confusion,
+            "answers": [{"truth": truth, **answer.to_dict()} for truth, answer in self.answers],
+            "errors": [str(error) for error in self.errors],
+        }
+
+    def __str__(self) -> str:
+        known = [answer for truth, answer in self.answers if truth != UNKNOWN]
+        strange = len(self.answers) - len(known)
+        lines = []
+        if known:
+            right, missed = round(len(known) * (self.accuracy or 0)), round(len(known) * (self.known_missed or 0))
+            lines.append(
+                f"{right} of {len(known)} videos of known actions were named correctly; {missed} were called unknown"
+            )
+        if strange:
+            refused = round(strange * (1 - (self.unknown_accepted or 0)))
+            lines.append(f"{refused} of {strange} videos of other actions were called unknown")
+        for truth, counts in self.confusion.items():
+            if truth != UNKNOWN:
+                wrong = ", ".join(f"{action} {count}" for action, count in counts.items() if action != truth)
+                lines.append(
+                    f"{truth}: {counts.get(truth, 0)} of {sum(counts.values())}" + (f"; named {wrong}" if wrong else "")
+                )
+        lines += [f"not read: {error}" for error in self.errors]
+        return "\n".join(lines)
+
+    def _share(self, counts: Callable[[str, str], bool], known: bool = True) -> float | None:
+        there = [(truth, answer.action) for truth, answer in self.answers if (truth != UNKNOWN) == known]
+        return sum(counts(truth, action) for truth, action in there) / len(there) if there else None
