@@ -16,6 +16,7 @@ import pytest
 from fsar import cli
 from fsar.datasets import VideoDataset
 from fsar.methods import METHODS
+from fsar.video.reading import read_frames
 from fsar.results.identity import save_result
 from tests.results.test_results import RESULT
 
@@ -43,9 +44,15 @@ def folder(tmp_path: Path, world: VideoDataset, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_python_lines(folder: Path) -> None:
-    (code,) = blocks("python")
-    exec(code.replace("lite0", "tiny"), {})
+    """The first block enrols and saves; the second goes on with the file."""
+    first, second = blocks("python")
+    names: dict[str, object] = {}
+    exec(first.replace("lite0", "tiny"), names)
     assert (folder / "mine.fsar").is_file()
+    (folder / "my_actions").rename(folder / "tests")
+    (folder / "my_actions" / "wave").mkdir(parents=True)
+    shutil.copy(folder / "tests" / "wave" / "3.mp4", folder / "my_actions" / "wave")
+    exec(second, names | {"frames": read_frames(folder / "new.mp4", None)})
 
 
 def lines_of(block: str) -> list[list[str]]:
