@@ -8,7 +8,7 @@ subtracting examples in any order gives the same prototype.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -130,6 +130,44 @@ def find(actions: Actions, action: str, video: str | os.PathLike[str]) -> Exampl
         listed = ", ".join(example.video for example in found)
         raise ValueError(f"{os.fspath(video)!r} names {len(found)} examples of {action!r}: {listed}; give more of it")
     return found[0]
+
+
+def with_examples(
+    actions: Actions, added: Iterable[tuple[str, Example]], text: Callable[[str], Tensor | None]
+) -> Actions:
+    """Add examples. A content that an action has already is skipped; a file that changed replaces its example.
+
+    Args:
+        actions: what is enrolled.
+        added: action, known or new, and example.
+        text: gives the encoded class text of a new action, or None.
+
+    Returns:
+        The actions with the new examples.
+
+    Raises:
+        ValueError: a content that is an example of another action.
+    """
+    homes = {other.key: (name, other) for name, action in actions.items() for other in action.examples}
+    changed = dict(actions)
+    for name, example in added:
+        home, other = homes.setdefault(example.key, (name, example))
+        if home != name:
+            raise ValueError(
+                f"{example.video} has the content of {other.video}, an example of {home!r}; it cannot be an example "
+                f"of {name!r} too: leave it out of one of them, or move it with relabel"
+            )
+        if other is not example:
+            continue
+        before = changed[name].examples if name in changed else ()
+        for outdated in [old for old in before if old.video == example.video]:
+            del homes[outdated.key]
+            changed = dict(without(changed, name, outdated))
+        if name in changed:
+            changed[name] = changed[name].with_example(example)
+        else:
+            changed[name] = Action.of([example], text(name))
+    return changed
 
 
 def without(actions: Actions, action: str, example: Example | None) -> Actions:

@@ -8,6 +8,8 @@
 The method's variant, the probabilities and the threshold of "unknown" are fitted to the examples
 (`fsar.recognizer.calibration`). Any number of threads may ask and edit one recogniser: an edit replaces the whole state
 at once, and an answer uses one state from beginning to end.
+
+The file is long because one class has the whole public interface; most of it is documentation.
 """
 
 import os
@@ -30,7 +32,7 @@ from fsar.progress import ahead, progress_bar
 from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
 from fsar.recognizer.calibration import Fit, plain
 from fsar.recognizer.encoding import ClipEncoder, Ready
-from fsar.recognizer.examples import Action, Actions, Example, find, with_short_names, without
+from fsar.recognizer.examples import Actions, find, with_examples, with_short_names, without
 from fsar.recognizer.files import Contents, read_file, write_file
 from fsar.recognizer.matching import match, similarities
 from fsar.recognizer.score import Score
@@ -187,7 +189,7 @@ class Recognizer:
             rest = without(actions, action, example)
             if self.method.traits.support_reads_text:
                 example = self._encoder.example(self._read(Path(example.video), to))
-            self._replace(self._with(rest, [(to, example)]))
+            self._replace(with_examples(rest, [(to, example)], self._text))
 
     def fit(self) -> Fit:
         """Choose variant, scale and threshold on the examples. The first prediction does this by itself.
@@ -369,32 +371,8 @@ class Recognizer:
             else:
                 raise ready
         with self._editing:
-            self._replace(self._with(self._state.actions, added))
+            self._replace(with_examples(self._state.actions, added, self._text))
         return errors
-
-    def _with(self, actions: Actions, added: Iterable[tuple[str, Example]]) -> Actions:
-        """Add examples. A content that an action has already is skipped; a file that changed replaces its example."""
-        homes = {other.key: (name, other) for name, action in actions.items() for other in action.examples}
-        changed = dict(actions)
-        for name, example in added:
-            home, other = homes.setdefault(example.key, (name, example))
-            if home != name:
-                raise ValueError(
-                    f"{example.video} has the content of {other.video}, an example of {home!r}; it cannot be an "
-                    f"example of {name!r} too: leave it out of one of them, or move it with relabel"
-                )
-            if other is not example:
-                continue
-            action = changed.get(name)
-            outdated = next((old for old in action.examples if old.video == example.video), None) if action else None
-            if outdated is not None:
-                del homes[outdated.key]
-                changed = dict(without(changed, name, outdated))
-            if name in changed:
-                changed[name] = changed[name].with_example(example)
-            else:
-                changed[name] = Action.of([example], self._text(name))
-        return changed
 
     def _text(self, name: str) -> Tensor | None:
         """Encoded class text, if the method reads it."""
