@@ -1,15 +1,21 @@
-"""The tree is the data flow: imports point up it, methods and files agree, the front door stays light."""
+"""The tree is the data flow: imports point up it, tests mirror it, its parts are short, the front door stays light."""
 
 import ast
+import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import fsar
 from fsar.methods import METHODS
 
 SOURCE = Path(fsar.__file__).parent
+TESTS = Path(__file__).parent
+PROJECT = TESTS.parent
 ROOMS = (
     *("lazy", "names", "config", "files", "progress", "shapes", "devices"),  # the ground
     *("video", "results", "backbones", "text", "alignment", "layers", "methods", "datasets"),
@@ -63,11 +69,72 @@ def test_front_door_is_small_and_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_heads_of_method_files_say_what_they_deviate_in() -> None:
-    for home in METHODS.values():
-        text = (ast.get_docstring(ast.parse((SOURCE / "methods" / f"{_file(home)}.py").read_text())) or "").lower()
-        assert "deviations" in text or "no paper" in text, home
+# --------------------------------------------------------------------------- tests mirror the source
+
+WHOLE = ("bad_input", "contributing", "doctests", "old_files", "readme", "structure")
+"""Tests at the top level that are about the project as a whole; the others are about one module there."""
 
 
-def _file(home: str) -> str:
-    return home.split(":")[0].split(".")[-1]
+def test_tests_mirror_the_source() -> None:
+    """A folder of tests is about the package of its name; a module without a package has its test at the top level."""
+    for file in TESTS.rglob("test_*.py"):
+        folder = file.parent.relative_to(TESTS)
+        assert (SOURCE / folder / "__init__.py").is_file(), f"{file}: {folder} is no package of src/fsar"
+        subject = file.stem.removeprefix("test_")
+        assert folder != Path() or subject in WHOLE or (SOURCE / f"{subject}.py").is_file(), (
+            f"{file}: neither src/fsar/{subject}.py nor one of {WHOLE}; put it into the folder of the package it tests"
+        )
+
+
+# --------------------------------------------------------------------------- length
+
+MOST_LINES = {"function": 60, "file": 400}
+"""Without the docstring of a function. What is longer says why in its docstring, after the word `Long:`."""
+TO_SPLIT = tuple(f"src/fsar/methods/{name}.py" for name in ("clip_mdmf", "clip_spm", "task_adapter"))
+"""Longer ones of today whose owners have not split them or said why."""
+
+
+def _long_ones() -> Iterator[tuple[str, bool]]:
+    """Name what is longer than allowed, and tell whether it says why."""
+    for file in sorted(path for root in ("src", "benchmarks", "scripts") for path in (PROJECT / root).rglob("*.py")):
+        text, name = file.read_text(), str(file.relative_to(PROJECT))
+        tree = ast.parse(text)
+        if text.count("\n") > MOST_LINES["file"]:
+            yield name, "Long:" in (ast.get_docstring(tree) or "")
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                docstring = ast.get_docstring(node)
+                code = [part for part in node.body[docstring is not None :] if part.end_lineno]
+                if code and code[-1].end_lineno - code[0].lineno >= MOST_LINES["function"]:  # type: ignore[operator]
+                    yield f"{name}: {node.name}", "Long:" in (docstring or "")
+
+
+def test_what_is_long_says_why() -> None:
+    silent = [name for name, says_why in _long_ones() if not says_why]
+    assert silent == list(TO_SPLIT), f"expected at most {MOST_LINES} lines, or `Long:` and the reason in the docstring"
+
+
+# --------------------------------------------------------------------------- shapes, benchmarks, scripts
+
+
+def test_shapes_are_checked_wherever_there_are_some(pytestconfig: pytest.Config) -> None:
+    """A package with shapes in its signatures is one of those that pytest checks (pyproject.toml)."""
+    checked = pytestconfig.getoption("--jaxtyping-packages")
+    if not checked:
+        pytest.skip("run without --jaxtyping-packages")
+    with_shapes = {f"fsar.{room(file)}" for file in SOURCE.rglob("*.py") if "from jaxtyping import" in file.read_text()}
+    assert with_shapes - {"fsar.shapes"} <= set(checked.split(","))
+
+
+SCRIPTS = sorted((*PROJECT.glob("benchmarks/*.py"), *PROJECT.glob("scripts/*.py")))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_benchmarks_and_scripts_import(
+    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With `--help`, they import everything and then stop."""
+    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    with pytest.raises(SystemExit, match="^0$"):
+        runpy.run_path(str(script), run_name="__main__")
+    assert "usage: " in capsys.readouterr().out
