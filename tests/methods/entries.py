@@ -15,3 +15,20 @@ SMALL: dict[str, dict[str, Any]] = {
 """Options that make a method quick to build and run, if its defaults are not."""
 WITHOUT_RECIPE = ("protonet",)
 """Methods that could train but have no recipe: their papers are not about video, or train other modules."""
+NUMBERS = {
+    "zero-shot": "methods/test_zero_shot.py::test_logits_by_hand",
+    "protonet": "methods/test_golden.py::test_logits",
+    "otam": "methods/test_golden.py::test_otam",
+    "bi-mhm": "methods/test_golden.py::test_bi_mhm",
+    "trx": "methods/test_golden.py::test_trx",
+    "hyrsm": "methods/test_hyrsm.py::test_golden_match",
+    "aim": "methods/test_aim.py::test_block_and_output_are_those_of_the_public_code",
+    "clip-fsar": "methods/test_clip_fsar.py::test_logits",
+    "clip-mdmf": "methods/test_clip_mdmf.py::test_distances_and_logits",
+    "clip-spm": "methods/test_clip_spm.py::test_distances_and_logits",
+    "ma-fsar": "methods/test_ma_fsar.py::test_encoder_matches_the_prototype",
+    "task-adapter": "methods/test_task_adapter.py::test_visual_branch_is_that_of_the_public_code",
+    "task-adapter-pp": "methods/test_task_adapter.py::test_score_and_loss_are_those_of_the_public_code",
+    "place-motion": "test_old_files.py::test_the_same_weights_give_the_same_logits",
+}
+"""The test, below `tests/`, that holds a method's numbers against its public code, its equations or an older version."""
