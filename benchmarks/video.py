@@ -94,7 +94,9 @@ def main() -> None:
             print(f"made {path.name} in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
         for what in ("probe", "read", "again", "cache"):
             print(f"| {name} | {what} | {' | '.join(measured(path, what, warm_up))} |", flush=True)
-    print(f"\npeak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB", file=sys.stderr)
+    print(
+        f"\npeak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB", file=sys.stderr
+    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,8 @@ import pytest
 from fsar import cli
 from fsar.datasets import VideoDataset
 from fsar.methods import METHODS
-from fsar.video.reading import read_frames
 from fsar.results.identity import save_result
+from fsar.video.reading import read_frames
 from tests.results.test_results import RESULT
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

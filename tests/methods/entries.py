@@ -31,4 +31,4 @@ NUMBERS = {
     "task-adapter-pp": "methods/test_task_adapter.py::test_score_and_loss_are_those_of_the_public_code",
     "place-motion": "test_old_files.py::test_the_same_weights_give_the_same_logits",
 }
-"""The test, below `tests/`, that holds a method's numbers against its public code, its equations or an older version."""
+"""The test, below `tests/`, that holds a method's numbers against public code, equations or an older version."""

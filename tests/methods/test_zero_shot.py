@@ -14,9 +14,9 @@ def test_logits_by_hand(tiny: Backbone) -> None:
     frames, text = torch.randn(1, 3, 8, 128, generator=generator), torch.randn(1, 2, 128, generator=generator)
     support, mask = torch.zeros(1, 2, 1, 8, 128), torch.ones(1, 2, 1, dtype=torch.bool)
     with torch.no_grad():
-        logits = build_method("zero-shot", tiny).match(
-            Episode({"frames": support}, {"frames": frames}, mask, text)
-        ).logits
+        logits = (
+            build_method("zero-shot", tiny).match(Episode({"frames": support}, {"frames": frames}, mask, text)).logits
+        )
         video, words = normalize(frames.double().mean(2), dim=-1), normalize(text.double(), dim=-1)
         expected = tiny.logit_scale.double() * video @ words.transpose(1, 2)
     torch.testing.assert_close(logits.double(), expected, rtol=1e-5, atol=1e-4)

@@ -122,7 +122,14 @@ def test_a_file_is_named_by_its_settings() -> None:
 
 @pytest.mark.parametrize(
     ("share", "text"),
-    [(0.7775, "77.8"), (0.77749999999999997, "77.8"), (0.7725, "77.3"), (-0.0725, "-7.3"), (-1e-6, "0.0"), (1.0, "100.0")],
+    [
+        (0.7775, "77.8"),
+        (0.77749999999999997, "77.8"),
+        (0.7725, "77.3"),
+        (-0.0725, "-7.3"),
+        (-1e-6, "0.0"),
+        (1.0, "100.0"),
+    ],
 )
 def test_one_rounding(share: float, text: str) -> None:
     assert percent(share) == text

@@ -1,4 +1,4 @@
-"""Frames had by seeking are those that decoding the whole file gives, one by one; and what is not safe is not sought."""
+"""Frames had by seeking are those that decoding the whole file gives, one by one; unsafe files are not sought in."""
 
 import os
 from collections.abc import Sequence

@@ -19,7 +19,11 @@ def data_options(parser: ArgumentParser, default: str | None) -> None:
         parser: gets the options.
         default: of `--data`.
     """
-    parser.add_argument("--data", default=default, help="a folder of class folders, or `world` (generated)")
+    parser.add_argument(
+        "--data",
+        default=default,
+        help="a folder of class folders; segments of long videos (segments.csv, ELAN, BORIS, Label Studio); or `world`",
+    )
     parser.add_argument("--benchmark", metavar="NAME", help="see `fsar splits list`; its videos are in --data")
     parser.add_argument("--lists", nargs="+", type=Path, help="split lists; their videos are in --data")
     parser.add_argument("--class-names", type=Path, help="JSON names of the classes that lists give by number")
@@ -65,7 +69,7 @@ def tell(notes: Iterable[str]) -> None:
 def _load(
     data: str, lists: Sequence[Path] | None, class_names: Path | None, skip_missing: bool, benchmark: str | None
 ) -> "VideoDataset":
-    from fsar.datasets import load_benchmark, load_folder, load_lists, load_world
+    from fsar.datasets import load_benchmark, load_data, load_lists, load_world
 
     if benchmark and (lists or class_names):
         raise ValueError("--benchmark has its own lists and class names; leave --lists and --class-names out")
@@ -75,7 +79,7 @@ def _load(
         return load_benchmark(benchmark, Path(data), skip_missing)
     if lists:
         return load_lists(lists, Path(data), class_names, None, skip_missing)
-    return load_world() if data == "world" else load_folder(Path(data))
+    return load_world() if data == "world" else load_data(data)
 
 
 def frame_cache(options: Namespace) -> "FrameCache":

@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fsar.datasets import Video
     from fsar.recognizer import Answer, Recognizer
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options: examples or a saved recogniser, videos, form of the answers."""
-    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="videos, or folders of videos")
-    parser.add_argument("--examples", type=Path, help="folder with one folder of example clips per action")
+    parser.add_argument(
+        "videos", nargs="*", type=Path, metavar="VIDEO", help="videos, folders of videos, or files of segments"
+    )
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        help="folder with one folder of example clips per action, or a file of segments (as --data takes it)",
+    )
     parser.add_argument("--model", type=Path, help="a recogniser that --save wrote; replaces --examples")
     parser.add_argument("--save", type=Path, help="write the recogniser to this file")
     parser.add_argument("--method", metavar="NAME[:OPTION=VALUE,...]", help="default: place-motion")
@@ -93,9 +100,9 @@ def _recognizer(options: Namespace) -> "Recognizer":
 def _enroll(recognizer: "Recognizer", options: Namespace) -> None:
     """Enrol the folder of examples, and tell what was left out."""
     from fsar.cli.options import tell
-    from fsar.datasets import drop_copies, load_folder
+    from fsar.datasets import drop_copies, load_data
 
-    examples = drop_copies(load_folder(options.examples))
+    examples = drop_copies(load_data(options.examples))
     tell(examples.notes)
     errors = recognizer.enroll_folder(examples, return_errors=options.on_error == "skip", progress=True)
     for error in errors:
@@ -108,7 +115,7 @@ def _answer(recognizer: "Recognizer", options: Namespace) -> int:
     from fsar.video.reading import VideoError, display
 
     videos = [video for given in options.videos for video in _videos_in(given)]
-    names = [display(video) for video in videos]
+    names = [display(Path(video.place)) for video in videos]
     writer = WRITERS[options.format](names, list(recognizer.actions))
     answers = recognizer.predict_many(videos, options.nearest, return_errors=options.on_error == "skip")
     failed = 0
@@ -127,20 +134,27 @@ def _answer(recognizer: "Recognizer", options: Namespace) -> int:
     return 1 if failed else 0
 
 
-def _videos_in(path: Path) -> list[Path]:
-    """The video itself, or the sorted videos of a folder."""
+def _videos_in(path: Path) -> list["Video"]:
+    """The video itself, the sorted videos of a folder, or the segments of a file."""
     from fsar.cli.options import tell
+    from fsar.datasets import Video, load_segments
     from fsar.datasets.folder import PassedOver, is_video
+    from fsar.datasets.segments import is_segments, split_options
     from fsar.video.reading import display
 
+    file, chosen = split_options(path)
+    if chosen or (is_segments(file) and not file.is_dir()):
+        segments = load_segments(file, **chosen)
+        tell(segments.notes)
+        return list(segments.videos)
     if not path.is_dir() or is_video(path):
-        return [path]
+        return [Video(str(path), path, "")]
     passed = PassedOver(path)
     found = passed.videos_in(path)
     tell(passed.notes())
     if not found:
         raise ValueError(f"{display(path)}: no videos in this folder")
-    return found
+    return [Video(str(video), video, "") for video in found]
 
 
 def _row(answer: "Answer") -> dict[str, Any]:

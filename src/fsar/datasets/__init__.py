@@ -1,4 +1,4 @@
-"""Labelled videos: folders, published split lists, registered benchmarks, and the generated world."""
+"""Labelled videos: folders, segments of long videos, published lists, registered benchmarks, the generated world."""
 
 from pathlib import Path
 
@@ -7,6 +7,7 @@ from fsar.datasets.benchmarks import load_benchmark
 from fsar.datasets.copies import drop_copies
 from fsar.datasets.folder import load_folder
 from fsar.datasets.lists import load_lists
+from fsar.datasets.segments import is_segments, load_segments, split_options
 from fsar.files import cache_dir
 
 __all__ = [
@@ -15,10 +16,34 @@ __all__ = [
     "VideoDataset",
     "drop_copies",
     "load_benchmark",
+    "load_data",
     "load_folder",
     "load_lists",
+    "load_segments",
     "load_world",
 ]
+
+
+def load_data(data: str | Path) -> VideoDataset:
+    """Load one's own videos, as `--data` names them.
+
+    Args:
+        data: a folder of class folders (`load_folder`); or a file of segments, or a folder of such files
+            (`load_segments`), with its option behind a colon: `talks.eaf:tier=Gesture`, `export.json:fps=30`.
+
+    Raises:
+        ValueError: what is there cannot be read. The message names file and line.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     Path(folder, "wave").mkdir()
+        ...     Path(folder, "wave/a.mp4").touch()
+        ...     load_data(folder).videos[0].id
+        'wave/a'
+    """
+    path, options = split_options(data)
+    return load_segments(path, **options) if options or is_segments(path) else load_folder(path)
 
 
 def load_world(folder: Path | None = None, progress: bool = True) -> VideoDataset:

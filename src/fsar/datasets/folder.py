@@ -2,6 +2,7 @@
 
 import csv
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def load_folder(root: Path, name: str | None = None) -> VideoDataset:
     entries = passed.visible(root)
     folders = [path for path in entries if path.is_dir()]
     passed.loose = [path for path in entries if path.is_file() and is_video(path)]
-    _refuse_clashes([folder.name for folder in folders], root)
+    refuse_clashes([folder.name for folder in folders], root)
     videos = [video for folder in folders for video in _videos_of(folder, passed)]
     if not videos:
         raise ValueError(
@@ -160,7 +161,12 @@ def _printable(name: str) -> str:
     return display(Path(name))
 
 
-def _refuse_clashes(names: list[str], root: Path) -> None:
+def refuse_clashes(names: Sequence[str], root: Path) -> None:
+    """Refuse classes that some systems hold for one.
+
+    Raises:
+        ValueError: two names differ in case only.
+    """
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(name.casefold(), name)
@@ -240,8 +246,9 @@ def read_labels(file: Path, classes: list[str], texts: dict[str, str], splits: d
     """Read the words and the splits of classes from a `labels.csv` into `texts` and `splits`.
 
     Args:
-        file: with the columns `folder`, `label` and optionally `split`.
-        classes: that may stand in the column `folder`.
+        file: with the columns `folder` (the class), `label` (its words) and optionally `split`; or, if words need
+            not be given, `label` (the class) and `split`.
+        classes: that there are.
         texts: class -> words, changed in place.
         splits: class -> split, changed in place.
 
@@ -252,7 +259,8 @@ def read_labels(file: Path, classes: list[str], texts: dict[str, str], splits: d
     try:
         with file.open(newline="", encoding="utf-8-sig") as handle:
             reader = csv.DictReader(handle)
-            if not {"folder", "label"} <= set(reader.fieldnames or ()):
+            columns = set(reader.fieldnames or ())
+            if "label" not in columns or not {"folder", "split"} & columns:
                 got = ", ".join(reader.fieldnames or ["nothing"])
                 raise ValueError(f"{shown}: expected the columns folder, label and optionally split, got {got}")
             rows = list(reader)
@@ -261,13 +269,15 @@ def read_labels(file: Path, classes: list[str], texts: dict[str, str], splits: d
     except csv.Error as error:
         raise ValueError(f"{shown}: not a comma-separated table ({error})") from error
     for number, row in enumerate(rows, start=2):
-        folder, label, split = row["folder"] or "", (row["label"] or "").strip(), (row.get("split") or "").strip()
+        label, split = (row["label"] or "").strip(), (row.get("split") or "").strip()
+        folder = (row["folder"] or "") if "folder" in columns else label
         if folder not in classes:
             raise ValueError(f"{shown}, line {number}: " + unknown(folder, map(_printable, classes), "folder"))
         if not label:
             raise ValueError(f"{shown}, line {number}: folder {folder!r} has no label; give its words")
         if split and split not in SPLITS:
             raise ValueError(f"{shown}, line {number}: " + unknown(split, SPLITS, "split"))
-        texts[folder] = class_text(label)
+        if "folder" in columns:
+            texts[folder] = class_text(label)
         if split:
             splits[folder] = split

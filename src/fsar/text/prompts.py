@@ -189,8 +189,8 @@ def sub_actions(labels: Sequence[str], source: str | None = None) -> list[SubAct
         Three sentences per class.
 
     Raises:
-        ValueError: no such corpus, not a corpus, or classes that it lacks (the message says how to describe them); or no
-            source, and packaged corpora that describe a class differently.
+        ValueError: no such corpus, not a corpus, or classes that it lacks (the message says how to describe them);
+            or no source, and packaged corpora that describe a class differently.
 
     Example:
         >>> len(sub_actions(["brush hair"], "hmdb51")[0])
