@@ -72,7 +72,8 @@ class TemporalTransformer(nn.Module):
         """
         normed_context = self.norm(query if context is None else context)
         mapped = (self.to_query(self.norm(query)), self.to_key(normed_context), self.to_value(normed_context))
-        attended = scaled_dot_product_attention(*(split_heads(rows, self.heads) for rows in mapped))
+        queries, keys, values = (split_heads(rows, self.heads) for rows in mapped)
+        attended = scaled_dot_product_attention(queries, keys, values)
         mixed = self.to_out(join_heads(attended)) + query
         return mixed + self.feed_forward(mixed)
 

@@ -148,7 +148,7 @@ class Recognizer:
         Raises:
             ValueError: as for `enroll`; nothing is added then.
         """
-        dataset = folder if isinstance(folder, VideoDataset) else drop_copies(load_data(folder))
+        dataset = folder if isinstance(folder, VideoDataset) else drop_copies(load_data(os.fspath(folder)))
         pairs = [(display(Path(video.label)), video) for video in dataset.videos]
         return self._enroll(pairs, return_errors, progress)
 
@@ -266,7 +266,7 @@ class Recognizer:
         Raises:
             ValueError: a folder that is neither an enrolled action nor `unknown`, or as for `predict`.
         """
-        dataset = folder if isinstance(folder, VideoDataset) else load_data(folder)
+        dataset = folder if isinstance(folder, VideoDataset) else load_data(os.fspath(folder))
         labels = [display(Path(video.label)) for video in dataset.videos]
         known = [*self._ready_state().actions, UNKNOWN]
         for label in labels:
