@@ -12,17 +12,20 @@ happened. What stands where: `setup` prepares a run, `validation` measures it, `
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 from fsar.datasets import VideoDataset
 from fsar.devices import peak_memory
 from fsar.progress import ahead, progress_bar
 from fsar.training.loader import Loaded
+from fsar.training.lock import sole_owner
 from fsar.training.parameters import RunningStatistics
 from fsar.training.recipes import Recipe
 from fsar.training.run_folder import RunFolder, parameter_counts, require_same_run
@@ -45,7 +48,8 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
         progress: show progress bars.
 
     Raises:
-        ValueError: the dataset has no such splits, the method nothing to train, or `folder` holds another run.
+        ValueError: the dataset has no such splits, the method nothing to train, `folder` holds another run, or another
+            process trains in it.
 
     Example:
         A few minutes on a laptop::
@@ -59,9 +63,24 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
     require_same_run(recipe, folder)
     fabric = make_fabric(recipe)
     fabric.launch()
-    setup = prepare(fabric, recipe, dataset, progress)
-    _Run(setup, RunFolder(folder, setup)).go()
-    fabric.barrier()
+    with ExitStack() as stack:
+        _lock(fabric, folder, stack)
+        setup = prepare(fabric, recipe, dataset, progress)
+        _Run(setup, RunFolder(folder, setup)).go()
+        fabric.barrier()
+
+
+def _lock(fabric: Fabric, folder: Path, stack: ExitStack) -> None:
+    """The first process locks the folder; if it cannot, all processes stop."""
+    refusal = ""
+    if fabric.is_global_zero:
+        try:
+            stack.enter_context(sole_owner(folder))
+        except ValueError as error:
+            refusal = str(error)
+    refusal = fabric.broadcast(refusal)
+    if refusal:
+        raise ValueError(refusal)
 
 
 class _Run:
