@@ -19,8 +19,8 @@ def test_a_folder_has_one_owner_who_is_named(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=rf"process {os.getpid()} on .* trains in .*run already; .*--out"):
             with sole_owner(tmp_path / "run"):
                 pass
-        assert (tmp_path / "run" / LOCK).is_file()
-    assert not (tmp_path / "run" / LOCK).exists()
+        assert json.loads((tmp_path / "run" / LOCK).read_text())["pid"] == os.getpid()
+    assert (tmp_path / "run" / LOCK).read_text() == ""
     with sole_owner(tmp_path / "run"):
         pass
 
@@ -28,7 +28,7 @@ def test_a_folder_has_one_owner_who_is_named(tmp_path: Path) -> None:
 def test_an_error_frees_the_folder(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), sole_owner(tmp_path):
         raise KeyboardInterrupt
-    assert not (tmp_path / LOCK).exists()
+    assert (tmp_path / LOCK).read_text() == ""
 
 
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
         "with sole_owner(Path(sys.argv[1])): os.kill(os.getpid(), signal.SIGKILL)"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False).returncode == -9
-    assert (tmp_path / LOCK).is_file()
+    assert (tmp_path / LOCK).read_text()
     with sole_owner(tmp_path):
         assert json.loads((tmp_path / LOCK).read_text())["pid"] == os.getpid()
 

@@ -52,7 +52,7 @@ def sole_owner(folder: Path) -> Iterator[None]:
         finally:
             ended.set()
             thread.join()
-            path.unlink(missing_ok=True)
+            file.truncate(0)  # not removed: another process may have opened it already
 
 
 def _sign(file: TextIO) -> None:
@@ -78,11 +78,8 @@ def _show_life(path: Path, ended: Event) -> None:
 
 def _lives(path: Path, owner: dict[str, Any]) -> bool:
     """Watch for a sign of life."""
-    print(
-        f"fsar: process {owner['pid']} on {owner['host']} left a lock in {path.parent}; watching {WATCH:.0f} s for a "
-        f"sign of life",
-        file=sys.stderr,
-    )  # noqa: T201
+    who = f"process {owner['pid']} on {owner['host']}"
+    print(f"fsar: {who} has locked {path.parent}; watching {WATCH:.0f} s for a sign of life", file=sys.stderr)  # noqa: T201
     before, end = path.stat().st_mtime_ns, time.monotonic() + WATCH
     while time.monotonic() < end:
         time.sleep(min(1.0, WATCH))
