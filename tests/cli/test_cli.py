@@ -39,7 +39,7 @@ def test_help_and_listings() -> None:
 
 def test_methods_explains_the_options_of_one() -> None:
     text = forked("methods", "otam").stdout
-    assert "direction = both    both | query-to-support | support-to-query\n      Which sequence" in text
+    assert "direction = both    both | query-to-support | support-to-query\n      Whose frames" in text
     assert "did you mean 'otam'" in forked("methods", "otan").stderr
 
 

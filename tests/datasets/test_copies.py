@@ -222,7 +222,7 @@ def test_training_leaves_copies_out_and_names_them(
 
 
 def test_results_of_older_versions_have_no_copies(noise: Path, tiny: Backbone, tmp_path: Path) -> None:
-    result = evaluate(build_method("protonet", tiny), load_folder(noise), "all", 3, 1, episodes=3, progress=False)
+    result = evaluate(build_method("protonet", tiny), load_folder(noise), "all", way=3, episodes=3, progress=False)
     replace(result, copies=4).save(tmp_path / "new.json")
     content = json.loads((tmp_path / "new.json").read_text())
     assert content.pop("copies") == 4

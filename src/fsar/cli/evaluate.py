@@ -152,6 +152,8 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
     )
     for name, reason in bank.skipped.items():
         print(f"fsar: left out {name}: {reason}", file=sys.stderr)
+    for name, lost in bank.damaged.items():
+        print(f"fsar: {name} is damaged: {lost} of its pictures are broken or lost", file=sys.stderr)
     replayed = Episodes.load(options.manifest, videos) if options.manifest else None
     kept, results = _kept_in(folder, options.out), []
     for way, shot, seed in product(options.way, options.shot, options.seed):

@@ -276,9 +276,9 @@ def fit_steepness(known: Float[Tensor, " example"], strange: Float[Tensor, " exa
         The slope of the log-odds of "known", above zero.
 
     Example:
-        >>> sure = fit_steepness(torch.tensor([0.8, 1.0]), torch.tensor([0.1, 0.3]), 0.55)
-        >>> unsure = fit_steepness(torch.tensor([0.5, 0.7]), torch.tensor([0.4, 0.6]), 0.55)
-        >>> sure > 3 * unsure > 0
+        >>> apart = fit_steepness(torch.tensor([0.8, 1.0]), torch.tensor([0.1, 0.3]), 0.55)
+        >>> mixed = fit_steepness(torch.tensor([0.3, 1.0]), torch.tensor([0.1, 0.8]), 0.55)
+        >>> apart > mixed > 0
         True
     """
     scores = torch.cat([known, strange]) - threshold

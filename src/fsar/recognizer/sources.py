@@ -67,7 +67,7 @@ def open_source(video: Any, cache: FrameCache) -> Source:
     Example:
         >>> source = open_source(np.zeros((30, 48, 64, 3), np.uint8), FrameCache(frames=8))
         >>> source.frames.shape, source.name
-        ((8, 48, 64, 3), 'array 54dbb27b')
+        ((8, 48, 64, 3), 'array 149390ac')
     """
     if isinstance(video, str | os.PathLike):
         video = Video(os.fspath(video), Path(video), "")

@@ -179,8 +179,9 @@ def _is_result(content: Any) -> bool:
 
 
 def _from_json(content: Mapping[str, Any], path: Path) -> Result:
-    known = {field.name: field for field in fields(Result)}
-    lacking = [name for name, field in known.items() if name not in content and field.default is MISSING]
+    known = [one.name for one in fields(Result)]
+    needed = [one.name for one in fields(Result) if one.default is MISSING and one.default_factory is MISSING]
+    lacking = [name for name in needed if name not in content]
     strange = [name for name in content if name not in known]
     if lacking or strange:
         what = f"lacks {', '.join(lacking)}" if lacking else f"holds {', '.join(strange)}, which is unknown here"
