@@ -16,9 +16,9 @@ from fsar.training.lock import LOCK, sole_owner
 
 def test_a_folder_has_one_owner_who_is_named(tmp_path: Path) -> None:
     with sole_owner(tmp_path / "run"):
-        with pytest.raises(ValueError, match=rf"process {os.getpid()} on .* trains in .*run already; .*--out"):
-            with sole_owner(tmp_path / "run"):
-                pass
+        told = pytest.raises(ValueError, match=rf"process {os.getpid()} on .* trains in .*run already; .*--out")
+        with told, sole_owner(tmp_path / "run"):
+            pass
         assert json.loads((tmp_path / "run" / LOCK).read_text())["pid"] == os.getpid()
     assert (tmp_path / "run" / LOCK).read_text() == ""
     with sole_owner(tmp_path / "run"):
