@@ -102,15 +102,20 @@ def test_a_method_without_training_is_tested(hmdb51: Path, tmp_path: Path) -> No
     assert result["training"] is None and result["backbone"] == "tiny"
 
 
+def another(source: Path, path: Path, number: int = 1) -> None:
+    """Write a video that shows the same and is no copy."""
+    path.write_bytes(source.read_bytes() + b"\0" * number)
+
+
 def test_broken_videos_are_counted_and_too_few_are_told_before_training(
     hmdb51: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    for clip in ("pick/clip0.avi", "pick/clip1.avi", "kick/clip1.avi"):
-        (hmdb51 / clip).write_bytes((hmdb51 / clip).read_bytes()[:300])
+    for i, clip in enumerate(("pick/clip0.avi", "pick/clip1.avi", "kick/clip1.avi")):
+        (hmdb51 / clip).write_bytes((hmdb51 / clip).read_bytes()[: 300 + i])  # no copies of each other
     command = words("place-motion", "hmdb51@arn", hmdb51, tmp_path / "out")
     assert main([*command[: command.index("--set")], "--shot", "5"]) == 2
     assert "test episodes cannot be drawn" in capsys.readouterr().err
-    (hmdb51 / "kick/clip1.avi").write_bytes((hmdb51 / "kick/clip0.avi").read_bytes())
+    another(hmdb51 / "kick/clip0.avi", hmdb51 / "kick/clip1.avi")
     assert main(command[: command.index("--set")]) == 0
     assert "listed videos absent, 2 left out)" in capsys.readouterr().out
     (result,) = stored(tmp_path / "out")
@@ -123,14 +128,14 @@ def test_broken_videos_are_counted_and_too_few_are_told_before_training(
 
 
 def test_short_videos_are_left_out_where_the_recipe_does_and_late_damage_is_found(hmdb51: Path, tmp_path: Path) -> None:
-    for clip in ("pick/clip0.avi", "pick/clip1.avi"):
+    write_video(tmp_path / "short.mp4", np.zeros((4, 64, 64, 3), np.uint8), 10.0)
+    for i, clip in enumerate(("pick/clip0.avi", "pick/clip1.avi")):
         (hmdb51 / clip).unlink()
-        write_video(tmp_path / "short.mp4", np.zeros((4, 64, 64, 3), np.uint8), 10.0)
-        shutil.copyfile(tmp_path / "short.mp4", hmdb51 / clip)
+        another(tmp_path / "short.mp4", hmdb51 / clip, i)
     train = benchmark("hmdb51@arn").classes["train"]
     folders = [hmdb51 / label.replace(" ", "_") for label in train[:2]]
     for folder in folders:
-        shutil.copyfile(folder / "clip1.avi", folder / "clip2.avi")
+        another(folder / "clip1.avi", folder / "clip2.avi")
     late = folders[0] / "clip0"  # damaged where evaluation does not look
     late.with_suffix(".avi").unlink()
     late.mkdir()

@@ -137,7 +137,7 @@ def doubled(noise: Path, tmp_path: Path) -> Path:
 
 def test_copies_do_not_change_an_accuracy(noise: Path, doubled: Path, tiny: Backbone) -> None:
     method = build_method("protonet", tiny)
-    one, two = (evaluate(method, load_folder(root, "noise"), "all", 3, 1, episodes=50, progress=False)
+    one, two = (evaluate(method, load_folder(root, "noise"), "all", way=3, episodes=50, progress=False)
                 for root in (noise, doubled))  # fmt: skip
     assert (one.copies, two.copies, two.videos) == (0, 9, 9)
     assert (one.accuracy, one.episodes_fingerprint) == (two.accuracy, two.episodes_fingerprint)

@@ -109,7 +109,7 @@ def test_random_logits_are_at_chance(novel: VideoDataset, tiny: Backbone, bank: 
             return Prediction(torch.rand(shape, generator=torch.Generator().manual_seed(shape[0])))
 
     episodes = EpisodeSampler(dataset=novel).draw(4000)
-    mean, half = accuracy(match_from_bank(Guess(tiny, None), bank, episodes, progress=False), episodes)
+    mean, half = accuracy(match_from_bank(Guess(tiny, Guess.Config()), bank, episodes, progress=False), episodes)
     assert abs(mean - 0.2) < 2 * half
 
 
