@@ -115,7 +115,8 @@ def test_broken_videos_are_counted_and_too_few_are_told_before_training(
     command = words("place-motion", "hmdb51@arn", hmdb51, tmp_path / "out")
     assert main([*command[: command.index("--set")], "--shot", "5"]) == 2
     assert "test episodes cannot be drawn" in capsys.readouterr().err
-    another(hmdb51 / "kick/clip0.avi", hmdb51 / "kick/clip1.avi")
+    write_video(tmp_path / "whole.mp4", np.full((12, 64, 64, 3), 99, np.uint8), 10.0)
+    shutil.copyfile(tmp_path / "whole.mp4", hmdb51 / "kick/clip1.avi")
     assert main(command[: command.index("--set")]) == 0
     assert "listed videos absent, 2 left out)" in capsys.readouterr().out
     (result,) = stored(tmp_path / "out")

@@ -90,8 +90,6 @@ def test_tests_mirror_the_source() -> None:
 
 MOST_LINES = {"function": 60, "file": 400}
 """Without the docstring of a function. What is longer says why in its docstring, after the word `Long:`."""
-TO_SPLIT = tuple(f"src/fsar/methods/{name}.py" for name in ("clip_mdmf", "clip_spm", "task_adapter"))
-"""Longer ones of today whose owners have not split them or said why."""
 
 
 def _long_ones() -> Iterator[tuple[str, bool]]:
@@ -111,7 +109,7 @@ def _long_ones() -> Iterator[tuple[str, bool]]:
 
 def test_what_is_long_says_why() -> None:
     silent = [name for name, says_why in _long_ones() if not says_why]
-    assert silent == list(TO_SPLIT), f"expected at most {MOST_LINES} lines, or `Long:` and the reason in the docstring"
+    assert not silent, f"expected at most {MOST_LINES} lines, or `Long:` and the reason in the docstring"
 
 
 # --------------------------------------------------------------------------- shapes, benchmarks, scripts

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fsar.datasets import VideoDataset, load_folder, load_world
+from fsar.datasets import load_folder, load_world
 from fsar.datasets import world as module
 from fsar.datasets.world import (
     COLOURS,

@@ -1,5 +1,7 @@
 """CLIP-MDMF: local and global temporal views of a video, each fused with a class text, teach each other.
 
+Long: two temporal views, the fusion with class texts and the mutual distillation are one paper.
+
 Guo et al., "Multi-view distillation based on multi-modal fusion for few-shot action recognition (CLIP-MDMF)",
 Knowledge-Based Systems 304, 2024. A query has no class text of its own: a selector draws one of the episode's.
 

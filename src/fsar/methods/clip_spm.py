@@ -1,5 +1,7 @@
 """CLIP-SPM: motion that survives its refinement, prompts for queries, and prototypes that attend to their videos.
 
+Long: three modules (HSMR, SPM, PADM) with their losses are one paper.
+
 Li et al., "Distinguishing visually similar actions: Prompt-guided semantic prototype modulation for few-shot action
 recognition", 2025. f are a video's T frames, tp a prompt (its motion, or its class text), t the mean class text:
 

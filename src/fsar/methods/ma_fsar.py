@@ -1,5 +1,7 @@
 """MA-FSAR: fine-grained multimodal adaptation of CLIP, and prototypes guided by the class text.
 
+Long: adapters inside the encoder and the text-guided prototypes are one paper.
+
 Xing et al., "MA-FSAR: Multimodal adaptation of CLIP for few-shot action recognition", 2025. There is no
 public code.
 

@@ -1,5 +1,7 @@
 """Task-Adapter: a CLIP ViT whose last blocks attend over time, and over the videos of the whole task.
 
+Long: adapters of space, time and task in two backbones, which Task-Adapter++ shares.
+
 Cao et al., "Task-Adapter: Task-specific adaptation of image models for few-shot action recognition", ACM MM 2024. We do
 not have that paper; the equations are those of Task-Adapter++ (Cao et al., "Task-Adapter++", sections 3.3, 3.4 and 3.7),
 whose visual branch it is. Only the adapters A and the temporal embedding are new; MSA, MLP, ln_1 and ln_2 are the

@@ -1,5 +1,7 @@
 """Task-Adapter++: Task-Adapter with three ordered sentences per class, matched stage by stage.
 
+Long: the sub-actions, the text adapters and the staged matching are one paper.
+
 Cao et al., "Task-Adapter++: Task-specific adaptation with order-aware alignment for few-shot action recognition", 2025.
 A class has three sentences: its beginning, its process and its end (`fsar.text.prompts.sub_actions`). In the last M text
 blocks they attend to each other through an adapter A_o. A query's frames are aligned by attention between neighbours

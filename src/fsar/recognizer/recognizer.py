@@ -9,7 +9,7 @@ The method's variant, the probabilities and the threshold of "unknown" are fitte
 (`fsar.recognizer.calibration`). Any number of threads may ask and edit one recogniser: an edit replaces the whole state
 at once, and an answer uses one state from beginning to end.
 
-The file is long because one class has the whole public interface; most of it is documentation.
+Long: one class has the whole public interface; most of the file is documentation.
 """
 
 import os
