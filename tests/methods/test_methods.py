@@ -233,7 +233,10 @@ def test_gradients_reach_what_the_method_adds(case: tuple[str, dict], tiny: Back
         text = method.encode_text(LABELS[:2])[None] if method.traits.reads_text else None
         episode = method.encode_episode(clips[:2].unflatten(0, (1, 2, 1)), clips[None, 2:3], text)
         prediction = method.match(episode)
-        sum(t.square().sum() for t in (prediction.logits, *prediction.named.values())).backward()
+        method.begin_training(LABELS[:2])
+        loss = method.loss(episode, prediction, Targets(torch.zeros(1, 1, dtype=torch.long), torch.arange(2)[None]))
+        parts = (prediction.logits, *prediction.named.values(), *loss.values())
+        sum(part.square().sum() for part in parts).backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in own)
         method.zero_grad()
 

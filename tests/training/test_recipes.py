@@ -33,6 +33,10 @@ RANDOM = {
     "ViT-B-16/openai": "ViT-B-16/random",
     "timm/resnet50.tv_in1k": "timm/resnet50.tv_in1k/random",
 }
+FEW_LAYERS = {
+    "task-adapter": {"layers": 1},
+    "task-adapter-pp": {"layers": 1, "text_layers": 1, "sub_actions": "world"},
+}
 SHORT = [
     "backbone=tiny", "data=world", "way=3", "shot=1", "query=1", "episodes=2", "episodes_per_step=1", "val_every=0",
     "accelerator=cpu", "workers=1",
@@ -41,8 +45,9 @@ SHORT = [
 
 def small(name: str) -> Recipe:
     """A packaged recipe shrunk to two steps on the built-in backbone; its optimiser, options and frames stay."""
-    options = SMALL.get(name.partition("/")[0], {})
-    return load_recipe(name, [*SHORT, *(f"options.{k}={v}" for k, v in options.items() if k != "sub_actions")])
+    method = name.partition("/")[0]
+    options = SMALL.get(method, {}) | FEW_LAYERS.get(method, {})
+    return load_recipe(name, [*SHORT, *(f"options.{key}={value}" for key, value in options.items())])
 
 
 # --------------------------------------------------------------------------- the packaged files
