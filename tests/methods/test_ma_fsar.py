@@ -327,7 +327,7 @@ SWITCHES = [
 ]  # fmt: skip
 
 
-def small(options: dict) -> dict:
+def shrunk(options: dict) -> dict:
     """The options, and a small feed-forward part if there is one."""
     return effective_options("ma-fsar", {"hidden": 16, **options}, keep=options)
 
@@ -336,7 +336,7 @@ def small(options: dict) -> dict:
 def test_every_switch_changes_the_result(tiny: Backbone, clips: Tensor, options: dict) -> None:
     """An option that did nothing would be a row of the paper's tables that measures nothing."""
     base = run(disturbed(build_method("ma-fsar", tiny, **{"hidden": 16})), clips)
-    changed = run(disturbed(build_method("ma-fsar", tiny, **small(options))), clips)
+    changed = run(disturbed(build_method("ma-fsar", tiny, **shrunk(options))), clips)
     assert torch.isfinite(changed).all()
     assert not torch.allclose(base, changed, atol=1e-4)
 
@@ -383,7 +383,7 @@ def test_the_bank_knows_what_encode_depends_on(tiny: Backbone) -> None:
     for same in ({"alpha": 0.75}, {"readout": "text"}, {"merge": "after"}):
         assert build_method("ma-fsar", tiny, hidden=16, **same).encoder().key() == base
     for other in ({"gta": False}, {"joint_scale": 0.1}, {"templates": "{}"}, {"prototype": "none"}, {"fgma": False}):
-        assert build_method("ma-fsar", tiny, **small(other)).encoder().key() != base
+        assert build_method("ma-fsar", tiny, **shrunk(other)).encoder().key() != base
     assert disturbed(build_method("ma-fsar", tiny, hidden=16)).encoder().key() != base
 
 
@@ -400,7 +400,7 @@ def test_the_bank_knows_what_encode_depends_on(tiny: Backbone) -> None:
     ids=str,
 )
 def test_every_wiring_evaluates_from_a_bank(tiny: Backbone, world: VideoDataset, options: dict) -> None:
-    method = build_method("ma-fsar", tiny, **small(options))
+    method = build_method("ma-fsar", tiny, **shrunk(options))
     small = replace(world, videos=tuple(video for video in world.videos if video.id.endswith(("000", "001"))))
     from_bank, anew = (
         evaluate(method, small, way=3, episodes=4, naive=naive, progress=False) for naive in (False, True)

@@ -23,7 +23,7 @@ from fsar.text.prompts import dump_sub_actions
 
 WAY, SHOT, FRAMES, WORDS = 3, 2, 6, 24
 EPISODES = 2
-DRAWS = ((1, 0.05), (2, 0.2), (3, 0.4))
+DRAWS = ((1, 0.05), (2, 0.2), (3, 0.4), (4, 0.8), (5, 0.8), (6, 1.5), (7, 3.0))
 """Seed of an episode, and how far parameters are from their initial values."""
 LABELS = [f"moving a thing on the table to the {side}" for side in ("left", "right", "front")]
 VISION = {"image_size": 16, "patch_size": 8, "width": 16, "layers": 3, "head_width": 8}
@@ -105,9 +105,11 @@ class Run:
 
     def _inputs(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         generator = torch.Generator().manual_seed(self.seed)
-        pixels = torch.rand(EPISODES, WAY, SHOT + 1, self.frames, 3, 16, 16, generator=generator)
-        mean, std = (torch.tensor(of)[:, None, None] for of in self.method.normalization)
-        clips = (pixels - mean) / std
+        clips = torch.randn(EPISODES, WAY, SHOT + 1, self.frames, 3, 16, 16, generator=generator)
+        backbone = self.method.backbone
+        (usual_mean, usual_std), (mean, std) = (backbone.mean, backbone.std), self.method.normalization
+        of_colours = [torch.tensor(values)[:, None, None] for values in (usual_std, usual_mean, mean, std)]
+        clips = (clips * of_colours[0] + of_colours[1] - of_colours[2]) / of_colours[3]
         draws = torch.rand(EPISODES, WAY, WAY, generator=generator).round().clamp(1e-12, 0.999999)  # far apart
         text = None
         if self.method.traits.reads_text:

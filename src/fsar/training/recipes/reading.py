@@ -99,10 +99,12 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
 
 def _effective_options(recipe: Recipe, chosen: Collection[str]) -> dict[str, Any]:
     """The options without those of the file that have no effect beside the chosen ones, and would be refused."""
-    from fsar.methods import METHODS, effective_options  # takes a second
+    from fsar.methods import effective_options  # takes a second
 
-    known = recipe.method in METHODS
-    return effective_options(recipe.method, recipe.options, keep=chosen) if known else recipe.options
+    try:
+        return effective_options(recipe.method, recipe.options, keep=chosen)
+    except ValueError:  # building the method says what is wrong
+        return recipe.options
 
 
 def recipe_names() -> list[str]:
