@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from fsar.backbones import Backbone
-from fsar.config import settings_of
 from fsar.methods import METHODS, build_method, method_class, parse_method
 from fsar.methods.base import Encoding, Episode, Method
 from fsar.methods.episode import Targets
@@ -141,11 +140,17 @@ def test_logits_of_classes_are_independent_where_the_traits_say_so(method: Metho
         others = [way for way in range(WAY) if way != left_out]
         fewer = logits_of(method, with_classes(episode, others))
         same.append(torch.allclose(fewer, logits[..., others], rtol=1e-5, atol=1e-6))
-    assert all(same) == method.traits.independent_ways
+    assert all(same) == method.traits.independent_ways, (
+        f"the logits of a class {'do not ' if all(same) else ''}change if another class is left out: `traits_of` must "
+        f"set independent_ways={all(same)}"
+    )
 
 
 def test_means_of_the_support_are_enough_where_the_traits_say_so(method: Method, episode: Episode) -> None:
-    assert means_are_enough(method, episode) or not method.traits.matches_means
+    assert means_are_enough(method, episode) or not method.traits.matches_means, (
+        "the logits change if the support videos of a class are replaced by their mean: `traits_of` must set "
+        "matches_means=False"
+    )
 
 
 @pytest.mark.parametrize(
@@ -179,7 +184,11 @@ def test_shot_order_is_irrelevant(method: Method, episode: Episode) -> None:
 
 def test_an_inductive_query_alone_equals_in_company(method: Method, episode: Episode) -> None:
     alone = torch.cat([logits_of(method, with_queries(episode, [i])) for i in range(QUERY)], 1)
-    assert torch.allclose(logits_of(method, episode), alone, atol=1e-4) != method.traits.transductive
+    same = torch.allclose(logits_of(method, episode), alone, atol=1e-4)
+    assert same != method.traits.transductive, (
+        f"the logits of a query {'do not ' if same else ''}change if the other queries are left out: `traits_of` must "
+        f"set transductive={not same}"
+    )
 
 
 def test_episodes_do_not_see_each_other(method: Method, episode: Episode, clips: torch.Tensor) -> None:
@@ -287,7 +296,7 @@ def test_roles_are_what_the_traits_say(method: Method, clips: torch.Tensor) -> N
     for part, differ in ((method, method.traits.roles_differ), (method.encoder(), method.encoder().roles_differ)):
         support, query = (part.encode(clips[:1], role, text) for role in ("support", "query"))
         same = support.keys() == query.keys() and all(support[name].equal(query[name]) for name in support)
-        assert same != differ
+        assert same != differ, "support and query encodings differ only if the traits say so (`roles_differ`)"
 
 
 @torch.no_grad()
@@ -332,17 +341,6 @@ def test_the_other_mode_shares_parameters_and_nothing_else(case: tuple[str, dict
         assert {n: id(p) for n, p in other.named_parameters()} == {n: id(p) for n, p in method.named_parameters()}
         other.register_parameter("extra", torch.nn.Parameter(torch.zeros(1)))
         assert "extra" not in dict(method.named_parameters())
-
-
-def test_table_and_classes_agree() -> None:
-    for name in METHODS:
-        cls = method_class(name)
-        assert cls.name == name and cls.__doc__ and cls.match is not Method.match
-
-
-def test_every_option_has_words() -> None:
-    for name in METHODS:
-        assert not [setting.name for setting in settings_of(method_class(name).Config) if not setting.words], name
 
 
 def test_a_method_that_reads_text_needs_a_text_tower(tiny: Backbone) -> None:
