@@ -1,4 +1,4 @@
-"""The bank against encoding every episode anew, and a cached clip against a decoded one.
+"""Compare the bank with encoding videos again for every episode, and a cached clip with a decoded one.
 
 python benchmarks/bank.py [--data DIR --split all --backbone lite0 --episodes 50]
 python benchmarks/bank.py --backbone ViT-B-16/random --videos 20 --episodes 3 \\
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--split", default="test")
     parser.add_argument("--backbone", default="tiny")
     parser.add_argument("--method", default="otam", help="NAME[:OPTION=VALUE,...]")
-    parser.add_argument("--videos", type=int, help="of each class, at most")
+    parser.add_argument("--videos", type=int, help="videos per class, at most")
     parser.add_argument("--episodes", type=int, default=100)
     options = parser.parse_args()
 
@@ -76,8 +76,10 @@ def main() -> None:
             f"{np.abs(banked.logits - anew.logits).max():.1e}"
         )
         full = filled + 10_000 * banked.seconds / options.episodes
-        print(f"10,000 episodes at these rates: bank {full:.0f} s, anew {10_000 * per_episode:,.0f} s, "
-              f"ratio {10_000 * per_episode / full:.0f}")  # fmt: skip
+        print(
+            f"10,000 episodes at these rates: bank {full:.0f} s, anew {10_000 * per_episode:,.0f} s, "
+            f"ratio {10_000 * per_episode / full:.0f}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Episodes per second from a filled bank: 10,000 5-way episodes, 2,400 videos of 8 x 512 features.
+"""Measure episodes per second from a filled bank: 10,000 5-way episodes, 2,400 videos of 8 x 512 features.
 
     python benchmarks/matching.py [--methods otam trx] [--shot 1 5]
 
-Features are random, since speed does not depend on them; the episodes are real draws. The adapted encoders of
-AIM and MA-FSAR are not part of matching: AIM then is its metric, and MA-FSAR is measured with `fgma: false`.
+Features are random, since speed does not depend on them; episodes are drawn as usual. The adapted encoders of AIM and
+MA-FSAR are not part of matching. So AIM is left out (its matching is that of its metric), and MA-FSAR runs with
+`fgma: false`.
 """
 
 import argparse
@@ -24,7 +25,7 @@ CLASSES, CLIPS, FRAMES, DIM = 24, 100, 8, 512
 
 
 class Stub(Backbone):
-    """A backbone of the right width; nothing is encoded here."""
+    """A backbone with 512 channels that never encodes a frame."""
 
     has_text = True
 

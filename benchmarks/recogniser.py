@@ -1,15 +1,16 @@
-"""The recogniser: what it costs as examples grow, and how right it is on any folder of clips.
+"""Measure the recogniser: cost for growing numbers of examples, accuracy on any folder of clips.
 
     python benchmarks/recogniser.py cost --actions 10 --examples 5 10 50
     python benchmarks/recogniser.py clips FOLDER --backbone lite0 --shots 2 5 --draws 3 --near 2 --far unclassified
 
 `cost` needs no videos: a stand-in for a backbone gives random features of lite0's sizes. It prints processor seconds on
-one thread, so that other work on the machine does not count: to fit, to answer again after one more example, and to
-answer once more. An answer includes the encoding by the stand-in; the column beside it says how much that is.
+one thread, so other work on the machine does not count: to fit, to add one example and answer, and to answer again. An
+answer includes the encoding by the stand-in; the next column says how long the encoding takes.
 
-`clips` takes FOLDER/ACTION/CLIP. Each draw enrols other examples and asks the remaining clips. `--near N` leaves N
-random actions out and asks them as strangers; `--far ACTION` is never enrolled and always asked. What the recogniser
-promises (by leave-one-out) stands beside what comes true.
+`clips` reads FOLDER/ACTION/CLIP. Each draw enrols random examples and predicts the remaining clips. `--near N` leaves
+N random actions out; their clips should be answered "unknown". `--far ACTION` is never enrolled, and its clips should
+always be answered "unknown". The table shows the rates that the recogniser promises (by leave-one-out) beside the
+measured ones.
 """
 
 import argparse
@@ -36,14 +37,14 @@ Value = TypeVar("Value")
 
 
 class StandIn(Backbone):
-    """Random features of lite0's sizes, the same for the same image."""
+    """A backbone that gives random features of lite0's sizes; equal images give equal features."""
 
     def __init__(self) -> None:
         super().__init__("stand-in")
         self.dim, self.image_size, self.mean, self.std = 1280, 32, (0.5,) * 3, (0.5,) * 3
 
     def encode_images(self, images: torch.Tensor) -> ImageEncoding:
-        """Draw from a generator that the image seeds."""
+        """Seed the generator with the image."""
         made = []
         for image in images:
             generator = torch.Generator().manual_seed(int(image.double().sum().abs() * 1e6))
@@ -53,7 +54,7 @@ class StandIn(Backbone):
 
 
 def timed(work: Callable[[], Value]) -> tuple[Value, float]:
-    """Do some work; its value and its processor seconds."""
+    """Call `work`; return its value and the processor seconds."""
     start = time.process_time()
     value = work()
     return value, time.process_time() - start
@@ -90,13 +91,13 @@ def cost(options: argparse.Namespace) -> None:
 
 
 def ten_times(work: Callable[[Value], object], value: Value) -> None:
-    """Do the same work ten times."""
+    """Predict ten clips."""
     for _ in range(10):
         work(value)
 
 
 class Draw(NamedTuple):
-    """Outcome of one choice of examples; shares from 0 to 1, None if there was nothing to ask."""
+    """Rates of one draw, from 0 to 1; None if no such clip was predicted."""
 
     top1: float | None
     right: float | None
@@ -109,7 +110,7 @@ class Draw(NamedTuple):
 
 
 def draw(dataset: VideoDataset, backbone: Backbone, shot: int, seed: int, near: int, far: Sequence[str]) -> Draw:
-    """Enrol `shot` clips of each action, and ask all the others."""
+    """Enrol `shot` clips of each action and predict all others."""
     rng = random.Random(seed)
     actions = [label for label in dataset.classes if label not in far]
     strange = rng.sample(actions, near)
@@ -138,8 +139,10 @@ def draw(dataset: VideoDataset, backbone: Backbone, shot: int, seed: int, near: 
 def clips(options: argparse.Namespace) -> None:
     """Print one line for each number of examples: the mean over draws, and each draw in brackets."""
     dataset, backbone = load_folder(options.folder), load_backbone(options.backbone)
-    print("| examples | top-1 | right with unknown | called unknown | near strangers accepted | far strangers accepted "
-          "| promised: right | called unknown | strangers accepted |")  # fmt: skip
+    print(
+        "| examples | top-1 | right with unknown | called unknown | near strangers accepted | far strangers accepted "
+        "| promised: right | called unknown | strangers accepted |"
+    )
     print("|---:|" + "---:|" * 8)
     for shot in options.shots:
         draws = [draw(dataset, backbone, shot, seed, options.near, options.far) for seed in range(options.draws)]
@@ -163,8 +166,8 @@ def main() -> None:
     asks.add_argument("--backbone", default="lite0")
     asks.add_argument("--shots", type=int, nargs="+", default=[2, 5])
     asks.add_argument("--draws", type=int, default=3)
-    asks.add_argument("--near", type=int, default=0, help="actions left out at random and asked as strangers")
-    asks.add_argument("--far", nargs="*", default=[], help="folders that are never enrolled and always asked")
+    asks.add_argument("--near", type=int, default=0, help="how many random actions to leave out as strangers")
+    asks.add_argument("--far", nargs="*", default=[], help="folders that are always strangers")
     asks.set_defaults(run=clips)
     options = parser.parse_args()
     options.run(options)

@@ -1,12 +1,12 @@
-"""What a training episode costs: trainable parameters, seconds, peak memory (as MA-FSAR's Table 15).
+"""Measure the cost of a training episode: trainable parameters, seconds, peak memory (as MA-FSAR's Table 15).
 
     python benchmarks/training.py                  # ViT-B/32 rows
-    python benchmarks/training.py --patch 16 --way 2   # ViT-B/16 rows, where memory is short
+    python benchmarks/training.py --patch 16 --way 2   # ViT-B/16 rows, with little memory
 
-Weights are random: they change no cost. Every row runs in a process of its own, on 5-way 1-shot episodes
-with one query per class, 8 frames of 224 x 224, float32; seconds are the mean of `--episodes` after one
-for warming up. Memory is the GPU's peak allocation, or on a CPU how much the process grew over its size with
-the model loaded.
+Weights are random, since they do not change the cost. Every row runs in its own process, on 5-way 1-shot episodes
+with one query per class, 8 frames of 224 x 224, float32. Seconds are the mean over `--episodes` after one episode for
+warming up. Memory is the peak allocation of the GPU; on a CPU, it is how much the process grew after the model was
+loaded.
 """
 
 import argparse
@@ -28,7 +28,7 @@ FRAMES = 8
 
 
 def rows(patch: int) -> list[dict]:
-    """The methods side by side."""
+    """Measure the chosen rows and print the table."""
     vit, full = f"ViT-B-{patch}-quickgelu/random", {"own": 1e-5, "visual": 1e-5}
     return [
         {"name": "OTAM, full", "method": "otam", "backbone": "timm/resnet50/random", "lr": {"visual": 1e-5}},
@@ -36,13 +36,18 @@ def rows(patch: int) -> list[dict]:
         {"name": "CLIP-FSAR, full", "method": "clip-fsar", "backbone": vit, "lr": full},
         {"name": "MA-FSAR, full", "method": "ma-fsar", "options": {"fgma": False}, "backbone": vit, "lr": full},
         {"name": "MA-FSAR, adapters", "method": "ma-fsar", "backbone": vit, "lr": {"own": 2e-4}},
-        {"name": "MA-FSAR, adapters, recomputed", "method": "ma-fsar", "backbone": vit, "lr": {"own": 2e-4},
-         "checkpoint": True},
-    ]  # fmt: skip
+        {
+            "name": "MA-FSAR, adapters, recomputed",
+            "method": "ma-fsar",
+            "backbone": vit,
+            "lr": {"own": 2e-4},
+            "checkpoint": True,
+        },
+    ]
 
 
 def measure(row: dict, way: int, episodes: int) -> dict:
-    """Train on random clips and time it."""
+    """Train on random clips; measure time and memory."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     method = build_method(row["method"], load_backbone(row["backbone"]), **row.get("options", {})).to(device)
     method.begin_training([f"action {i}" for i in range(64)])
@@ -78,8 +83,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--patch", type=int, choices=(16, 32), default=32)
     parser.add_argument("--episodes", type=int, default=2)
-    parser.add_argument("--way", type=int, default=5, help="fewer where memory does not hold 5")
-    parser.add_argument("--rows", nargs="+", type=int, help="only these rows, from 0")
+    parser.add_argument("--way", type=int, default=5, help="classes per episode; fewer need less memory")
+    parser.add_argument("--rows", nargs="+", type=int, help="numbers of the rows to measure, from 0")
     parser.add_argument("--row", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.row:
@@ -90,8 +95,16 @@ def main() -> None:
     for i, row in enumerate(rows(options.patch)):
         if options.rows and i not in options.rows:
             continue
-        command = [sys.executable, __file__, "--episodes", str(options.episodes), "--way", str(options.way), "--row",
-                   json.dumps(row)]  # fmt: skip
+        command = [
+            sys.executable,
+            __file__,
+            "--episodes",
+            str(options.episodes),
+            "--way",
+            str(options.way),
+            "--row",
+            json.dumps(row),
+        ]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         got = json.loads(done.stdout.splitlines()[-1])
         trained, total = got["trained"] / 1e6, got["in all"] / 1e6

@@ -2,10 +2,10 @@
 
     python scripts/train_tiny.py            # minutes on two cores; writes src/fsar/backbones/weights/tiny.safetensors
 
-Only the world's *train* classes are rendered, from clip seeds that no rendered clip uses. Captions say
-what is in a frame, where, and how large; at every second draw they leave out the looks, so that features
-carry place and size as strongly as colour. The loss is CLIP's symmetric cross-entropy, in which equal
-captions of a batch share the target. Progress goes to scripts/train_tiny.log (JSON lines).
+Only the *train* classes of the world are rendered, with seeds that no clip of the dataset has. Captions name the
+objects of a frame, their places and their sizes. Every second caption leaves out the looks, so that features hold
+place and size as well as colour. The loss is CLIP's symmetric cross-entropy; equal captions in a batch share the
+target. The log is scripts/train_tiny.log (JSON lines).
 """
 
 import argparse
@@ -26,11 +26,15 @@ from fsar.datasets.world_actions import ACTIONS
 from fsar.video.transforms import to_clip
 
 FRAMES_PER_CLIP = 4
-FIRST_SEED = 1_000_000  # far from the seeds of rendered clips
+FIRST_SEED = 1_000_000  # far from the seeds of the dataset
 
 
 def render(clips: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Frames uint8 [image, rgb, height, width] at tiny's size; token ids [caption=2, image, token]."""
+    """Render frames and captions.
+
+    Returns:
+        Frames uint8 [image, rgb, height, width] at tiny's size, and token ids [caption=2, image, token].
+    """
     actions = [action for action in ACTIONS if action.split == "train"]
     images, full, bare = [], [], []
     for index in range(clips):
@@ -44,7 +48,7 @@ def render(clips: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
-    """encode_text without the padding that no caption of the batch needs."""
+    """Encode texts, cut to the longest caption of the batch."""
     length = int(tokens.argmax(-1).max()) + 1
     x = model.token_embedding(tokens[:, :length]) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=model.attn_mask[:length, :length]))
@@ -52,7 +56,7 @@ def encode_text(model: open_clip.CLIP, tokens: torch.Tensor) -> torch.Tensor:
 
 
 def main() -> None:
-    """Render, train, save."""
+    """Render frames, train `tiny` and save it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--steps", type=int, default=1_600)

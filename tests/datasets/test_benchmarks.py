@@ -190,7 +190,7 @@ def test_val_and_test_alone_leave_train_undecided(capsys: pytest.CaptureFixture[
     assert cli.main(["splits", "import", str(val), str(test)]) == 0
     told = capsys.readouterr().out
     assert "ssv2-full@otam: val (1,926 videos), test (2,857 videos)" in told
-    assert "train undecided: ssv2-full@otam-67k or ssv2-full@otam-77k" in told
+    assert "train not given, so the version is open: ssv2-full@otam-67k or ssv2-full@otam-77k" in told
     with pytest.raises(ValueError, match="ssv2-full@otam-77k: its train list is not here; `fsar splits fetch ssv2-ful"):
         load_benchmark("ssv2-full@otam-77k", tmp_path)
     assert cli.main(["splits", "import", str(train)]) == 0
@@ -208,7 +208,10 @@ CHANGES: dict[str, tuple[Callable[[list[str]], list[str]], str]] = {
         r"has other videos.*10 missing.*10 extra",
     ),
     "moved": (lambda lines: [_moved(lines, line) for line in lines[:10]] + lines[10:], r"has \d+ videos, not \d+"),
-    "foreign": (lambda lines: [f"Juggling/{i}" for i in range(10)] + lines[10:], r"10 lines are of classes it lacks"),
+    "foreign": (
+        lambda lines: [f"Juggling/{i}" for i in range(10)] + lines[10:],
+        r"10 lines are of classes that it lacks",
+    ),
 }
 
 
@@ -231,7 +234,7 @@ def test_ten_changed_lines_are_told_apart(name: str, change: str, tmp_path: Path
     edit, message = CHANGES[change]
     (tmp_path / "test.txt").write_text("\n".join(edit(lines)))
     with pytest.raises(
-        ValueError, match=f"not a registered list; the nearest is {name}.*{message}.*nothing was stored"
+        ValueError, match=f"not registered lists; the most similar are those of {name}.*{message}.*nothing was stored"
     ):
         import_lists([tmp_path / "test.txt"])
     assert benchmark(name).file("test").read_bytes() == kept
@@ -240,7 +243,7 @@ def test_ten_changed_lines_are_told_apart(name: str, change: str, tmp_path: Path
 @needs_shared
 def test_lists_of_two_versions_are_not_one(cache: Path) -> None:
     train, test = LISTS / "trx/kinetics_CMN/trainlist03.txt", LISTS / "clip-fsar/kinetics100/test_few_shot.txt"
-    message = r"\(train is that of kinetics100@cmn; test is that of kinetics100@clip-fsar\)"
+    message = r"\(train is from kinetics100@cmn; test is from kinetics100@clip-fsar\)"
     with pytest.raises(ValueError, match=message):
         import_lists([train, test])
     assert not cache.exists()
@@ -256,9 +259,9 @@ def test_classes_in_another_split_are_told(tmp_path: Path) -> None:
 
 def test_files_that_are_no_lists(tmp_path: Path) -> None:
     for text, message in (
-        ("", "no line in it"),
+        ("", "no lines; expected"),
         ("run", "line 1: cannot read 'run'"),
-        ("Juggling/3", "no class in it"),
+        ("Juggling/3", "no class of these files"),
     ):
         (tmp_path / "test.txt").write_text(text)
         with pytest.raises(ValueError, match=message):
@@ -483,7 +486,7 @@ def test_lists_that_follow_from_the_folders(name: str, suffix: str, tmp_path: Pa
     first = dataset.split("test").videos[0]
     first.path.unlink()
     with pytest.raises(
-        ValueError, match=f"1 of {len(lines)} videos .*{first.label}/unnamed-1 .*fetch.* tells their names"
+        ValueError, match=f"1 of {len(lines)} videos .*{first.label}/unnamed-1 .*fetch.* gives their names"
     ):
         load_benchmark(name, tmp_path / "data")
     assert load_benchmark(name, tmp_path / "data", True).absent == (f"{first.label}/unnamed-1",)
@@ -513,7 +516,7 @@ def test_listing_and_showing(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["splits", "list"]) == 0
     rows = capsys.readouterr().out.splitlines()
     assert [row.split()[0] for row in rows[1:]] == list(BENCHMARKS)
-    assert "follow from the folders" in rows[1] and "to be fetched" in rows[3]
+    assert "from the folders" in rows[1] and "not fetched" in rows[3]
     assert "67,013/1,926/2,857" in rows[6] and benchmark("ssv2-full@otam-67k").fingerprint[:12] in rows[6]
     assert cli.main(["splits", "show", "hmdb51"]) == 0
     told = capsys.readouterr().out

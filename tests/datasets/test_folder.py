@@ -1,4 +1,4 @@
-"""Which files and folders below a class are videos, and that what is passed over is named."""
+"""Which files and folders below a class are videos, and that ignored files are named."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +62,7 @@ def test_the_content_decides_if_the_suffix_does_not(
     assert is_video(tmp_path / name) is expected
 
 
-def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
+def test_what_is_ignored_is_named(tmp_path: Path) -> None:
     touch(tmp_path, "wave/a.mp4", "wave/poster.jpg", "wave/notes.txt", "wave/._a.mp4", "wave/@eaDir/a.mp4/x.jpg")
     touch(tmp_path, "jump/person1/1.mp4", "jump/person1/2.mp4", "jump/person2/deep/3.mp4", "__MACOSX/wave/a.mp4")
     touch(tmp_path, "jump/bare/readme.md", "jump/frames/1/1.jpg", "wave/.DS_Store", "loose.mkv", "readme.txt")
@@ -70,12 +70,12 @@ def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
     dataset = load_folder(tmp_path)
     assert ids(dataset) == ["wave/a"]
     assert dataset.notes == (
-        "passed over 2 files that are no videos: wave/notes.txt, wave/poster.jpg",
-        "passed over 3 hidden files or folders: __MACOSX, wave/._a.mp4, wave/@eaDir",
-        "passed over 3 folders whose videos lie too deep: jump/frames (1 deeper), jump/person1 (2 deeper), "
+        "ignored 2 files that are no videos: wave/notes.txt, wave/poster.jpg",
+        "ignored 3 hidden files or folders: __MACOSX, wave/._a.mp4, wave/@eaDir",
+        "ignored 3 folders whose videos lie too deep: jump/frames (1 deeper), jump/person1 (2 deeper), "
         "jump/person2 (1 deeper); move them up, to CLASS/VIDEO",
-        "passed over 1 folder without videos or frames: jump/bare",
-        "passed over 1 video outside of the class folders: loose.mkv; move it into the folder of its class",
+        "ignored 1 folder without videos or frames: jump/bare",
+        "ignored 1 video outside of the class folders: loose.mkv; move it into the folder of its class",
         "no video of 2 of the classes: jump, walk",
     )
 
@@ -88,7 +88,7 @@ def test_nothing_is_said_of_a_folder_that_is_in_order(tmp_path: Path) -> None:
 def test_many_names_are_cut_short(tmp_path: Path) -> None:
     touch(tmp_path, "wave/a.mp4", *(f"wave/{i}.txt" for i in range(9)))
     assert load_folder(tmp_path).notes == (
-        "passed over 9 files that are no videos: wave/0.txt, wave/1.txt, wave/2.txt, wave/3.txt, wave/4.txt, ...",
+        "ignored 9 files that are no videos: wave/0.txt, wave/1.txt, wave/2.txt, wave/3.txt, wave/4.txt, ...",
     )
 
 
@@ -118,7 +118,7 @@ def test_recognize_tells_what_it_passes_over(tmp_path: Path, capsys: pytest.Capt
     assert cli.main(words) == 0
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 3
-    assert "fsar: passed over 1 folder whose videos lie too deep: walk/deeper (1 deeper)" in said.err
+    assert "fsar: ignored 1 folder whose videos lie too deep: walk/deeper (1 deeper)" in said.err
     assert "fsar: no video of 1 of the classes: walk" in said.err
-    assert "fsar: passed over 1 file that is no video: IMG_0001.jpg" in said.err
+    assert "fsar: ignored 1 file that is no video: IMG_0001.jpg" in said.err
     assert "too deep: more (1 deeper)" in said.err

@@ -70,7 +70,7 @@ def test_short_videos_repeat_frames_or_are_left_out(tmp_path: Path, capsys: pyte
         assert main([*words, "--episodes", "5", "--out", str(out), *options]) == 0
         (result,) = (json.loads(file.read_text()) for file in out.glob("*.json"))
         assert len(result["skipped"]) == left_out
-        assert capsys.readouterr().err.count("3 frames, fewer than the 8 that are taken") == left_out
+        assert capsys.readouterr().err.count("3 frames, fewer than the 8 that are sampled") == left_out
 
 
 def test_classes_of_another_split_are_refused(world: VideoDataset, capsys: pytest.CaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""`fsar splits`: the registered benchmarks, and getting their lists."""
+"""`fsar splits`: show the registered benchmarks, download or import their lists."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask what to do with which lists."""
+    """Add `list`, `show`, `fetch` and `import` with their options."""
     verbs = parser.add_subparsers(dest="what", metavar="verb", required=True)
-    verbs.add_parser("list", help="the benchmarks, and whether their lists are here", allow_abbrev=False)
-    show = verbs.add_parser("show", help="one benchmark's classes and sources", allow_abbrev=False)
+    verbs.add_parser("list", help="show the benchmarks and which lists are on this machine", allow_abbrev=False)
+    show = verbs.add_parser("show", help="show classes and sources of one benchmark", allow_abbrev=False)
     show.add_argument("name", metavar="NAME")
-    fetch = verbs.add_parser("fetch", help="download published lists, checked by their hash", allow_abbrev=False)
+    fetch = verbs.add_parser("fetch", help="download published lists and check their hash", allow_abbrev=False)
     fetch.add_argument("names", nargs="+", metavar="NAME")
-    fetch.add_argument("--mirror", metavar="URL", help="below which files lie as on raw.githubusercontent.com")
+    fetch.add_argument("--mirror", metavar="URL", help="another address with the paths of raw.githubusercontent.com")
     take = verbs.add_parser("import", help="recognise and keep list files that you have", allow_abbrev=False)
     take.add_argument("files", nargs="+", type=Path, metavar="FILE")
 
@@ -43,7 +43,7 @@ def _list(options: Namespace) -> None:
 
 
 def _where(known: "Benchmark") -> str:
-    """Whether a benchmark's lists are here."""
+    """Say whether a benchmark's lists are on this machine."""
     from fsar.datasets.base import SPLITS
     from fsar.datasets.splits import is_here
 
@@ -51,8 +51,8 @@ def _where(known: "Benchmark") -> str:
     if len(here) == len(SPLITS):
         return "here"
     if known.derived:
-        return "follow from the folders"
-    return f"{', '.join(here)} here, the rest to be fetched" if here else "to be fetched"
+        return "from the folders"
+    return f"{', '.join(here)} here, others not fetched" if here else "not fetched"
 
 
 def _show(options: Namespace) -> None:
@@ -66,15 +66,17 @@ def _show(options: Namespace) -> None:
             print(f"    {label} ({known.videos[label]})")
     print("\npublished in")
     for source in known.published:
-        print(f"    {source.split}: https://github.com/{source.repository}/blob/{source.commit}/{source.path} "
-              f"(lines: {source.format}; sha256 {source.sha256})")  # fmt: skip
+        print(
+            f"    {source.split}: https://github.com/{source.repository}/blob/{source.commit}/{source.path} "
+            f"(lines: {source.format}; sha256 {source.sha256})"
+        )
 
 
 def _fetch(options: Namespace) -> None:
     from fsar.datasets.benchmarks import benchmark
     from fsar.datasets.splits import GITHUB, fetch_lists
 
-    for known in [benchmark(name) for name in options.names]:  # a misspelt name is told before anything is fetched
+    for known in [benchmark(name) for name in options.names]:  # report a misspelt name before fetching anything
         written = fetch_lists(known.name, options.mirror or GITHUB)
         print(f"{known.name}: {'fetched into' if written else 'already in'} {known.file('test').parent}")
 
@@ -88,8 +90,8 @@ def _import(options: Namespace) -> None:
     print(f"{found.name}: {', '.join(f'{split} ({len(e):,} videos)' for split, e in found.entries.items())}")
     if len(found.versions) > 1:
         undecided = ", ".join(split for split in SPLITS if split not in found.entries)
-        print(f"{undecided} undecided: {' or '.join(found.versions)}; import that list too")
+        print(f"{undecided} not given, so the version is open: {' or '.join(found.versions)}; import that list too")
         return
     known = benchmark(found.name)
     lacking = ", ".join(split for split in SPLITS if not is_here(known, split))
-    print(f"still to come: {lacking}" if lacking else f"all lists are here, hash {known.fingerprint}")
+    print(f"not imported yet: {lacking}" if lacking else f"all lists are here, hash {known.fingerprint}")

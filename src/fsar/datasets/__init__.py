@@ -25,14 +25,14 @@ __all__ = [
 
 
 def load_data(data: str | Path) -> VideoDataset:
-    """Load one's own videos, as `--data` names them.
+    """Load your own videos, as `--data` does.
 
     Args:
         data: a folder of class folders (`load_folder`); or a file of segments, or a folder of such files
-            (`load_segments`), with its option behind a colon: `talks.eaf:tier=Gesture`, `export.json:fps=30`.
+            (`load_segments`), with an option after a colon: `talks.eaf:tier=Gesture`, `export.json:fps=30`.
 
     Raises:
-        ValueError: what is there cannot be read. The message names file and line.
+        ValueError: a folder or file cannot be read. The message names file and line.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -47,7 +47,7 @@ def load_data(data: str | Path) -> VideoDataset:
 
 
 def load_world(folder: Path | None = None, progress: bool = True) -> VideoDataset:
-    """Render what is missing of the generated world, by default in the cache folder, and load it."""
+    """Render the missing clips of the generated world, by default in the cache folder, and load it."""
     from fsar.datasets.world import VERSION, render_world
 
     return load_folder(render_world(folder or cache_dir() / f"world-{VERSION}", progress=progress), "world")

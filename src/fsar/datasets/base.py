@@ -1,4 +1,4 @@
-"""Labelled videos: what every dataset is."""
+"""Labelled videos: the data that every dataset holds."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -26,23 +26,23 @@ class Video:
     """
 
     id: str
-    """Unique in its dataset and the same on every machine: `class/name`, no suffix."""
+    """Unique in the dataset and equal on every machine: `class/name`, without suffix."""
     path: Path
     label: str
-    """Its class. It holds no slash."""
+    """Its class; must not contain a slash."""
     start: float | None = None
-    """Begin of a segment, in seconds after the file's begin; None for the begin."""
+    """Start of a segment, in seconds; None for the start of the file."""
     end: float | None = None
-    """End of a segment, in seconds; None for the file's end."""
+    """End of a segment, in seconds; None for the end of the file."""
 
     @property
     def span(self) -> tuple[float | None, float | None]:
-        """Begin and end, as the readers of `fsar.video` take them."""
+        """Start and end, as the readers of `fsar.video` take them."""
         return self.start, self.end
 
     @property
     def place(self) -> str:
-        """Where the video is: its path, and of a segment its times."""
+        """Path of the video, with the times of a segment."""
         if self.span == (None, None):
             return str(self.path)
         return f"{self.path} {self.start or 0:g}-{'end' if self.end is None else format(self.end, 'g')} s"
@@ -50,22 +50,22 @@ class Video:
 
 @dataclass(frozen=True)
 class VideoDataset:
-    """Labelled videos with the words of their classes and, where there are splits, each class's split."""
+    """Labelled videos, the words of their classes and, if there are splits, the split of each class."""
 
     name: str
     videos: tuple[Video, ...]
     texts: Mapping[str, str]
     """Class -> its words, as a text encoder reads them."""
     splits: Mapping[str, str]
-    """Class -> train, val or test; classes without a split are in none."""
+    """Class -> train, val or test; a class without a split is not a key."""
     resplit_seed: int | None = None
-    """By which the classes were dealt to the splits anew (`resplit`); None for the dataset's own splits."""
+    """Seed of a random split of the classes (`resplit`); None for the dataset's own splits."""
     absent: tuple[str, ...] = ()
-    """Ids of videos that the dataset's list names and that are not there."""
+    """Ids of videos in the dataset's list that do not exist on disk."""
     copies: tuple[str, ...] = ()
-    """Ids of videos that were left out because their class has their content already (`drop_copies`)."""
+    """Ids of videos that were left out because another video of their class has the same content (`drop_copies`)."""
     notes: tuple[str, ...] = ()
-    """What a user should know of how the videos were found, in words: files that were passed over, ..."""
+    """Sentences for the user on how the videos were found, for example on files that were ignored."""
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
@@ -78,10 +78,10 @@ class VideoDataset:
         return Counter(video.label for video in self.videos)
 
     def split(self, name: str) -> "VideoDataset":
-        """Return the videos of one split's classes; `all` for every class.
+        """Return the videos of the classes of one split, or of all classes for `all`.
 
         Raises:
-            ValueError: no such split, or no class in it.
+            ValueError: no such split, no class in it, or no video of its classes.
         """
         if name == "all":
             return self
@@ -124,15 +124,17 @@ class VideoDataset:
         return replace(self, videos=tuple(video for video in self.videos if video.id not in gone))
 
     def resplit(self, seed: int) -> "VideoDataset":
-        """Deal all classes that have a split to splits of the same sizes anew (MA-FSAR, Table 14).
+        """Split the classes again, at random, into splits of the same sizes (MA-FSAR, Table 14).
 
-        Which class goes where is a function of the seed and the names of the classes alone.
+        The new split depends only on the seed and the names of the classes. Classes without a split stay without.
 
         Raises:
             ValueError: no class has a split.
         """
         if not self.splits:
-            raise ValueError(f"dataset {self.name} has no splits, and so none to deal anew; evaluate split `all`")
+            raise ValueError(
+                f"dataset {self.name} has no splits, so its classes cannot be split again; evaluate split `all`"
+            )
         dealt = sorted(
             self.splits, key=lambda label: sha256(f"{seed}\t{label}".encode("utf-8", "surrogateescape")).digest()
         )
@@ -140,16 +142,16 @@ class VideoDataset:
         return replace(self, splits=dict(zip(dealt, places, strict=True)), resplit_seed=seed)
 
     def fingerprint(self) -> str:
-        """Canonical hash over sorted (split, class, video id) lines: the same list, the same hash."""
+        """Hash over the sorted lines (split, class, video id): equal lists have equal hashes."""
         return list_hash((self.splits.get(video.label, ""), video.label, video.id) for video in self.videos)
 
 
 def list_hash(lines: Iterable[tuple[str, str, str]]) -> str:
-    """Hash (split, class, video id) lines, in whatever order they come."""
+    """Hash lines (split, class, video id); their order does not matter."""
     joined = "\n".join(sorted("\t".join(line) for line in lines))
     return sha256(joined.encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def label_of(video_id: str) -> str:
-    """Class in a video's id, `class/name`."""
+    """Return the class in a video's id, `class/name`."""
     return video_id.partition("/")[0]

@@ -1,12 +1,12 @@
-"""The public few-shot benchmarks: named, versioned and hashed, so that two numbers of one name rest on one list.
+"""The public few-shot benchmarks, by name, version and hash: two results with one name used one list.
 
-What is known of each lies in the package (`src/fsar/datasets/registered/`): classes per split, how many videos each
-has, hashes, and where its lists are published. The lists of UCF101 and HMDB51 are all videos of their classes'
-folders; the others are fetched or imported once (`fsar splits`) and then lie in the cache.
+The package knows of each (`src/fsar/datasets/registered/`): the classes per split, the number of videos per class,
+hashes, and the addresses of the published lists. The lists of UCF101 and HMDB51 follow from the class folders. Other
+lists are fetched or imported once (`fsar splits`) and then kept in the cache.
 
-A label is the words of a class (`class_text`), and an id is what every text of a list agrees on: the number of a
-Something-Something video, the 11 characters of a YouTube video without its time stamp, else the name of the file
-without its suffix, letter by letter.
+A label is the words of a class (`class_text`). An id is the part of a listed name that is the same in all formats: the
+number of a Something-Something video, the 11 characters of a YouTube video without its time stamp, and otherwise the
+name of the file without its suffix.
 """
 
 import re
@@ -40,22 +40,22 @@ BENCHMARKS = (
 _PACKAGED = resources.files("fsar.datasets") / "registered"
 _YOUTUBE = re.compile(r"([\w-]{11})(?:_\d+_\d+)?")
 SHORT = 12
-"""Digits of a class's hash in the registry."""
+"""Number of digits of a class's hash in the registry."""
 
 
 class Listed(NamedTuple):
-    """One video of a list, and where it is."""
+    """One video of a list, and its path."""
 
     split: str
     label: str
     id: str
     """Without its class."""
     path: Path | None
-    """None where it was not found."""
+    """None if it was not found."""
 
 
 class Published(NamedTuple):
-    """A list as its authors publish it."""
+    """One published list."""
 
     split: str
     repository: str
@@ -63,9 +63,9 @@ class Published(NamedTuple):
     commit: str
     path: str
     sha256: str
-    """Of the file as it lies there."""
+    """Hash of the published file."""
     format: str
-    """What a line looks like."""
+    """Form of a line."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +76,21 @@ class Benchmark:
     """`ssv2-full@otam-67k`"""
     title: str
     id_kind: str
-    """What an id is: `stem`, `youtube` or `number`."""
+    """Kind of the ids: `stem`, `youtube` or `number`."""
     derived: bool
-    """Whether the lists are all videos of the classes' folders."""
+    """Whether the lists follow from the class folders."""
     classes: Mapping[str, tuple[str, ...]]
     """Split -> labels, in the order of their numbers."""
     videos: Mapping[str, int]
-    """Label -> how many are listed."""
+    """Label -> number of listed videos."""
     class_hashes: Mapping[str, str]
     """Label -> first digits of the hash of its lines."""
     hashes: Mapping[str, str]
     """Split, and `all` -> hash of its (split, label, label/id) lines, as `VideoDataset.fingerprint` gives it."""
     published: tuple[Published, ...]
-    """Sources; where one list is published twice, the one that is fetched stands first."""
+    """Sources. If a list is published twice, `fetch` takes the first."""
     first_numbers: tuple[Mapping[str, int], ...] = field(default=())
-    """Split -> number of its first class, in each of the numberings that published lists use."""
+    """For each numbering of classes in published lists: split -> number of its first class."""
 
     @property
     def family(self) -> str:
@@ -99,12 +99,12 @@ class Benchmark:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the whole list, and of a dataset that has all of it."""
+        """Hash of the whole list; a complete dataset has the same."""
         return self.hashes["all"]
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        """Split -> how many videos are listed."""
+        """Split -> number of listed videos."""
         return {split: sum(self.videos[label] for label in labels) for split, labels in self.classes.items()}
 
     @cached_property
@@ -117,11 +117,11 @@ class Benchmark:
         return {_letters(label): label for label in self.splits}
 
     def label(self, name: str) -> str | None:
-        """Tell the class from however its name is written: `HandStandPushups`, `handstand_pushups`."""
+        """Find the class of a name, however the name is written: `HandStandPushups`, `handstand_pushups`."""
         return self._by_letters.get(_letters(name))
 
     def canonical(self, name: str) -> str:
-        """Tell the id from the name of a video, with or without suffix and time stamp."""
+        """Find the id in the name of a video, with or without suffix and time stamp."""
         name = without_suffix(name)
         stamped = _YOUTUBE.fullmatch(name) if self.id_kind == "youtube" else None
         return stamped[1] if stamped else name
@@ -129,10 +129,10 @@ class Benchmark:
     def entries(
         self, lines: Iterable[Line], first_number: Mapping[str, int] | None = None
     ) -> Iterator[tuple[str | None, str]]:
-        """Read lines as (label, id), the label None where it is no class of this benchmark.
+        """Read lines as (label, id). The label is None if the benchmark has no such class.
 
         Args:
-            lines: by name, or by number.
+            lines: with names or numbers of classes.
             first_number: split -> number of its first class.
         """
         labels: dict[tuple[str | None, str, int | None], str | None] = {}  # one look-up per class, not per line
@@ -151,11 +151,11 @@ class Benchmark:
         return labels[place] if 0 <= place < len(labels) else None
 
     def file(self, split: str) -> Path:
-        """Where the list of a split lies once it is fetched or imported."""
+        """Path of the fetched or imported list of a split; it need not exist."""
         return cache_dir() / "splits" / self.name / f"{split}.txt"
 
     def stored(self, split: str) -> list[tuple[str, str]] | None:
-        """Read the fetched or imported list of a split: (label, id); None where there is none.
+        """Read the fetched or imported list of a split as (label, id); None if there is none.
 
         Raises:
             ValueError: the file is not the registered list.
@@ -172,7 +172,7 @@ class Benchmark:
                     return known
         raise ValueError(
             f"{file}: not the {split} list of {self.name}, hash {self.hashes[split][:SHORT]}; it was changed since it "
-            f"was stored: `fsar splits fetch {self.name}` or `fsar splits import FILE...` stores it anew"
+            f"was stored: `fsar splits fetch {self.name}` or `fsar splits import FILE...` stores it again"
         )
 
     def hash_of(self, entries: Sequence[tuple[str, str]]) -> str:
@@ -182,20 +182,20 @@ class Benchmark:
     def listed(self, root: Path) -> tuple[Listed, ...]:
         """Look up every listed video below `root`, sorted by split, label and id.
 
-        A video is a file or a folder of frames. It lies at any depth in a folder of its class, or, if no folder is
-        called by the class, anywhere (see `VideoIndex.find`). If the list is derived from the folders, the ids
-        `unnamed-1`, `unnamed-2`, ... stand for the videos that a class lacks.
+        A video is a file or a folder of frames, at any depth in a folder of its class. If no folder has the name of a
+        class, it may be anywhere (see `VideoIndex.find`). If the list is derived from the folders, missing videos have
+        no names; their ids are `unnamed-1`, `unnamed-2`, ...
 
         Raises:
-            ValueError: no such folder; the list is neither there nor derived; several videos fit one id; or the list
-                is derived and a class folder holds videos that were not published.
+            ValueError: no such folder; the list must be fetched first; several videos fit one id; or the list is
+                derived and a class folder holds videos that were not published.
         """
         lists = {split: self.stored(split) for split in SPLITS}
         lacking = [split for split, entries in lists.items() if entries is None]
         if lacking and not self.derived:
             raise ValueError(
                 f"{self.name}: its {', '.join(lacking)} list is not here; `fsar splits fetch {self.name}` downloads "
-                f"it, `fsar splits import FILE...` takes it from files that you have"
+                f"it, `fsar splits import FILE...` imports it from your files"
             )
         index = VideoIndex(root)
         names: dict[str, list[str]] = defaultdict(list)
@@ -240,7 +240,7 @@ class Benchmark:
         return tuple(sorted(listed, key=lambda video: (SPLITS.index(video.split), *video[1:3])))
 
     def _check_class(self, label: str, ids: Mapping[str, Path]) -> None:
-        """Refuse a class folder that cannot be (a part of) the published one."""
+        """Refuse a class folder with videos that were not published."""
         expected = self.videos[label]
         whole = self.hash_of([(label, video_id) for video_id in ids])[:SHORT] == self.class_hashes[label]
         if len(ids) < expected or whole:
@@ -249,17 +249,17 @@ class Benchmark:
         what = f"{len(ids)} videos" if len(ids) > expected else f"{expected} videos of other names"
         raise ValueError(
             f"{folder}: {what}, but {self.name} has {expected} of {label!r}; keep the published files and their names, "
-            f"or `fsar splits fetch {self.name}`, after which the listed names alone are taken"
+            f"or `fsar splits fetch {self.name}`, after which only the listed videos are used"
         )
 
 
 def _letters(name: str) -> str:
-    """What is left of a class name however it is written."""
+    """Reduce a class name to the form that all ways of writing share."""
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def benchmark(name: str) -> Benchmark:
-    """Look up a benchmark: `ssv2-full@otam-67k`, or `hmdb51` where there is one version only.
+    """Look up a benchmark: `ssv2-full@otam-67k`, or `hmdb51` if there is only one version.
 
     Raises:
         ValueError: no such benchmark, or several versions of it.
@@ -299,11 +299,11 @@ def _family(name: str) -> dict[str, Any]:
 
 
 def load_benchmark(name: str, root: Path, skip_missing: bool = False) -> VideoDataset:
-    """Load a benchmark's videos from wherever they lie below `root`.
+    """Load a benchmark's videos, which may be anywhere below `root`.
 
     Raises:
-        ValueError: no such benchmark or folder, lists that are not here (see `Benchmark.listed`), or videos that
-            are missing (unless `skip_missing`, which leaves them out and keeps their ids as `absent`).
+        ValueError: no such benchmark or folder; lists that must be fetched first (see `Benchmark.listed`); missing
+            videos (unless `skip_missing`, which leaves them out and keeps their ids as `absent`).
     """
     known = benchmark(name)
     listed = known.listed(root)
@@ -311,7 +311,7 @@ def load_benchmark(name: str, root: Path, skip_missing: bool = False) -> VideoDa
     if len(absent) == len(listed):
         raise ValueError(f"none of the {len(listed)} videos of {known.name} is below {display(root)}; check the folder")
     if absent and not skip_missing:
-        hint = f" (`fsar splits fetch {known.name}` tells their names)" if "/unnamed-" in absent[0] else ""
+        hint = f" (`fsar splits fetch {known.name}` gives their names)" if "/unnamed-" in absent[0] else ""
         raise ValueError(
             f"{len(absent)} of {len(listed)} videos of {known.name} are not below {display(root)}, among them "
             f"{', '.join(absent[:3])}{hint}; check the folder, or leave them out with skip_missing (--skip-missing)"
@@ -322,10 +322,10 @@ def load_benchmark(name: str, root: Path, skip_missing: bool = False) -> VideoDa
 
 
 def refuse_mixing(trained_on: str, evaluated_on: str) -> None:
-    """Refuse to evaluate on one version of a benchmark what was trained on another.
+    """Refuse to evaluate a method on another version of the benchmark than it was trained on.
 
     Args:
-        trained_on, evaluated_on: names of datasets; those that are no registered benchmarks mix with all.
+        trained_on, evaluated_on: names of datasets; datasets that are not registered are never refused.
 
     Raises:
         ValueError: two versions of one benchmark.

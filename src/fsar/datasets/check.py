@@ -1,7 +1,7 @@
-"""Is a benchmark all there: every listed video found, decoded as evaluation decodes it, and long enough.
+"""Check a benchmark: every listed video is found, can be decoded as in evaluation, and is long enough.
 
-A video that was read whole is remembered in the cache by its path, size and time of change, so that a killed
-check goes on where it stopped and a second one only looks for changes. Broken ones are tried anew each time.
+The cache remembers each video that was read, by path, size and time of change. So a killed check resumes, and a second
+check only looks for changes. Broken videos are tried again each time.
 """
 
 import json
@@ -21,47 +21,47 @@ from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import ahead, progress_bar
 from fsar.video.reading import VideoError, display, probe, read_frames, readable, stream_frames
 
-VERSION = 2  # any change to what is accepted raises it
-_WAY, _VIDEOS = 5, 6  # of a 5-way 5-shot episode: classes, and videos per class with one query
+VERSION = 2  # increase it with every change to what is accepted
+_WAY, _VIDEOS = 5, 6  # a 5-way 5-shot episode needs so many classes, and so many videos of each
 
 
 @dataclass(frozen=True)
 class Count:
-    """Videos of a split or a class."""
+    """Numbers of videos, of a split or a class."""
 
     published: int
     """In the published list."""
     found: int
     readable: int
     short: int
-    """Readable, but with fewer frames than are taken."""
+    """Readable, but with fewer frames than are sampled."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `check_benchmark` found."""
+    """The outcome of `check_benchmark`."""
 
     benchmark: str
     root: str
     frames: int
-    """Frames taken per video, T."""
+    """Frames sampled per video, T."""
     splits: Mapping[str, Count]
     classes: Mapping[str, Mapping[str, int]]
-    """Split -> class -> readable videos."""
+    """Split -> class -> number of readable videos."""
     differing: Mapping[str, tuple[int, int]]
-    """Classes whose number of readable videos is not the published one: readable, published."""
+    """Class -> (readable, published), if the two numbers differ."""
     missing: tuple[str, ...]
     """Ids of the list that are not below the root."""
     unnamed: int
-    """Videos that are missing and that no list here names: some of the `differing` classes lack them."""
+    """Number of missing videos without a name, because no list was fetched; `differing` has their classes."""
     broken: Mapping[str, str]
     """Id -> path and reason."""
     short: Mapping[str, int]
-    """Id -> frames, of videos with fewer than are taken."""
+    """Id -> number of frames, of videos with fewer than are sampled."""
     copies: Mapping[str, str] = field(default_factory=dict)
-    """Id -> reason, of videos whose content their class has already."""
+    """Id -> reason, of videos with the same content as another one of their class."""
     shared: tuple[str, ...] = ()
-    """Paths and classes of each content that is in several classes."""
+    """Paths and classes of videos with the same content in several classes."""
 
     @property
     def complete(self) -> bool:
@@ -69,24 +69,30 @@ class Report:
         return all(count.readable == count.published for count in self.splits.values())
 
     def verdict(self) -> list[str]:
-        """Say how far accuracy on these videos can be compared."""
+        """Say whether accuracies on these videos can be compared with published ones."""
         said = [_of_split(split, count) for split, count in self.splits.items() if count.readable != count.published]
         if self.complete:
             said.append(f"complete: accuracy is comparable with other numbers on {self.benchmark}")
         if self.unnamed:
-            said.append("the list is read off the class folders, which lack videos: what is there may be other videos "
-                        f"than the published ones; `fsar splits fetch {self.benchmark}` tells")  # fmt: skip
+            said.append(
+                "the class folders lack videos, and no list says which: the videos on disk may be others "
+                f"than the published ones; `fsar splits fetch {self.benchmark}` downloads the list"
+            )
         for split, classes in self.classes.items():
             few = [f"{label} ({count})" for label, count in classes.items() if count < _VIDEOS]
             if few:
-                said.append(f"{split}: classes with fewer than {_VIDEOS} videos, which cannot be in 5-shot episodes "
-                            f"({len(few)}): {_first(few)}")  # fmt: skip
+                said.append(
+                    f"{split}: classes with fewer than {_VIDEOS} videos, which cannot be in 5-shot episodes "
+                    f"({len(few)}): {_first(few)}"
+                )
             if len(classes) - len(few) < _WAY:
                 said.append(f"{split}: no 5-way 5-shot episode can be drawn")
         if self.short:
             names = _first([display(Path(name)) for name in self.short])
-            said.append(f"videos with fewer than {self.frames} frames, which repeat frames here and which public code "
-                        f"built on TRX's reader drops ({len(self.short)}): {names}")  # fmt: skip
+            said.append(
+                f"videos with fewer than {self.frames} frames, whose frames are repeated here and which "
+                f"public codes with TRX's reader leave out ({len(self.short)}): {names}"
+            )
         if self.copies:
             said.append(f"copies of videos in the same class, which count once here ({len(self.copies)})")
         if self.shared:
@@ -96,7 +102,7 @@ class Report:
         return said
 
     def text(self, limit: int = 10) -> str:
-        """Counts, what is amiss (the first `limit` of each kind) and how far accuracy can be compared."""
+        """Counts, problems (the first `limit` of each kind), and whether accuracies can be compared."""
         lines = [f"{self.benchmark} below {self.root}", ""]
         lines.append(f"| split | classes | published | found | readable | under {self.frames} frames |")
         lines.append("| --- | ---: | ---: | ---: | ---: | ---: |")
@@ -107,14 +113,14 @@ class Report:
         lines += _listing("classes that differ from the published list", differing, limit)
         lines += _listing("missing", self.missing, limit)
         if self.unnamed:
-            lines += ["", f"missing by the counts, with no list to name them: {self.unnamed:,}"]
+            lines += ["", f"missing, without names since no list was fetched: {self.unnamed:,}"]
         lines += _listing("cannot be read", list(self.broken.values()), limit)
         lines += _listing("copies in one class", list(self.copies.values()), limit)
         lines += _listing("the same content in several classes", self.shared, limit)
         return "\n".join([*lines, "", *self.verdict()])
 
     def save(self, path: Path) -> None:
-        """Write all of it as JSON."""
+        """Write everything as JSON."""
         whole = {"complete": self.complete, "verdict": self.verdict()} | asdict(self)
         write_text_atomic(path, json.dumps(whole, indent=1))
 
@@ -124,9 +130,9 @@ def _of_split(split: str, count: Count) -> str:
     effect = {
         "train": "a model trained here sees fewer videos than the published ones did",
         "val": "a model is selected on episodes from fewer videos",
-        "test": "episodes are drawn from fewer videos, and accuracy on them is not the benchmark's; "
-                "give this share beside it",
-    }[split]  # fmt: skip
+        "test": "episodes are drawn from fewer videos, so the accuracy is not that of the benchmark; "
+        "state this share beside it",
+    }[split]
     return f"{split}: {share} can be read: {effect}"
 
 
@@ -143,13 +149,13 @@ def _first(items: list[str], limit: int = 5) -> str:
 def check_benchmark(
     name: str, root: Path, frames: int = 8, workers: int | None = None, progress: bool = True
 ) -> Report:
-    """Find every video of a benchmark below `root` and decode the frames that evaluation takes.
+    """Find every video of a benchmark below `root` and decode the frames that evaluation samples.
 
-    That decodes a video up to the last frame taken, nearly all of it; damage after that does not matter.
+    A video is decoded up to its last sampled frame, near its end. Damage after that frame does not matter.
 
     Args:
         name: of the benchmark.
-        root: a folder that the videos lie below.
+        root: folder with the videos, at any depth.
         frames: per video, T; a readable video with fewer is reported as short.
         workers: threads; by default one per core.
         progress: show a progress bar.
@@ -178,21 +184,21 @@ def check_benchmark(
 def short_videos(
     videos: Sequence[Video], frames: int = 8, workers: int | None = None, progress: bool = True
 ) -> dict[str, str]:
-    """Find the videos with fewer frames than are taken, which TRX's reader leaves out: id -> reason.
+    """Find the videos with fewer frames than are sampled, which TRX's reader leaves out: id -> reason.
 
-    Broken videos are none of them; whoever reads them says what is wrong.
+    Broken videos are not among them; reading them raises an error.
     """
     return {
-        video.id: f"{display(video.path)}: {count} frames, fewer than the {frames} that are taken"
+        video.id: f"{display(video.path)}: {count} frames, fewer than the {frames} that are sampled"
         for video, count in _examined(videos, frames, workers, progress, "count frames")
         if isinstance(count, int) and count < frames
     }
 
 
 def broken_videos(videos: Sequence[Video], workers: int | None = None, progress: bool = True) -> dict[str, str]:
-    """Find the videos of which some frame cannot be read: id -> path and reason.
+    """Find the videos with a frame that cannot be read: id -> path and reason.
 
-    Training takes frames by chance, so that every one is decoded here.
+    Every frame is decoded, because training samples frames at random.
     """
     examined = _examined(videos, None, workers, progress, "check")
     return {video.id: str(outcome) for video, outcome in examined if isinstance(outcome, VideoError)}
@@ -214,7 +220,7 @@ def _report(
     outcomes: Mapping[str, int | VideoError],
     copies: Copies,
 ) -> Report:
-    """Count; `outcomes` has the frames of every video that is there, or what is wrong with it."""
+    """Count; `outcomes` has for each video on disk its number of frames, or its error."""
     found = Counter(video.split for video in listed if video.path is not None)
     good = {video: count for video in listed if isinstance(count := outcomes.get(_id(video)), int)}
     short = {video: count for video, count in good.items() if count < frames}
@@ -245,12 +251,12 @@ def _id(video: Listed) -> str:
 
 
 def _unnamed(video: Listed) -> bool:
-    """Whether it stands for a missing video of a list that is read off the class folders."""
+    """Whether the id stands for a missing video whose name is unknown."""
     return video.path is None and video.id.startswith("unnamed-")
 
 
 def _examine(memo: "_Memo", path: Path, span: tuple[float | None, float | None] = (None, None)) -> int | VideoError:
-    """Count a video's frames, or say what is wrong with it."""
+    """Return the number of frames of a video, or its error."""
     start, end = span
     try:
         state = memo.state(path, span)
@@ -266,10 +272,10 @@ def _examine(memo: "_Memo", path: Path, span: tuple[float | None, float | None] 
 
 
 class _Memo:
-    """Frame counts of videos that were read whole before; any number of processes may use it."""
+    """Numbers of frames of videos that were read before; several processes may use it at once."""
 
     def __init__(self, frames: int | None):
-        self.frames = frames  # that are decoded; None is all
+        self.frames = frames  # how many frames are decoded; None for all
         self.file = cache_dir() / "checked.txt"
         self.known: dict[str, int] = {}
         try:
@@ -277,11 +283,11 @@ class _Memo:
         except FileNotFoundError:
             return
         for line in lines:
-            if match := re.fullmatch(r"([0-9a-f]{32}) ([0-9]+)\n", line):  # not one that a kill cut short
+            if match := re.fullmatch(r"([0-9a-f]{32}) ([0-9]+)\n", line):  # ignores a line that a kill cut short
                 self.known[match[1]] = int(match[2])
 
     def state(self, path: Path, span: tuple[float | None, float | None]) -> str:
-        """Hash of the segment and of what tells a video from a changed one; of every file of a folder of frames."""
+        """Hash of path, size, time of change and segment; for a folder of frames, of each of its files."""
         with readable(path):
             files = sorted(path.iterdir()) if path.is_dir() else [path]
             stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
@@ -289,8 +295,8 @@ class _Memo:
         return blake2b(repr(key).encode(), digest_size=16).hexdigest()
 
     def add(self, state: str, count: int) -> None:
-        """Keep a count, at once, so that a killed check loses none."""
+        """Write a count at once, so that a killed check loses none."""
         self.known[state] = count
         self.file.parent.mkdir(parents=True, exist_ok=True)
-        with self.file.open("a", encoding="ascii") as file:  # one short write, which does not mix with another's
+        with self.file.open("a", encoding="ascii") as file:  # one short write: lines of two processes do not mix
             file.write(f"{state} {count}\n")

@@ -1,8 +1,8 @@
-"""Videos with the same content: copies in one class count once, and the same content in two classes is named.
+"""Videos with the same content: copies in one class count once, and content in two classes is reported.
 
-A copy of a support video among the queries makes an accuracy worthless, whatever the file is called. Content is the
-hash of a file, of a folder's frames, or of a segment's file with its times. Only videos of one size can be copies, so
-that only these are hashed; hashes are remembered in the cache.
+If a query is a copy of a support video, its accuracy says nothing. Content is the hash of a file, of the frames in a
+folder, or of a segment's file and times. Only videos with equal sizes can be copies, so only these are hashed. The
+cache remembers the hashes.
 """
 
 import os
@@ -16,36 +16,36 @@ from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import VideoError, display, frame_files
 
-_NAMED = 3  # groups in a message
-_MANY = 100  # videos to hash, from which on a bar is shown
+_NAMED = 3  # how many groups a message names
+_MANY = 100  # show a progress bar for at least so many videos
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Which videos have the same content."""
+    """Videos with the same content."""
 
     repeated: Mapping[str, str]
-    """Id of each video whose content its class has already -> reason."""
+    """Id -> reason, for each video with the same content as an earlier one of its class."""
     shared: tuple[tuple[Video, ...], ...]
-    """Videos with one content in several classes, one of each class."""
+    """Groups of videos with the same content in several classes, one video of each class."""
 
     def reasons(self, videos: Sequence[Video]) -> dict[str, str]:
-        """Give the copies among some videos: id -> reason to leave them out."""
+        """Return the copies among some videos: id -> reason to leave the video out."""
         return {video.id: self.repeated[video.id] for video in videos if video.id in self.repeated}
 
     def told(self, splits: Mapping[str, str] | None = None) -> tuple[str, ...]:
-        """Name the paths and classes of each content that is in several classes.
+        """Name paths and classes of videos with the same content in several classes.
 
         Args:
-            splits: class -> split, which is named too.
+            splits: class -> split, for the text.
         """
         return tuple(", ".join(f"{_shown(v)} ({_where(v, splits or {})})" for v in group) for group in self.shared)
 
     def notes(self, splits: Mapping[str, str] | None = None) -> tuple[str, ...]:
-        """Say what was found, one line for each kind.
+        """Describe the copies, in one sentence for each kind.
 
         Args:
-            splits: class -> split, to tell which content is in two splits.
+            splits: class -> split, for the text.
         """
         notes = []
         if self.repeated:
@@ -63,9 +63,9 @@ class Copies:
 def find_copies(
     videos: Sequence[Video], cache: FrameCache | None = None, workers: int | None = None, progress: bool = True
 ) -> Copies:
-    """Find the videos with the same content. Of copies in a class, the first by id counts.
+    """Find videos with the same content. Among the copies in a class, the one with the first id is kept.
 
-    Videos that cannot be read are no copies; whoever reads them says what is wrong.
+    Videos that cannot be read are ignored here; reading them later raises an error.
 
     Args:
         videos: of one dataset.
@@ -106,10 +106,10 @@ def find_copies(
 def drop_copies(
     dataset: VideoDataset, cache: FrameCache | None = None, workers: int | None = None, progress: bool = True
 ) -> VideoDataset:
-    """Leave out the copies in each class, and add to the notes what was left out and what is in several classes.
+    """Leave out the copies in each class. The notes of the dataset then name copies and content in several classes.
 
     Args:
-        dataset: any; what was dropped before stays in its `copies`.
+        dataset: its `copies` keep what was left out before.
         cache, workers, progress: as for `find_copies`.
 
     Returns:
@@ -138,7 +138,7 @@ def _contents(videos: Sequence[Video], cache: FrameCache, workers: int, progress
 
 
 def _size(video: Video) -> Hashable:
-    """What copies have in common and can be had without reading; None if the video cannot be read."""
+    """Properties that copies share, without reading the video: size and times; None if it cannot be read."""
     try:
         files = frame_files(video.path) if os.path.isdir(video.path) else [video.path]
         return len(files), sum(file.stat().st_size for file in files), video.span

@@ -1,4 +1,4 @@
-"""Finding listed videos below a folder: by the whole listed path, by a folder of the class, or by the name alone."""
+"""Find listed videos below a folder: by the listed path, by name in a folder of the class, or by name alone."""
 
 import os
 from collections import defaultdict
@@ -16,7 +16,7 @@ _words = lru_cache(maxsize=None)(class_text)
 
 
 def without_suffix(name: str) -> str:
-    """Cut the suffix of a video off a name; any other dot belongs to the name.
+    """Remove the suffix of a video from a name; another dot belongs to the name.
 
     Examples:
         >>> [without_suffix(name) for name in ("v_Archery_g01_c01.avi", "clip.7")]
@@ -27,7 +27,7 @@ def without_suffix(name: str) -> str:
 
 
 def folders_of(listed: str) -> tuple[str, ...]:
-    """Folders of a path in a list.
+    """Return the folders of a listed path.
 
     Examples:
         >>> folders_of("/data/Archery/v_Archery_g01_c01.avi")
@@ -41,7 +41,7 @@ class FoundVideo(NamedTuple):
 
     path: Path
     folders: tuple[str, ...]
-    """Names of the folders between the root and the video."""
+    """Names of the folders between root and video."""
 
 
 class VideoIndex:
@@ -83,11 +83,11 @@ class VideoIndex:
         return tuple(self.root.absolute().parts[1:])
 
     def by_class(self, labels: Iterable[str]) -> bool:
-        """Tell whether the videos lie in folders of their classes: whether some folder is called by a class."""
+        """Tell whether some folder has the name of a class."""
         return any(_words(label) in self._folders for label in labels)
 
     def has(self, listed: str) -> bool:
-        """Tell whether a video lies at the very path that a list names, with any suffix."""
+        """Tell whether a video exists at exactly the listed path, with any suffix."""
         return any(self._very(video, listed) for video in self.named(_name(listed)))
 
     def _very(self, video: FoundVideo, listed: str) -> bool:
@@ -97,19 +97,19 @@ class VideoIndex:
     def find(self, listed: str, label: str, shared: int = 0, anywhere: bool = False) -> Path | None:
         """Find the video that a list names.
 
-        The first of these rules that gives a video decides:
+        The rules are tried in this order; the first that finds a video decides:
 
-        1. the very path, below the root or absolute, with any suffix;
-        2. the path that ends like the listed one: in its name and the last `shared` folders, or more; if there are
-           several, the one that does so with all of its folders below the root;
+        1. exactly the listed path, below the root or absolute, with any suffix;
+        2. a path with the same end: the name and at least the last `shared` folders. If there are several, the one
+           whose folders below the root are all in the listed path;
         3. the name, in a folder of the class, at any depth;
-        4. with `anywhere`, the name alone, as in datasets that lie in one flat folder.
+        4. with `anywhere`, the name alone, as in datasets with one flat folder.
 
         Args:
             listed: the path in the list, with or without suffix.
-            label: the class, whose folder may be written in another way (`brush_hair`, `Brush Hair`).
-            shared: folders before the name, from the class on; 0 if no listed folder is the class.
-            anywhere: whether the folder need not tell the class; right unless the videos lie `by_class`.
+            label: the class; its folder may be written differently (`brush_hair`, `Brush Hair`).
+            shared: number of folders from the class to the name; 0 if no listed folder is the class.
+            anywhere: whether to apply rule 4; set it unless the folders are `by_class`.
 
         Returns:
             The path of the video; None if there is none.
@@ -122,7 +122,7 @@ class VideoIndex:
     def choose(
         self, candidates: Sequence[FoundVideo], listed: str, label: str, shared: int = 0, anywhere: bool = False
     ) -> Path | None:
-        """Choose among the videos of one name; see `find`.
+        """Choose among the videos with one name; see `find`.
 
         Raises:
             ValueError: several videos fit.
@@ -151,7 +151,7 @@ def _name(listed: str) -> str:
 
 
 def _tail(one: Sequence[str], other: Sequence[str]) -> int:
-    """Count the last parts that two paths have in common."""
+    """Count the equal parts at the end of two paths."""
     count = 0
     for mine, theirs in zip(reversed(one), reversed(other), strict=False):
         if mine != theirs:
@@ -161,18 +161,18 @@ def _tail(one: Sequence[str], other: Sequence[str]) -> int:
 
 
 def _walk(root: Path) -> Iterator[tuple[str, FoundVideo]]:
-    """Give every file below a folder that may be a video, and every folder of frames, with its name; nothing hidden."""
+    """Yield each file that may be a video and each folder of frames, with its name; hidden ones are ignored."""
     seen = set()
     for folder, subfolders, files in os.walk(root, followlinks=True):
         stat = os.stat(folder)
-        if (stat.st_dev, stat.st_ino) in seen:  # a link that leads back
+        if (stat.st_dev, stat.st_ino) in seen:  # a link to a folder above
             subfolders.clear()
             continue
         seen.add((stat.st_dev, stat.st_ino))
         above = Path(folder).relative_to(root).parts
         visible = sorted(name for name in subfolders if not is_hidden(name))
         frames = {name: None for name in visible if is_frame_folder(Path(folder, name))}
-        subfolders[:] = [name for name in visible if name not in frames]  # the files of the others are frames
+        subfolders[:] = [name for name in visible if name not in frames]  # in other folders, files are frames
         yield from ((name, FoundVideo(Path(folder, name), above)) for name in frames)
         for name in sorted(files):
             stem, suffix = os.path.splitext(name)

@@ -14,28 +14,28 @@ from fsar.text.prompts import class_text
 from fsar.video.kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES, is_bookkeeping, is_frame_folder, is_hidden
 from fsar.video.reading import VideoError, display, probe
 
-_NAMED = 5  # names in a message
-_HEAD = 4096  # bytes that tell text from a video
+_NAMED = 5  # how many names a message has
+_HEAD = 4096  # the first bytes tell text from video
 
 
 def load_folder(root: Path, name: str | None = None) -> VideoDataset:
     """Read `root/class/video` into a dataset.
 
     A video is a file that FFmpeg reads or a folder of frames. `labels.csv`, with the columns `folder`, `label` and
-    optionally `split` (train, val, test, or empty), names the words of a class; without it the folder's name is read
-    as words.
+    optionally `split` (train, val, test, or empty), gives the words of a class; without the file, the words come
+    from the folder's name.
 
     Args:
         root: the folder of class folders.
         name: of the dataset; by default the folder's.
 
     Returns:
-        The dataset. Its `notes` say in words what was passed over: other files, hidden ones, videos that lie deeper,
-        classes without videos.
+        The dataset. Its `notes` name what was ignored: other files, hidden ones, videos that lie deeper, classes
+        without videos.
 
     Raises:
-        ValueError: no such folder, nothing in it, two classes that differ in case only, two videos of a
-            class that differ in suffix only, or a labels.csv that does not fit.
+        ValueError: no such folder, or no videos in it; two classes that differ only in case; two videos of a class that
+            differ only in suffix; a labels.csv that does not fit.
 
     Examples:
         >>> from tempfile import TemporaryDirectory
@@ -45,7 +45,7 @@ def load_folder(root: Path, name: str | None = None) -> VideoDataset:
         ...         Path(folder, file).touch()
         ...     dataset = load_folder(Path(folder))
         >>> [video.id for video in dataset.videos], dataset.notes
-        (['clap/b', 'wave/a'], ('passed over 1 file that is no video: clap/notes.txt',))
+        (['clap/b', 'wave/a'], ('ignored 1 file that is no video: clap/notes.txt',))
     """
     if not root.is_dir():
         raise ValueError(f"{display(root)}: no such folder; expected one folder per class in it")
@@ -71,26 +71,26 @@ def load_folder(root: Path, name: str | None = None) -> VideoDataset:
 
 @dataclass
 class PassedOver:
-    """What a look into folders does not take; `notes` says it in words.
+    """Files and folders that were ignored; `notes` describes them.
 
     Args:
-        root: the folder that names are told from.
+        root: names are relative to this folder.
     """
 
     root: Path
     files: list[Path] = field(default_factory=list)
     """Visible files that are no videos."""
     hidden: list[Path] = field(default_factory=list)
-    """Hidden files and folders, and those of systems."""
+    """Hidden files and folders, and those that operating systems make."""
     deeper: dict[Path, int] = field(default_factory=dict)
-    """Folders that are no videos -> how many videos lie below them."""
+    """Folder that is no video -> number of videos below it."""
     empty: list[Path] = field(default_factory=list)
     """Class folders without a video."""
     loose: list[Path] = field(default_factory=list)
     """Videos beside the class folders."""
 
     def visible(self, folder: Path) -> list[Path]:
-        """List a folder's visible entries, sorted, and note the hidden ones.
+        """List a folder's visible entries, sorted, and remember the hidden ones.
 
         Raises:
             ValueError: no permission to read the folder.
@@ -105,7 +105,7 @@ class PassedOver:
         return [path for path in entries if not is_hidden(path.name)]
 
     def videos_in(self, folder: Path) -> list[Path]:
-        """List the videos that lie in a folder, sorted, and note what else does."""
+        """List the videos in a folder, sorted, and remember everything else."""
         videos = []
         for path in self.visible(folder):
             if is_video(path):
@@ -117,20 +117,28 @@ class PassedOver:
         return videos
 
     def notes(self) -> tuple[str, ...]:
-        """Say what was passed over, one line for each kind."""
+        """Describe what was ignored, in one line for each kind."""
         below = [f"{self._name(path)} ({count} deeper)" for path, count in self.deeper.items() if count]
         bare = [self._name(path) for path, count in self.deeper.items() if not count]
         kinds = (
             (list(map(self._name, self.files)), "file that is no video", "files that are no videos", ""),
             (list(map(self._name, self.hidden)), "hidden file or folder", "hidden files or folders", ""),
-            (below, "folder whose videos lie too deep", "folders whose videos lie too deep",
-             "; move them up, to CLASS/VIDEO"),
+            (
+                below,
+                "folder whose videos lie too deep",
+                "folders whose videos lie too deep",
+                "; move them up, to CLASS/VIDEO",
+            ),
             (bare, "folder without videos or frames", "folders without videos or frames", ""),
-            (list(map(self._name, self.loose)), "video outside of the class folders",
-             "videos outside of the class folders", "; move it into the folder of its class"),
-        )  # fmt: skip
+            (
+                list(map(self._name, self.loose)),
+                "video outside of the class folders",
+                "videos outside of the class folders",
+                "; move it into the folder of its class",
+            ),
+        )
         notes = [
-            f"passed over {len(names)} {one if len(names) == 1 else many}: {_some(names)}{fix}"
+            f"ignored {len(names)} {one if len(names) == 1 else many}: {_some(names)}{fix}"
             for names, one, many, fix in kinds
             if names
         ]
@@ -147,7 +155,7 @@ def _some(names: list[str]) -> str:
 
 
 def _count_below(folder: Path) -> int:
-    """Count the videos below a folder, at any depth, by their names."""
+    """Count the files below a folder that have names of videos."""
     count = 0
     for place, subfolders, files in os.walk(folder):
         subfolders[:] = [name for name in subfolders if not is_hidden(name)]
@@ -162,10 +170,10 @@ def _printable(name: str) -> str:
 
 
 def refuse_clashes(names: Sequence[str], root: Path) -> None:
-    """Refuse classes that some systems hold for one.
+    """Refuse classes whose names differ only in case.
 
     Raises:
-        ValueError: two names differ in case only.
+        ValueError: names two such classes.
     """
     seen: dict[str, str] = {}
     for name in names:
@@ -193,12 +201,12 @@ def _videos_of(folder: Path, passed: PassedOver) -> list[Video]:
 
 
 def is_video(path: Path) -> bool:
-    """Tell whether a path looks like a video: a file by its suffix, or a folder that holds frames.
+    """Tell whether a path looks like a video: a file by its suffix, or a folder with frames.
 
-    If the suffix tells nothing (`clip.001`, no suffix), the file is opened to see whether FFmpeg finds a video in it.
+    If the suffix is unknown or missing (`clip.001`), FFmpeg opens the file and looks for a video.
 
     Args:
-        path: a file or folder; a file of a video's suffix need not exist.
+        path: a file or folder; a file with the suffix of a video need not exist.
 
     Examples:
         >>> [is_video(Path(name)) for name in ("a.mp4", "a.MTS", "a.jpg", "a.txt")]
@@ -208,7 +216,7 @@ def is_video(path: Path) -> bool:
         try:
             return is_frame_folder(path)
         except PermissionError:
-            return True  # reading it will say why not
+            return True  # reading it will raise the error
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return suffix != ".webp" or not _is_still(path)
@@ -216,7 +224,7 @@ def is_video(path: Path) -> bool:
 
 
 def _is_still(path: Path) -> bool:
-    """Tell whether a file is one picture, not a moving one."""
+    """Tell whether a file is a still picture."""
     try:
         with Image.open(path) as image:
             return not getattr(image, "is_animated", False)
@@ -225,7 +233,7 @@ def _is_still(path: Path) -> bool:
 
 
 def _is_text(path: Path) -> bool:
-    """Tell whether a file begins like a text, which FFmpeg might play as a text screen or a list of other files."""
+    """Tell whether a file begins like a text; FFmpeg may read texts as text screens or as lists of files."""
     try:
         with path.open("rb") as file:
             return b"\0" not in file.read(_HEAD)
@@ -234,7 +242,7 @@ def _is_text(path: Path) -> bool:
 
 
 def _opens(path: Path) -> bool:
-    """Tell whether FFmpeg finds a video in a file, which is no picture."""
+    """Tell whether FFmpeg finds a video in a file that is not a picture."""
     try:
         probe(path)
     except VideoError:
@@ -248,12 +256,12 @@ def read_labels(file: Path, classes: list[str], texts: dict[str, str], splits: d
     Args:
         file: with the columns `folder` (the class), `label` (its words) and optionally `split`; or, if words need
             not be given, `label` (the class) and `split`.
-        classes: that there are.
+        classes: all classes of the dataset.
         texts: class -> words, changed in place.
         splits: class -> split, changed in place.
 
     Raises:
-        ValueError: the file is no such table, or names a class or split that does not exist.
+        ValueError: the file is not such a table, or names a class or split that does not exist.
     """
     shown = display(file)
     try:

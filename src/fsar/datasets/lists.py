@@ -1,4 +1,4 @@
-"""Lists of videos as datasets and codes publish them: text files that name a video, and its class, per line.
+"""Published lists of videos: text files; each line names a video and its class.
 
 | line | where |
 |---|---|
@@ -10,7 +10,7 @@
 | `test0//train_256/blasting_sand/ID_START_END.mp4` | CLIP-FSAR, Kinetics: split and class number, path |
 | `test8//clips_256/P01_11_100.MP4` | CLIP-FSAR, EPIC-Kitchens: the same, and the folder is not the class |
 | `April_09_brush_hair_u_nm_np1_ba_goo_0.avi 1` in `brush_hair_test_split1.txt` | HMDB51 |
-| `label,youtube_id,time_start,time_end,split` and such rows | Kinetics |
+| `label,youtube_id,time_start,time_end,split` (table) | Kinetics |
 
 The class of a line is, in this order: the name of its number, if a file of names is given; the folder that changes
 with the number; the number itself (`test18`); or the folder: the first one in which the listed paths differ.
@@ -35,18 +35,18 @@ _SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validat
 
 
 class Line(NamedTuple):
-    """One line as it stands in a list: a video, and what tells its class."""
+    """One line of a list: a video, and what the line says of its class."""
 
     path: str
-    """The video as listed, without what stands before or behind it."""
+    """The listed path of the video, without class, split and numbers."""
     split: str = ""
     """The split that the line itself names, if any."""
     number: int | None = None
-    """The class number, if there is one."""
+    """The class number, if the line has one."""
     whole: str = ""
     """The whole line, if the number may also belong to the path (`run 2/take 7`)."""
     label: str | None = None
-    """The class, if the line or the file says it by name."""
+    """The name of the class, if the line or the file gives it."""
     other_name: str = ""
     """Another name that the video's file may have."""
 
@@ -62,12 +62,12 @@ class Line(NamedTuple):
 
     @property
     def folder(self) -> str | None:
-        """The last folder, or the class that is said by name; None if there is neither."""
+        """The class if its name is given, else the last folder; None if there is neither."""
         return self.label or self.path.rpartition("/")[0].rpartition("/")[2] or None
 
 
 def read_line(line: str) -> Line:
-    """Read one line of any format above that needs no other line.
+    """Read one line of a list, in any format above that can be read line by line.
 
     Raises:
         ValueError: no format fits.
@@ -99,7 +99,7 @@ def read_line(line: str) -> Line:
 
 
 def split_of(file: Path) -> str:
-    """Tell the split from a list's file name: `testlist03.txt`, `kinetics400_train_list_videos.txt`.
+    """Find the split in the name of a list file: `testlist03.txt`, `kinetics400_train_list_videos.txt`.
 
     Raises:
         ValueError: the name begins with no split and holds none, or several.
@@ -120,13 +120,13 @@ def split_of(file: Path) -> str:
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a list that hold something, by their number in the file.
+    """Return the lines of a list that are not empty, by their number in the file.
 
     Raises:
         ValueError: a file that cannot be read, or no text.
     """
     try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()  # some editors write a mark first
+        lines = file.read_text(encoding="utf-8-sig").splitlines()  # some editors write a byte-order mark
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{file}: cannot be read as a list ({error})") from error
     return ((number, line) for number, line in enumerate(map(str.strip, lines), start=1) if line)
@@ -136,7 +136,7 @@ def read_list(file: Path) -> Iterator[tuple[int, Line]]:
     """Read a list of any format above, with the number of each line in the file.
 
     Raises:
-        ValueError: a file that cannot be read, or a line of no format. The message names file and line.
+        ValueError: a file that cannot be read, or a line in an unknown format. The message names file and line.
     """
     lines = list(numbered_lines(file))
     if lines and re.match(r"(label|youtube_id),", lines[0][1]):
@@ -146,7 +146,7 @@ def read_list(file: Path) -> Iterator[tuple[int, Line]]:
     for number, text in lines:
         flagged = re.fullmatch(r"([^/]+)\s+([012])", text) if hmdb else None
         if hmdb and flagged:
-            if flagged[2] != "0":  # which is in neither part
+            if flagged[2] != "0":  # a number of neither train nor test
                 yield number, Line(f"{hmdb['label']}/{flagged[1].strip()}", label=hmdb["label"])
             continue
         try:
@@ -156,7 +156,7 @@ def read_list(file: Path) -> Iterator[tuple[int, Line]]:
 
 
 def _kinetics(file: Path, lines: Sequence[tuple[int, str]]) -> Iterator[tuple[int, Line]]:
-    """Rows of Kinetics' own table; a file is called `ID_START_END`, or `ID`."""
+    """Read rows of Kinetics' own table; a file is called `ID_START_END` or `ID`."""
     rows = csv.DictReader(text for _, text in lines)
     for (number, _), row in zip(lines[1:], rows, strict=True):
         try:
@@ -172,12 +172,12 @@ def _kinetics(file: Path, lines: Sequence[tuple[int, str]]) -> Iterator[tuple[in
 
 
 class Entry(NamedTuple):
-    """A line with its place and the split that its file or the line itself names."""
+    """A line with its place in the file, and the split that the line or the file names."""
 
     place: str
     line: Line
     split: str
-    """Empty for HMDB51's own lists, which divide the videos and not the classes."""
+    """Empty for HMDB51's own lists, whose splits share their classes."""
 
 
 def load_lists(
@@ -191,11 +191,11 @@ def load_lists(
 
     Args:
         files: lists in the formats above. The split is in the name of a file, or in its lines.
-        root: a folder that the videos lie below.
+        root: folder with the videos, at any depth.
         names_file: names of the classes that the lists give by number: JSON (`{"test": ["name of test0", ...]}`,
             `["name of 0", ...]`, `{"name": 0}`) or text with one name, or a number and a name, per line.
         name: of the dataset; by default the folder's.
-        skip_missing: leave out the videos that are not there, and keep their ids as `absent`.
+        skip_missing: leave out missing videos, and keep their ids as `absent`.
 
     Raises:
         ValueError: a list or names file that cannot be read, a class in two splits, several videos that fit one
@@ -228,7 +228,7 @@ def load_lists(
         if places.setdefault(video_id, listed) != listed:
             raise ValueError(
                 f"{entry.place}: {listed} and {places[video_id]} are both called {video_id}; "
-                f"name one of them in another way, or load their lists apart"
+                f"rename one of them, or load their lists one at a time"
             )
         try:
             path = index.find(entry.line.path, label, shared, anywhere)
@@ -252,7 +252,7 @@ def load_lists(
 
 
 def _entries(file: Path, index: VideoIndex) -> Iterator[Entry]:
-    """The lines of a file, each with its split."""
+    """Read the lines of a file, each with its split."""
     try:
         of_file = split_of(file)
     except ValueError:
@@ -263,7 +263,7 @@ def _entries(file: Path, index: VideoIndex) -> Iterator[Entry]:
         if _HMDB.fullmatch(file.name) and line.label:
             split = ""
         elif not split:
-            split_of(file)  # says what is wrong
+            split_of(file)  # raises the error
         if line.whole and index.has(line.whole):  # the number is part of the path
             line = Line(line.whole)
         yield Entry(place, line, split)
@@ -273,18 +273,18 @@ def _note_split(splits: dict[str, str], label: str, entry: Entry) -> None:
     if entry.split and splits.setdefault(label, entry.split) != entry.split:
         raise ValueError(
             f"{entry.place}: class {label!r} is in {splits[label]} and in {entry.split}; splits must not share "
-            f"classes. Lists that divide the videos of every class can be loaded one at a time"
+            f"classes. If each list has videos of every class, load the lists one at a time"
         )
 
 
 # --------------------------------------------------------------------------- which class
 
 Names = Mapping[str, Mapping[int, str]]
-"""Split, or nothing for all splits -> class number -> name."""
+"""Split -> class number -> name; the split is '' if the names hold for all splits."""
 
 
 def name_videos(entries: Sequence[Entry], names: Names | None) -> Iterator[tuple[str, str, int]]:
-    """Give the class, the id and the number of listed folders from the class on, of every entry."""
+    """Return for every entry its class, its id, and the number of folders from the class to the name."""
     level = _level_of_numbers([entry.line for entry in entries])
     common = _common([entry.line.folders for entry in entries if entry.line.number is None])
     for entry in entries:
@@ -302,7 +302,7 @@ def name_videos(entries: Sequence[Entry], names: Names | None) -> Iterator[tuple
 
 
 def _level_of_numbers(lines: Sequence[Line]) -> int | None:
-    """Find the folder, counted from the video up, that changes with the class number; None if there is none."""
+    """Find the folder that changes with the class number, counted upwards from the video; None if there is none."""
     numbered = [line for line in lines if line.number is not None]
     for level in range(min((len(line.folders) for line in numbered), default=0)):
         pairs = {((line.split, line.number), line.folders[-1 - level]) for line in numbered}
@@ -312,7 +312,7 @@ def _level_of_numbers(lines: Sequence[Line]) -> int | None:
 
 
 def _common(folders: Sequence[tuple[str, ...]]) -> int:
-    """Count the first folders that all paths have in common."""
+    """Count the equal folders at the start of all paths."""
     count = 0
     for names in zip(*folders, strict=False):
         if len(set(names)) > 1:
@@ -322,9 +322,9 @@ def _common(folders: Sequence[tuple[str, ...]]) -> int:
 
 
 def _class_folder(folders: tuple[str, ...], common: int) -> int:
-    """Place of the class among the folders of a path: the first that is not common to all, or else the last.
+    """Return the index of the class folder: the first that differs between the paths, or else the last.
 
-    A folder that is called by a split is none (`train/abseiling/a`, `val/abseiling/b`).
+    The name of a split is no class (`train/abseiling/a`, `val/abseiling/b`).
     """
     at = min(common, len(folders) - 1)
     while at < len(folders) - 1 and re.fullmatch(r"(train|val|test)[a-z]*[_-]?\d*", folders[at], re.IGNORECASE):
@@ -349,7 +349,7 @@ def _read_names(file: Path) -> Names:
     """Read the names of class numbers.
 
     Raises:
-        ValueError: the file cannot be read as such.
+        ValueError: the file has no such names.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")

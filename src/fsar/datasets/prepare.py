@@ -1,8 +1,8 @@
-"""A benchmark's videos made small: transcoded to H.264 or taken apart into JPEG frames, short side at most 256.
+"""Write small copies of a benchmark's videos: H.264 files or folders of JPEG frames, short side at most 256 pixels.
 
-A video keeps every frame and its frame rate, so that frames are chosen from it as from its source. Each is
-written whole or not at all and what lies there whole is left alone: a killed run goes on where it stopped, and
-the files are the same whatever the number of workers.
+A copy keeps every frame and the frame rate, so sampling chooses the same frames from copy and source. A copy is
+written whole or not at all, and whole copies are kept. So a killed run resumes, and the files do not depend on the
+number of workers.
 """
 
 import json
@@ -25,8 +25,8 @@ from fsar.video.frame_cache import SHORT_SIDE
 from fsar.video.reading import VideoError, display, probe, stream_frames, write_video
 
 FORMS = ("mp4", "jpg")
-VERSION = 1  # any change to what is written raises it
-_FRAMES_PER_SECOND = 30.0  # of a folder of frames, which does not say
+VERSION = 1  # increase it with every change to the copies
+_FRAMES_PER_SECOND = 30.0  # for folders of frames, which name no rate
 _JPEG_QUALITY = 95
 
 
@@ -39,13 +39,13 @@ class Prepared:
     written: int
     """Videos written by this run."""
     present: int
-    """Videos that lay there already."""
+    """Copies that an earlier run wrote."""
     left_out: Mapping[str, str]
     """Videos that could not be read: id -> path and reason."""
     missing: tuple[str, ...]
-    """Listed videos that are not below the root: ids."""
+    """Ids of listed videos that are not below the root."""
     bytes_before: int
-    """Of the sources of all that lies there now."""
+    """Size of the sources of all copies."""
     bytes_after: int
     seconds: float
 
@@ -55,14 +55,14 @@ class Prepared:
             f"{self.written} videos written, {self.present} already there, {len(self.left_out)} left out, "
             f"{len(self.missing)} not found, in {self.seconds:.0f} s",
             f"{self.bytes_before / 1e6:,.1f} MB before, {self.bytes_after / 1e6:,.1f} MB after",
-            f"use it by --benchmark {self.benchmark} --data {display(self.out)}",
+            f"to use the copies: --benchmark {self.benchmark} --data {display(self.out)}",
         ]
         return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class _Step:
-    """What became of one video."""
+    """The outcome for one video."""
 
     id: str
     written: bool
@@ -80,20 +80,24 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
 ) -> Prepared:
-    """Write the videos of a benchmark that are below `root` to `out/label/id.mp4`, or frames to `out/label/id/`.
+    """Write small copies of a benchmark's videos, each to `out/label/id.mp4` or as frames into `out/label/id/`.
 
     Args:
         name: of the benchmark.
-        root: the dataset as it was downloaded.
+        root: folder with the videos, as downloaded.
         out: a folder outside of `root`.
         form: `mp4` (H.264) or `jpg` (a folder of frames per video).
         on_error: `stop` at a video that cannot be read, or `skip` it and name it in the result.
         workers: threads; by default one per core.
         progress: show a progress bar.
 
+    Returns:
+        What was written, left out and missing.
+
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
-        ValueError: an unknown name, form or on_error; one folder within the other; `out` holds another form.
+        ValueError: an unknown name, form or on_error; no workers; no video of the benchmark below `root`; one folder
+            within the other; `out` holds another form.
         OSError: `out` cannot be written, or its disk is full.
     """
     if form not in FORMS:
@@ -145,7 +149,7 @@ def _prepare_one(video: Listed, out: Path, form: str) -> _Step:
 
 
 def _is_whole(target: Path) -> bool:
-    """Whether it lies there and was not cut short by a full disk or a broken copy."""
+    """Whether the copy exists and can be opened; a full disk may have cut it short."""
     try:
         probe(target)
     except VideoError:
@@ -159,13 +163,13 @@ def _transcode(source: Path, target: Path) -> None:
 
 
 def _write_frames(source: Path, target: Path) -> None:
-    probe(source)  # finds one that is cut short
-    shutil.rmtree(target, ignore_errors=True)  # one that is not whole
+    probe(source)  # refuses a source that is cut short
+    shutil.rmtree(target, ignore_errors=True)  # an incomplete copy
     with atomic_path(target) as temporary:
         try:
             temporary.mkdir()
             for number, frame in enumerate(stream_frames(source, SHORT_SIDE), start=1):
-                picture = BytesIO()  # written to a file straight away, Pillow does not notice that the disk is full
+                picture = BytesIO()  # in memory first: Pillow does not report a full disk
                 Image.fromarray(frame).save(picture, "jpeg", quality=_JPEG_QUALITY)
                 (temporary / f"{number:06d}.jpg").write_bytes(picture.getvalue())
         except BaseException:
@@ -182,13 +186,13 @@ def _require_apart(root: Path, out: Path) -> None:
     inner, outer = out.resolve(), root.resolve()
     if inner.is_relative_to(outer) or outer.is_relative_to(inner):
         raise ValueError(
-            f"{display(out)} and {display(root)} lie within each other, and every video would be found twice; "
-            f"give an output folder elsewhere"
+            f"{display(out)} and {display(root)} lie within each other, so every video would be found twice; "
+            f"give an output folder outside"
         )
 
 
 def _claim(out: Path, form: str) -> None:
-    """Note the form of a folder's videos, and refuse to mix two."""
+    """Record the form of a folder's copies; refuse a folder with copies of another form."""
     file = out / "prepared.json"
     wanted = {"form": form, "short_side": SHORT_SIDE, "version": VERSION}
     try:

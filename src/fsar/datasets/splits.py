@@ -1,4 +1,4 @@
-"""Getting the lists of a benchmark: fetched by their hash, or imported from files and recognised."""
+"""Get the lists of a benchmark: download them and check their hash, or recognise list files and keep them."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,23 +16,26 @@ from fsar.files import atomic_path, write_text_atomic
 from fsar.progress import progress_bar
 
 GITHUB = "https://raw.githubusercontent.com"
-_TIMEOUT = 30.0  # seconds without a byte
+_TIMEOUT = 30.0  # seconds; stops waiting if no byte arrives
 _NAMED = 3  # examples of each kind in a message
 
 
 def fetch_lists(name: str, base: str = GITHUB, progress: bool = True) -> list[Path]:
-    """Download the lists of a benchmark that are not here yet; what came is kept only if its hash is the pinned one.
+    """Download the lists of a benchmark that are not on this machine yet.
+
+    A file is kept only if its hash is the registered one.
 
     Args:
         name: of the benchmark.
-        base: address below which a file lies as `repository/commit/path`.
+        base: address that stands before `repository/commit/path` of each file.
         progress: show a progress bar.
 
     Returns:
         The files that were written.
 
     Raises:
-        ValueError: no such benchmark, no connection, a cut one, an answer that is no file, or another file.
+        ValueError: no such benchmark; no connection, or one that breaks off; an error page, or a file with another
+            hash.
     """
     known = benchmark(name)
     lacking = [split for split in SPLITS if not is_here(known, split)]
@@ -45,7 +48,7 @@ def fetch_lists(name: str, base: str = GITHUB, progress: bool = True) -> list[Pa
 
 
 def is_here(known: Benchmark, split: str) -> bool:
-    """Whether the list of a split was fetched or imported, and is whole."""
+    """Whether the list of a split is on this machine, whole."""
     try:
         return known.stored(split) is not None
     except ValueError:
@@ -71,7 +74,7 @@ def _download(source: Published, base: str) -> bytes:
 
 
 def _cause(error: BaseException) -> str:
-    """What began a chain of errors, in one line: `[Errno 111] Connection refused`."""
+    """The first error of a chain, in one line: `[Errno 111] Connection refused`."""
     while error.__context__ is not None:
         error = error.__context__
     return " ".join(str(error).split()) or type(error).__name__
@@ -82,18 +85,24 @@ class Recognised:
     """Which registered lists some files are."""
 
     versions: tuple[str, ...]
-    """Benchmarks that have these very lists; several where they differ in another split only."""
+    """Benchmarks with exactly these lists; several if they differ only in a split that was not given."""
     entries: Mapping[str, tuple[tuple[str, str], ...]]
     """Split -> (label, id), sorted."""
 
     @property
     def name(self) -> str:
-        """The benchmark, or what its undecided versions have in common: `ssv2-full@otam`."""
+        """Name of the benchmark; if several versions are possible, the part they share: `ssv2-full@otam`."""
         return self.versions[0] if len(self.versions) == 1 else self.versions[0].rpartition("-")[0]
 
 
 def import_lists(files: Sequence[Path]) -> Recognised:
-    """Recognise list files and keep them for `load_benchmark`; nothing is kept of lists that are not registered.
+    """Recognise list files and keep them for `load_benchmark`; lists that are not registered are not kept.
+
+    Args:
+        files: the list files of one benchmark.
+
+    Returns:
+        What the lists are.
 
     Raises:
         ValueError: see `recognise`.
@@ -101,24 +110,30 @@ def import_lists(files: Sequence[Path]) -> Recognised:
     recognised = recognise(files)
     for known in map(benchmark, BENCHMARKS):
         for split, entries in recognised.entries.items():
-            if _is(known, split, entries):  # also another version's, where it has the same list
+            if _is(known, split, entries):  # versions can share a list: keep it for each of them
                 text = "".join(f"{label}/{video_id}\n" for label, video_id in entries)
                 write_text_atomic(known.file(split), text)
     return recognised
 
 
 def recognise(files: Sequence[Path]) -> Recognised:
-    """Tell which benchmark's lists some files are, in whatever order and of the formats in `fsar.datasets.lists`.
+    """Find the benchmark whose lists these files are.
 
-    The split of a line is the one it names, else the one its file is named for, else that of its class.
+    A line may name its split. Otherwise the name of the file gives it, and otherwise the class of the line.
+
+    Args:
+        files: in any order, and in any format of `fsar.datasets.lists`.
+
+    Returns:
+        What the lists are.
 
     Raises:
-        ValueError: a file that cannot be read, or no registered list: the message says how they differ from
-            the nearest.
+        ValueError: a file cannot be read, or the lists are not registered; the message says how they differ from the
+            most similar registered ones.
     """
     lines = [line for file in files for line in _lines(file)]
     if not lines:
-        raise ValueError(f"{_names(files)}: no line in it; expected lines like class/video or test18/195025")
+        raise ValueError(f"{_names(files)}: no lines; expected lines like class/video or test18/195025")
     readings = [
         _Reading.of(benchmark(name), number, lines)
         for name in BENCHMARKS
@@ -132,7 +147,7 @@ def recognise(files: Sequence[Path]) -> Recognised:
 
 
 def _lines(file: Path) -> Iterator[tuple[str, Line]]:
-    """(Split that the line or its file names, or nothing; the line)."""
+    """Each line, after the split that the line or its file names; the split is '' if neither names one."""
     of_file = next((split for split in SPLITS if file.name.lower().startswith(split)), "")
     for _, line in read_list(file):
         yield line.split or of_file, line
@@ -144,13 +159,13 @@ def _names(files: Sequence[Path]) -> str:
 
 @dataclass(frozen=True)
 class _Reading:
-    """Lines read as if they were of one benchmark, in one numbering."""
+    """The lines, read as entries of one benchmark with one numbering of its classes."""
 
     known: Benchmark
     entries: Mapping[str, Sequence[tuple[str, str]]]
     """Split -> (label, id) of the lines whose class is known."""
     foreign: Sequence[str]
-    """Class of each of the other lines, as it stands there."""
+    """Class of each other line, as the file writes it."""
 
     @classmethod
     def of(cls, known: Benchmark, number: Mapping[str, int] | None, lines: Sequence[tuple[str, Line]]) -> "_Reading":
@@ -171,12 +186,12 @@ class _Reading:
 
     @cached_property
     def agreeing(self) -> list[str]:
-        """Splits whose lines are the registered list."""
+        """Splits whose lines equal the registered list."""
         return [split for split in self.given if _is(self.known, split, self.entries[split])]
 
     @cached_property
     def differing(self) -> dict[tuple[str, str], list[str]]:
-        """(Split, label) -> ids here, of the classes whose lines are not the registered ones."""
+        """(Split, label) -> ids in the files, for each class whose ids differ from the registered ones."""
         here: dict[tuple[str, str], list[str]] = {
             (split, label): [] for split in self.given for label in self.known.classes[split]
         }
@@ -191,7 +206,7 @@ class _Reading:
 
     @property
     def nearness(self) -> tuple[int, int, int]:
-        """More is nearer: lines of classes that agree, lines of known classes, and videos that do not lack."""
+        """Sort key, larger = more similar: lines of equal classes, of known classes, minus differences in counts."""
         lines = sum(map(len, self.entries.values()))
         unlike = sum(map(len, self.differing.values()))
         counts = sum(abs(len(ids) - self.known.videos[label]) for (_, label), ids in self.differing.items())
@@ -203,32 +218,33 @@ def _hash(split: str, entries: Sequence[tuple[str, str]]) -> str:
 
 
 def _is(known: Benchmark, split: str, entries: Sequence[tuple[str, str]]) -> bool:
-    """Whether entries are the registered list of a split."""
+    """Whether the entries equal the registered list of a split."""
     return len(entries) == known.counts[split] and _hash(split, entries) == known.hashes[split]
 
 
 def _difference(readings: Sequence[_Reading]) -> str:
-    """Say how lines that are no registered list differ from the nearest."""
+    """Describe how unregistered lists differ from the most similar registered ones."""
     nearest = max(readings, key=lambda reading: reading.nearness)
     if not nearest.entries:
         return (
-            f"no class in it ({', '.join(map(repr, dict.fromkeys(nearest.foreign[:_NAMED])))}) is one of a registered "
-            f"benchmark; use these lists as they are with --lists"
+            f"no class of these files ({', '.join(map(repr, dict.fromkeys(nearest.foreign[:_NAMED])))}) is in a "
+            f"registered benchmark; to use the lists as they are, give them to --lists"
         )
     mixed = {split: [r.known.name for r in readings if split in r.agreeing] for split in nearest.given}
     if all(mixed.values()) and len({name for names in mixed.values() for name in names}) > 1:
-        told = "; ".join(f"{split} is that of {', '.join(dict.fromkeys(names))}" for split, names in mixed.items())
-        return f"lists of several benchmarks or versions ({told}); import one of them at a time"
+        told = "; ".join(f"{split} is from {', '.join(dict.fromkeys(names))}" for split, names in mixed.items())
+        return f"these lists are of several benchmarks or versions ({told}); import the lists of one at a time"
     name = nearest.known.name
-    whole = f"; its {', '.join(nearest.agreeing)} list is whole" if nearest.agreeing else ""
+    whole = f"; its {', '.join(nearest.agreeing)} list is equal" if nearest.agreeing else ""
     return (
-        f"not a registered list; the nearest is {name}, and {_classes(nearest)}{_ids(nearest)}{whole}; nothing was "
-        f"stored. `fsar splits fetch {name}` downloads the registered lists; --lists takes these as they are"
+        f"not registered lists; the most similar are those of {name}, and {_classes(nearest)}{_ids(nearest)}{whole}; "
+        f"nothing was stored. `fsar splits fetch {name}` downloads the registered lists; to use these lists as they "
+        f"are, give them to --lists"
     )
 
 
 def _classes(nearest: _Reading) -> str:
-    """Which classes differ, by how many videos, and which are not of this benchmark."""
+    """Name the classes that differ, with their numbers of videos, and the classes that the benchmark lacks."""
     moved, told = [], []
     for (split, label), ids in nearest.differing.items():
         expected = nearest.known.videos[label]
@@ -241,12 +257,12 @@ def _classes(nearest: _Reading) -> str:
     strange = [repr(name) for name in dict.fromkeys(nearest.foreign)]
     told = moved + told
     parts = [f"{len(told)} of its classes differ: {_some(told)}"] if told else []
-    parts += [f"{len(nearest.foreign)} lines are of classes it lacks: {_some(strange)}"] if strange else []
+    parts += [f"{len(nearest.foreign)} lines are of classes that it lacks: {_some(strange)}"] if strange else []
     return ", and ".join(parts)
 
 
 def _ids(nearest: _Reading) -> str:
-    """Name videos that are missing or extra, where the registered list is here to tell."""
+    """Name missing and extra videos, if the registered list is on this machine."""
     missing, extra = [], []
     for split in nearest.given:
         if is_here(nearest.known, split):

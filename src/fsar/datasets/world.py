@@ -1,13 +1,13 @@
 """The generated world: a small labelled benchmark of real video files, rendered by the project.
 
-Textured shapes act on textured, drifting backgrounds; forty actions carry Something-Something-style
-names and most come as a pair in which one is the other played backwards, so that a method blind to
-the order of frames cannot tell them apart. Objects, colours, textures, speed, start, camera drift and
-lighting are drawn per clip, so that no single frame and no background gives the class away.
+Textured shapes move over textured, drifting backgrounds. The forty actions have names in the style of
+Something-Something. Most come in pairs: one action is the other played backwards, so a method that ignores the order
+of frames cannot tell the two apart. Objects, colours, textures, speed, start, camera drift and lighting are random for
+every clip, so neither a single frame nor the background tells the class.
 
-`render_world` writes H.264 files and a `labels.csv`, in the layout that `fsar.datasets.load_folder`
-reads; from there on the world is a dataset like any other. `render_scene` and `describe_frame` give
-frames with captions, from which `scripts/train_tiny.py` trains the built-in backbone.
+`render_world` writes H.264 files and a `labels.csv` for `fsar.datasets.load_folder`. After that, the world is a dataset
+like any other. `render_scene` and `describe_frame` give frames with captions; `scripts/train_tiny.py` trains the
+built-in backbone on them.
 """
 
 from dataclasses import dataclass, replace
@@ -21,8 +21,8 @@ from fsar.files import write_text_atomic
 from fsar.progress import progress_bar
 from fsar.video.reading import write_video
 
-VERSION = 1  # any change to a rendered pixel raises it
-SIZE = 96  # pixels, height and width of a clip
+VERSION = 1  # increase it with every change to a rendered pixel
+SIZE = 96  # height and width of a clip, pixels
 FRAMES_PER_SECOND = 12.0
 CLIPS_PER_CLASS = 20
 
@@ -44,7 +44,7 @@ TEXTURES = ("plain", "striped", "dotted", "checked", "mottled")
 
 @dataclass(frozen=True)
 class Thing:
-    """One object's looks, fixed over a clip."""
+    """Looks of one object; they stay the same over a clip."""
 
     shape: str
     colour: str
@@ -54,7 +54,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the camera looks: arrays over `frame`; shift in units of the image side, zoom >= 1."""
+    """Position of the camera: arrays over `frame`; shift in units of the image side, zoom at least 1."""
 
     x: np.ndarray
     y: np.ndarray
@@ -63,14 +63,14 @@ class Camera:
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything `render_scene` needs: objects back to front, their tracks, camera, background."""
+    """What `render_scene` draws: objects from back to front, their tracks, the camera and the background."""
 
     things: list[Thing]
     tracks: list[Track]
     camera: Camera
     background: int  # seed of the background's texture
-    drift: tuple[float, float]  # image sides the background moves over the clip
-    light: tuple[float, float, float]  # gain, gradient along x, gradient along y
+    drift: tuple[float, float]  # how far the background moves over the clip, in image sides
+    light: tuple[float, float, float]  # gain, slope along x, slope along y
 
 
 def _generator(*key: object) -> np.random.Generator:
@@ -79,7 +79,13 @@ def _generator(*key: object) -> np.random.Generator:
 
 
 def draw_scene(action: Action, seed: int, times: np.ndarray) -> Scene:
-    """Draw one clip of `action`: the scene at `times` in [0, 1], a pure function of the arguments."""
+    """Choose the scene of one clip at random; the same arguments give the same scene.
+
+    Args:
+        action: what happens.
+        seed: of everything that is random.
+        times: of the frames, in [0, 1].
+    """
     rng = _generator(VERSION, action.name, seed)
     start, end = rng.uniform(0.0, 0.2), rng.uniform(0.75, 1.0)
     progress = np.clip((times - start) / (end - start), 0, 1) ** rng.uniform(0.75, 1.35)
@@ -105,7 +111,7 @@ def draw_scene(action: Action, seed: int, times: np.ndarray) -> Scene:
 
 
 def _background(scene: Scene, times: np.ndarray) -> np.ndarray:
-    """Texture seen through the moving camera: [frame, SIZE, SIZE, rgb] in [0, 255]."""
+    """Draw the texture as the moving camera sees it: [frame, SIZE, SIZE, rgb] in [0, 255]."""
     rng = _generator("background", scene.background)
     coarse, side = int(rng.integers(6, 22)), 3 * SIZE
     grid = rng.random((coarse, coarse)).astype(np.float32)
@@ -129,7 +135,7 @@ def _background(scene: Scene, times: np.ndarray) -> np.ndarray:
 
 
 def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Signed depth inside a shape of unit radius at (u, v): positive inside, in units of the radius."""
+    """Distance of (u, v) to the edge of a shape of radius 1; positive inside."""
     distance = np.hypot(u, v)
     if shape == "circle":
         return 1 - distance
@@ -151,7 +157,7 @@ def _inside(shape: str, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _texture(thing: Thing, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Brightness of the object's second colour at (u, v), in [0, 1]."""
+    """Share of the object's second colour at (u, v), in [0, 1]."""
     phase = 2 * np.pi * thing.phase
     if thing.texture == "striped":
         return (np.sin(9 * u + phase) > 0).astype(np.float32)
@@ -165,7 +171,7 @@ def _texture(thing: Thing, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _paint(canvas: np.ndarray, thing: Thing, track: Track, camera: Camera) -> None:
-    """Draw one object over the canvas, in place."""
+    """Draw one object onto the canvas."""
     pixel = (np.arange(SIZE, dtype=np.float32) + 0.5) / SIZE
     x, y, radius = on_screen(track, camera)
     as_pixels = lambda value: np.asarray(value, np.float32)[:, None, None]  # noqa: E731
@@ -174,7 +180,7 @@ def _paint(canvas: np.ndarray, thing: Thing, track: Track, camera: Camera) -> No
     reach, stretch = as_pixels(np.maximum(radius, 1e-3)), as_pixels(track.stretch)
     u = (dx * cos + dy * sin) / (reach * stretch)
     v = (dy * cos - dx * sin) / (reach / stretch)
-    edge = np.clip(_inside(thing.shape, u, v) * reach * SIZE + 0.5, 0, 1)  # antialiased by half a pixel
+    edge = np.clip(_inside(thing.shape, u, v) * reach * SIZE + 0.5, 0, 1)  # soft over one pixel
     opacity = (edge * as_pixels(track.opacity))[..., None]
     colour = np.array(COLOURS[thing.colour], np.float32)
     second = np.where(colour.mean() > 128, colour * 0.45, colour * 0.5 + 110)
@@ -183,7 +189,7 @@ def _paint(canvas: np.ndarray, thing: Thing, track: Track, camera: Camera) -> No
 
 
 def on_screen(track: Track, camera: Camera) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Place and radius of an object in the picture, over frames, in units of the image side."""
+    """Compute x, y and radius of an object in the picture, over frames, in units of the image side."""
     x = (track.x - 0.5 - camera.x) * camera.zoom + 0.5
     y = (track.y - 0.5 - camera.y) * camera.zoom + 0.5
     return x, y, track.radius * camera.zoom
@@ -215,7 +221,7 @@ def _size(radius: float) -> str:
 
 
 def describe_frame(scene: Scene, frame: int, looks: bool = True) -> str:
-    """Caption one frame: what is in it (with `looks`: its texture, colour and shape), where, how large."""
+    """Caption one frame: each object, its place and its size; with `looks` also texture, colour and shape."""
     seen = []
     for thing, track in zip(scene.things, scene.tracks, strict=True):
         x, y, radius = (float(values[frame]) for values in on_screen(track, scene.camera))
@@ -243,9 +249,17 @@ def render_clip(action: Action, seed: int) -> np.ndarray:
 
 
 def render_world(folder: Path, clips_per_class: int = CLIPS_PER_CLASS, progress: bool = True) -> Path:
-    """Render the clips that `folder` lacks, as H.264 files, and its `labels.csv`; return the folder.
+    """Render the clips that `folder` lacks, as H.264 files, and write its `labels.csv`.
 
-    A clip is written to a temporary name and renamed, so a killed run goes on where it stopped.
+    A clip is written under a temporary name and then renamed, so a killed run resumes.
+
+    Args:
+        folder: it is made if it does not exist.
+        clips_per_class: how many clips each class shall have.
+        progress: show a progress bar.
+
+    Returns:
+        `folder`.
     """
     jobs = [
         (folder / action.name / f"{action.name}_{index:03d}.mp4", action, index)

@@ -1,7 +1,7 @@
-"""The actions of the generated world: what every class does, over time, and its split.
+"""The actions of the generated world: the movements of every class, and its split.
 
-A script draws the paths of one to three objects (and camera moves) for a clip; the reversed class of a pair
-runs the same script backwards.
+A script gives the paths of one to three objects, and camera moves, for one clip. A class and its reverse share one
+script; the reverse runs it backwards.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Track:
-    """One object's path: arrays over `frame`; x, y and radius in units of the image side.
+    """Path of one object: arrays over `frame`; x, y and radius in units of the image side.
 
-    `stretch` widens the object by its factor and narrows its height by the same.
+    `stretch` multiplies the width of the object and divides its height.
     """
 
     x: np.ndarray
@@ -27,7 +27,7 @@ class Track:
 
 
 def _track(progress: np.ndarray, *where: Any, **more: Any) -> Track:
-    """Make a track from x, y, radius and whatever is not the default: constants or arrays over `frame`."""
+    """Make a track; every argument is a constant or an array over `frame`."""
     x, y, radius = where
     values = {"x": x, "y": y, "radius": radius, "angle": 0.0, "opacity": 1.0, "stretch": 1.0} | more
     return Track(**{key: np.broadcast_to(value, progress.shape) for key, value in values.items()})
@@ -44,7 +44,7 @@ def _between(start: float, end: float, progress: np.ndarray) -> np.ndarray:
 
 def _move(start: tuple[float, float], end: tuple[float, float], jitter: tuple[float, float]) -> Script:
     def script(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
-        across = rng.uniform(-1, 1, 2) * jitter  # moves the whole path sideways
+        across = rng.uniform(-1, 1, 2) * jitter  # shift of the whole path
         (x0, y0), (x1, y1) = (
             (point[0] + across[0] + rng.uniform(-0.07, 0.07), point[1] + across[1] + rng.uniform(-0.07, 0.07))
             for point in (start, end)
@@ -76,7 +76,7 @@ def _approach(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dic
 
 
 def _meet(mover_in_front: bool) -> Script:
-    """A thing moves to where another stands and ends in front of it (covers it) or behind it."""
+    """A thing moves to the place of another one; at the end it is in front of it (covers it) or behind it."""
 
     def script(p: np.ndarray, rng: np.random.Generator) -> tuple[list[Track], dict]:
         stand = rng.uniform(0.4, 0.6, 2)
@@ -193,7 +193,7 @@ class Action:
 
 
 def _pair(split: str, script: Script, forward: str, backward: str) -> tuple[Action, Action]:
-    """Two classes that are each other's time-reverse."""
+    """Two classes; each is the other one played backwards."""
     return tuple(  # type: ignore[return-value]
         Action(text.replace(" ", "_").replace("-", "_"), text, split, script, is_reversed)
         for text, is_reversed in ((forward, False), (backward, True))
@@ -207,31 +207,49 @@ def _single(split: str, script: Script, text: str) -> Action:
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.18, 0.82, 0.18, 0.82
 
 PAIRS: tuple[tuple[Action, Action], ...] = (
-    _pair("train", _move((_LEFT, _TOP), (_RIGHT, _BOTTOM), (0.0, 0.0)),
-          "moving something from the top left to the bottom right",
-          "moving something from the bottom right to the top left"),
-    _pair("train", _move((_LEFT, _BOTTOM), (_RIGHT, _TOP), (0.0, 0.0)),
-          "moving something from the bottom left to the top right",
-          "moving something from the top right to the bottom left"),
+    _pair(
+        "train",
+        _move((_LEFT, _TOP), (_RIGHT, _BOTTOM), (0.0, 0.0)),
+        "moving something from the top left to the bottom right",
+        "moving something from the bottom right to the top left",
+    ),
+    _pair(
+        "train",
+        _move((_LEFT, _BOTTOM), (_RIGHT, _TOP), (0.0, 0.0)),
+        "moving something from the bottom left to the top right",
+        "moving something from the top right to the bottom left",
+    ),
     _pair("train", _stretch, "stretching something", "squeezing something"),
     _pair("train", _stack, "putting something on top of something", "taking something off something"),
     _pair("train", _circle, "moving something in a clockwise circle", "moving something in a counter-clockwise circle"),
-    _pair("train", _pan, "turning the camera right while filming something",
-          "turning the camera left while filming something"),
+    _pair(
+        "train",
+        _pan,
+        "turning the camera right while filming something",
+        "turning the camera left while filming something",
+    ),
     _pair("train", _zoom, "zooming in on something", "zooming out from something"),
     _pair("train", _enter, "something coming in from above", "something leaving upwards"),
     _pair("train", _split, "something splitting into two", "two things merging into one"),
     _pair("val", _move((0.5, _BOTTOM), (0.5, _TOP), (0.28, 0.0)), "moving something up", "moving something down"),
     _pair("val", _meet(mover_in_front=True), "covering something with something", "uncovering something"),
     _pair("val", _turn, "turning something clockwise", "turning something counter-clockwise"),
-    _pair("test", _move((_LEFT, 0.5), (_RIGHT, 0.5), (0.0, 0.28)),
-          "moving something from left to right", "moving something from right to left"),
+    _pair(
+        "test",
+        _move((_LEFT, 0.5), (_RIGHT, 0.5), (0.0, 0.28)),
+        "moving something from left to right",
+        "moving something from right to left",
+    ),
     _pair("test", _grow, "something growing", "something shrinking"),
     _pair("test", _approach, "moving two things closer to each other", "moving two things away from each other"),
-    _pair("test", _meet(mover_in_front=False),
-          "putting something behind something", "taking something out from behind something"),
+    _pair(
+        "test",
+        _meet(mover_in_front=False),
+        "putting something behind something",
+        "taking something out from behind something",
+    ),
     _pair("test", _appear, "something appearing", "something disappearing"),
-)  # fmt: skip
+)
 
 ACTIONS: tuple[Action, ...] = (
     *(action for pair in PAIRS for action in pair),

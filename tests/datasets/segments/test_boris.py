@@ -88,10 +88,10 @@ def test_events_may_overlap(films: Path) -> None:
     assert note.startswith("1 segments share frames")
 
 
-def test_point_events_are_passed_over_and_counted(films: Path) -> None:
+def test_point_events_are_ignored_and_counted(films: Path) -> None:
     lines = [OLD, old("wave", "STATE", "0.5", "1.25"), old("blink", "POINT", "1.0", "1.0")]
     file = write(films / "events.csv", *lines)
-    assert load_segments(file).notes == (f"{file}: passed over 1 point events, which have no duration",)
+    assert load_segments(file).notes == (f"{file}: ignored 1 point events, which have no duration",)
     tabular = write(films / "t.csv", TABULAR, event("blink", "POINT", "1"), *TABLES["tabular"][1:])
     assert len(load_segments(tabular).videos) == 2
 
@@ -101,7 +101,7 @@ def test_point_events_are_passed_over_and_counted(films: Path) -> None:
     [
         (
             [TABULAR, event("wave", "START", "0.5")],
-            "events.csv, line 2: wave begins and never ends; add its end in BORIS",
+            "events.csv, line 2: wave has no end; add it in BORIS",
         ),
         ([TABULAR, event("wave", "STOP", "0.5")], "line 2: wave has a STOP that fits no other row"),
         (
@@ -115,9 +115,9 @@ def test_point_events_are_passed_over_and_counted(films: Path) -> None:
         ),
         ([NEW, new("wave", "STATE", "0.5", "1").replace("MEDIA", "LIVE")], "line 2: its observation has no video"),
         ([OLD, old("wave", "STATE", "0.5", "1", "")], "line 2: its observation has no video"),
-        ([OLD, old("wave", "STATE", "0.5", "NA")], "line 2: 'NA' is no time"),
+        ([OLD, old("wave", "STATE", "0.5", "NA")], "line 2: 'NA' is not a time"),
         ([OLD, old("", "STATE", "0.5", "1")], "line 2: the segment has no label"),
-        ([OLD], "events.csv: no segment in it"),
+        ([OLD], "events.csv: no segments"),
     ],
 )
 def test_tables_that_cannot_be_segments(films: Path, lines: list[str], message: str) -> None:

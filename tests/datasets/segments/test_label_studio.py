@@ -103,21 +103,21 @@ def test_of_several_annotations_one_is_taken(films: Path) -> None:
     file = export(films, both)
     dataset = load_segments(file)
     assert [video.label for video in dataset.videos] == ["wave"]
-    assert dataset.notes == (f"{file}, task 7: it has 2 annotations; one is taken",)
+    assert dataset.notes == (f"{file}, task 7: it has 2 annotations; one is used",)
     both["annotations"][1]["ground_truth"] = True
     assert [video.label for video in load_segments(export(films, both)).videos] == ["clap"]
     both["annotations"][1]["was_cancelled"] = True
     assert load_segments(export(films, both)).notes == ()
 
 
-def test_other_regions_are_passed_over_and_counted(films: Path) -> None:
+def test_other_regions_are_ignored_and_counted(films: Path) -> None:
     box = {"type": "videorectangle", "value": {"framesCount": 20, "sequence": [], "labels": ["hand"]}}
     file = export(
         films, task(WAVE, box, {"type": "choices", "value": {"choices": ["good"]}}), {"id": 8, "annotations": []}
     )
     dataset = load_segments(file)
     assert len(dataset.videos) == 1
-    assert dataset.notes == (f"{file}: passed over 2 regions that are no labelled parts of a video",)
+    assert dataset.notes == (f"{file}: ignored 2 regions that are no labelled parts of a video",)
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_other_regions_are_passed_over_and_counted(films: Path) -> None:
         ("[", "export.json: not JSON"),
         ("7", "not an export of Label Studio; expected a list of tasks"),
         ("[7]", "not an export of Label Studio"),
-        ("[]", "no segment in it"),
+        ("[]", "no segments"),
         ("[" * 100_000, "not JSON"),
-        (json.dumps([task(WAVE, video="at24.wav")]), "task 7: it names no video; expected one in its data"),
+        (json.dumps([task(WAVE, video="at24.wav")]), "task 7: no video in its data; add one"),
         (json.dumps([task(WAVE, video="gone.mp4")]), "task 7: no such video: gone.mp4"),
         (
             json.dumps([task(timeline("wave", 12, 5))]),
@@ -138,9 +138,12 @@ def test_other_regions_are_passed_over_and_counted(films: Path) -> None:
         (json.dumps([task(timeline(" ", 1, 5))]), "task 7: the segment has no label"),
         (
             json.dumps([task({"value": {"ranges": [{"start": 1}], "timelinelabels": ["x"]}})]),
-            "would not write .KeyError",
+            "not in the form of Label Studio .KeyError",
         ),
-        (json.dumps([task({"value": {"start": "x", "end": 2, "labels": ["x"]}})]), "would not write .ValueError"),
+        (
+            json.dumps([task({"value": {"start": "x", "end": 2, "labels": ["x"]}})]),
+            "not in the form of Label Studio .ValueError",
+        ),
     ],
 )
 def test_exports_that_cannot_be_segments(films: Path, content: str, message: str) -> None:

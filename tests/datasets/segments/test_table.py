@@ -64,13 +64,13 @@ def test_forms_of_tables(films: Path, form: str) -> None:
             "with the columns file, start, end, label; the first line is 'long.mp4,0.5,1.25,w",
         ),
         (["file,begin,end,label", "long.mp4,0,1,wave"], "the first line is 'file,begin,end,label'"),
-        (["file,start,end,label"], "no segment in it"),
+        (["file,start,end,label"], "no segments"),
         (
             ["file,start,end,label", "long.mp4,1.5,0.5,wave"],
             "s.csv, line 2: the segment from 1.5 to 0.5 s; expected 0 <=",
         ),
         (["file,start,end,label", "long.mp4,1,1,wave"], "line 2: the segment from 1 to 1 s"),
-        (["file,start,end,label", "long.mp4,-1,1,wave"], "line 2: '-1' is no time; expected seconds like 12.5"),
+        (["file,start,end,label", "long.mp4,-1,1,wave"], "line 2: '-1' is not a time; expected seconds like 12.5"),
         (
             ["file,start,end,label", "", "long.mp4,1,3,wave"],
             "line 3: .* lies beyond the end of .*long.mp4 .2 s.; correct",
@@ -79,9 +79,9 @@ def test_forms_of_tables(films: Path, form: str) -> None:
             ["file,start,end,label", "long.mp4,2.1,2.2,wave"],
             "line 2: the segment from 2.1 to 2.2 s lies beyond the end",
         ),
-        (["file,start,end,label", "long.mp4,nan,1,wave"], "line 2: 'nan' is no time"),
-        (["file,start,end,label", "long.mp4,1e999,2,wave"], "line 2: '1e999' is no time"),
-        (["file,start,end,label", 'long.mp4,"0,5",2,wave'], "line 2: '0,5' is no time"),
+        (["file,start,end,label", "long.mp4,nan,1,wave"], "line 2: 'nan' is not a time"),
+        (["file,start,end,label", "long.mp4,1e999,2,wave"], "line 2: '1e999' is not a time"),
+        (["file,start,end,label", 'long.mp4,"0,5",2,wave'], "line 2: '0,5' is not a time"),
         (
             ["file,start,end,label", "long.mp4,0,1"],
             "line 2: the column label is empty; give a value, or delete the line",
@@ -91,7 +91,10 @@ def test_forms_of_tables(films: Path, form: str) -> None:
             ["file,start,end,label", "lnog.mp4,0,1,wave"],
             "line 2: no such video: lnog.mp4; expected it at .*films/lnog.mp4",
         ),
-        (["file,start,end,label", "s.csv,0,1,wave"], "line 2: .*s.csv is no video; name the video that was labelled"),
+        (
+            ["file,start,end,label", "s.csv,0,1,wave"],
+            "line 2: .*s.csv is not a video; name the video that was labelled",
+        ),
         (["file,start,end,label", "frames,0,1,wave"], "line 2: .*frames is a folder of frames, which has no times"),
         (
             ["file,start,end,label", "long.mp4,0,1,wave", "long.mp4,1,2,Wave"],
@@ -123,7 +126,7 @@ def test_another_encoding_is_told(films: Path) -> None:
 def test_files_that_are_not_there_or_of_another_kind(films: Path) -> None:
     with pytest.raises(ValueError, match="none.csv: no such file; check the name"):
         load_data(films / "none.csv")
-    with pytest.raises(ValueError, match="long.mp4: no file of segments; expected one of .csv, .tsv, .eaf, .json"):
+    with pytest.raises(ValueError, match="long.mp4: not a segment file; expected one of .csv, .tsv, .eaf, .json"):
         load_segments(films / "long.mp4")
     table = write(films / "s.csv", *ROWS)
     for option in ("tier=x", "fps=24"):
@@ -153,7 +156,7 @@ def test_segments_that_repeat_or_share_frames_are_told(films: Path) -> None:
     dataset = load_segments(write(films / "s.csv", *lines, "long.mp4,0.5,1.5,clap", "long.mp4,1.5,2,wave"))
     assert len(dataset.videos) == 4
     assert dataset.notes == (
-        "passed over 1 segments that stand there twice",
+        "ignored 1 repeated segments",
         "1 segments share frames with another one of their class, which raises accuracy: "
         "wave/long@0-1 and wave/long@0.5-1.5",
     )
@@ -193,5 +196,5 @@ def test_times(text: str, value: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1:2:3:4", "1.2.3", "inf", "1 s", "٣"])
 def test_what_is_no_time(text: str) -> None:
-    with pytest.raises(ValueError, match="here: .* is no time"):
+    with pytest.raises(ValueError, match="here: .* is not a time"):
         seconds(text, "here")

@@ -1,4 +1,4 @@
-"""Segments of long videos as a dataset: `segments.csv`, and what ELAN, BORIS and Label Studio write.
+"""Segments of long videos as a dataset: `segments.csv`, and files of ELAN, BORIS and Label Studio.
 
 | file | what |
 |---|---|
@@ -7,8 +7,8 @@
 | `*.csv`, `*.tsv` (`boris.py`) | BORIS, aggregated or tabular events |
 | `*.json` (`label_studio.py`) | Label Studio, JSON or JSON-MIN |
 
-A video is looked up where the file says, then below the folder of the file by its name. Beside the file, `labels.csv`
-gives the words and splits of the classes, as for a folder of class folders.
+A video is searched at the path in the file, then by its name below the folder of the file. A `labels.csv` beside the
+file gives words and splits of the classes, as for a folder of class folders.
 """
 
 from fsar.datasets.segments.load import is_segments, load_segments, split_options

@@ -1,9 +1,9 @@
 """Segments from BORIS: the tables that it exports as "aggregated events" or "tabular events" (CSV or TSV).
 
-The behaviour is the class. Only state events have a duration; point events are passed over.
+The behaviour is the class. Only state events have a duration; point events are ignored.
 
-- Aggregated events: a row per event, with `Start (s)` and `Stop (s)`.
-- Tabular events: a row per begin (START) and end (STOP) of an event, with `Time`.
+- Aggregated events: one row per event, with `Start (s)` and `Stop (s)`.
+- Tabular events: one row for the start (START) and one for the end (STOP) of an event, with `Time`.
 """
 
 import re
@@ -20,7 +20,7 @@ _KIND = ("Behavior type", "Status")
 
 
 def is_boris(columns: str) -> bool:
-    """Tell whether the text before the first rows is a header that BORIS writes."""
+    """Tell whether the text begins with a header of BORIS."""
     return "Behavior" in columns and (all(name in columns for name in AGGREGATED) or "Media file" in columns)
 
 
@@ -28,8 +28,8 @@ def read_boris(file: Path) -> Segments:
     """Read events that BORIS exported.
 
     Raises:
-        ValueError: not such a table, an event without an end, or an observation without a video, of several videos,
-            or with a time offset.
+        ValueError: not such a table; an event without an end; an observation without a video, with several videos, or
+            with a time offset.
     """
     try:
         table = read_table(file, AGGREGATED)
@@ -40,12 +40,12 @@ def read_boris(file: Path) -> Segments:
         found = list(_tabular(file, read_table(file, TABULAR)))
     rows = [row for row in found if row is not None]
     points = len(found) - len(rows)
-    note = f"{display(file)}: passed over {points} point events, which have no duration"
+    note = f"{display(file)}: ignored {points} point events, which have no duration"
     return Segments(rows, [note] if points else [])
 
 
 def _aggregated(file: Path, table: Table) -> Iterator[Row | None]:
-    """Rows of aggregated events; None for a point event."""
+    """Read rows of aggregated events; None for a point event."""
     for number, row in table.rows:
         place = f"{display(file)}, line {number}"
         if _kind(row) == "POINT":
@@ -56,7 +56,7 @@ def _aggregated(file: Path, table: Table) -> Iterator[Row | None]:
 
 
 def _tabular(file: Path, table: Table) -> Iterator[Row | None]:
-    """Pairs of START and STOP of one behaviour; None for a point event."""
+    """Read pairs of START and STOP of one behaviour; None for a point event."""
     running: dict[tuple[str, ...], tuple[str, float]] = {}
     for number, row in table.rows:
         place = f"{display(file)}, line {number}"
@@ -74,7 +74,7 @@ def _tabular(file: Path, table: Table) -> Iterator[Row | None]:
         else:
             raise ValueError(f"{place}: {row['Behavior']} has a {kind} that fits no other row; correct it in BORIS")
     for (*_, behavior), (place, _) in running.items():
-        raise ValueError(f"{place}: {behavior} begins and never ends; add its end in BORIS, and export again")
+        raise ValueError(f"{place}: {behavior} has no end; add it in BORIS, and export again")
 
 
 def _kind(row: dict[str, str]) -> str:
@@ -83,10 +83,10 @@ def _kind(row: dict[str, str]) -> str:
 
 
 def _media(row: dict[str, str], place: str) -> str:
-    """The video of an event.
+    """Return the video of an event.
 
     Raises:
-        ValueError: there is none, there are several, or times are offset.
+        ValueError: no video, several videos, or a time offset.
     """
     offset = row.get("Time offset (s)") or "0"
     if seconds(offset.lstrip("+-"), place) != 0:

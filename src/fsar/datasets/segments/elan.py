@@ -1,10 +1,10 @@
 """Segments from ELAN: an annotation file (`.eaf`) names its video and holds annotations with times on tiers.
 
-An annotation's value is the class. Times are those of its time slots, in milliseconds; an annotation that refers to
-another one has the times of that one. If several tiers hold annotations, one must be named, since tiers may say quite
-different things.
+The value of an annotation is the class. Its time slots give the times, in milliseconds. An annotation that refers to
+another annotation has the times of that one. If several tiers hold annotations, the user names one, since tiers may
+hold different things.
 
-The file is XML. A document type declaration is refused, so that no entity is ever expanded or fetched.
+The file is XML. A document type declaration is refused, so no entity is ever expanded or fetched.
 """
 
 from collections.abc import Iterator
@@ -24,10 +24,10 @@ def read_eaf(file: Path, tier: str | None = None) -> Segments:
 
     Args:
         file: the `.eaf` file.
-        tier: whose annotations to take; needed if several tiers hold some.
+        tier: its annotations are read; needed if several tiers hold annotations.
 
     Raises:
-        ValueError: not such a file, no video in it, no such tier, or several tiers and none is named.
+        ValueError: not such a file, no video in it, no such tier, or several tiers and no `tier`.
     """
     root = _parse(file)
     shown = display(file)
@@ -47,9 +47,9 @@ def read_eaf(file: Path, tier: str | None = None) -> Segments:
             first, last = ((_milliseconds(time, shown) + origin) / 1000 for time in (start, end))
             rows.append(Row(f"{shown}, annotation {annotation}", video, first, last, value))
     if empty:
-        notes.append(f"{shown}: passed over {empty} annotations without a value")
+        notes.append(f"{shown}: ignored {empty} annotations without a value")
     if untimed:
-        notes.append(f"{shown}: passed over {untimed} annotations without times")
+        notes.append(f"{shown}: ignored {untimed} annotations without times")
     return Segments(rows, notes)
 
 
@@ -75,7 +75,7 @@ def _parse(file: Path) -> ElementTree.Element:
 
 
 def _video(root: ElementTree.Element, shown: str) -> tuple[str, int, list[str]]:
-    """The first video that the file names, the time in it at which annotations count from, and a note on others."""
+    """Return the first video of the file, the time in it that annotations count from, and a note on other videos."""
     videos = []
     for media in root.iterfind("HEADER/MEDIA_DESCRIPTOR"):
         url = media.get("RELATIVE_MEDIA_URL") or media.get("MEDIA_URL") or ""
@@ -98,13 +98,13 @@ def _milliseconds(text: str, shown: str) -> int:
 
 
 def _annotations(tier: ElementTree.Element) -> Iterator[tuple[str, str]]:
-    """Id and value of a tier's annotations."""
+    """Return id and value of a tier's annotations."""
     for annotation in tier.iterfind("ANNOTATION/*"):
         yield annotation.get("ANNOTATION_ID", ""), (annotation.findtext("ANNOTATION_VALUE") or "").strip()
 
 
 def _spans(root: ElementTree.Element) -> dict[str, tuple[str | None, str | None]]:
-    """Annotation -> its two time slots."""
+    """Return annotation -> its two time slots."""
     spans: dict[str, tuple[str | None, str | None]] = {}
     refers: dict[str, str] = {}
     for annotation in root.iterfind("TIER/ANNOTATION/*"):

@@ -1,11 +1,11 @@
 """Segments from Label Studio: the JSON or JSON-MIN export of a project that labels parts of videos.
 
-- Timeline labels hold frame numbers, from 1 on, at the frame rate that the project's `Video` tag sets (24 if it sets
-  none). The export does not say it. It is taken from the task's `fps`, else from `fps` given here; else the videos must
-  have 24 frames per second.
+- Timeline labels hold frame numbers, starting at 1, at the frame rate of the project's `Video` tag (24 by default). The
+  export does not contain this rate. It comes from the `fps` of the task, or else from the argument `fps`. Without both,
+  the videos must have 24 frames per second.
 - Labels on the sound of a video hold seconds.
 
-Of several annotations of a task, the ground truth is taken, else the first that was not cancelled.
+If a task has several annotations, the ground truth is used, or else the first that was not cancelled.
 """
 
 import json
@@ -19,12 +19,12 @@ from fsar.video.kinds import VIDEO_SUFFIXES
 from fsar.video.reading import display
 
 DEFAULT_FPS = 24.0
-"""Of Label Studio's `Video` tag."""
+"""Default of Label Studio's `Video` tag."""
 _RATES = ("fps", "frameRate", "framerate", "frame_rate")
 
 
 class FrameRow(Row):
-    """A segment whose times are frames at the frame rate of a project, which is not known yet."""
+    """A segment whose times are frames at the unknown frame rate of a project."""
 
 
 def read_label_studio(file: Path, fps: float | None = None) -> Segments:
@@ -35,7 +35,7 @@ def read_label_studio(file: Path, fps: float | None = None) -> Segments:
         fps: frame rate of the project's `Video` tag.
 
     Returns:
-        The segments. Rows whose frame rate is not known are `FrameRow`, at 24 frames per second.
+        The segments. If the frame rate is unknown, rows are of the class `FrameRow`, at 24 frames per second.
 
     Raises:
         ValueError: not such an export, or a task without a video.
@@ -60,12 +60,12 @@ def read_label_studio(file: Path, fps: float | None = None) -> Segments:
             strange += not found
             rows += found
     if strange:
-        notes.append(f"{shown}: passed over {strange} regions that are no labelled parts of a video")
+        notes.append(f"{shown}: ignored {strange} regions that are no labelled parts of a video")
     return Segments(rows, notes)
 
 
 def _regions(task: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
-    """The labelled parts of a task, and a note if others were left out."""
+    """Return the labelled parts of a task, and a note if other annotations were left out."""
     annotations = task.get("annotations", task.get("completions"))
     if not isinstance(annotations, list):  # JSON-MIN: each control tag is a key
         lists = (value for value in task.values() if isinstance(value, list))
@@ -75,11 +75,11 @@ def _regions(task: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
         return [], ""
     chosen = next((a for a in valid if a.get("ground_truth")), valid[0])
     regions = [region for region in chosen.get("result") or () if isinstance(region, dict)]
-    return regions, f"it has {len(valid)} annotations; one is taken" if len(valid) > 1 else ""
+    return regions, f"it has {len(valid)} annotations; one is used" if len(valid) > 1 else ""
 
 
 def _rows(region: dict[str, Any], task: dict[str, Any], place: str, fps: float | None) -> Iterator[Row]:
-    """The segments of a region, one for each of its labels; none if it is no labelled part of a video."""
+    """Return the segments of a region, one per label; none if it is no labelled part of a video."""
     value = region.get("value", region)
     data = task["data"] if isinstance(task.get("data"), dict) else task
     kind: type[Row] = Row
@@ -94,13 +94,15 @@ def _rows(region: dict[str, Any], task: dict[str, Any], place: str, fps: float |
         else:
             return
     except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"{place}: a region that Label Studio would not write ({error!r}); export again") from error
+        raise ValueError(
+            f"{place}: a region that is not in the form of Label Studio ({error!r}); export again"
+        ) from error
     video = _video(data, task, place)
     yield from (kind(place, video, start, end, str(label).strip()) for start, end in times for label in labels)
 
 
 def _video(data: dict[str, Any], task: dict[str, Any], place: str) -> str:
-    """Name of a task's video: of an upload, a local file, or an address."""
+    """Return the name of a task's video: of an upload, a local file, or an address."""
     values = [data.get("video"), *data.values(), task.get("file_upload")]
     for value in values:
         if not isinstance(value, str):
@@ -110,4 +112,4 @@ def _video(data: dict[str, Any], task: dict[str, Any], place: str) -> str:
         name = inner or unquote(address.path)
         if Path(name).suffix.lower() in VIDEO_SUFFIXES:
             return name
-    raise ValueError(f"{place}: it names no video; expected one in its data")
+    raise ValueError(f"{place}: no video in its data; add one, and export again")

@@ -1,4 +1,4 @@
-"""Rows of a file of segments -> a dataset: find the videos, check the times, name the segments."""
+"""Rows of a segment file -> dataset: find the videos, check the times, name the segments."""
 
 import os
 import re
@@ -22,14 +22,14 @@ from fsar.video.reading import VideoError, VideoInfo, display, probe
 
 SUFFIXES = (".csv", ".tsv", ".eaf", ".json")
 TABLE = "segments.csv"
-_LATE = 0.5  # seconds by which a segment may end after its video, whose sound may be longer than its pictures
-_HEAD = 100_000  # characters that tell the kind of a table
+_LATE = 0.5  # seconds; a segment may end so much after the last picture, since the sound may be longer
+_HEAD = 100_000  # the first characters tell the kind of a table
 _NAMED = 3
-_MANY = 20  # videos to measure, from which on a bar is shown
+_MANY = 20  # show a progress bar for at least so many videos
 
 
 def is_segments(path: Path) -> bool:
-    """Tell whether a path is a file of segments, or a folder that holds a `segments.csv` or ELAN files.
+    """Tell whether a path is a segment file, or a folder with a `segments.csv` or ELAN files.
 
     Examples:
         >>> is_segments(Path("talks.eaf")), is_segments(Path("talks.mp4"))
@@ -39,10 +39,10 @@ def is_segments(path: Path) -> bool:
 
 
 def split_options(data: str | Path) -> tuple[Path, dict[str, Any]]:
-    """Split what `--data` names into a path and the option behind it.
+    """Split the argument of `--data` into a path and the option after it.
 
     Raises:
-        ValueError: the frame rate is no number.
+        ValueError: the frame rate is not a number.
 
     Examples:
         >>> split_options("talks.eaf:tier=Right hand")[1], split_options("export.json:fps=30")[1]
@@ -67,17 +67,17 @@ def load_segments(
     name: str | None = None,
     progress: bool = True,
 ) -> VideoDataset:
-    """Read segments of long videos into a dataset, each a video like any other.
+    """Read segments of long videos into a dataset; each segment is a video like any other.
 
     Args:
         path: a file of segments, or a folder with a `segments.csv` or ELAN files (see `fsar.datasets.segments`).
-        tier: of ELAN files, whose annotations are the classes; needed if several tiers hold annotations.
-        fps: frame rate of a Label Studio project; needed unless it is 24, or the tasks say it.
+        tier: tier of the ELAN files whose annotations are the classes; needed if several tiers hold annotations.
+        fps: frame rate of the Label Studio project; not needed if it is 24, or if the tasks contain it.
         name: of the dataset; by default the file's.
         progress: show a progress bar while many videos are measured.
 
     Returns:
-        The dataset. Its `notes` say in words what was passed over, and which segments share frames.
+        The dataset. Its `notes` describe what was ignored, and which segments share frames.
 
     Raises:
         ValueError: the file cannot be read, or a segment has no video, ends before its start or after its video, or
@@ -100,10 +100,12 @@ def load_segments(
     rows = [(file, row) for file, segments in zip(files, read, strict=True) for row in segments.rows]
     notes = [note for segments in read for note in segments.notes]
     if path.is_dir():
-        notes.append(f"{display(path)}: read as segments: {', '.join(file.name for file in files[:_NAMED])}"
-                     + (", ..." if len(files) > _NAMED else ""))  # fmt: skip
+        notes.append(
+            f"{display(path)}: read as segments: {', '.join(file.name for file in files[:_NAMED])}"
+            + (", ..." if len(files) > _NAMED else "")
+        )
     if not rows:
-        raise ValueError(f"{display(path)}: no segment in it{''.join(f'; {note}' for note in notes)}")
+        raise ValueError(f"{display(path)}: no segments{''.join(f'; {note}' for note in notes)}")
     videos: dict[str, Video] = {}
     texts: dict[str, str] = {}
     finders = {file.parent: _Finder(file.parent) for file in files}
@@ -115,13 +117,13 @@ def load_segments(
         other = videos.setdefault(video.id, video)
         if other.path != video.path:
             raise ValueError(
-                f"{row.place}: {display(other.path)} and {display(video.path)} have the same name but for the suffix; "
+                f"{row.place}: {display(other.path)} and {display(video.path)} differ only in the suffix; "
                 f"rename one of them"
             )
         repeated += other is not video
         texts.setdefault(video.label, class_text(row.label))
     if repeated:
-        notes.append(f"passed over {repeated} segments that stand there twice")
+        notes.append(f"ignored {repeated} repeated segments")
     notes += _overlaps(list(videos.values()))
     refuse_clashes(sorted(texts), path)
     splits: dict[str, str] = {}
@@ -133,14 +135,14 @@ def load_segments(
 
 
 def _files(folder: Path) -> list[Path]:
-    """The files of segments of a folder: its `segments.csv`, else its ELAN files."""
+    """Return the segment files of a folder: its `segments.csv`, or else its ELAN files."""
     if (folder / TABLE).is_file():
         return [folder / TABLE]
     return sorted(path for path in folder.glob("*.[eE][aA][fF]") if not is_hidden(path.name))
 
 
 def _read(file: Path, tier: str | None, fps: float | None) -> Segments:
-    """Read a file by its kind; an option that this kind does not have is refused."""
+    """Read a file by its kind; refuse an option that this kind does not have."""
     suffix = file.suffix.lower()
     for option, given, kind in (("tier", tier, ".eaf"), ("fps", fps, ".json")):
         if given is not None and suffix != kind:
@@ -152,7 +154,7 @@ def _read(file: Path, tier: str | None, fps: float | None) -> Segments:
     if suffix == ".json":
         return read_label_studio(file, fps)
     if suffix not in SUFFIXES:
-        raise ValueError(f"{display(file)}: no file of segments; expected one of {', '.join(SUFFIXES)}")
+        raise ValueError(f"{display(file)}: not a segment file; expected one of {', '.join(SUFFIXES)}")
     return read_boris(file) if is_boris(read_text(file)[:_HEAD]) else read_segments_csv(file)
 
 
@@ -160,7 +162,7 @@ def _video(row: Row, finder: "_Finder", measured: "_Measured") -> Video:
     """Find a segment's video, check its times, and name it.
 
     Raises:
-        ValueError: there is no such video, or the segment does not lie in it.
+        ValueError: no such video, or the segment is not inside it.
     """
     path = finder.find(row)
     start, end = row.start, row.end
@@ -188,15 +190,15 @@ def _video(row: Row, finder: "_Finder", measured: "_Measured") -> Video:
 
 
 def _plain(time: float) -> str:
-    """Seconds to the millisecond, without zeros at the end: `12.5`."""
+    """Write seconds, rounded to milliseconds, without zeros at the end: `12.5`."""
     return f"{time:.3f}".rstrip("0").rstrip(".")
 
 
 class _Finder:
-    """Finds the videos that a file of segments names.
+    """Finds the videos of a segment file.
 
     Args:
-        base: the folder of the file.
+        base: the folder of the segment file.
     """
 
     def __init__(self, base: Path):
@@ -204,10 +206,10 @@ class _Finder:
         self.known: dict[str, Path] = {}
 
     def find(self, row: Row) -> Path:
-        """Find a row's video: at the very path, from the folder of the file on, or by its name below that folder.
+        """Find the video of a row: at its path, absolute or from the folder of the file; or by name below that folder.
 
         Raises:
-            ValueError: there is none, several have the name, or it is no video.
+            ValueError: no such file, several files with this name, or not a video.
         """
         if row.file not in self.known:
             self.known[row.file] = self._find(row)
@@ -231,12 +233,12 @@ class _Finder:
                 f"{display(self.base)}"
             )
         if not is_video(found[0]):
-            raise ValueError(f"{row.place}: {display(found[0])} is no video; name the video that was labelled")
+            raise ValueError(f"{row.place}: {display(found[0])} is not a video; name the video that was labelled")
         return found[0]
 
     @cached_property
     def _below(self) -> dict[str, list[Path]]:
-        """Name -> the files of this name below the folder."""
+        """Name -> the files with this name below the folder."""
         found: dict[str, list[Path]] = defaultdict(list)
         for folder, subfolders, files in os.walk(self.base):
             subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
@@ -245,19 +247,19 @@ class _Finder:
         return found
 
     def name(self, path: Path) -> str:
-        """What a video is called in ids: its path from the folder of the file on, without suffix."""
+        """Return a video's name for ids: its path from the folder of the segment file, without suffix."""
         inside = path.relative_to(self.base) if path.is_relative_to(self.base) else Path(path.name)
         return inside.with_suffix("").as_posix()
 
 
 class _Measured:
-    """Frame rate and duration of videos, each measured once."""
+    """Frame rates and durations; each video is measured once."""
 
     def __init__(self) -> None:
         self.known: dict[Path, VideoInfo | None] = {}
 
     def info(self, path: Path) -> VideoInfo | None:
-        """Measure a video; None for a broken one, of which whoever reads it says what is wrong."""
+        """Measure a video; None for a broken one (reading it later raises an error)."""
         if path not in self.known:
             try:
                 self.known[path] = probe(path)
@@ -267,7 +269,7 @@ class _Measured:
 
 
 def _overlaps(videos: Sequence[Video]) -> Iterator[str]:
-    """Say which segments of one class share frames with the one before."""
+    """Name the segments that share frames with the previous one of their class."""
     key: Callable[[Video], tuple] = lambda v: (v.label, v.path, v.start, v.end)  # noqa: E731
     ordered = sorted(videos, key=key)
     shared = [

@@ -1,7 +1,7 @@
-"""What every file of segments is read into, `segments.csv`, and what tables of text have in common.
+"""Segments, their `segments.csv`, and what all text tables share.
 
-`segments.csv` has the columns `file`, `start`, `end` and `label`, in any order: a video's path (from the folder of the
-table), seconds, seconds, and the class.
+`segments.csv` has the columns `file`, `start`, `end` and `label`, in any order: the path of a video (from the folder of
+the table), start and end in seconds or as a clock time, and the class.
 
     file,start,end,label
     monday.mp4,12.5,15,wave
@@ -21,12 +21,12 @@ COLUMNS = ("file", "start", "end", "label")
 
 
 class Row(NamedTuple):
-    """One segment as it stands in a file."""
+    """One segment of a file."""
 
     place: str
     """File and line, for messages."""
     file: str
-    """The video, as it is named there."""
+    """The video, as the file names it."""
     start: float
     """Seconds."""
     end: float
@@ -35,11 +35,11 @@ class Row(NamedTuple):
 
 
 class Segments(NamedTuple):
-    """What a file holds."""
+    """The content of a segment file."""
 
     rows: list[Row]
     notes: list[str]
-    """What was passed over, in words."""
+    """Sentences on what was ignored."""
 
 
 class Table(NamedTuple):
@@ -48,20 +48,20 @@ class Table(NamedTuple):
     columns: list[str]
     rows: list[tuple[int, dict[str, str]]]
     decimal_comma: bool
-    """Whether a comma may stand in numbers, since columns are separated by something else."""
+    """Whether numbers may have a decimal comma, because another character separates the columns."""
 
 
 def read_table(file: Path, wanted: Sequence[str]) -> Table:
     """Read a table whose columns are separated by commas, semicolons or tabs.
 
-    Lines before the header are passed over; the header is the first line that holds all wanted columns.
+    Lines before the header are ignored; the header is the first line with all wanted columns.
 
     Args:
         file: the table.
-        wanted: columns that it must have; capitals do not matter.
+        wanted: columns that the table must have; case does not matter.
 
     Raises:
-        ValueError: the file cannot be read, is no UTF-8 text, or has no such header.
+        ValueError: the file cannot be read, is not UTF-8 text, or has no such header.
     """
     lines = read_text(file).splitlines()
     found = next((place for place in map(_header, enumerate(lines)) if place.has(wanted)), None)
@@ -86,14 +86,14 @@ def read_table(file: Path, wanted: Sequence[str]) -> Table:
 
 
 class _Header(NamedTuple):
-    """A line read as a header."""
+    """A line, read as a header."""
 
     number: int
     separator: str
     columns: list[str]
 
     def has(self, wanted: Sequence[str]) -> bool:
-        """Tell whether all wanted columns are there."""
+        """Tell whether the line has all wanted columns."""
         return {name.lower() for name in wanted} <= {column.lower() for column in self.columns}
 
 
@@ -136,15 +136,15 @@ def read_segments_csv(file: Path) -> Segments:
 
 
 def seconds(text: str, place: str, decimal_comma: bool = False) -> float:
-    """Read seconds, or a time on a clock: `12.5`, `1:02.5`, `1:03:07.25`.
+    """Read seconds or a clock time: `12.5`, `1:02.5`, `1:03:07.25`.
 
     Args:
         text: the time.
         place: file and line, for the message.
-        decimal_comma: whether `12,5` is a time.
+        decimal_comma: whether `12,5` is allowed.
 
     Raises:
-        ValueError: something else.
+        ValueError: the text is not a time.
 
     Examples:
         >>> seconds("1:03:07.25", "segments.csv, line 2")
@@ -159,5 +159,5 @@ def seconds(text: str, place: str, decimal_comma: bool = False) -> float:
     elif match:
         value = float(plain)
     if not math.isfinite(value):
-        raise ValueError(f"{place}: {text!r} is no time; expected seconds like 12.5, or a time like 1:02:03.5")
+        raise ValueError(f"{place}: {text!r} is not a time; expected seconds like 12.5, or a time like 1:02:03.5")
     return value
