@@ -26,6 +26,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.S)
 
 
+def commands(part: str) -> list[list[str]]:
+    """Words of every `fsar` line of the one block that has this part."""
+    (block,) = [block for block in blocks("bash") if part in block]
+    return lines_of(block)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, world: VideoDataset, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The files that the README names, made of clips of the world."""
@@ -61,7 +67,7 @@ def lines_of(block: str) -> list[list[str]]:
 
 
 def test_the_command_lines(folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset) -> None:
-    lines = lines_of(blocks("bash")[1])
+    lines = commands("fsar train --config trx/world")
     assert [words[1] for words in lines] == ["recognize", "evaluate", "evaluate", "train", "evaluate"]
     home = str(world.videos[0].path.parents[1])
     for words in lines:
@@ -76,8 +82,33 @@ def test_the_command_lines(folder: Path, capsys: pytest.CaptureFixture[str], wor
         assert cli.main(words) == 0, capsys.readouterr().err
 
 
+def test_the_lines_on_own_videos(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "talks").mkdir()
+    rows = ["file,start,end,label"]
+    for action in ("wave", "clap"):
+        for i in range(1, 4):
+            shutil.copy(folder / f"{action}{i}.mp4", folder / "talks")
+            rows.append(f"{action}{i}.mp4,0.1,1.2,{action}")
+    (folder / "talks" / "segments.csv").write_text("\n".join(rows))
+    (folder / "lists").mkdir()
+    (folder / "lists" / "test.txt").write_text("\n".join(f"{a}/{i}.mp4" for a in ("wave", "clap") for i in (1, 2, 3)))
+    lines = commands("fsar probe")
+    assert [words[1] for words in lines] == ["evaluate", "recognize", "recognize", "evaluate", "probe"]
+    more = {"evaluate": ["--episodes", "20"], "recognize": ["--backbone", "tiny"], "probe": []}
+    for words in lines:
+        assert cli.main([*words[1:], *more[words[1]]]) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "segments all (2 classes, 6 videos" in said and "talks/wave1.mp4 0.1-1.2 s" in said
+
+
+def test_the_lines_on_papers(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in commands("fsar papers"):
+        assert cli.main(words[1:]) == 0, capsys.readouterr().err
+    assert "fsar train --config trx/hmdb51 --data HMDB51/" in capsys.readouterr().out
+
+
 def test_the_lines_on_describing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    template, asks, evaluates = lines_of(blocks("bash")[2])
+    template, asks, evaluates = commands("fsar describe")
     assert cli.main(template[1:]) == 0
     blank = (folder / "mine.yaml").read_text()
     assert cli.main(evaluates[1:]) == 2 and "three different sentences" in capsys.readouterr().err
@@ -110,7 +141,7 @@ def _model(*sentences: str) -> Iterator[str]:
 def test_the_lines_on_training(
     folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = lines_of(blocks("bash")[3])
+    lines = commands("fsar recipes")
     assert [words[1] for words in lines] == ["recipes", "train", "evaluate", "recognize", "push"]
     home = str(world.videos[0].path.parents[1])
     for split in ("train", "val", "test"):
@@ -129,12 +160,11 @@ def test_the_lines_on_training(
 
 
 def test_the_lines_on_results(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (block,) = [block for block in blocks("bash") if "fsar results" in block]
     for run, method in (("ma", "ma-fsar"), ("otam", "otam")):
         for shot in (1, 5):
             result = replace(RESULT, method=method, shot=shot)
             save_result(result, folder / "runs" / run)
-    for words in lines_of(block):
+    for words in commands("fsar results"):
         assert cli.main(words[1:]) == 0, capsys.readouterr().err
     assert "no difference shown" in capsys.readouterr().out and (folder / "table.tex").is_file()
 
@@ -142,7 +172,7 @@ def test_the_lines_on_results(folder: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_lines_on_benchmarks(
     folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lists, fetch, take, evaluates = lines_of(blocks("bash")[4])
+    lists, fetch, take, evaluates = commands("fsar splits list")
     monkeypatch.setenv("FSAR_CACHE", str(folder / "cache"))
     assert cli.main(lists[1:]) == 0 and "kinetics100@cmn" in capsys.readouterr().out
     assert cli.main([*fetch[1:], "--mirror", "http://127.0.0.1:9"]) == 2

@@ -49,18 +49,18 @@ class Setting:
     type: str
     """Words for the type: `float`, `int or null`, `true or false`, or the choices of a `Literal`: `both | one`."""
     default: str
-    """As it is written in YAML, for every variant if they differ; empty if a value must be given."""
+    """The default as YAML, for every variant if they differ; empty if a value must be given."""
     words: str
     """The docstring under the field; empty if there is none."""
     group: Literal["usual", "variant", "ablation"] = "usual"
-    """For users; following the option `variant`; or only for an ablation of the paper."""
+    """`usual` is for users, `variant` follows the option `variant`, `ablation` repeats an ablation of the paper."""
 
 
 def settings_of(cls: type) -> tuple[Setting, ...]:
     """Read the fields of a settings class with their docstrings, in order; inherited fields come first.
 
     Args:
-        cls: a dataclass whose source is at hand.
+        cls: a dataclass whose source file can be read.
 
     Returns:
         One `Setting` per field.
@@ -110,14 +110,14 @@ def describe_settings(settings: Iterable[Setting], width: int = 100) -> str:
 def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str, key: str) -> AnySettings:
     """Build a settings class from values as YAML, JSON or a command line gives them.
 
-    Types are checked, whole numbers become floats and lists become tuples as the fields ask for. A value that YAML read
-    as something else than the word that was written (`off` as false, `32` as a number) becomes that word again.
+    Types are checked, whole numbers become floats and lists become tuples as the fields ask for. If
+    YAML changed a word (`off` to false, `32` to a number), the word is restored.
 
     Args:
         cls: a dataclass.
         values: by name of the field.
-        what: what the settings belong to, as the errors call it: `method otam`, `recipe`.
-        key: what one of them is called there: `option of otam`, `recipe key`.
+        what: name of the whole in errors: `method otam`, `recipe`.
+        key: name of one setting in errors: `option of otam`, `recipe key`.
 
     Raises:
         ValueError: an unknown name (the message names the nearest), or a value that does not fit its type.
@@ -144,7 +144,7 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
 
 @cache
 def _parser(cls: type) -> "ArgumentParser":
-    """Reads values for a settings class; it takes longer to build than to use."""
+    """Build the reader of a settings class; cached, since building takes longer than reading."""
     from jsonargparse import ArgumentParser
 
     parser = ArgumentParser(exit_on_error=False)
@@ -172,12 +172,12 @@ def as_yaml(value: Any) -> str:
 class Settings:
     """Base of settings classes that check their values when they are built.
 
-    A subclass overrides `check` and `idle`. With `variants` a field that is left at None takes the value of the chosen
-    `variant`.
+    A subclass overrides `check` and `idle`. If it has `variants`, a field at None takes the value of the
+    chosen `variant`.
     """
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """Variant -> values of the fields that follow it; the field that chooses is called `variant`."""
+    """Variant -> values of the fields that follow it; the field `variant` chooses."""
 
     def __post_init__(self) -> None:
         for name, choices in _choices(type(self)).items():  # type: ignore[arg-type]
@@ -186,7 +186,7 @@ class Settings:
                 raise ValueError(f"{type(self).__qualname__}: {name} is {got}; expected one of: {expected}")
         for name, value in self.followed().items():
             if getattr(self, name) is None:
-                object.__setattr__(self, name, value)  # the class is frozen for others
+                object.__setattr__(self, name, value)  # the class is frozen
         self.check()
 
     def check(self) -> None:
@@ -197,10 +197,10 @@ class Settings:
         """
 
     def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-        """Say which fields have no effect beside which other settings; by default none.
+        """List the settings that leave other fields without effect; by default none.
 
         Returns:
-            For each such setting: whether it is chosen, what to call it, and the fields that it leaves idle.
+            For each such setting: whether it is chosen, its name in messages, and the fields without effect.
         """
         return ()
 
@@ -210,10 +210,10 @@ class Settings:
         return {name: value for name, value in dataclasses.asdict(self).items() if value != usual[name]}
 
     def refuse_idle(self, owner: str) -> None:
-        """Refuse a field that was changed although another setting leaves it without effect (`idle`).
+        """Refuse a changed field that has no effect beside another setting (`idle`).
 
         Args:
-            owner: whose settings they are, at the head of the message: `clip-mdmf`.
+            owner: name of the whole, for the message: `clip-mdmf`.
 
         Raises:
             ValueError: the first field that has no effect.
@@ -223,7 +223,7 @@ class Settings:
             raise ValueError(f"{owner} got {name}: {value}, which has no effect with {setting}; leave one of them out")
 
     def without_effect(self) -> dict[str, str]:
-        """Return the fields that were changed without effect, each with the setting that leaves it idle."""
+        """Return the changed fields without effect, each with the setting that is the reason."""
         changed = self.changed()
         rules = (rule for rule in self.idle() if rule[0])
         return {name: setting for _, setting, names in rules for name in names if name in changed}
@@ -235,7 +235,7 @@ class Settings:
 
 @cache
 def _choices(cls: type) -> Mapping[str, tuple[Any, ...]]:
-    """Fields of a class that allow some values only."""
+    """Fields of a class that allow only some values."""
     found = {name: choices_of(hint) for name, hint in get_type_hints(cls).items()}
     return {name: choices for name, choices in found.items() if choices}
 
@@ -257,7 +257,7 @@ def choices_of(hint: Any) -> tuple[Any, ...]:
 
 
 def _as_written(value: Any, hint: Any) -> Any:
-    """Undo YAML's reading of a word: `off` came as False, `on` as True, `32` as a number."""
+    """Restore a word that YAML changed: `off` to False, `on` to True, `32` to a number."""
     choices = choices_of(hint)
     if not choices or value in choices:
         return value
@@ -288,7 +288,7 @@ def _type_words(hint: Any) -> str:
 
 
 def _docstrings(cls: type) -> dict[str, str]:
-    """Docstrings under the fields that a class itself declares."""
+    """Return the docstrings under the fields of a class, without inherited fields."""
     from docstring_parser import parse_from_object
 
     if not inspect.isclass(cls) or cls.__module__ == "builtins":

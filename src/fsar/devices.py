@@ -1,4 +1,4 @@
-"""Where a model computes, and how much memory that takes."""
+"""The device of a model, and the memory in use."""
 
 import resource
 import sys
@@ -15,7 +15,7 @@ def to_device(module: Module, name: str = "auto") -> Module:
 
     Args:
         module: its parameters move in place.
-        name: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU if there is one, else the processor.
+        name: `cpu`, `cuda`, `cuda:1`, ...; `auto` is a GPU if there is one, else the CPU.
 
     Returns:
         The module.
@@ -36,7 +36,7 @@ def to_device(module: Module, name: str = "auto") -> Module:
 
 
 def peak_memory() -> float:
-    """Most memory used so far, in GB: the GPU's if there is one, else the process's."""
+    """Return the peak memory so far, in GB: of the GPU if there is one, else of the process."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
     kilo = 1 if sys.platform == "darwin" else 1024

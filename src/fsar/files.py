@@ -1,4 +1,4 @@
-"""Files on disk: whole or absent, never half-written; and the cache folder."""
+"""Write files whole or not at all; find the cache folder."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def cache_dir() -> Path:
-    """Folder for everything that can be made again: `FSAR_CACHE`, or the user's cache folder."""
+    """Return the folder for files that can be made again: `FSAR_CACHE`, or the user's cache folder."""
     return Path(os.environ.get("FSAR_CACHE") or platformdirs.user_cache_dir("fsar"))
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path in the same folder to write to, and rename it to `path` if all went well.
+    """Yield a temporary path in the same folder; after the block, rename it to `path`.
 
-    A failed or killed write leaves `path` as it was. The temporary name has the same suffix, since some writers choose
-    the format by it.
+    If writing fails or is killed, `path` stays as it was. The temporary name has the same suffix, since some writers
+    choose the format by the suffix.
 
     Args:
         path: the file or folder to write; its parent is made if there is none.
@@ -68,7 +68,7 @@ def write_tensors_atomic(path: Path, tensors: Mapping[str, "Tensor"], metadata: 
     with atomic_path(path) as temporary:
         temporary.touch(exist_ok=False)
         mode = temporary.stat().st_mode
-        save_file(dict(tensors), temporary, dict(metadata))  # makes a new file that only its owner can read
+        save_file(dict(tensors), temporary, dict(metadata))  # it would create a file that only the owner can read
         temporary.chmod(mode)
 
 

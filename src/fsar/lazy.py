@@ -1,4 +1,4 @@
-"""Names that a package hands out are imported at their first use (PEP 562), so that importing the package is cheap."""
+"""Import the names of a package at their first use (PEP 562), so that importing the package is fast."""
 
 import importlib
 from collections.abc import Mapping
@@ -6,18 +6,18 @@ from typing import Any
 
 
 def import_name(package: str, name: str, homes: Mapping[str, str]) -> Any:
-    """Look a package's name up in the module that defines it; the body of the package's `__getattr__`.
+    """Import a name from the module that defines it; the body of a package's `__getattr__`.
 
     Args:
-        package: the package's own name, as an error calls it.
-        name: what is asked for.
-        homes: each name that the package hands out, and the module that defines it.
+        package: name of the package, for the error.
+        name: the requested name.
+        homes: name -> module that defines it.
 
     Returns:
         The object of that name.
 
     Raises:
-        AttributeError: the package hands out no such name.
+        AttributeError: the package has no such name.
 
     Example:
         >>> import_name("mine", "sqrt", {"sqrt": "math"})(9.0)

@@ -1,16 +1,16 @@
-"""Names that a user may misspell."""
+"""Messages on misspelt names."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 
 def unknown(got: str, known: Iterable[str], what: str) -> str:
-    """Say that a name is unknown, and which known name it may have been meant to be.
+    """Say that a name is unknown, and suggest the most similar known one.
 
     Args:
         got: what the user wrote.
         known: all names.
-        what: what they name, for the message.
+        what: kind of the names, for the message.
 
     Returns:
         The message of an error.

@@ -1,4 +1,4 @@
-"""Long work: a bar with rate and remaining time, and threads that work ahead."""
+"""Progress bars with rate and remaining time, and threads that work ahead."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -25,11 +25,11 @@ def progress_bar(items: Iterable[Item], what: str, unit: str, total: int, show: 
     """Show progress on stderr: a bar in a terminal, a line every 30 s in a file.
 
     Args:
-        items: what to go through.
-        what: the work, as the bar calls it.
-        unit: what is counted.
+        items: to iterate over.
+        what: name of the work.
+        unit: name of an item.
         total: number of items.
-        show: False shows nothing.
+        show: False hides it.
 
     Returns:
         An iterable of the same items.
@@ -47,7 +47,7 @@ def ahead(function: Callable[[Item], Made], items: Iterable[Item], workers: int)
         workers: threads.
 
     Raises:
-        Exception: what `function` raised, at the item's turn.
+        Exception: the exception of `function`, when its item is next.
 
     Example:
         >>> list(ahead(len, ["a", "bb", "ccc"], workers=2))

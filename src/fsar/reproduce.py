@@ -6,7 +6,7 @@
     RUN/report.html                       everything beside the papers' numbers
 
 As in the papers, K-shot results come from K-shot training. With the override `shot=1`, all come from 1-shot training.
-The same command again skips what is done.
+The same command, run again, skips finished steps.
 """
 
 import json
@@ -39,15 +39,15 @@ class Plan:
 
     method: str
     benchmark: str
-    """With its version, as `ssv2-small@cmn`."""
+    """Name with version: `ssv2-small@cmn`."""
     root: Path
     """Folder of the dataset's videos."""
     folder: Path
-    """Where everything goes."""
+    """Folder for all files of the reproduction."""
     shots: tuple[int, ...] = (1, 5)
-    """Each has its own training and its own test."""
+    """Support videos per class, K; each K has its own training and test."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds of the trainings; all tests have the episodes of seed 0."""
+    """Seeds of the trainings; all tests use the episodes of seed 0."""
     way: int = 5
     """Classes per test episode."""
     query: int = 1
@@ -55,13 +55,13 @@ class Plan:
     episodes: int = 10_000
     """Test episodes."""
     backbone: str | None = None
-    """None takes the recipe's, or `tiny` if the method trains nothing."""
+    """None: the backbone of the recipe, or `tiny` if the method trains nothing."""
     changes: tuple[str, ...] = ()
     """`key=value` overrides of the recipe."""
     hardware: str | None = None
     """A preset of `fsar.training.recipes.HARDWARE`."""
     prepared: Path | None = None
-    """Where to write small copies of the videos, which are then used; None uses the videos as they are."""
+    """Folder for small copies of the videos, which are then used; None uses the videos themselves."""
     skip_missing: bool = False
     """Leave out videos that are missing or cannot be read; every result says how many."""
 
@@ -84,7 +84,7 @@ class _Job:
         return plan.folder / f"{self.shot}-shot_seed-{self.seed}"
 
     def split(self, dataset: VideoDataset) -> VideoDataset:
-        """Split the classes as the recipe says."""
+        """Split the classes at random if the recipe says so."""
         own = None if self.recipe is None else self.recipe.resplit
         return dataset if own is None else dataset.resplit(own)
 
@@ -103,7 +103,7 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
         ValueError: no such method, benchmark or recipe; videos that are missing or broken (unless `skip_missing`); or
             a folder that holds another run.
     """
-    jobs = list(_jobs(plan))  # errors come before any work
+    jobs = list(_jobs(plan))  # before any work: raises errors
     dataset, broken = _dataset(plan, progress)
     readable = dataset.without(broken)
     for job in jobs:
@@ -118,7 +118,7 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
 
 
 def _jobs(plan: Plan) -> Iterator[_Job]:
-    """One training per shot and seed; one test per shot of a method that trains nothing."""
+    """List the steps: one per shot and seed, or one per shot if the method trains nothing."""
     known = benchmark(plan.benchmark)
     if not _trains(plan):
         if plan.changes or plan.hardware:
@@ -142,7 +142,7 @@ def _trains(plan: Plan) -> bool:
 
 
 def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str]]:
-    """Check the videos, write small copies if wanted, and load them; returns also the broken ones, with reasons."""
+    """Check the videos, write small copies if wanted, and load them; also return the broken ones with reasons."""
     report = check_benchmark(plan.benchmark, plan.root, progress=progress)
     report.save(plan.folder / "check.json")
     if not (report.complete or plan.skip_missing):
@@ -155,14 +155,14 @@ def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str
         prepare(plan.benchmark, plan.root, plan.prepared, on_error="skip", progress=progress)
     dataset = load_benchmark(plan.benchmark, plan.prepared or plan.root, plan.skip_missing)
     dataset = drop_copies(dataset, progress=progress)
-    if not plan.skip_missing or plan.prepared is not None:  # small copies are made of whole videos alone
+    if not plan.skip_missing or plan.prepared is not None:  # broken videos have no copies
         return dataset, report.broken
     of_training = dataset.split("train").videos if _trains(plan) else ()
     return dataset, {**broken_videos(of_training, progress=progress), **report.broken}
 
 
 def _require_episodes(plan: Plan, job: _Job, dataset: VideoDataset) -> None:
-    """Refuse before any training what the videos are too few for."""
+    """Refuse episodes that the dataset is too small for, before any training."""
     wanted = {"test": (plan.way, job.shot, plan.query)}
     if job.recipe is not None:
         wanted["train"] = (job.recipe.way, job.recipe.shot, job.recipe.query)
@@ -193,7 +193,7 @@ def _test(plan: Plan, job: _Job, dataset: VideoDataset, broken: Mapping[str, str
 
 
 def _known(plan: Plan, job: _Job, method: Method, dataset: VideoDataset, leave_out: Mapping[str, str]) -> Result | None:
-    """The result that an earlier call left, if there is one."""
+    """Return the result of an earlier call, if there is one."""
     folder = results_folder(job.folder(plan))
     used = dataset.split("test").without(leave_out).fingerprint()
     weights = trained_weights(method)

@@ -1,4 +1,4 @@
-"""How two sequences of frames are compared: similarities of frames, and distances of videos."""
+"""Compare two sequences of frames: similarities of frames, distances of videos."""
 
 from fsar.alignment.bi_mhm import bi_mhm
 from fsar.alignment.cosine import cosine, frame_similarity, video_text_similarity

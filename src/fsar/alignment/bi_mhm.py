@@ -1,10 +1,10 @@
 """Bi-MHM: the bidirectional mean Hausdorff metric between two sequences of frames.
 
 Wang et al., "Hybrid relation guided set matching for few-shot action recognition", CVPR 2022 (HyRSM).
-Each frame is matched to its nearest frame of the other video; the order of frames plays no part.
+Each frame is matched to the nearest frame of the other video; the order of frames has no effect.
 
-Deviations: the paper divides each direction by its number of frames; its public code does not, and the
-field's numbers come from the code. We follow the code (distance x T): the ranking is the same.
+Deviations: the paper divides each direction by its number of frames. The public code does not, and published numbers
+come from that code. We follow the code (distance x T); the ranking is the same.
 """
 
 from torch import Tensor

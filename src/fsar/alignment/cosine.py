@@ -11,11 +11,11 @@ def cosine(x: Float[Tensor, "*x dim"], y: Float[Tensor, "*y dim"], eps: float = 
     Args:
         x: vectors.
         y: vectors; the leading axes of both broadcast.
-        eps: added to the product of norms. The CLIP-FSAR lineage takes 0.01; 0 is the plain cosine, and a zero vector
-            then has similarity 0.
+        eps: added to the product of norms. CLIP-FSAR and its descendants use 0.01. With 0 (the plain
+            cosine), a zero vector has similarity 0.
 
     Returns:
-        Similarities, of the broadcast leading axes.
+        Similarities, with the broadcast leading axes.
 
     Example:
         >>> cosine(torch.tensor([3.0, 4.0]), torch.tensor([[4.0, 3.0], [0.0, 0.0]]))
@@ -32,7 +32,7 @@ def frame_similarity(
 ) -> Float[Tensor, "*batch query support query_frame support_frame"]:
     """Cosine between every frame of every query and every frame of every support video or prototype.
 
-    Half precision is computed as float32, since products of long vectors overflow it.
+    Half precision is converted to float32, because products of long vectors would overflow.
 
     Args:
         query: frame features.
@@ -57,7 +57,7 @@ def frame_similarity(
 
 
 def _above_zero(norms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Divide by 1 beside a zero vector: the cosine is then 0, and its gradient finite."""
+    """Replace a zero norm by 1: the cosine is then 0 and its gradient finite."""
     return norms.masked_fill(norms < torch.finfo(norms.dtype).tiny, 1.0)
 
 

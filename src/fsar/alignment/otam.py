@@ -31,7 +31,7 @@ def otam(distance: FrameSimilarity, smoothing: float = 0.5, direction: str = "bo
 
     Args:
         distance: [*pairs, query_frame, support_frame], any finite values.
-        smoothing: lambda of the soft minimum, above 0; a smaller one is nearer to the hard minimum.
+        smoothing: lambda of the soft minimum, above 0; smaller values are closer to the hard minimum.
         direction: `query-to-support` visits every query frame in order and may skip the ends of the support
             video; `support-to-query` is the reverse; `both` is their sum.
 
@@ -59,9 +59,9 @@ def otam(distance: FrameSimilarity, smoothing: float = 0.5, direction: str = "bo
 
 
 def _cumulative(distance: Tensor, smoothing: float) -> Tensor:
-    """Visit the rows in order; columns are padded with a free one at each end, and a path never moves back.
+    """Run the dynamic program row by row; a free column is added at each end, and paths never move back.
 
-    The program runs on score = -cumulative / smoothing, so that the soft minimum is a logaddexp.
+    It computes score = -cumulative / smoothing, because the soft minimum is then a logaddexp.
     """
     cost = (-distance / smoothing).movedim((-2, -1), (0, 1)).contiguous()  # row column *pairs
     rows, columns = cost.shape[:2]
@@ -72,7 +72,7 @@ def _cumulative(distance: Tensor, smoothing: float) -> Tensor:
         here = [free]
         for column in range(1, columns + 1):
             best = torch.logaddexp(above[column - 1], here[column - 1])
-            if column == 1:  # only beside the free start may a path also come straight down
+            if column == 1:  # only the first column may be entered from above
                 best = torch.logaddexp(best, above[column])
             here.append(cost[row, column - 1] + best)
         last = torch.logaddexp(above[columns], above[columns + 1])
@@ -82,7 +82,7 @@ def _cumulative(distance: Tensor, smoothing: float) -> Tensor:
 
 
 def otam_alignment(distance: FrameSimilarity, smoothing: float = 0.5, direction: str = "both") -> FrameSimilarity:
-    """How strongly the alignment uses each pair of frames: the gradient of `otam` by its distances.
+    """Compute how strongly the alignment uses each pair of frames: the gradient of `otam` by its distances.
 
     Args:
         distance: as `otam` takes it.

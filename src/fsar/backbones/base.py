@@ -1,4 +1,4 @@
-"""What every backbone offers: clip -> frame features, feature map; text -> features."""
+"""Base class of the backbones: clip -> frame features and feature map; text -> features."""
 
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
@@ -21,7 +21,7 @@ class ImageEncoding(NamedTuple):
     features: Float[Tensor, "image dim"]
     """Pooled, not normalised."""
     map: Float[Tensor, "image row column channel"]
-    """The same image, cell by cell."""
+    """Features of the cells of the image."""
 
 
 class Backbone(nn.Module):
@@ -32,7 +32,7 @@ class Backbone(nn.Module):
 
     Args:
         name: as given to `load_backbone`.
-        freeze_batch_norm: BatchNorm layers stay in evaluation mode while training, so that their statistics stay.
+        freeze_batch_norm: BatchNorm layers stay in evaluation mode in training, so their statistics do not change.
     """
 
     name: str
@@ -42,9 +42,9 @@ class Backbone(nn.Module):
     image_size: int
     """Height and width of its input, in pixels."""
     mean: Sequence[float]
-    """Per colour, of the pixels in [0, 1] that it was trained on."""
+    """Mean of its training pixels in [0, 1], per colour."""
     std: Sequence[float]
-    """The same, standard deviation."""
+    """Standard deviation of its training pixels, per colour."""
     interpolation: str = "bicubic"
     has_text: bool = False
 
@@ -53,10 +53,10 @@ class Backbone(nn.Module):
         self.name = name
         self.freeze_batch_norm = freeze_batch_norm
         self.checkpointing = False
-        """Whether the backward pass computes a block again, so that its activations need not be kept."""
+        """Whether the backward pass computes each block again, instead of keeping its activations."""
 
     def checkpoint_activations(self) -> None:
-        """Save memory in training: keep no activation inside a block, and compute them again when needed."""
+        """Save memory in training: compute the activations inside a block again instead of keeping them."""
         self.checkpointing = True
 
     def encode_images(self, images: Float[Tensor, "image rgb=3 height width"]) -> ImageEncoding:
@@ -65,12 +65,12 @@ class Backbone(nn.Module):
 
     @property
     def logit_scale(self) -> Tensor:
-        """Factor on the cosine of an image and a text in the training of both towers; it stays frozen.
+        """Scale of image-text cosines from the training of the two towers; frozen here.
 
         Raises:
             ValueError: the backbone has no text tower.
         """
-        raise ValueError(f"backbone {self.name!r} has no text encoder, and so no scale of image-text cosines")
+        raise ValueError(f"backbone {self.name!r} has no text encoder, so it has no scale of image-text cosines")
 
     def text_features(self, texts: list[str]) -> TextFeatures:
         """Encode sentences to features [text, dim], not normalised.

@@ -79,14 +79,14 @@ class ClipBackbone(Backbone):
         return ImageEncoding(visual.attnpool(images), images.permute(0, 2, 3, 1))
 
     def checkpoint_activations(self) -> None:
-        """Save memory in training: keep no activation inside a block or stage, and compute them again when needed."""
+        """Save memory in training: compute the activations inside a block or stage again instead of keeping them."""
         super().checkpoint_activations()
         if isinstance(self.clip.visual, VisionTransformer):
             self.clip.visual.set_grad_checkpointing(True)
 
     @property
     def logit_scale(self) -> Tensor:
-        """CLIP's learned factor on cosines, at most 100 as in its training; 100 in the released weights."""
+        """CLIP's learned scale of cosines, limited to 100 as in its training; 100 in the released weights."""
         return self.clip.logit_scale.detach().exp().clamp(max=100)
 
     def text_features(self, texts: list[str]) -> TextFeatures:

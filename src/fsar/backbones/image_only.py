@@ -31,7 +31,7 @@ class TimmBackbone(Backbone):
         self.interpolation = data["interpolation"]
 
     def checkpoint_activations(self) -> None:
-        """Save memory in training by computing activations again, as timm does it for the model."""
+        """Save memory in training: let timm compute activations again instead of keeping them."""
         super().checkpoint_activations()
         self.model.set_grad_checkpointing(True)
 
@@ -39,7 +39,7 @@ class TimmBackbone(Backbone):
         """Encode images to the classifier's input, and to the feature map before pooling."""
         maps = self.model.forward_features(images)
         features = self.model.forward_head(maps, pre_logits=True)
-        if maps.ndim == 3:  # a ViT's [image, token, width]; prefix tokens have no place
+        if maps.ndim == 3:  # ViT: [image, token, width]; prefix tokens are not part of the map
             patches = maps[:, self.model.num_prefix_tokens :]
             return ImageEncoding(features, patches.unflatten(1, self.model.patch_embed.grid_size))
         channels_last = getattr(self.model, "output_fmt", None) == "NHWC"  # the Swin family
@@ -82,7 +82,7 @@ def load_timm(name: str, freeze_batch_norm: bool = True) -> TimmBackbone:
 
 
 def _load_headless(model: Any, path: Path) -> None:
-    """Load a full checkpoint into a model without classifier: only the classifier's keys may be left over."""
+    """Load a full checkpoint into a model without classifier; only keys of the classifier may be unused."""
     classifier = model.default_cfg["classifier"]
     heads = tuple(f"{c}." for c in ([classifier] if isinstance(classifier, str) else classifier))
     state = {key: value for key, value in read_safetensors(path).items() if not key.startswith(heads)}

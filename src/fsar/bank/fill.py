@@ -1,10 +1,10 @@
-"""Fills a feature bank: every video is encoded once, and then matched as often as one likes.
+"""Fill a feature bank: every video is encoded once and then matched any number of times.
 
-On disk lies one safetensors file per video. Its name is a hash of the video's content, the frame sampling, the role
-and, if the encoding of that role reads it, the class text. Its folder is named by everything else that the encoding
-depends on. A file holds what `Method.encoder` gives: methods and checkpoints with the same frozen encoder share these
-files, and `Method.enhance` computes the rest in memory. Datasets and processes share them too. An encoding on disk is
-never computed again, and a killed run resumes where it stopped.
+The bank on disk has one safetensors file per video. Its name is a hash of the video's content, the frame sampling, the
+role and, if the encoding in that role reads it, the class text. The name of the folder is a hash of everything else
+that the encoding depends on. A file holds the output of `Method.encoder`; `Method.enhance` computes the rest in memory.
+So methods and checkpoints with the same frozen encoder share these files, and datasets and processes do, too. An
+encoding on disk is not computed again, and a killed run resumes.
 """
 
 import os
@@ -51,13 +51,13 @@ def fill_bank(
         videos: in the order of the result.
         texts: class -> words; needed if a support video's encoding reads them.
         cache: how frames are taken; by default 8 by `tsn`.
-        folder: where the bank lies on disk; by default in the cache folder.
-        keep: read and write encodings on disk. False keeps them in the result alone, for an encoder that still trains.
+        folder: of the bank on disk; by default in the cache folder.
+        keep: read and write encodings on disk. False keeps them in memory, for an encoder that still trains.
         role: encode in this role only; the result then has the same encodings for both roles.
-        enhance: False gives what `Method.encoder` alone makes, as training on a bank needs it.
-        leave_out: id -> reason; these videos are not read, and the result names those of `videos` as skipped.
+        enhance: False gives the output of `Method.encoder`, as training on a bank needs it.
+        leave_out: id -> reason; these videos are not read, and the result names them as skipped.
         on_error: `stop` at a broken video, or `skip` it and name it in the result.
-        workers: decoding threads; by default one per core. Never changes a result.
+        workers: decoding threads; by default one per core. Does not change the result.
         progress: show a progress bar.
 
     Returns:
@@ -65,7 +65,7 @@ def fill_bank(
 
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
-        ValueError: no video, every video is broken, or `folder` holds another encoder's bank.
+        ValueError: no video; all videos are broken; `folder` holds the bank of another encoder.
 
     Example:
         >>> import tempfile
@@ -112,11 +112,11 @@ def fill_bank(
 
 @torch.no_grad()
 def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Mapping[str, str]) -> Bank:
-    """Compute the method's own encodings from what a frozen `method.encoder()` gave.
+    """Compute the encodings of a method from the output of its frozen `method.encoder()`.
 
     Args:
         method: its `enhance` is used.
-        start: what `fill_bank(method, ..., enhance=False)` gave.
+        start: the bank of `fill_bank(method, ..., enhance=False)`.
         videos: at least those in `start`, for their classes.
         texts: class -> words; read if a support video's encoding reads them.
 
@@ -140,11 +140,11 @@ def load_clip(
     """Read the frames of a video, or of a segment of it, as the method's backbone takes them.
 
     Args:
-        method: it and its backbone say size, mean and deviation.
-        cache: how frames are taken, and where they are kept.
+        method: gives size, mean and deviation of the input.
+        cache: how frames are sampled, and where they are kept.
         video: a file, or a folder of frames.
-        start: of a segment, in seconds; None is the video's begin.
-        end: of a segment, in seconds; None is the video's end.
+        start: of a segment, in seconds; None is the start of the video.
+        end: of a segment, in seconds; None is the end of the video.
 
     Returns:
         [frame, rgb, height, width], float32.
@@ -159,7 +159,7 @@ def to_input(method: Method, frames: Frames) -> Tensor:
     """Turn frames into the input of a method's backbone.
 
     Args:
-        method: it and its backbone say size, mean and deviation.
+        method: gives size, mean and deviation of the input.
         frames: uint8 [frame, height, width, rgb].
 
     Returns:
@@ -171,18 +171,18 @@ def to_input(method: Method, frames: Frames) -> Tensor:
 
 
 class Prepared(NamedTuple):
-    """What of a video is ready before the model is needed."""
+    """What can be read of a video without the model."""
 
     known: dict[Role, Encoding | None]
-    """Encodings found on disk; None in a role that has none yet."""
+    """Encodings found on disk; None for a role without one."""
     clip: Tensor | None
     """[frame, rgb, height, width]; None if every encoding was found."""
     paths: Mapping[Role, Path]
-    """Where the encodings lie on disk; empty if nothing is kept there."""
+    """Files of the encodings; empty if nothing is kept on disk."""
 
 
 class VideoEncoder:
-    """Encodes one video: what the method's encoder gives, from disk or from the clip, and what `enhance` adds to it."""
+    """Encodes one video: reads the output of the encoder from disk or computes it, and then applies `enhance`."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class VideoEncoder:
         self.roles = _roles(method.traits.roles_differ, role) if enhance else self.encoder_roles
 
     def prepare(self, video: Video) -> Prepared | VideoError:
-        """Get what needs no model: the encodings on disk or, if one is missing, the clip. Runs in threads."""
+        """Read the encodings on disk or, if one is missing, the clip. Runs in threads, since it needs no model."""
         try:
             if self.store is None:
                 return Prepared(dict.fromkeys(self.encoder_roles), self._clip(video), {})
@@ -212,7 +212,7 @@ class VideoEncoder:
             return error
 
     def encode(self, video: Video, ready: Prepared) -> dict[Role, Encoding]:
-        """Make what is missing, keep it, and give the encoding in every role."""
+        """Compute and keep the missing encodings; return the encoding in every role."""
         begun = {role: self._begun(video, ready, role) for role in self.encoder_roles}
         made = {}
         for role in self.roles:
@@ -223,7 +223,7 @@ class VideoEncoder:
         return made
 
     def _begun(self, video: Video, ready: Prepared, role: Role) -> Encoding:
-        """What lies on disk or, from now on, will."""
+        """Return the encoder's output from disk; compute and write what is missing."""
         found = ready.known[role]
         if found is not None:
             return found
@@ -243,12 +243,12 @@ class VideoEncoder:
 
 
 def _text(reader: Encoder | Traits, texts: Mapping[str, str] | None, label: str, role: Role) -> str | None:
-    """The class text that is read while a video is encoded in this role; None if none is."""
+    """Return the class text that the encoding in this role reads; None if it reads none."""
     return texts[label] if texts is not None and role == "support" and reader.support_reads_text else None
 
 
 def _roles(differ: bool, role: Role | None) -> tuple[Role, ...]:
-    """Roles to encode in: both, the one asked for, or `query` for both if they do not differ."""
+    """Roles to encode in: the requested one; else both if they differ, or `query` for both."""
     if not differ:
         return ("query",)
     return ("support", "query") if role is None else (role,)
@@ -257,7 +257,7 @@ def _roles(differ: bool, role: Role | None) -> tuple[Role, ...]:
 def _of_one(
     function: Callable[..., Encoding], method: Method, video: Tensor | Encoding, role: Role, text: str | None
 ) -> Encoding:
-    """Apply `encode` to one clip, or `enhance` to one encoding; so nothing depends on how videos are batched."""
+    """Apply `encode` to one clip, or `enhance` to one encoding: the result does not depend on batches."""
     feature = method.encode_text([text]) if text else None
     device = method.device
     if isinstance(video, Tensor):
@@ -268,10 +268,10 @@ def _of_one(
 
 
 class _Rows:
-    """Encodings of videos as one tensor for each part, filled row by row.
+    """Encodings of videos, one tensor per name, filled row by row.
 
-    Kept one by one they would lie in memory between the large tensors that come and go, and leave no room for the
-    next of those: the memory of 2,400 videos would grow by gigabytes.
+    Small tensors, kept one by one, would fragment the memory between large temporary tensors: with 2,400 videos, the
+    process would grow by gigabytes.
     """
 
     def __init__(self, count: int):

@@ -27,18 +27,18 @@ class Bank:
     skipped: Mapping[str, str] = field(default_factory=dict)
     """id -> reason, of videos that were left out."""
     damaged: Mapping[str, int] = field(default_factory=dict)
-    """id -> number of damaged or lost pictures, of videos that were read all the same."""
+    """id -> number of damaged or lost pictures, for videos that could be read in spite of them."""
 
 
 class BankStore:
-    """The files of one encoder's encodings.
+    """The files with the encodings of one encoder.
 
     Args:
         encoder: everything that the encoding depends on besides the video (`Encoder.key` and the clip's settings).
-        folder: an explicit folder; by default one named by the encoder in the cache folder.
+        folder: by default, a folder for this encoder in the cache folder.
 
     Raises:
-        ValueError: the folder holds another encoder's bank, or one of another version.
+        ValueError: the folder holds the bank of another encoder or of another version.
     """
 
     def __init__(self, encoder: Mapping[str, object], folder: Path | None = None):
@@ -52,12 +52,12 @@ class BankStore:
             write_text_atomic(file, json.dumps(header, indent=1))
 
     def path(self, *key: str | None) -> Path:
-        """File of the encoding with this key."""
+        """Return the file of the encoding with this key."""
         name = blake2b("\0".join(part or "" for part in key).encode(), digest_size=16).hexdigest()
         return self.folder / name[:2] / f"{name}.safetensors"
 
     def load(self, path: Path) -> Encoding | None:
-        """Read an encoding; None if there is none, or a damaged one."""
+        """Read an encoding; None if it is missing or damaged."""
         try:
             return load_file(path)
         except (FileNotFoundError, SafetensorError):

@@ -14,7 +14,7 @@ EXIT_PIPE_CLOSED = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status."""
+    """Run one verb; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser, verbs = _parsers()
     try:
@@ -25,17 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             parser.print_help()
             return 0
         status = VERBS[options.verb][1](options)
-        sys.stdout.flush()  # here, where a closed pipe is caught
+        sys.stdout.flush()  # flush here, inside the handler of a closed pipe
         return status
     except BrokenPipeError:
-        # the reader has what it wanted (`| head`); Python would complain again when it flushes at exit
+        # the reader closed the pipe (`| head`); Python would raise again when it flushes at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE_CLOSED
     except (ValueError, OSError) as error:
         print(f"fsar: error: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("fsar: interrupted; what was finished is kept, run the same command to go on", file=sys.stderr)
+        print("fsar: interrupted; finished work is kept; run the same command to resume", file=sys.stderr)
         return EXIT_INTERRUPTED
 
 
@@ -75,16 +75,24 @@ VERBS: dict[str, Verb] = {
     ),
     "recognize": (recognize.add_options, recognize.run, "Name videos by a folder of example clips per action."),
     "evaluate": (evaluate.add_options, evaluate.run, "Few-shot accuracy of methods on a dataset, with its interval."),
-    "results": (results.add_options, results.run, "List, tabulate, compare and export what evaluations have left."),
-    "papers": (papers.add_options, papers.run, "The numbers of the papers' tables, and the commands that make them."),
+    "results": (results.add_options, results.run, "List, tabulate, compare and export the results of evaluations."),
+    "papers": (
+        papers.add_options,
+        papers.run,
+        "List the numbers in the papers' tables, and print the commands that reproduce them.",
+    ),
     "report": (report.add_options, report.run, "Write one HTML page: results beside the papers' numbers, and curves."),
-    "train": (train.add_options, train.run, "Train a method by a recipe; goes on where a killed run stopped."),
-    "reproduce": (reproduce.add_options, reproduce.run, "From a dataset's folder to the row of the table, in one go."),
+    "train": (train.add_options, train.run, "Train a method by a recipe; a killed run resumes."),
+    "reproduce": (
+        reproduce.add_options,
+        reproduce.run,
+        "Check, prepare, train, test and report a benchmark, in one command.",
+    ),
     "push": (train.push_options, train.push, "Upload a trained checkpoint to the Hugging Face hub."),
     "recipes": (train.recipes_options, train.recipes, "List the training recipes, or explain their keys."),
-    "splits": (splits.add_options, splits.run, "The registered benchmarks; fetch or import their lists."),
+    "splits": (splits.add_options, splits.run, "Show the registered benchmarks; fetch or import their lists."),
     "data": (data.add_options, data.run, "Check a benchmark's videos, or prepare small copies of them."),
-    "describe": (describe.add_options, describe.run, "Sub-actions of your classes, by a language model."),
+    "describe": (describe.add_options, describe.run, "Let a language model write sub-actions for your classes."),
     "methods": (small.methods_options, small.methods, "List the methods, or explain the options of one."),
     "backbones": (small.no_options, small.backbones, "List the backbones."),
     "probe": (small.probe_options, small.probe, "Show frames, length, size and rotation of videos."),

@@ -1,8 +1,7 @@
-"""Episodes: which videos are matched together. Episode i is a pure function of (dataset, seed, i).
+"""Episodes: which videos are matched together. Episode i depends only on (dataset, seed, i).
 
-A hash of (seed, episode, name) gives every class and every video a pseudo-random priority; the lowest ones are taken.
-So an episode depends neither on the order of files, nor on how many episodes are drawn at a time, nor on who draws
-them.
+A hash of (seed, episode, name) gives every class and every video a pseudo-random priority; the lowest ones are chosen.
+So an episode does not depend on the order of files, on the number of episodes drawn at a time, or on the process.
 """
 
 import json
@@ -17,7 +16,7 @@ from jaxtyping import Float, Int, UInt64
 from fsar.datasets import VideoDataset
 from fsar.files import write_text_atomic
 
-_CHUNK = 1024  # episodes drawn at a time; bounds memory, never changes a result
+_CHUNK = 1024  # episodes drawn at a time: limits memory, does not change a result
 
 
 @dataclass(frozen=True)
@@ -29,9 +28,9 @@ class Episodes:
     way_class: Int[np.ndarray, "episode way"]
     """Class of each way, as an index into `classes`."""
     support: Int[np.ndarray, "episode way shot"]
-    """Labelled videos of each way, as indices into `video_ids`."""
+    """Support videos of each way, as indices into `video_ids`."""
     query: Int[np.ndarray, "episode query"]
-    """Videos to be named, as indices into `video_ids`."""
+    """Query videos, as indices into `video_ids`."""
     target: Int[np.ndarray, "episode query"]
     """The way that each query belongs to."""
 
@@ -43,15 +42,15 @@ class Episodes:
         return Episodes(self.video_ids, self.classes, *(array[chosen] for array in arrays))
 
     def in_class_order(self) -> "Episodes":
-        """Return the same episodes with queries sorted by their way, for the audit of a code that leaks labels."""
+        """Return the same episodes with queries sorted by way, for the audit of a public code that leaks labels."""
         order = np.argsort(self.target, axis=1, kind="stable")
         query, target = (np.take_along_axis(array, order, 1) for array in (self.query, self.target))
         return Episodes(self.video_ids, self.classes, self.way_class, self.support, query, target)
 
     def draws(self) -> Float[np.ndarray, "episode query way"]:
-        """Numbers in (0, 1) for methods that draw at random: hashes of the support videos, the query and the class.
+        """Compute random numbers in (0, 1) for methods that draw: hashes of support videos, query and class.
 
-        They depend neither on the order of classes and shots nor on which episodes are matched together.
+        They do not depend on the order of classes and shots, or on other episodes.
         """
         videos, classes = _hashes("video ", self.video_ids), _hashes("class ", self.classes)
         episode = np.bitwise_xor.reduce(_scramble(videos[self.support]), axis=(1, 2))
@@ -60,7 +59,7 @@ class Episodes:
         return ((mixed >> np.uint64(11)).astype(float) + 0.5) * 2.0**-53
 
     def fingerprint(self) -> str:
-        """Hash of the episodes: the same if the same videos have the same roles."""
+        """Hash of the episodes; equal if equal videos have equal roles."""
         digest = sha256(json.dumps([self.video_ids, self.classes]).encode())
         for array in (self.way_class, self.support, self.query, self.target):
             digest.update(f"{array.shape}".encode() + array.astype("<i4").tobytes())
@@ -89,7 +88,7 @@ class Episodes:
             dataset: must have all videos of the manifest.
 
         Raises:
-            ValueError: no manifest, one that was changed, or one with videos that the dataset lacks.
+            ValueError: the file is not a manifest, was changed, or has videos that the dataset lacks.
         """
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
@@ -179,7 +178,7 @@ class EpisodeSampler:
 
     @cached_property
     def _videos(self) -> tuple[tuple[str, ...], tuple[str, ...], np.ndarray, np.ndarray]:
-        """Names of videos and classes, each class's videos padded with -1 [class, video], and a hash of each video."""
+        """Return names of videos and classes, the videos of each class padded with -1 [class, video], and hashes."""
         ids = tuple(sorted(video.id for video in self.dataset.videos))
         index = {video_id: i for i, video_id in enumerate(ids)}
         classes = self.dataset.classes
@@ -204,7 +203,7 @@ class EpisodeSampler:
         taken = np.take_along_axis(candidates, order, axis=2)
         support, query = taken[..., : self.shot], taken[..., self.shot :]
 
-        # the order of the queries says nothing about their classes
+        # so that the order of the queries does not reveal their classes
         query = query.reshape(len(episodes), -1)
         target = np.broadcast_to(np.repeat(np.arange(self.way), self.query), query.shape)
         shuffle = np.argsort(_mix(seeds[:, None] + np.uint64(1), video_hash[query]), axis=1, kind="stable")
@@ -222,7 +221,7 @@ def _hashes(prefix: str, texts: tuple[str, ...]) -> UInt64[np.ndarray, " text"]:
 
 
 def _mix(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Join two hashes; every bit of the result depends on every bit of both (the finaliser of SplitMix64, twice)."""
+    """Combine two hashes; every bit of the result depends on every bit of both (finaliser of SplitMix64, twice)."""
     return _scramble(_scramble(left) ^ right)
 
 

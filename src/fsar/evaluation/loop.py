@@ -1,4 +1,4 @@
-"""Episodes -> accuracy with its confidence interval, per class, and what was confused with what."""
+"""Evaluate a method: accuracy with its confidence interval, accuracy per class, confusions."""
 
 import math
 from dataclasses import asdict
@@ -32,24 +32,25 @@ def evaluate(
     naive: bool = False,
     progress: bool = True,
 ) -> Result:
-    """Evaluate a method on the classes of a split: accuracy over episodes, and everything that it depends on.
+    """Evaluate a method on the classes of a split.
 
     Args:
-        method: what to evaluate.
-        dataset: with splits; without, give `split="all"`. Copies of a video in one class count once.
+        method: the method to evaluate.
+        dataset: with splits; if it has none, give `split="all"`. Copies of a video in one class count once.
         split: train, val, test or all.
         way: classes per episode, N.
-        shot: labelled videos per class, K.
+        shot: support videos per class, K.
         query: queries per class.
-        episodes: how many to draw, or given ones; of those, `way`, `shot`, `query` and `seed` are not read.
+        episodes: how many to draw, or given episodes; `way`, `shot`, `query` and `seed` are then ignored.
         seed: of the episodes.
-        cache: how frames are taken; by default 8 by `tsn`.
-        bank: the split's videos, encoded; by default filled here. Videos that it skipped take no part.
+        cache: how frames are sampled; by default 8 by `tsn`.
+        bank: encodings of the split's videos; by default made here. Videos that it skipped are left out.
         naive: encode every video of every episode again, for comparison.
         progress: show progress bars.
 
     Returns:
-        The result. `result.accuracy` and `result.ci95` are in [0, 1]; `result.save(path)` writes it.
+        The accuracy and everything that it depends on. `result.accuracy` and `result.ci95` are in
+        [0, 1]; `result.save(path)` writes it.
 
     Raises:
         VideoError: a broken video.
@@ -71,7 +72,7 @@ def evaluate(
         '100.0 ± 0.0'
     """
     cache = cache or FrameCache()
-    if isinstance(episodes, int):  # given ones are replayed as they are
+    if isinstance(episodes, int):  # given episodes are used as they are
         dataset = drop_copies(dataset, cache, progress=progress)
     videos = dataset.split(split)
     method.check_texts(list(videos.texts.values()))
@@ -101,8 +102,8 @@ def evaluate(
 def accuracy(scores: Scores, episodes: Episodes) -> tuple[float, float]:
     """Mean accuracy over episodes, and half its 95 % interval.
 
-    The interval is 1.96 s / sqrt(episodes), where s is the standard deviation of the episodes' accuracies. One
-    episode alone says nothing of it; its interval is the whole range, 1.
+    The interval is 1.96 s / sqrt(episodes), where s is the standard deviation of the episodes' accuracies. For a
+    single episode, s is unknown; its interval is the whole range, 1.
 
     Args:
         scores: logits [episode, query, way].
@@ -127,7 +128,7 @@ def accuracy(scores: Scores, episodes: Episodes) -> tuple[float, float]:
 
 
 def confusion(scores: Scores, episodes: Episodes) -> Int[np.ndarray, "actual predicted"]:
-    """Count how often a query of one class was named as another, over all episodes.
+    """Count how often queries of one class were classified as another, over all episodes.
 
     Args:
         scores: logits [episode, query, way].
@@ -154,17 +155,17 @@ def summarize(
     seed: int | None,
     bank: Bank,
 ) -> Result:
-    """Put everything together that a trustworthy number carries.
+    """Build the result: accuracy and everything that it depends on.
 
     Args:
         method: what was evaluated.
-        dataset: the videos in use, without skipped ones.
-        split: theirs, as the result calls it.
-        episodes: what was matched.
+        dataset: without skipped videos.
+        split: name of the split in the result.
+        episodes: the matched episodes.
         scores: logits [episode, query, way].
-        cache: how frames were taken.
+        cache: how frames were sampled.
         seed: of the episodes; None if they were given.
-        bank: says which videos were left out, and which are damaged.
+        bank: names the videos that were left out, and the damaged ones.
 
     Returns:
         The result.
@@ -214,7 +215,7 @@ def summarize(
 
 
 def trained_weights(method: Method) -> str:
-    """Hash of all weights that a trained method names queries with; empty if the method was not trained.
+    """Hash all weights of a trained method; empty if the method was not trained.
 
     Args:
         method: from `load_pretrained`, or built and untrained.
@@ -228,7 +229,7 @@ def trained_weights(method: Method) -> str:
 
 
 def _protocol(method: Method) -> str:
-    """Say why a number cannot be trusted; `clean` if nothing speaks against it."""
+    """Name the reason not to trust a number; `clean` if there is none."""
     if method.traits.leaks_labels:
         return "leaky: labels reach the scores"
     trained = method.provenance

@@ -18,7 +18,7 @@ from fsar.methods.episode import Encoding, Episode
 from fsar.progress import progress_bar
 from fsar.video.frame_cache import FrameCache
 
-_BATCH_BYTES = 48 * 2**20  # encodings gathered at a time; bounds memory, never changes a result
+_BATCH_BYTES = 48 * 2**20  # encodings gathered at a time: limits memory, does not change a result
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Scores:
 
     @property
     def predicted(self) -> Int[np.ndarray, "episode query"]:
-        """The way that each query is named as: the one with the largest logit.
+        """The predicted way of each query: the one with the largest logit.
 
         >>> Scores(np.array([[[0.1, 2.0], [3.0, 1.0]]]), seconds=0.0).predicted
         array([[1, 0]])
@@ -47,12 +47,12 @@ def match_from_bank(
     *,
     progress: bool = True,
 ) -> Scores:
-    """Match episodes whose videos are encoded in a bank, many episodes at a time.
+    """Match episodes with the encodings of a bank, many episodes at a time.
 
     Args:
         method: its `match` is used.
         bank: encodings by this method of all videos in the episodes (`fill_bank`).
-        episodes: which videos stand together.
+        episodes: the episodes.
         texts: class -> words; needed if the method reads class names.
         progress: show a progress bar.
 
@@ -103,17 +103,17 @@ def match_naively(
     cache: FrameCache | None = None,
     progress: bool = True,
 ) -> Scores:
-    """Match episodes and encode every video of every episode again, as the field's codes do; for comparison.
+    """Match episodes and encode their videos again for every episode, as public codes do; for comparison.
 
     Args:
         method: its `encode` and `match` are used.
         dataset: holds all videos of the episodes, and the class texts.
-        episodes: which videos stand together.
-        cache: how frames are taken; by default 8 by `tsn`.
+        episodes: the episodes.
+        cache: how frames are sampled; by default 8 by `tsn`.
         progress: show a progress bar.
 
     Returns:
-        Logits [episode, query, way]: those of `match_from_bank` up to rounding.
+        Logits [episode, query, way], equal to those of `match_from_bank` up to rounding.
 
     Raises:
         VideoError: a video cannot be read.
@@ -137,7 +137,7 @@ def match_naively(
 def _match(
     method: Method, episodes: Episodes, make: Callable[[Episodes], Episode], batch: int, progress: bool
 ) -> Scores:
-    """Make and match the episodes, `batch` at a time."""
+    """Build and match the episodes, `batch` at a time."""
 
     def batches() -> Iterator[Tensor]:
         starts = range(0, len(episodes), batch)
@@ -153,7 +153,7 @@ def _match(
 
 
 def _bytes(encoding: Encoding) -> int:
-    """Bytes of one video's encoding."""
+    """Return the bytes of one video's encoding."""
     return sum(tensor[0].numel() * tensor.element_size() for tensor in encoding.values())
 
 
@@ -169,7 +169,7 @@ def _require_all(rows: np.ndarray) -> None:
 
 @torch.no_grad()
 def _class_text(method: Method, episodes: Episodes, texts: Mapping[str, str] | None) -> Tensor | None:
-    """Encoded texts of all classes of the episodes, [class, ...]; None if the method reads no text."""
+    """Encode the texts of all classes of the episodes, [class, ...]; None if the method reads no text."""
     if not method.traits.reads_text:
         return None
     if texts is None:

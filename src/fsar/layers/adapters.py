@@ -1,10 +1,10 @@
-"""Bottleneck adapters, and the frozen blocks of a CLIP taken apart so that adapters fit between.
+"""Bottleneck adapters, and the parts of frozen CLIP blocks between which adapters go.
 
 An adapted encoder takes the same steps as the frozen one:
 
     tokens = embed_frames(visual, clips, temporal_embedding)
     for block in visual.transformer.resblocks:
-        tokens = tokens + adapter(attend(block, block.ln_1(tokens)))       as the method has it
+        tokens = tokens + adapter(attend(block, block.ln_1(tokens)))       differs between methods
         tokens = tokens + feed_forward(block, block.ln_2(tokens))
     frames = read_out(visual, tokens)
 
@@ -89,7 +89,7 @@ def width_of(visual: VisionTransformer) -> int:
 
 
 def require_bottleneck(method: str, ratio: float, width: int) -> None:
-    """Check that an adapter's bottleneck has a channel.
+    """Check that an adapter's bottleneck has at least one channel.
 
     Args:
         method: for the message.
@@ -97,7 +97,7 @@ def require_bottleneck(method: str, ratio: float, width: int) -> None:
         width: channels of a token.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the bottleneck has no channel.
     """
     if int(width * ratio) < 1:
         raise ValueError(
@@ -114,7 +114,7 @@ def temporal_embedding(visual: VisionTransformer, frames: int) -> nn.Parameter:
 def embed_frames(
     visual: VisionTransformer, clips: Clips, temporal: Float[Tensor, "index channel"] | None = None
 ) -> Tokens:
-    """Embed the patches of every frame, as the first block takes them; token 0 is the class token.
+    """Embed the patches of every frame: the input of the first block. Token 0 is the class token.
 
     Args:
         visual: of CLIP.
@@ -162,12 +162,12 @@ def attend(
 
     Args:
         block: of CLIP.
-        tokens: normalised; they attend.
-        context: normalised; the tokens attend to it, by default to each other.
+        tokens: normalised; the queries of the attention.
+        context: normalised; keys and values. By default, the tokens themselves.
         mask: added to the attention's logits.
 
     Returns:
-        As many tokens as came in.
+        One output per token in `tokens`.
     """
     flat = tokens.reshape(-1, *tokens.shape[-2:])
     to = flat if context is None else context.reshape(-1, *context.shape[-2:])
@@ -204,7 +204,7 @@ def text_transformer(backbone: Backbone, method: str) -> CLIP:
 
 
 def embed_text(clip: CLIP, ids: Int[Tensor, "*texts token"]) -> Float[Tensor, "*texts token channel"]:
-    """Embed words and their positions, as the first text block takes them."""
+    """Embed words and positions: the input of the first text block."""
     return clip.token_embedding(ids) + clip.positional_embedding
 
 

@@ -23,7 +23,7 @@ class TemporalTransformer(nn.Module):
         hidden: channels inside the feed-forward part.
         attention_dropout: after the attention's output map.
         dropout: inside and after the feed-forward part.
-        norm: normalise q, k and v; False gives equations 9 to 12 of MA-FSAR to the letter.
+        norm: normalise q, k and v; False gives exactly equations 9 to 12 of MA-FSAR.
 
     Raises:
         ValueError: `head_dim` is None and `heads` do not divide `dim`.
@@ -93,7 +93,7 @@ def split_heads(rows: Float[Tensor, "*sets row dim"], heads: int) -> Float[Tenso
 
 
 def join_heads(rows: Float[Tensor, "*sets head row channel"]) -> Float[Tensor, "*sets row dim"]:
-    """Join the channels of all heads again.
+    """Join the channels of all heads; the inverse of `split_heads`.
 
     Args:
         rows: as `split_heads` gives them.

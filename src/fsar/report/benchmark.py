@@ -17,9 +17,9 @@ from fsar.text.prompts import class_text
 
 MINUS = "\N{MINUS SIGN}"
 BARS = 4
-"""Methods whose classes are drawn side by side."""
+"""How many methods are drawn side by side for each class."""
 PAIRS = 5
-"""Confusions listed per method."""
+"""How many confusions are listed per method."""
 Setting = tuple[int, int]
 """Way and shot."""
 
@@ -73,7 +73,7 @@ def benchmark_section(results: Sequence[Result], anchor: str) -> Markup:
 
 
 def short_names(names: Sequence[str]) -> list[str]:
-    """Shorten the names of rows to what tells them apart.
+    """Shorten the names of rows as far as they stay different.
 
     Args:
         names: full names, as `row_names` gives them.
@@ -210,7 +210,7 @@ def _sources(value: Printed) -> list[Markup]:
 
 
 def _note(notes: dict[str, int], difference: Difference, anchor: str) -> tuple[int, Markup]:
-    """Number a difference among the notes; bold if the two values must not be subtracted."""
+    """Return the number of a difference in the notes; bold if the two values must not be subtracted."""
     number = notes.setdefault(difference.words, len(notes) + 1)
     shown = element("b", number) if difference.blocks else number
     return number, element("a", shown, href=f"#{anchor}-{number}", title=difference.words)

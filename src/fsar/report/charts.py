@@ -5,8 +5,8 @@ has 4 kB (matplotlib's SVG of the same chart: 29 kB), its text can be searched a
 page's light and dark style, and every bar shows its value under the mouse. The demo's pictures hold video frames, so
 they are pixels anyway.
 
-A chart fits a narrow column (`WIDTH` units), so that its text is readable on a phone; a wide page shows several charts
-side by side. Series differ in colour, dash and shape of their marks.
+A chart fits a narrow column (`WIDTH` units), so its text is readable on a phone. A wide page shows several charts side
+by side. Series differ in colour, dash and shape of their marks.
 """
 
 import math
@@ -18,7 +18,7 @@ from fsar.report.markup import Markup, element, join
 
 WIDTH = 360
 SERIES = 8
-"""Most series that a reader can tell apart."""
+"""Largest number of series in a chart, so that a reader can tell them apart."""
 _LEFT, _RIGHT, _TOP, _HEIGHT = 42, 12, 10, 190
 _MARKS: tuple[Callable[[float, float], str], ...] = (
     lambda x, y: f"M{x - 3:.1f} {y:.1f}a3 3 0 1 0 6 0a3 3 0 1 0 -6 0Z",
@@ -92,7 +92,7 @@ def line_chart(
 def bar_chart(
     title: str, rows: Sequence[tuple[str, Sequence[float | None]]], names: Sequence[str], unit: str
 ) -> Markup:
-    """Draw horizontal bars from 0 to 100: a group per row, and in each group a bar per name.
+    """Draw horizontal bars from 0 to 100: one group per row, and in each group one bar per name.
 
     Args:
         title: above the chart.

@@ -16,7 +16,7 @@ from fsar.training.standing import RECIPE
 from fsar.video.reading import display
 
 POINTS = 240
-"""Most points of a drawn curve; each is the mean of a stretch of a longer run."""
+"""Largest number of points in a curve; each point is the mean of a part of a longer run."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Run:
     folder: Path
     recipe: Mapping[str, Any]
     steps: Sequence[Mapping[str, Any]]
-    """Lines of the log on training steps."""
+    """Lines of the log for training steps."""
     validations: Sequence[Mapping[str, Any]]
 
     @property
@@ -152,7 +152,7 @@ def _charts(run: Run) -> list[Markup]:
 
 
 def _smooth(name: str, points: Sequence[Point]) -> Series:
-    """Mean over the last twentieth of the run, at every point."""
+    """Smooth a curve: at every point, the mean over the preceding twentieth of the run."""
     width = max(1, len(points) // 20)
     total, smooth = 0.0, []
     for i, (x, y) in enumerate(points):

@@ -1,8 +1,8 @@
 """Class names -> texts -> text features.
 
 Template sets, by name: `ma-fsar` has the 16 templates of MA-FSAR's Table 10, `clip-spm` the 16 of CLIP-SPM's Table 6,
-each in the paper's order. `name:R` is the first R of a set. Any text that holds `{}` is a single template; `{}` alone
-is the bare class name.
+each in the paper's order. `name:R` is the first R of a set. A text with `{}` is a single template; `{}` alone is
+the bare class name.
 
 Sub-actions (Task-Adapter++, section 3.5) are three sentences for every class: its beginning, its process and its end. A
 corpus of them is a YAML file:
@@ -124,7 +124,7 @@ _CACHE: WeakKeyDictionary[Backbone, dict[tuple[str, str], Tensor]] = WeakKeyDict
 def class_features(
     backbone: Backbone, labels: Sequence[str], template_set: str, rng: np.random.Generator | None = None
 ) -> Float[Tensor, "label dim"]:
-    """Mean over templates of each class's text features, which are not normalised before.
+    """Compute the text feature of each class: the mean over templates, not normalised.
 
     The result is cached per backbone, class text and template set, since the text tower is frozen in every method that
     reads its features this way.
@@ -162,7 +162,7 @@ SubActions = tuple[str, str, str]
 """Sentences for a class's beginning, process and end."""
 SUB_ACTIONS_VERSION = 1
 SUB_ACTION_PROMPT = "A video of action about {label}: {sentence}"
-"""The sentence by which CLIP reads a sub-action."""
+"""The sentence around a sub-action that CLIP reads."""
 
 
 def packaged_sub_actions() -> list[str]:
@@ -189,8 +189,8 @@ def sub_actions(labels: Sequence[str], source: str | None = None) -> list[SubAct
         Three sentences per class.
 
     Raises:
-        ValueError: no such corpus, not a corpus, or classes that it lacks (the message says how to describe them);
-            or no source, and packaged corpora that describe a class differently.
+        ValueError: no such corpus, not a corpus, or or classes that it lacks (the message says how to describe
+            them); no source, and the packaged corpora describe a class differently.
 
     Example:
         >>> len(sub_actions(["brush hair"], "hmdb51")[0])
@@ -240,7 +240,7 @@ def read_sub_actions(source: str) -> Mapping[str, SubActions]:
 def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
     """Parse the YAML of a corpus: this project's form, or that of Task-Adapter++'s public code.
 
-    The public code's form has no `classes:`; a class holds its sentences, or them under the key `sub_act_en_li`.
+    The public code's form has no `classes:`; a class holds its sentences, directly or under the key `sub_act_en_li`.
 
     Args:
         text: the file's content.
@@ -278,7 +278,7 @@ def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
 
 
 def _public_stages(entry: object) -> object:
-    """The sentences of a class in the public code's form; None if it is another form."""
+    """Return the sentences of a class in the public code's form; None if it has another form."""
     if isinstance(entry, dict):
         return entry.get("sub_act_en_li")
     return entry if isinstance(entry, list) else None

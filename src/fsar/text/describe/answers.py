@@ -1,4 +1,4 @@
-"""The instruction for a language model, and three sentences out of its answer.
+"""The instruction for a language model, and the three sentences of its answer.
 
 The first sentence of the instruction is Task-Adapter++'s (section 3.5). The rest asks for the form of the answer and is
 ours.
@@ -21,14 +21,14 @@ INSTRUCTION = (
 )
 CLIP_TOKENS = 77
 LONGEST_ANSWER = 20_000
-"""Characters, without the thoughts before the answer."""
+"""Longest answer in characters, without the thoughts before it."""
 
 Ask = Callable[[str], str]
 """A language model: instruction -> answer."""
 
 
 class TryAgain(ValueError):
-    """A failure that may pass if the model is asked again.
+    """A temporary failure: ask the model again.
 
     Args:
         reason: what failed.
@@ -116,10 +116,10 @@ def clip_tokens(text: str) -> int:
 
 
 def shortened(text: str, length: int = 200) -> str:
-    """Put a foreign text on one line that is safe to print.
+    """Turn any text into one line that is safe to print.
 
     Args:
-        text: anything a server may have sent.
+        text: for example, an answer of a server.
         length: longest result, in characters.
 
     Returns:
@@ -134,7 +134,7 @@ def shortened(text: str, length: int = 200) -> str:
 
 
 def _json_lists(text: str) -> list[list[Any]]:
-    """Every outermost JSON list in a text."""
+    """Find every outermost JSON list in a text."""
     decoder = json.JSONDecoder()
     lists = []
     start = text.find("[")

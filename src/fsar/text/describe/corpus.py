@@ -1,7 +1,7 @@
-"""Class names -> sub-actions of every class, asked from a language model, and the YAML file that holds them.
+"""Ask a language model for the sub-actions of every class, and write them to a YAML file.
 
-Each class is one request. After an unusable answer the model is asked again and told what was wrong: at temperature 0
-it would repeat itself otherwise.
+Each class is one request. After an unusable answer, the next request says what was wrong; otherwise, a model at
+temperature 0 would repeat its answer.
 """
 
 import json
@@ -24,7 +24,7 @@ LONGEST_DELAY = 60.0
 LONGEST_WAIT = 600.0
 """Seconds that a server may ask to wait; beyond that, the class fails."""
 BLANK: SubActions = ("", "", "")
-"""Sentences of a class in a template. Reading them is an error that names the class."""
+"""Sentences of a class in a template; a corpus that still has them is refused with the name of the class."""
 TEMPLATE_COMMENT = "Fill in three sentences for every class: what its beginning, its process and its end look like."
 
 
@@ -33,18 +33,18 @@ class AnswerCache:
     """Good answers of one model, one file per class, so that a failed or killed run can resume."""
 
     source: str
-    """Where the model is: its base URL, or `local`."""
+    """Base URL of the server, or `local`."""
     model: str
 
     def read(self, label: str) -> SubActions | None:
-        """Read the sentences of a class text; None if there are none, or damaged ones."""
+        """Read the sentences of a class text; None if they are missing or damaged."""
         try:
             return checked_stages(json.loads(self._file(label).read_text(encoding="utf-8"))["stages"], label)
         except (FileNotFoundError, ValueError, LookupError, TypeError):
             return None
 
     def write(self, label: str, stages: SubActions) -> None:
-        """Keep the sentences of a class text."""
+        """Write the sentences of a class text."""
         write_text_atomic(self._file(label), json.dumps({"label": label, "stages": stages}, indent=1))
 
     def _file(self, label: str) -> Path:
@@ -66,10 +66,10 @@ def describe(
     Args:
         names: classes, in any form that `class_text` reads.
         ask: the model, as `endpoint` or `local_model` gives it.
-        cache: where good answers are kept; None keeps none.
+        cache: keeps good answers; None keeps none.
         refresh: also ask for classes that the cache has.
-        retries: how often a class is asked for again. The delay doubles each time.
-        sleep: waits for some seconds.
+        retries: how often to ask again for a class. The delay doubles each time.
+        sleep: function that waits for some seconds.
         progress: show a progress bar.
 
     Returns:
@@ -186,7 +186,7 @@ def read_to_extend(file: Path) -> tuple[str, dict[str, SubActions]]:
         content["classes"] = {name: stages for name, stages in content["classes"].items() if stages != list(BLANK)}
         corpus = parse_sub_actions(yaml.safe_dump(content, sort_keys=False), str(file))
     else:
-        corpus = parse_sub_actions(text, str(file))  # raises, and says what the file lacks
+        corpus = parse_sub_actions(text, str(file))  # raises an error that says what is missing
     head = re.match(r"(?:#.*\n)*", text)
     return "\n".join(line[1:].strip() for line in (head[0] if head else "").splitlines()), corpus
 

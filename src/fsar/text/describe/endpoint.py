@@ -14,7 +14,7 @@ from urllib.request import HTTPErrorProcessor, OpenerDirector, ProxyHandler, Req
 from fsar.text.describe.answers import Ask, TryAgain, shortened
 
 LONGEST_BODY = 2**22
-"""Bytes that are read of an HTTP answer."""
+"""How many bytes of an HTTP answer are read."""
 FIXES = {
     400: "check --model and what the server accepts",
     401: "set OPENAI_API_KEY to a key of this server",
@@ -22,7 +22,7 @@ FIXES = {
     404: "check --model, and --base-url: the address before /chat/completions, often with /v1 at its end",
 }
 PASSING = (408, 409, 425, 429)
-"""Statuses below 500 that may pass."""
+"""Statuses below 500 that are temporary."""
 
 
 def endpoint(base_url: str, model: str, key: str | None = None, timeout: float = 60.0) -> Ask:
@@ -35,9 +35,9 @@ def endpoint(base_url: str, model: str, key: str | None = None, timeout: float =
         timeout: seconds to wait for an answer.
 
     Returns:
-        A function instruction -> answer. It raises `TryAgain` for a failure that may pass (a time-out, a cut
-        connection, 429, 5xx, an answer that is not a chat completion), and ValueError with the status and the fix for
-        any other.
+        A function instruction -> answer. It raises `TryAgain` for a temporary failure (a time-out, a
+        broken connection, 429, 5xx, an answer that is not a chat completion), and ValueError with the status and the
+        fix for other failures.
 
     Raises:
         ValueError: an address that is not http(s), or a name, key or time-out that cannot be sent.
@@ -104,7 +104,7 @@ def _checked_key(key: str | None) -> str | None:
 
 
 class _AnyStatus(HTTPErrorProcessor):
-    """Return every answer: an error status does not raise, and a redirect does not carry the key elsewhere."""
+    """Return every answer: an error status raises nothing, and a redirect is not followed, so the key stays here."""
 
     def http_response(self, request: Request, response: HTTPResponse) -> HTTPResponse:
         return response
@@ -137,7 +137,7 @@ def _post(opener: OpenerDirector, request: Request, timeout: float) -> tuple[int
 
 
 def _refusal(url: str, status: int, text: str, headers: Message) -> ValueError:
-    """Build the error for a status other than 200: `TryAgain` if it may pass."""
+    """Build the error for a status other than 200: `TryAgain` if it is temporary."""
     if 300 <= status < 400:
         target = shortened(headers.get("Location", "nowhere"))
         return ValueError(
@@ -151,7 +151,7 @@ def _refusal(url: str, status: int, text: str, headers: Message) -> ValueError:
 
 
 def _message(text: str) -> str:
-    """The server's own words in an error's body."""
+    """Return the server's own words in the body of an error."""
     try:
         content = json.loads(text)
         error = content.get("error", content)
@@ -162,7 +162,7 @@ def _message(text: str) -> str:
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """Seconds to wait by a Retry-After header, which holds a number or a date."""
+    """Read the seconds to wait from a Retry-After header, which holds a number or a date."""
     if retry_after is None:
         return None
     if re.fullmatch(r"\s*[0-9]{1,9}(\.[0-9]{1,9})?\s*", retry_after):
@@ -174,7 +174,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def _completion(url: str, text: str) -> str:
-    """Take the answer out of a chat completion."""
+    """Return the answer in a chat completion."""
     try:
         content = json.loads(text)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError, RecursionError):
