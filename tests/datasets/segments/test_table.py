@@ -102,7 +102,7 @@ def test_forms_of_tables(films: Path, form: str) -> None:
         ),
         (
             ["file,start,end,label", "a.avi,0,1,wave", "a.mp4,0,1,wave"],
-            "line 3: .*a.avi and .*a.mp4 have the same name",
+            "line 3: .*a.avi and .*a.mp4 differ only in the suffix",
         ),
     ],
 )
