@@ -132,14 +132,14 @@ def parse_options(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def effective_options(name: str, options: Mapping[str, Any], keep: Collection[str] = ()) -> dict[str, Any]:
-    """Leave out options that have no effect beside the others, which a method would refuse.
+    """Leave out options that have no effect beside the others; a method would refuse them.
 
-    Files of older versions may hold such options, and a recipe's own become idle by a user's override.
+    Files of older versions may hold such options, and an override can make a recipe's options idle.
 
     Args:
         name: a key of `METHODS`.
         options: some of the fields of the method's `Config`.
-        keep: options that stay, with effect or without.
+        keep: options that stay in any case.
 
     Raises:
         ValueError: unknown method or option, or a value that does not fit.
@@ -168,7 +168,7 @@ def describe_method(name: str) -> str:
 
     Example:
         >>> print(describe_method("bi-mhm"))
-        bi-mhm: Nearest frames in both directions; blind to the order of frames. (no text, inductive)
+        bi-mhm: Nearest frames in both directions; ignores the order of frames. (no text, inductive)
         <BLANKLINE>
         options
           per = prototype    prototype | video

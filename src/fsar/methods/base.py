@@ -1,4 +1,4 @@
-"""The one interface of every method: `encode` a video, `match` an episode, and the `loss` it trains by."""
+"""Base class of all methods: `encode` a video, `match` an episode, compute the `loss` of training."""
 
 import copy
 from collections.abc import Collection, Sequence
@@ -19,59 +19,59 @@ from fsar.shapes import Clips, Logits
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What other packages must know of a method; `Method.traits_of` decides it by the options."""
+    """Properties of a method that other packages need; `Method.traits_of` derives them from the options."""
 
     trains: tuple[str, ...] = ("visual",)
     """Groups of parameters (`PARAMETER_GROUPS`) that its paper trains; empty if there is nothing to train."""
     readouts: tuple[str, ...] = ()
     """Options that may change after training."""
     reads_text: bool = False
-    """Whether it reads class names, and so needs a backbone with a text tower."""
+    """Whether it reads class names; the backbone must then have a text tower."""
     trains_text: bool = False
     """Whether gradients reach the text tower, so that it can be trained."""
     support_reads_text: bool = False
     """Whether the encoding of a support video depends on its class text."""
     support_waits: bool = False
-    """Whether the encoding of a support video stops earlier than a query's, because the episode changes the rest."""
+    """Whether the last part of a support video's encoding depends on the episode and runs in `match`."""
     reads_text_alone: bool = False
-    """Whether the logits are those of the class texts alone, whatever the support videos show."""
+    """Whether the logits depend only on the class texts, not on the support videos."""
     transductive: bool = False
     """Whether the queries of an episode see each other."""
     draws: bool = False
-    """Whether `match` draws at random, and so reads `Episode.draws`."""
+    """Whether `match` draws random numbers, from `Episode.draws`."""
     independent_ways: bool = False
-    """Whether the logit of a class depends on the query and this class alone, not on the other classes."""
+    """Whether the logit of a class depends only on the query and this class, not on other classes."""
     matches_means: bool = False
-    """Whether `match` depends on the support only through the mean of each class's encodings over shots."""
+    """Whether `match` only needs the mean of each class's support encodings."""
     leaks_labels: bool = False
-    """Whether the scores depend on the order of the queries, as in a faulty public code; for audits only."""
+    """Whether the scores depend on the order of the queries, as in a faulty public code; only for audits."""
     pixels: str = "normalized"
     """How pixels reach the backbone: normalised by the backbone's own mean and deviation, or a key of `PIXELS`."""
     episodes_per_match: int = 512
-    """How many episodes evaluation matches at once: bounds memory, never changes a result."""
+    """How many episodes evaluation matches at once: limits memory, does not change a result."""
 
     @property
     def roles_differ(self) -> bool:
-        """Whether a support video is encoded in another way than a query."""
+        """Whether support videos and queries are encoded differently."""
         return self.support_reads_text or self.support_waits
 
 
 @runtime_checkable
 class ReadsText(Protocol):
-    """Whatever encodes class texts."""
+    """An object that encodes class texts."""
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Encode class texts."""
 
 
 class TrainingParts:
-    """What only training calls. Each part has a default; evaluation and recognition need none of them."""
+    """The methods that only training calls; each has a default."""
 
     def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
-        """Make what the loss needs of the training classes; by default nothing.
+        """Prepare the loss for the training classes; by default, do nothing.
 
-        Parameters made here go into `loss_heads`: they train with the method's own and are not part of the trained
-        method.
+        Put new parameters into `loss_heads`: they are trained like the method's own parameters, but checkpoints do not
+        keep them.
 
         Args:
             class_texts: words of the training classes.
@@ -91,18 +91,23 @@ class TrainingParts:
         return self.encode_text(labels, rng)
 
     def adapt_text(self, text: Tensor) -> Tensor:
-        """Run the trained part of the text encoding: [*labels, ...] -> [*labels, ...]; by default nothing is left."""
+        """Run the trained part of the text encoding: [*labels, ...] -> [*labels, ...]; by default, change nothing."""
         return text
 
     def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
-        """Compute the terms of the loss, weighted, by name; their sum is minimised.
+        """Compute the weighted terms of the loss, by name; training minimises their sum.
 
         The default is the cross-entropy of the logits, mean over queries.
+
+        Args:
+            episode: the input of `match`.
+            prediction: the output of `match`.
+            targets: the class of every video.
         """
         return {"match": query_cross_entropy(prediction.logits, targets)}
 
     def no_weight_decay(self) -> Collection[str]:
-        """Name parameters that weight decay must spare, besides single numbers (a temperature, a factor)."""
+        """Name parameters without weight decay; single numbers (a temperature, a factor) never have it."""
         return ()
 
 
@@ -111,13 +116,13 @@ AnyEpisodes = TypeVar("AnyEpisodes", bound="DrawnEpisodes")
 
 @runtime_checkable
 class DrawnEpisodes(Protocol):
-    """What a method may ask of the episodes before they are matched."""
+    """The part of `Episodes` that a method may use before matching."""
 
     def in_class_order(self: AnyEpisodes) -> AnyEpisodes:
         """Sort the queries by class."""
 
     def draws(self) -> Float[np.ndarray, "episode query way"]:
-        """Give numbers in (0, 1) that depend on the episode, the query and the class alone."""
+        """Return numbers in (0, 1) that depend only on the episode, the query and the class."""
 
 
 class Method(TrainingParts, nn.Module):
@@ -135,7 +140,7 @@ class Method(TrainingParts, nn.Module):
     | a text tower that trains | training parts: `text_input`, `adapt_text` | `task_adapter_pp.py` |
 
     Beside these, a method has a `name`, a `Config` with a docstring under each option, and `traits_of` for what other
-    packages must know of it. Evaluation and recognition run `encode` once per video, keep the result in a bank, and
+    packages need to know. Evaluation and recognition run `encode` once per video, keep the result in a bank, and
     then run `match` on many episodes; training runs both for every episode.
 
     Every parameter belongs to exactly one group (`PARAMETER_GROUPS`): `visual` and `text` are the backbone's towers,
@@ -166,12 +171,12 @@ class Method(TrainingParts, nn.Module):
         config.refuse_idle(self.name)
         self.backbone = backbone
         self.config = config
-        self.loss_heads = nn.ModuleDict()  # what `begin_training` makes: no part of the trained method
+        self.loss_heads = nn.ModuleDict()  # from `begin_training`; checkpoints do not keep them
         self.provenance: Any = None  # how it was trained (fsar.training.checkpoint.Provenance); None if it was not
 
     @classmethod
     def traits_of(cls, config: Any) -> Traits:
-        """Decide the traits by the options; the default is a metric on frame features without text."""
+        """Derive the traits from the options; the default is a metric on frame features without text."""
         return Traits()
 
     @property
@@ -181,12 +186,12 @@ class Method(TrainingParts, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its parameters are."""
+        """Device of the parameters."""
         return next(self.parameters(), torch.empty(0)).device
 
     @property
     def normalization(self) -> tuple[Sequence[float], Sequence[float]]:
-        """Mean and deviation per colour, by which pixels of [0, 1] are normalised before `encode`."""
+        """Mean and standard deviation per colour; pixels in [0, 1] are normalised with them before `encode`."""
         if self.traits.pixels == "normalized":
             return self.backbone.mean, self.backbone.std
         mean, std = PIXELS[self.traits.pixels]
@@ -205,13 +210,18 @@ class Method(TrainingParts, nn.Module):
         return self.enhance(self.encoder().encode(clips, role, text), role, text)
 
     def encoder(self) -> Encoder:
-        """Return the first part of `encode`, which banks on disk hold; by default the frame features."""
+        """Return the first part of `encode`, whose output banks on disk hold; by default, the frame features."""
         return FrameEncoder(self.backbone, self.traits.pixels)
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Compute the rest of `encode` from what `encoder` gave of each video; by default nothing is left.
+        """Compute the rest of `encode` from the output of `encoder`; by default, change nothing.
 
         Training on a bank starts here.
+
+        Args:
+            encoding: output of `encoder`.
+            role: of the videos.
+            text: as for `encode`.
         """
         return encoding
 
@@ -222,7 +232,7 @@ class Method(TrainingParts, nn.Module):
 
         Args:
             labels: words of the classes.
-            rng: for training: draws one template per class, if the method trains with one at a time.
+            rng: in training, draws one template per class, if the method trains with one at a time.
         """
         raise NotImplementedError(f"{self.name} reads no text")
 
@@ -230,7 +240,7 @@ class Method(TrainingParts, nn.Module):
         """Check, before any work, that the method can read these classes.
 
         Raises:
-            ValueError: it cannot; the message names the classes.
+            ValueError: names the classes that it cannot read.
         """
 
     def text_of_shots(self, text: Tensor | None, shots: int) -> Tensor | None:
@@ -241,7 +251,7 @@ class Method(TrainingParts, nn.Module):
             shots: of each way.
 
         Returns:
-            None if no support video's encoding reads text.
+            None if the encoding of support videos reads no text.
         """
         if text is None or not self.traits.support_reads_text:
             return None
@@ -261,32 +271,37 @@ class Method(TrainingParts, nn.Module):
         Args:
             support: clips, as `encode` takes them.
             query: the same.
-            text: what `encode_text` gave for each way, [episode, way, ...].
-            draws: what `draws_of` gave.
+            text: output of `encode_text` for each way, [episode, way, ...].
+            draws: output of `draws_of`.
         """
         mask = torch.ones(support.shape[:3], dtype=torch.bool, device=support.device)
         own_text = self.text_of_shots(text, support.shape[2])
         return Episode(self.encode(support, "support", own_text), self.encode(query, "query"), mask, text, draws)
 
     def match(self, episode: Episode) -> Prediction:
-        """Compare queries with support videos, for every episode of the batch on its own.
+        """Compare queries with support videos; episodes of a batch are independent.
 
-        The logits are any numbers: the largest names a query, and softmax makes probabilities of them.
+        Args:
+            episode: encodings of support and query, and class texts.
+
+        Returns:
+            Logits may be any finite numbers: the largest is the predicted class, and softmax turns them into
+            probabilities.
         """
         raise NotImplementedError
 
     def order_queries(self, episodes: AnyEpisodes) -> AnyEpisodes:
-        """Order the queries of episodes before they are matched; an audit of a leaking code needs them by class."""
+        """Order the queries before matching: by class for the audit of a leaking public code, else unchanged."""
         return episodes.in_class_order() if self.traits.leaks_labels else episodes
 
     def draws_of(self, episodes: DrawnEpisodes) -> Float[Tensor, "episode query way"] | None:
-        """Return the random numbers that `match` reads, on the CPU; None if it reads none."""
+        """Return the random numbers for `match`, on the CPU; None if it draws none."""
         return torch.from_numpy(episodes.draws()).float() if self.traits.draws else None
 
     # ----------------------------------------------------------------------- options
 
     def variants(self) -> Sequence["Method"]:
-        """List methods with the same encoder, this one first, among which leave-one-out may choose."""
+        """List methods with the same encoder, this one first; leave-one-out can choose between them."""
         return (self,)
 
     def match_variants(self, episode: Episode) -> list[Logits]:
@@ -311,12 +326,12 @@ class Method(TrainingParts, nn.Module):
             return None
         other = copy.copy(self)
         other.config = switched
-        for table in ("_parameters", "_buffers", "_modules"):  # the same tensors in tables of its own
+        for table in ("_parameters", "_buffers", "_modules"):  # own tables with the same tensors
             other.__dict__[table] = dict(self.__dict__[table])
         return other
 
     def options(self) -> dict[str, Any]:
-        """Return the resolved options, as they go into a result."""
+        """Return the resolved options, as results record them."""
         return asdict(self.config)
 
 
@@ -325,4 +340,4 @@ PARAMETER_GROUPS = {
     "visual": r"backbone\.(?!clip\.).*|backbone\.clip\.visual\..*",
     "own": r"(?!backbone\.).*",
 }
-"""The rule of every parameter, by its name: exactly one expression matches it."""
+"""Group -> expression on the names of its parameters; exactly one expression matches each name."""

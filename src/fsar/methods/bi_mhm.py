@@ -28,7 +28,7 @@ from fsar.shapes import Logits, ShotMask
 
 
 class BiMhm(Method):
-    """Nearest frames in both directions; blind to the order of frames."""
+    """Nearest frames in both directions; ignores the order of frames."""
 
     name = "bi-mhm"
 
@@ -43,7 +43,7 @@ class BiMhm(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Every class is compared by itself, with its mean or with each video."""
+        """Classes are independent; with `per: prototype`, only their means matter."""
         return Traits(independent_ways=True, matches_means=config.per == "prototype")
 
     def match(self, episode: Episode) -> Prediction:
@@ -63,8 +63,8 @@ def bi_mhm_logits(
     Args:
         query: frame features.
         support: frame features.
-        shot_mask: false where a class has no such example.
-        config: what a query is compared with.
+        shot_mask: false for missing shots.
+        config: the options.
     """
     if config.per == "prototype":
         return -bi_mhm(frame_similarity(query, mean_over_shots(support, shot_mask)))

@@ -1,4 +1,4 @@
-"""CLIP-FSAR: class texts modulate the prototypes, and tie the features to their words in training.
+"""CLIP-FSAR: class texts modulate the prototypes; in training, features are also classified by the texts.
 
 Wang et al., "CLIP-guided prototype modulating for few-shot action recognition", IJCV 132, 2024.
 
@@ -51,11 +51,11 @@ from fsar.shapes import FrameFeatures
 from fsar.text.prompts import class_features
 
 IGNORED = -100
-"""A class that `cross_entropy` leaves out of its mean."""
+"""Class number that `cross_entropy` ignores."""
 
 
 class ClipFsar(Method):
-    """Prototypes attend to their class text and are aligned in time; the whole visual tower is trained."""
+    """Prototypes attend to their class text, OTAM aligns them with the query; the visual tower is trained."""
 
     name = "clip-fsar"
 
@@ -66,9 +66,9 @@ class ClipFsar(Method):
         prompt: str = "a photo of {}"
         """The sentence around a class name."""
         merge: Literal["before", "after"] = "before"
-        """Average a class's shots before or after the transformer."""
+        """Average the shots of a class before or after the transformer."""
         direction: Literal["both", "query-to-support", "support-to-query"] = "both"
-        """Whose frames OTAM all visits; `both` adds the two distances."""
+        """Direction of OTAM; `both` adds the two distances."""
         smoothing: float = 0.5
         """Lambda of OTAM's soft minimum."""
         cos_eps: float = 0.01
@@ -92,7 +92,7 @@ class ClipFsar(Method):
                 )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """The exponent is of the mixed score."""
+            """Only the mixed score has the exponent."""
             return ((self.readout != "combine", f"readout: {self.readout}", ("text_weight",)),)
 
     config: Config
@@ -147,11 +147,11 @@ class ClipFsar(Method):
         text = text.log_softmax(-1)
         if self.config.readout == "text":
             return Prediction(text, named)
-        visual = (visual / frames.shape[-2]).log_softmax(-1)  # of (T - D) / T: softmax forgets the constant
+        visual = (visual / frames.shape[-2]).log_softmax(-1)  # (T - D) / T without its constant, which softmax cancels
         return Prediction(torch.lerp(visual, text, self.config.text_weight), named)
 
     def _prototypes(self, episode: Episode) -> Float[Tensor, "episode way frame dim"]:
-        """Mean of a class's support frames, after or before the frames attended to each other and to the class text."""
+        """Mean over the shots of a class, before or after the transformer, as `merge` says."""
         mask = episode.shot_mask
         if self.config.merge == "after" or mask.shape[-1] == 1:
             return mean_over_shots(episode.support["enhanced"], mask)
@@ -159,15 +159,15 @@ class ClipFsar(Method):
         return self._modulate(mean_over_shots(episode.support["frames"], mask), episode.text)
 
     def _modulate(self, frames: FrameFeatures, text: Float[Tensor, "*clips dim"]) -> FrameFeatures:
-        """Let every frame attend to the class text, then drop its row."""
+        """Let the frames attend to each other and the class text, then drop the row of the text."""
         return self.context(with_text(frames, text))[..., :-1, :]
 
     def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
-        """Encode the texts of all training classes; the loss classifies every video among them."""
+        """Encode the texts of all training classes for the loss, which classifies every video."""
         self.training_text = self.encode_text(list(class_texts))
 
     def class_text_logits(self, videos: Float[Tensor, "video frame dim"]) -> Float[Tensor, "video label"]:
-        """Scaled cosine of each video's mean frame feature and the text of every training class.
+        """Compute the scaled cosine of each video's mean frame feature and each training class text.
 
         Args:
             videos: frame features.

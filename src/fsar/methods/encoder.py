@@ -9,21 +9,21 @@ from fsar.methods.episode import Encoding, Role
 from fsar.shapes import Clips
 
 PIXELS = {"unit": (0.0, 1.0), "slowfast": (0.45, 0.225)}
-"""Mean and deviation by which public codes normalise pixels of [0, 1], whatever the backbone was trained with."""
+"""Mean and standard deviation for pixels in [0, 1] in public codes that do not use those of the backbone."""
 
 
 class Encoder:
     """The part of `Method.encode` whose result a bank on disk holds; `Method.enhance` computes the rest.
 
-    A subclass gives `encode` and `key`.
+    A subclass defines `encode` and `key`.
     """
 
     is_frozen: bool = True
-    """Whether it holds no parameter that the method adds and trains, so that training can start from a bank of it."""
+    """Whether it has no parameters that the method adds and trains; training can then start from a bank."""
     roles_differ: bool = False
-    """Whether a support video is encoded in another way than a query."""
+    """Whether support videos and queries are encoded differently."""
     support_reads_text: bool = False
-    """Whether a support video is read with its class text."""
+    """Whether the encoding of a support video reads its class text."""
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Encode videos one by one: [*clips, frame, rgb, height, width] -> tensors [*clips, ...].
@@ -36,7 +36,7 @@ class Encoder:
         raise NotImplementedError
 
     def key(self) -> dict[str, Any]:
-        """Everything that the encoding depends on besides clip, role and text: it names the bank's folder."""
+        """Describe everything that the encoding depends on besides clip, role and text; it names the bank's folder."""
         raise NotImplementedError
 
 
@@ -53,11 +53,11 @@ class FrameEncoder(Encoder):
         self.pixels = pixels
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Encode every frame by itself; role and text change nothing."""
+        """Encode every frame by itself; role and text have no effect."""
         return {"frames": self.backbone.features(clips)}
 
     def key(self) -> dict[str, Any]:
-        """Name the backbone, its weights and, if they are not the backbone's own, the pixels."""
+        """Name the backbone, its weights and, if they differ from the backbone's own, the pixels."""
         return {
             "encoding": "frames",
             "backbone": self.backbone.name,

@@ -1,4 +1,4 @@
-"""What `match` sees, what it gives, and the means over shots that most methods take."""
+"""Input and output of `match`, and the means over shots that most methods use."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ from fsar.shapes import Logits, ShotMask
 
 Role = Literal["support", "query"]
 Encoding = Mapping[str, Tensor]
-"""What `encode` makes of videos: named tensors that share their leading axes."""
+"""Output of `encode`: named tensors with the same leading axes."""
 
 
 @dataclass(frozen=True)
 class Episode:
-    """What `match` may see: encodings of support and query, and the texts of the support classes.
+    """Input of `match`: encodings of support and query, and the texts of the support classes.
 
-    No label of a query is here, so none can reach the logits.
+    It has no labels of queries, so none can reach the logits.
 
     Raises:
         ValueError: the leading axes of a tensor do not fit `shot_mask` [episode, way, shot].
@@ -68,7 +68,7 @@ def _require_axes(what: str, tensor: Tensor, axes: Mapping[str, int]) -> None:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Logits and whatever else is worth looking at, by name."""
+    """Output of `match`: logits, and other tensors by name."""
 
     logits: Logits
     named: Mapping[str, Tensor] = field(default_factory=dict)
@@ -76,23 +76,23 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Targets:
-    """What only `loss` may see: the class of every video."""
+    """The class of every video; only `loss` may see it."""
 
     query_way: Int[Tensor, "episode query"]
-    """The way each query belongs to."""
+    """The way that each query belongs to."""
     way_class: Int[Tensor, "episode way"]
     """Each way's class, as an index into the training classes (in the order that `begin_training` was given)."""
 
 
 def query_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
-    """Cross-entropy of naming each query, mean over queries and episodes."""
+    """Cross-entropy of the logits, mean over queries and episodes."""
     return cross_entropy(logits.flatten(0, 1), targets.query_way.flatten())
 
 
 def mean_over_shots(
     values: Float[Tensor, "episode way shot *rest"], shot_mask: ShotMask
 ) -> Float[Tensor, "episode way *rest"]:
-    """Mean over the examples that a class has."""
+    """Mean over the shots of each class that are not masked."""
     if shot_mask.all():
         return values.mean(2)
     weights = shot_mask / shot_mask.sum(-1, keepdim=True)
@@ -101,6 +101,6 @@ def mean_over_shots(
 
 
 def per_video(pairs: Float[Tensor, "episode query video"], shot_mask: ShotMask) -> Logits:
-    """Mean over a class's shots of a score given per support video (way x shot, flattened)."""
+    """Mean over each class's shots of a score per support video (way x shot, flattened)."""
     unflat = pairs.unflatten(-1, shot_mask.shape[1:]).permute(0, 2, 3, 1)  # episode way shot query
     return mean_over_shots(unflat, shot_mask).transpose(1, 2)

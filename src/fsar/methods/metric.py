@@ -1,4 +1,4 @@
-"""Metrics for methods that compare features of their own: (query, support, mask) -> logits."""
+"""Metrics for methods that make their own features: (query, support, mask) -> logits."""
 
 from collections.abc import Callable
 from functools import partial
@@ -19,11 +19,11 @@ Metric = Callable[
 ]
 _METHODS: dict[str, type[Method]] = {"otam": Otam, "bi-mhm": BiMhm, "trx": Trx, "protonet": ProtoNet}
 _DEFAULTS: dict[str, dict[str, Any]] = {"otam": {"per": "prototype", "smoothing": 0.5}}
-"""Where the CLIP-FSAR lineage, to which the methods with a metric belong, differs from the metric's own defaults."""
+"""Options of CLIP-FSAR and its descendants that differ from the defaults of the metric."""
 
 
 def make_metric(name: str, dim: int, **options: Any) -> Metric:
-    """Make the metric that another method compares its features with.
+    """Make a metric for another method.
 
     Args:
         name: `otam`, `bi-mhm`, `trx` or `protonet`.
@@ -52,6 +52,6 @@ def make_metric(name: str, dim: int, **options: Any) -> Metric:
 
 
 def metric_episodes(name: str) -> int:
-    """Return how many episodes may be matched at once with a metric."""
+    """Return how many episodes can be matched at once with a metric."""
     cls = _METHODS[name]
     return cls.traits_of(cls.Config()).episodes_per_match

@@ -57,7 +57,7 @@ class Otam(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Every class is compared by itself, with its mean or with each video."""
+        """Classes are independent; with `per: prototype`, only their means matter."""
         return Traits(independent_ways=True, matches_means=config.per == "prototype")
 
     def match(self, episode: Episode) -> Prediction:
@@ -78,8 +78,8 @@ def otam_logits(
     Args:
         query: frame features.
         support: frame features.
-        shot_mask: false where a class has no such example.
-        config: what is compared, and how.
+        shot_mask: false for missing shots.
+        config: the options.
     """
     return _aligned(_frame_distance(query, support, shot_mask, config), shot_mask, config)
 
@@ -87,7 +87,7 @@ def otam_logits(
 def _frame_distance(
     query: Tensor, support: Tensor, shot_mask: ShotMask, config: Otam.Config
 ) -> Float[Tensor, "episode query reference query_frame support_frame"]:
-    """Distances of all frames (eq. 2); a reference is a class's prototype, or one of the support videos."""
+    """Compute the distances of all frames (eq. 2); a reference is a class prototype or a support video."""
     by_prototype = config.per == "prototype"
     references = mean_over_shots(support, shot_mask) if by_prototype else support.flatten(1, 2)
     return 1 - frame_similarity(query, references, config.cos_eps)

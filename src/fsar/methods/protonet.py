@@ -29,7 +29,7 @@ from fsar.shapes import Logits, ShotMask
 
 
 class ProtoNet(Method):
-    """Cosine to class prototypes; with `similarity: time-mean` blind to the order of frames."""
+    """Cosine to class prototypes; `similarity: time-mean` ignores the order of frames."""
 
     name = "protonet"
 
@@ -48,7 +48,7 @@ class ProtoNet(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Every class is compared by itself, with its mean or with each video."""
+        """Classes are independent; with `per: prototype`, only their means matter."""
         return Traits(independent_ways=True, matches_means=config.per == "prototype")
 
     def match(self, episode: Episode) -> Prediction:
@@ -68,8 +68,8 @@ def protonet_logits(
     Args:
         query: frame features.
         support: frame features.
-        shot_mask: false where a class has no such example.
-        config: which cosine, and of what.
+        shot_mask: false for missing shots.
+        config: the options.
     """
     if config.per == "prototype":
         return _similarity(query, mean_over_shots(support, shot_mask), config)

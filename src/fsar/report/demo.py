@@ -35,8 +35,8 @@ from fsar.video.frame_cache import FrameCache
 
 ROWS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("zero-shot", {}, "class names only, no example"),
-    ("protonet", {}, "cosine of time means: blind to order"),
-    ("bi-mhm", {}, "nearest frames in any order: blind to order"),
+    ("protonet", {}, "cosine of time means; ignores order"),
+    ("bi-mhm", {}, "nearest frames in any order; ignores order"),
     ("otam", {}, "soft ordered alignment"),
     ("protonet", {"similarity": "frame-wise"}, "first frame to first, last to last"),
     ("place-motion", {}, "where things are and how they move"),
