@@ -102,7 +102,7 @@ def test_a_complete_one_is_comparable(root: Path, monkeypatch: pytest.MonkeyPatc
     report = check_benchmark(HMDB, root, progress=False)
     assert report.complete and report.differing == {} and report.unnamed == 0
     assert report.verdict()[0] == f"complete: accuracy is comparable with other numbers on {HMDB}"
-    assert "reader drops (1): fencing/short" in report.verdict()[-1]
+    assert "reader leave out (1): fencing/short" in report.verdict()[-1]
 
 
 def test_missing_videos_of_a_list_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

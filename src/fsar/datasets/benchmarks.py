@@ -299,11 +299,16 @@ def _family(name: str) -> dict[str, Any]:
 
 
 def load_benchmark(name: str, root: Path, skip_missing: bool = False) -> VideoDataset:
-    """Load a benchmark's videos, which may be anywhere below `root`.
+    """Load a benchmark's videos.
+
+    Args:
+        name: as `benchmark` takes it.
+        root: folder with the videos, at any depth.
+        skip_missing: leave out missing videos, and keep their ids as `absent`.
 
     Raises:
         ValueError: no such benchmark or folder; lists that must be fetched first (see `Benchmark.listed`); missing
-            videos (unless `skip_missing`, which leaves them out and keeps their ids as `absent`).
+            videos (unless `skip_missing`).
     """
     known = benchmark(name)
     listed = known.listed(root)

@@ -187,6 +187,12 @@ def short_videos(
     """Find the videos with fewer frames than are sampled, which TRX's reader leaves out: id -> reason.
 
     Broken videos are not among them; reading them raises an error.
+
+    Args:
+        videos: any.
+        frames: sampled per video, T.
+        workers: threads; by default one per core.
+        progress: show a progress bar.
     """
     return {
         video.id: f"{display(video.path)}: {count} frames, fewer than the {frames} that are sampled"
@@ -199,6 +205,11 @@ def broken_videos(videos: Sequence[Video], workers: int | None = None, progress:
     """Find the videos with a frame that cannot be read: id -> path and reason.
 
     Every frame is decoded, because training samples frames at random.
+
+    Args:
+        videos: any.
+        workers: threads; by default one per core.
+        progress: show a progress bar.
     """
     examined = _examined(videos, None, workers, progress, "check")
     return {video.id: str(outcome) for video, outcome in examined if isinstance(outcome, VideoError)}

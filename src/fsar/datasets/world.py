@@ -221,7 +221,16 @@ def _size(radius: float) -> str:
 
 
 def describe_frame(scene: Scene, frame: int, looks: bool = True) -> str:
-    """Caption one frame: each object, its place and its size; with `looks` also texture, colour and shape."""
+    """Caption one frame: each object, its place and its size.
+
+    Args:
+        scene: what `draw_scene` gave.
+        frame: index of the frame.
+        looks: name also texture, colour and shape.
+
+    Returns:
+        A sentence.
+    """
     seen = []
     for thing, track in zip(scene.things, scene.tracks, strict=True):
         x, y, radius = (float(values[frame]) for values in on_screen(track, scene.camera))

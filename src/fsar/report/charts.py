@@ -129,7 +129,12 @@ def bar_chart(
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:
-    """Choose about `count` round numbers in [low, high].
+    """Choose round numbers in an interval.
+
+    Args:
+        low: start of the interval.
+        high: end of the interval.
+        count: about how many numbers.
 
     Example:
         >>> ticks(0.13, 0.52, 4)
