@@ -286,7 +286,7 @@ def test_several_lists_of_episodes_are_joined() -> None:
         ({"episodes_fingerprint": "f" * 64, "dataset": "world", "dataset_fingerprint": "b" * 64},
          "dataset is ssv2-full@otam-67k in A, world in B, videos is aaaaaaaa in A, bbbbbbbb in B"),
         ({"episodes_fingerprint": "f" * 64, "way": 3, "shot": 5}, "way is 2 in A, 3 in B, shot is 1 in A, 5 in B"),
-        ({"episodes_fingerprint": "f" * 64}, "though all settings agree; another version of fsar drew them"),
+        ({"episodes_fingerprint": "f" * 64}, "although all settings are equal; another version of fsar drew them"),
         ({"dataset": "ssv2-full@otam-77k"}, "ssv2-full@otam-67k and ssv2-full@otam-77k are different benchmarks"),
         ({"right": ()}, "B (trx (tiny)) does not hold which queries were named right .* evaluate it again"),
     ],

@@ -182,7 +182,7 @@ def test_pushing_uploads_the_three_files(folder: Path, monkeypatch: pytest.Monke
     assert hub.calls[0] == ("create", "me/model", {"private": True, "exist_ok": True})
     assert sorted(hub.calls[1][1]["allow_patterns"]) == ["README.md", "fsar.json", "model.safetensors"]
     monkeypatch.setattr(fsar.training.checkpoint, "HfApi", lambda: _Hub(OSError("no route to host")))
-    with pytest.raises(ValueError, match=r"did not take me/model: no route to host.*hf auth login"):
+    with pytest.raises(ValueError, match=r"refused me/model: no route to host.*hf auth login"):
         push_to_hub(folder, "me/model")
     with pytest.raises(ValueError, match="no fsar.json here"):
         push_to_hub(folder / "nowhere", "me/model")

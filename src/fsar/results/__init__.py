@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: results on disk, tables of them, and paired comparisons."""
+"""Results of evaluations: on disk, in tables, and in paired comparisons."""
 
 from fsar.results.comparison import compare
 from fsar.results.result import Result, load_results

@@ -1,7 +1,7 @@
 """Two runs on the same episodes: the difference of their accuracies, with its interval.
 
-The same episodes are hard for most methods, so differences per episode vary less than accuracies: this interval may
-show a difference although the intervals of the two accuracies overlap.
+An episode that is hard for one method is hard for most, so differences per episode vary less than accuracies. The
+interval of the difference may exclude 0 although the intervals of the two accuracies overlap.
 """
 
 import math
@@ -28,7 +28,7 @@ _NAMED = {
     "episodes": "episodes",
     "seed": "seed",
 }
-"""What determines the episodes: field of a result -> its name in a message."""
+"""The fields of a result that determine the episodes, with their names in messages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,9 +36,9 @@ class Comparison:
     """Accuracy of A minus accuracy of B on the same episodes; all in [-1, 1]."""
 
     a: tuple[Result, ...]
-    """Results of one kind that differ in their seeds alone."""
+    """Results that differ only in their seeds."""
     b: tuple[Result, ...]
-    """The same for B."""
+    """Results of B that differ only in their seeds."""
     episodes: int
     accuracy_a: float
     """Mean over episodes."""
@@ -47,7 +47,7 @@ class Comparison:
     difference: float
     """Mean over episodes of A minus B."""
     ci95: float
-    """Half the 95 % interval of the difference over episodes; of other training seeds it says nothing."""
+    """Half the 95 % interval of the difference over episodes; it does not cover other training seeds."""
 
     @property
     def verdict(self) -> str:
@@ -64,12 +64,12 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
     differences per episode.
 
     Args:
-        a: one result, or several that differ in their seeds alone.
+        a: one result, or several that differ only in their seeds.
         b: the same, on the same episodes.
 
     Raises:
-        ValueError: a side mixes several kinds of results, the episodes differ, or a result of an older version lacks
-            the counts per episode.
+        ValueError: a side has several kinds of results; the episodes differ; or a result of an older version lacks the
+            counts per episode.
     """
     a, b = unique(a), unique(b)
     for side, results in (("A", a), ("B", b)):
@@ -81,7 +81,7 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
         per_episode += list(zip(*both, strict=True))
     differences = [left - right for left, right in per_episode]
     if len(differences) < 2:
-        raise ValueError("one episode alone tells nothing of the spread; evaluate more of them")
+        raise ValueError("one episode has no standard deviation; evaluate more episodes")
     return Comparison(
         a=tuple(a),
         b=tuple(b),
@@ -96,17 +96,17 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
 def compare_runs(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Comparison], list[str]]:
     """Compare the results of two runs at every setting and mode that both have.
 
-    Two single results are compared as they are, so also one mode with the other.
+    Two single results are compared in any case, also if their modes differ.
 
     Args:
-        a: results of the one run.
-        b: results of the other.
+        a: results of the first run.
+        b: results of the second run.
 
     Returns:
-        The comparisons, and what was left out, in words.
+        The comparisons, and sentences on what was left out.
 
     Raises:
-        ValueError: a side without results, or nothing that can be compared; it says why.
+        ValueError: a side has no results, or nothing can be compared; the message says why.
     """
     for side, results in (("A", a), ("B", b)):
         if not results:
@@ -135,8 +135,8 @@ def comparison_tables(comparisons: Sequence[Comparison], a: str, b: str) -> list
 
     Args:
         comparisons: from `compare_runs`.
-        a: path of the one run, as it was given.
-        b: path of the other.
+        a: path of the first run, as the user wrote it.
+        b: path of the second run.
     """
     groups: dict[str, list[Comparison]] = {}
     for one in comparisons:
@@ -156,7 +156,7 @@ def _setting_name(result: Result) -> str:
 
 
 def _alone(side: str, results: Sequence[Result], others: Sequence[Result]) -> str:
-    """Say why nothing on the other side can be compared with these: what differs in the nearest setting."""
+    """Say why nothing can be compared: the differences to the most similar setting."""
     one = results[0]
     near = [r for r in others if (r.way, r.shot, r.transductive) == (one.way, one.shot, one.transductive)]
     if not near:
@@ -188,13 +188,13 @@ def _require_same_episodes(a: Sequence[Result], b: Sequence[Result]) -> None:
 
 
 def _differing(a: Sequence[Result], b: Sequence[Result]) -> str:
-    """Say in what the episodes of two sides differ."""
+    """Name the differences between the episodes of two sides."""
     differing = []
     for name, called in _NAMED.items():
         left, right = (list(dict.fromkeys(getattr(r, name) for r in side)) for side in (a, b))
         if set(left) != set(right):
             differing.append(f"{called} is {_values(left)} in A, {_values(right)} in B")
-    return ", ".join(differing) or "their hashes, though all settings agree; another version of fsar drew them"
+    return ", ".join(differing) or "their hashes, although all settings are equal; another version of fsar drew them"
 
 
 def _values(values: Sequence[Any]) -> str:
@@ -202,7 +202,7 @@ def _values(values: Sequence[Any]) -> str:
 
 
 def _shares(results: Sequence[Result]) -> list[float]:
-    """Share of queries named right in each episode; of several results on these episodes, their mean."""
+    """Return the accuracy of each episode; for several results on the same episodes, their mean."""
     queries = results[0].way * results[0].query * len(results)
     return [sum(counts) / queries for counts in zip(*(r.right for r in results), strict=True)]
 

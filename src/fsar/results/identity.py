@@ -1,8 +1,6 @@
-"""What is the same among results: one file, one row, one table, one setting that two runs can be compared at.
+"""Which results belong together: in one file, one row, one table, one comparison.
 
-From close to wide:
-
-| results that share their | stand in one | function |
+| results with equal | belong in one | function |
 |---|---|---|
 | settings, seeds and episodes | file | `file_name` |
 | method, options, weights or recipe, clips | row, in which seeds are averaged | `recipe_key`, `row_keys` |
@@ -19,14 +17,14 @@ from typing import Any
 from fsar.results.result import Result, short_hash
 
 WITHOUT_EFFECT = ("devices", "nodes", "workers", "checkpoint_activations")
-"""Keys of a recipe that change a number by rounding at most."""
+"""Keys of a recipe that change numbers only by rounding."""
 _SEEDS = ("seed", "resplit")
-_PLACES = ("data", "lists", "class_names", "benchmark")  # where the videos lie; their hash says which they are
+_PLACES = ("data", "lists", "class_names", "benchmark")  # places of the videos; their hash identifies them
 _NOT_IN_A_ROW = (*_SEEDS, *WITHOUT_EFFECT, *_PLACES)
 
 
 def recipe_key(result: Result) -> str:
-    """Hash of everything that was evaluated, except its seeds: results that share it may be averaged."""
+    """Hash everything but the seeds: results with the same hash may be averaged."""
     trained = result.training
     if trained is None:
         origin: Any = result.weights
@@ -38,18 +36,18 @@ def recipe_key(result: Result) -> str:
 
 
 def is_unfinished(result: Result) -> bool:
-    """Whether the training run was not finished when its checkpoint was evaluated."""
+    """Whether the checkpoint of an unfinished training run was evaluated."""
     return result.training is not None and result.training.get("unfinished_at") is not None
 
 
 def seeds_of(result: Result) -> tuple[int | None, int | None, int | str]:
-    """Seeds of the training, of the split of the classes, and of the episodes (their hash if from a manifest)."""
+    """Return the seeds of training, of the split of the classes, and of the episodes (or the hash of a manifest)."""
     trained = None if result.training is None else result.training["recipe"].get("seed")
     return trained, result.resplit, result.episodes_fingerprint if result.seed is None else result.seed
 
 
 def file_name(result: Result) -> str:
-    """Name of a result's file: the same for the same settings, another for any others."""
+    """Return the name of a result's file: equal for equal settings, and different otherwise."""
     seed = None if result.training is None else result.training["recipe"].get("seed")
     data = (result.dataset, result.dataset_fingerprint, result.files, result.split, result.resplit, result.protocol)
     episodes = (
@@ -63,7 +61,7 @@ def file_name(result: Result) -> str:
 
 
 def save_result(result: Result, folder: Path) -> Path:
-    """Write a result into a folder under its own name; one of the same settings is replaced.
+    """Write a result into a folder; a result with the same settings is replaced.
 
     Returns:
         The file.
@@ -74,7 +72,7 @@ def save_result(result: Result, folder: Path) -> Path:
 
 
 def unique(results: Sequence[Result]) -> list[Result]:
-    """Take every result once, also if it lies in two folders; of two, the one that holds more."""
+    """Keep each result once; if it is in two folders, keep the one with more fields."""
     chosen: dict[tuple[str, float], Result] = {}
     for result in results:
         key = (file_name(result), result.accuracy)
@@ -87,10 +85,10 @@ def unique(results: Sequence[Result]) -> list[Result]:
 
 
 def comparable(results: Sequence[Result]) -> list[list[Result]]:
-    """Divide results into those that may stand in one table.
+    """Group results that may be in one table.
 
-    They share videos, version of the benchmark, split, protocol, and the number of episodes and queries; random splits
-    of the same classes stand together.
+    They have equal videos, version of the benchmark, split, protocol, and numbers of episodes and queries. Random
+    splits of the same classes are in one group.
 
     Args:
         results: any.
@@ -117,13 +115,13 @@ def said_protocol(result: Result) -> str:
 
 
 def setting_key(result: Result) -> tuple[Any, ...]:
-    """Videos, episodes and mode: two runs are compared at every setting that both have."""
+    """Return videos, episodes and mode; two runs are compared if these are equal."""
     data = result.dataset_fingerprint if result.resplit is None else result.dataset
     return (data, result.split, result.episodes, result.query, result.way, result.shot, result.transductive)
 
 
 def _table_key(result: Result) -> tuple[Any, ...]:
-    """What all results of a table have in common, beside the videos."""
+    """Describe what all results of a table share, besides the videos."""
     data = (result.dataset, result.split, result.resplit is None)
     return (*data, said_protocol(result), result.episodes, result.query)
 
@@ -132,11 +130,10 @@ def _table_key(result: Result) -> tuple[Any, ...]:
 
 
 def row_keys(results: Sequence[Result]) -> list[str]:
-    """Say for each result which row it stands in: that of its recipe.
+    """Return the row of each result; by default, results of one recipe share a row.
 
-    A recipe that was trained once for every shot makes one row, if none of its models is tested at other shots too.
-    If one training seed of a recipe has several weights (trained twice, or evaluated before the run was finished), the
-    results of each have a row of their own.
+    If a recipe was trained once per shot, and each model was only tested at its own shot, all are one row. If one
+    training seed has several weights (trained twice, or evaluated before the end of the run), each has its own row.
     """
     families: dict[str, list[Result]] = {}
     for result in results:
@@ -162,7 +159,7 @@ def by_each_shot(result: Result) -> Result | None:
 
 
 def row_names(results: Sequence[Result]) -> dict[str, str]:
-    """Name every row; if two had the same name, add what tells them apart."""
+    """Name every row; if two names are equal, add the difference."""
     firsts = dict(zip(reversed(row_keys(results)), reversed(results), strict=True))
     names = {}
     for key, result in firsts.items():
@@ -192,7 +189,7 @@ def method_name(result: Result) -> str:
 
 
 def trained_on(result: Result) -> str:
-    """Training videos, episodes and recipe in short; nothing if nothing was trained."""
+    """Describe training videos, episodes and recipe; empty if nothing was trained."""
     if result.training is None:
         return ""
     recipe = result.training["recipe"]
@@ -209,12 +206,12 @@ def _training_key(result: Result) -> tuple[Any, ...]:
 
 
 def _recipe(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of a recipe that make another row."""
+    """Return the keys of a recipe that distinguish rows."""
     return {key: value for key, value in training["recipe"].items() if key not in _NOT_IN_A_ROW}
 
 
 def _of_k_shots(result: Result) -> Result:
-    """The same without the number of shots that it was trained with."""
+    """Return these keys without the number of shots in training."""
     if result.training is None:
         return result
     return replace(result, training={**result.training, "recipe": {**result.training["recipe"], "shot": "K"}})

@@ -6,12 +6,12 @@ from decimal import ROUND_HALF_UP, Decimal
 def percent(share: float, digits: int = 1, sign: bool = False) -> str:
     """Write a share of one in percent, without the sign `%`.
 
-    Half a unit of the last digit is rounded away from zero. Noise of floating-point sums does not decide: 0.7775 is
-    77.8 also if it was computed as 0.77749999999999997.
+    Halves are rounded away from zero. Errors of floating-point sums have no effect: 0.7775 gives 77.8, also if it was
+    computed as 0.77749999999999997.
 
     Args:
         share: in [-1, 1].
-        digits: after the point.
+        digits: number of decimals.
         sign: write `+` before a positive number.
 
     Example:

@@ -36,9 +36,9 @@ class Result:
     split: str
     """`train`, `val`, `test` or `all`."""
     protocol: str
-    """`clean`: val selects, test reports; otherwise what breaks this."""
+    """`clean`: val selects, test reports; otherwise the reason not to trust the number."""
     selection: str
-    """What chose the trained state, and on which classes."""
+    """How the trained state was chosen, and on which classes."""
     way: int
     shot: int
     query: int
@@ -53,13 +53,13 @@ class Result:
     ci95: float
     """Half the 95 % interval over episodes."""
     per_class: dict[str, float]
-    """Class -> share of its queries named right."""
+    """Class -> accuracy of its queries."""
     confusion: dict[str, Any]
     """`classes`, and `counts` [actual, predicted] in their order."""
     training: dict[str, Any] | None
     """How the method was trained (recipe, training videos, groups); None if it was not."""
     seen_classes: tuple[str, ...]
-    """Evaluated classes that the method was trained on: with any, this is no few-shot number."""
+    """Evaluated classes that the method was trained on; if there are any, this is not a few-shot accuracy."""
     skipped: dict[str, str]
     """id -> reason, of videos left out."""
     seconds: float
@@ -69,7 +69,7 @@ class Result:
     trained_weights: str = ""
     """Hash of all weights of a trained method; empty if nothing was trained, and in results of older versions."""
     right: tuple[int, ...] = ()
-    """Queries named right in each episode, in the order of the episodes; empty in results of older versions."""
+    """Number of correct queries in each episode, in order; empty in results of older versions."""
     videos: int = 0
     """Number of videos in use; 0 in results of older versions."""
     files: str = ""
@@ -77,11 +77,11 @@ class Result:
     absent: int = 0
     """Number of listed videos that were missing."""
     copies: int = 0
-    """Number of videos left out because their class has another one with the same content."""
+    """Number of videos left out because another video of their class has the same content."""
     resplit: int | None = None
     """Seed of a random split of the classes; None is the published one."""
     damaged: dict[str, int] = field(default_factory=dict)
-    """Videos used in spite of damage, with the number of pictures that are damaged or lost."""
+    """id -> number of damaged or lost pictures, for videos that were used in spite of them."""
 
     def save(self, path: Path) -> None:
         """Write the result as JSON."""
@@ -92,10 +92,10 @@ class Result:
 
     @classmethod
     def load(cls, path: Path) -> "Result":
-        """Read what `save` wrote, also in a version with fewer fields.
+        """Read a file of `save`, also from a version with fewer fields.
 
         Raises:
-            ValueError: no such file, no result, or unknown or missing fields (another version of fsar).
+            ValueError: no such file, not a result, or unknown or missing fields (another version of fsar).
         """
         content = _read(path)
         if not _is_result(content):
@@ -131,7 +131,7 @@ def load_results(paths: Sequence[Path]) -> list[Stored]:
         Results with their files; those of a folder in the order of their names.
 
     Raises:
-        ValueError: nothing at a path, a named file that is no result, or a result of another version.
+        ValueError: no such path, a named file that is not a result, or a result of another version.
     """
     found: dict[Path, Stored] = {}
     for path in paths:
@@ -200,12 +200,12 @@ def versions() -> dict[str, str]:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Versions, platform and device of a run; no time, so that a second run on the same machine writes the same."""
+    """Return versions, platform and device; without the time, so equal environments are equal."""
     return {"versions": versions(), "platform": platform.platform(), "device": device, "cpus": os.cpu_count()}
 
 
 def short_hash(content: Any, size: int = 2) -> str:
-    """Hash of anything that JSON can hold.
+    """Hash anything that JSON can hold.
 
     Args:
         content: dictionaries with equal keys and values have one hash, whatever their order.

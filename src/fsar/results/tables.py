@@ -1,4 +1,4 @@
-"""Tables of results: one table for results that may be compared, one row for results that may be averaged."""
+"""Tables of results: comparable results share a table, results to be averaged share a row."""
 
 import json
 import math
@@ -38,8 +38,7 @@ def table(results: Sequence[Result]) -> str:
 def tables(results: Sequence[Result]) -> list[Table]:
     """Make a table of everything that may be compared (`comparable`): a row per method, a column per way and shot.
 
-    Accuracy is in percent ± half the 95 % interval. Runs of one recipe that differ in their seeds share a row, see
-    `Joined`.
+    Accuracy is in percent ± half the 95 % interval. Runs of one recipe with different seeds share a row (`Joined`).
 
     Args:
         results: any.
@@ -51,7 +50,7 @@ def tables(results: Sequence[Result]) -> list[Table]:
 
 
 def data_heading(results: Sequence[Result]) -> str:
-    """Say which episodes of which videos these results, which share a table, were measured on."""
+    """Describe the videos and episodes of the results in a table."""
     first = results[0]
     videos = ", ".join(dict.fromkeys(r.dataset_fingerprint[:8] for r in results))
     files = f", files {first.files[:8]}" if first.files and first.resplit is None else ""
@@ -66,7 +65,7 @@ def data_heading(results: Sequence[Result]) -> str:
 
 
 def lacking(result: Result) -> str:
-    """Say how many videos were missing, left out or damaged; nothing if all were used and whole."""
+    """Say how many videos were missing, left out or damaged; empty if there were none."""
     counts = (
         (result.absent, "listed videos absent"),
         (result.copies, "copies left out"),
@@ -104,7 +103,7 @@ class Joined:
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> "Joined":
-        """Join results; a copy of one counts once."""
+        """Join results; equal results count once."""
         return cls(tuple(unique(results)))
 
     @property
@@ -136,14 +135,14 @@ class Joined:
         return f"{mean} ({len(self.results)} {self.over()}: sd {percent(self.sd)})"
 
     def over(self) -> str:
-        """What the results differ in: seeds, splits or, if one seed gave several numbers, just runs."""
+        """Name what differs between the results: seeds, splits or, if one seed has several results, runs."""
         count = len(self.results)
         if len({r.resplit for r in self.results}) == count:
             return "splits"
         return "seeds" if len({seeds_of(r) for r in self.results}) == count else "runs"
 
     def record(self, name: str) -> dict[str, Any]:
-        """Everything that identifies the cell; if its results differ in something, all of its values."""
+        """Return everything that identifies the cell; if its results differ in a field, all values of it."""
         first = self.results[0]
         plain = {key: getattr(first, key) for key in ("dataset", "split", "episodes", "query", "method", "mode")}
         seeds = zip(*(seeds_of(r) for r in self.results), strict=True)
@@ -195,7 +194,7 @@ def _listed(path: Path, r: Result) -> tuple[str, ...]:
 
 
 def _record(path: Path, r: Result) -> dict[str, Any]:
-    """Everything that identifies a result, as raw values."""
+    """Return everything that identifies a result, as raw values."""
     training = r.training or {}
     plain = (
         *("method", "backbone", "weights", "trained_weights"),

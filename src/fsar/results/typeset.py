@@ -18,17 +18,17 @@ _LATEX = {
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """Cells as a person reads them, and the same values as raw numbers."""
+    """A table: cells as text for people, and the same values as raw numbers."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     """A cell per column."""
     records: tuple[Mapping[str, Any], ...]
-    """Raw values, for CSV: all with the same keys."""
+    """Raw values for CSV; all records have the same keys."""
     heading: str = ""
-    """What all rows share."""
+    """Heading: what all rows share."""
     words: frozenset[str] = field(default=frozenset())
-    """Columns of words; the others hold numbers and are aligned at the right."""
+    """Columns of words; other columns hold numbers and are aligned right."""
     best: frozenset[tuple[int, int]] = field(default=frozenset())
     """Row and column of the cells that LaTeX prints bold, both from 0."""
 
@@ -91,7 +91,7 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _latex(table: Table) -> str:
-    """A `table` environment with the heading as caption, so that the numbers never lose what they depend on."""
+    """Write a `table` environment; the heading is its caption, so the numbers keep their conditions."""
     align = "".join("l" if name in table.words else "r" for name in table.columns)
     rows = [
         [rf"\textbf{{{_escape(cell)}}}" if (i, j) in table.best else _escape(cell) for j, cell in enumerate(row)]

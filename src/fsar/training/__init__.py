@@ -1,6 +1,6 @@
 """Episodic training: recipes, the loop, and checkpoints of what was trained.
 
-The names below are imported at their first use, so that reading a recipe does not import what training needs.
+The names below are imported at their first use, so reading a recipe does not import the training loop.
 """
 
 from typing import Any

@@ -1,10 +1,10 @@
-"""Checkpoints: a folder with what was trained, and the name of the backbone that it belongs to.
+"""Checkpoints: a folder with the trained parameters and the name of their backbone.
 
     fsar.json            method, options, backbone, how it was trained, results
     model.safetensors    the trained parameters, by name
     README.md            the model card
 
-The frozen rest is not stored. Its hash is, and is checked when the folder is read.
+Frozen parameters are not stored. Their hash is stored, and checked when the folder is read.
 """
 
 import copy
@@ -32,7 +32,7 @@ HEADER, WEIGHTS, CARD = "fsar.json", "model.safetensors", "README.md"
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """How a method was trained; a part of its checkpoint and of every result made with it."""
+    """How a method was trained; part of its checkpoint and of its results."""
 
     groups: tuple[str, ...]
     """Groups of parameters that were trained."""
@@ -47,9 +47,9 @@ class Provenance:
     classes: tuple[str, ...]
     """Training classes."""
     selection: str
-    """What chose the state that was kept, and on which classes."""
+    """How the kept state was chosen, and on which classes."""
     episodes: int
-    """Training episodes after which the weights were kept."""
+    """Number of training episodes at the kept state."""
     results: tuple[Mapping[str, Any], ...] = field(default=())
     """Validation results, for the model card."""
     unfinished_at: int | None = None
@@ -57,7 +57,7 @@ class Provenance:
 
 
 def provenance_of(stored: Mapping[str, Any]) -> Provenance:
-    """Build a provenance from JSON, which has lists instead of tuples."""
+    """Build a provenance from JSON, in which tuples are lists."""
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in stored.items()}
     return Provenance(**fields)
 
@@ -66,9 +66,9 @@ def save_pretrained(method: Method, folder: Path, provenance: Provenance) -> Non
     """Write a trained method to a folder.
 
     Args:
-        method: whose state to write.
-        folder: made if there is none; a checkpoint in it is replaced.
-        provenance: how the method was trained; its `groups` say which parameters are written beside the method's own.
+        method: the trained method.
+        folder: made if it does not exist; a checkpoint in it is replaced.
+        provenance: how the method was trained; its `groups` are written, besides the method's own parameters.
     """
     groups = provenance.groups
     state = kept_state(method, groups)
@@ -92,7 +92,7 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     Args:
         source: a folder that `save_pretrained` or `fsar train` wrote (a run's folder has its checkpoint inside).
         backbone: the one that it was trained on; by default loaded by name.
-        options: options that may change after training, as `readout="text"`.
+        options: options that may change after training, for example `readout="text"`.
 
     Returns:
         The method in evaluation mode; its `provenance` says how it was trained.
@@ -118,7 +118,7 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     if backbone is None:
         backbone = load_backbone(header["backbone"])
     elif set(provenance.groups) & {"visual", "text"}:
-        backbone = copy.deepcopy(backbone)  # the caller's stays as it is
+        backbone = copy.deepcopy(backbone)  # a copy: the caller's stays as it is
     chosen = effective_options(header["method"], header["options"] | options, keep=options)
     method = build_method(header["method"], backbone, **chosen)
     fixed = sorted(
@@ -126,7 +126,7 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     )
     if fixed:
         raise ValueError(
-            f"{folder} was trained with {fixed[0]}={header['options'][fixed[0]]}; only what is read out can be changed "
+            f"{folder} was trained with {fixed[0]}={header['options'][fixed[0]]}; only these options may change "
             f"afterwards: {', '.join(method.traits.readouts) or 'nothing'} of {method.name}"
         )
     state = read_safetensors(folder / WEIGHTS)
@@ -140,14 +140,14 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
             f"{folder}: trained on backbone {header['backbone']} (frozen part {header['frozen']}), but {backbone.name} "
             f"here is {frozen}; use the same weights"
         )
-    method.load_state_dict(state, strict=False)  # names were compared above; the frozen rest is the backbone's
+    method.load_state_dict(state, strict=False)  # names were compared above; frozen parameters come from the backbone
     episodes = unfinished_at(folder.parent) if folder.name == CHECKPOINT else None
     method.provenance = replace(provenance, unfinished_at=episodes)
     return method
 
 
 def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> None:
-    """Add results of a checkpoint to its header and model card; one of the same setting is replaced.
+    """Add results of a checkpoint to its header and model card; a result of the same setting is replaced.
 
     Args:
         source: the checkpoint's folder.
@@ -157,7 +157,7 @@ def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
         ValueError: not a checkpoint folder on this machine.
     """
     if str(source).startswith("hf-hub:"):
-        raise ValueError(f"{source} is on the hub; results are added to a folder on this machine, then pushed")
+        raise ValueError(f"{source} is on the hub; add results to a folder on this machine, then push it")
     folder = _folder(source)
     header = _header(folder)
     known = list(header["provenance"]["results"])
@@ -169,11 +169,11 @@ def add_results(source: str | Path, results: Sequence[Mapping[str, Any]]) -> Non
 
 
 _CARD_NAME = ("dataset", "split", "classes", "videos", "read_out", "protocol", "way", "shot", "query", "episodes")
-"""Two results of a card that share these are of the same setting."""
+"""Two results of a card with equal values of these have the same setting."""
 
 
 def _card_entry(trained_with: Mapping[str, Any], result: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card says of a result: its setting, number of classes, and options changed after training."""
+    """Return the part of a result for the card: setting, number of classes, options changed after training."""
     options = json.loads(json.dumps(result["options"]))  # tuples are lists in the header
     changed = {key: value for key, value in options.items() if value != trained_with.get(key)}
     read_out = ", ".join(f"{key}={value}" for key, value in changed.items())
@@ -207,12 +207,12 @@ def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=repo_id, folder_path=folder, allow_patterns=[HEADER, WEIGHTS, CARD]))
-    except Exception as error:  # the HTTP client's own errors have no common class with the hub's
-        raise ValueError(f"the hub did not take {repo_id}: {error}. Log in with `hf auth login`") from error
+    except Exception as error:  # errors of the HTTP client and of the hub have no common class
+        raise ValueError(f"the hub refused {repo_id}: {error}. Log in with `hf auth login`") from error
 
 
 def model_card(header: Mapping[str, Any]) -> str:
-    """Write the README of a checkpoint: what it is, how it was trained, how to use it, how good it was.
+    """Write the README of a checkpoint: content, training, use and accuracy.
 
     Args:
         header: of the checkpoint, as `fsar.json` holds it.

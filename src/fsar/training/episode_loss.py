@@ -9,7 +9,7 @@ from fsar.methods.episode import Encoding, Episode, Targets
 
 
 class EpisodeLoss(nn.Module):
-    """The loss of an episode: what a device runs, and what is wrapped if there are several devices."""
+    """The loss of an episode. A device runs this module; with several devices, it is wrapped."""
 
     def __init__(self, method: Method):
         super().__init__()
@@ -29,13 +29,13 @@ class EpisodeLoss(nn.Module):
         Args:
             support: clips [episode, way, shot, frame, rgb, height, width], or encodings [episode, way, shot, ...].
             query: clips [episode, query, frame, rgb, height, width], or encodings [episode, query, ...].
-            text: what `text_input` gave for each way, [episode, way, ...]; None if the method reads no text.
+            text: output of `text_input` for each way, [episode, way, ...]; None if the method reads no text.
             query_way: the way that each query belongs to.
             way_class: each way's class, as an index into the training classes.
             draws: numbers in (0, 1), for methods that draw.
 
         Returns:
-            The terms of the loss by name, and the share of queries named right.
+            The terms of the loss by name, and the accuracy.
         """
         text = None if text is None else self.method.adapt_text(text)
         if isinstance(support, Tensor) and isinstance(query, Tensor):

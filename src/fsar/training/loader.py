@@ -30,16 +30,16 @@ class Loaded(NamedTuple):
     """Class of each way."""
     targets: Targets
     draws: Float[Tensor, "episode query way"] | None
-    """For methods that draw at random; None for the others."""
+    """Random numbers for methods that draw; None for others."""
 
 
 class EpisodeLoader:
-    """Makes the inputs of training episodes; each one is a pure function of (recipe, dataset, number).
+    """Makes the inputs of training episodes; each depends only on (recipe, dataset, number).
 
     Args:
-        recipe: says how episodes, frames and augmentations are drawn.
+        recipe: how episodes, frames and augmentations are drawn.
         dataset: the training videos.
-        method: trains on the episodes.
+        method: the method that trains.
         bank: encodings of all videos by the method's frozen encoder; None reads clips from the videos.
     """
 
@@ -57,7 +57,7 @@ class EpisodeLoader:
         """Load one episode.
 
         Args:
-            number: of the episode, from 0; the number of a step and of a process follow from it.
+            number: of the episode, from 0.
 
         Raises:
             VideoError: a video cannot be read.
@@ -79,7 +79,7 @@ class EpisodeLoader:
         ids = [drawn.video_ids[i] for i in (*drawn.support.ravel(), *drawn.query.ravel())]
         clips = [
             self._clip(self.videos[video_id], np.random.default_rng((self.recipe.seed, number, place)))
-            for place, video_id in enumerate(ids, 1)  # 0 draws the templates of class texts
+            for place, video_id in enumerate(ids, 1)  # generator 0 draws the templates of class texts
         ]
         split = drawn.support.size
         return _stack(clips[:split], drawn.support.shape), _stack(clips[split:], drawn.query.shape)

@@ -1,7 +1,8 @@
 """One process at a time trains in a folder: a lock that names its owner.
 
-On one machine the operating system holds the lock, and frees it if the owner dies. Another machine with the same folder
-may not see that, so the owner shows a sign of life now and then, and others watch for it before they take the lock.
+On one machine, the operating system holds the lock, and frees it if the owner dies. Another machine with the same
+folder may not see this lock. So the owner writes a sign of life at intervals, and others wait for one before they take
+the lock.
 """
 
 import fcntl
@@ -62,7 +63,7 @@ def _sign(file: TextIO) -> None:
 
 
 def _owner(file: TextIO) -> dict[str, Any]:
-    """Who wrote the lock; nothing if nobody did, or a kill cut it short."""
+    """Read the owner from the lock; empty if there is none, or if a kill cut the file short."""
     file.seek(0)
     try:
         owner = dict(json.loads(file.read()))
@@ -77,7 +78,7 @@ def _show_life(path: Path, ended: Event) -> None:
 
 
 def _lives(path: Path, owner: dict[str, Any]) -> bool:
-    """Watch for a sign of life."""
+    """Wait for a sign of life."""
     who = f"process {owner['pid']} on {owner['host']}"
     print(f"fsar: {who} has locked {path.parent}; watching {WATCH:.0f} s for a sign of life", file=sys.stderr)  # noqa: T201
     before, end = path.stat().st_mtime_ns, time.monotonic() + WATCH

@@ -1,12 +1,12 @@
-"""Episodic training: recipe + labelled videos -> a folder with the state that did best on the val classes.
+"""Episodic training: recipe + labelled videos -> a folder with the best state on the val classes.
 
     for each step:
         for each of its episodes:  clips -> encode -> match -> loss -> gradients
-        average the gradients, take a step; now and then validate, and keep the best
+        average the gradients, take a step; at intervals, validate and keep the best state
 
-Everything random about an episode (its videos, frames, crops, templates, dropout) is drawn from (seed, number of the
-episode). So a run is the same on any number of threads and devices, and resumes after a kill as if nothing had
-happened. What stands where: `setup` prepares a run, `validation` measures it, `run_folder` keeps it on disk.
+Everything random in an episode (videos, frames, crops, templates, dropout) depends only on (seed, number of the
+episode). So a run is the same on any number of threads and devices, and a resumed run equals an uninterrupted one.
+`setup` prepares a run, `validation` measures it, and `run_folder` keeps it on disk.
 """
 
 import sys
@@ -32,24 +32,24 @@ from fsar.training.run_folder import RunFolder, parameter_counts, require_same_r
 from fsar.training.setup import Setup, make_fabric, prepare
 
 SAVE_EVERY = 60.0
-"""Seconds between saved states; never changes a result."""
+"""Seconds between saved states; does not change a result."""
 
 
 def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = True) -> None:
-    """Train by a recipe on the train classes of a dataset, and select on its val classes (see `Recipe.protocol`).
+    """Train on the train classes of a dataset, and select on its val classes (see `Recipe.protocol`).
 
-    Call it again with the same arguments to resume after a kill; a finished run stays as it is.
-    `load_pretrained(folder)` gives the state that was kept.
+    To resume after a kill, call it again with the same arguments; a finished run is not changed.
+    `load_pretrained(folder)` loads the kept state.
 
     Args:
         recipe: every setting of the run.
         dataset: labelled videos with splits.
-        folder: where the run's files go (see `fsar.training.run_folder`).
+        folder: for the files of the run (see `fsar.training.run_folder`).
         progress: show progress bars.
 
     Raises:
-        ValueError: the dataset has no such splits, the method nothing to train, `folder` holds another run, or another
-            process trains in it.
+        ValueError: the dataset has no such splits; the method has nothing to train; `folder` holds another run, or
+            another process trains in it.
 
     Example:
         A few minutes on a laptop::
@@ -92,7 +92,7 @@ class _Run:
         self.standing = folder.resume()
 
     def go(self) -> None:
-        """Train from where the folder stands to the end."""
+        """Train from the saved state to the end."""
         standing, recipe = self.standing, self.recipe
         self.folder.begin(standing)
         if self.setup.shows:
@@ -114,14 +114,14 @@ class _Run:
             self.folder.keep(standing, selected=False)
 
     def _my_episodes(self) -> Iterator[int]:
-        """Numbers of this process's episodes, from where the run stands."""
+        """Yield the numbers of this process's episodes, from the saved state."""
         per_step = self.recipe.episodes_per_step
         numbers = range(self.standing.step * per_step, self.recipe.steps * per_step)
         world, rank = self.fabric.world_size, self.fabric.global_rank
         return (number for number in numbers if number % world == rank)
 
     def _take_step(self, step: int, loaded: Iterator[Loaded]) -> str:
-        """Average the gradients of a step's episodes and follow them; returns what the bar shows."""
+        """Run the episodes of a step and update the parameters; return the numbers for the progress bar."""
         begun = time.perf_counter()
         values = self._accumulate_gradients(step, loaded)
         for group in self.setup.optimizer.param_groups:
@@ -135,10 +135,10 @@ class _Run:
         return self._log_step(step, values, begun)
 
     def _accumulate_gradients(self, step: int, loaded: Iterator[Loaded]) -> dict[str, Tensor]:
-        """Add up the gradients of this process's share of a step; returns the mean terms of the loss, and accuracy."""
+        """Sum the gradients of this process's episodes of a step; return mean terms of the loss, and accuracy."""
         self.method.train()
         if "visual" not in self.setup.groups:
-            self.method.backbone.eval()  # nothing frozen drops anything
+            self.method.backbone.eval()  # no dropout in frozen modules
         world, rank = self.fabric.world_size, self.fabric.global_rank
         own = self.recipe.episodes_per_step // world
         means: dict[str, Tensor] = {}
@@ -158,7 +158,7 @@ class _Run:
         return means
 
     def _inputs(self, loaded: Loaded, number: int) -> tuple[Any, ...]:
-        """What `EpisodeLoss` takes, on the device; class texts come in the episode's own template."""
+        """Return the arguments of `EpisodeLoss`, on the device; class texts have the template of the episode."""
         text = None
         if self.method.traits.reads_text:
             rng = np.random.default_rng((self.recipe.seed, number, 0))
@@ -169,7 +169,7 @@ class _Run:
         return tuple(None if part is None else here(part) for part in inputs)
 
     def _validate_if_due(self) -> bool:
-        """Name val queries if it is time, and keep the state if it is the best so far; returns whether it was time."""
+        """Validate if it is due, and keep the state if it is the best so far; return whether it was due."""
         validation, standing = self.setup.validation, self.standing
         if validation is None or not validation.due(standing.step):
             return False
@@ -181,7 +181,7 @@ class _Run:
         return True
 
     def _log_step(self, step: int, values: Mapping[str, Tensor], begun: float) -> str:
-        """Average over processes and write the line of a step; returns what the bar shows."""
+        """Average over processes, write the log line of a step; return the numbers for the progress bar."""
         names = sorted(values)
         means = self.fabric.all_reduce(torch.stack([values[name].float() for name in names]), reduce_op="mean")
         assert isinstance(means, Tensor)

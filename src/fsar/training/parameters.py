@@ -1,4 +1,4 @@
-"""Which parameters train, and how: exactly one rule of `PARAMETER_GROUPS` holds for each of them."""
+"""Which parameters train, and how; each belongs to exactly one group of `PARAMETER_GROUPS`."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, *_BATCH_NORMS)
 
 
 def group_of(name: str) -> str:
-    """Group of a method's parameter, by its name.
+    """Return the group of a method's parameter, by its name.
 
     Example:
         >>> group_of("backbone.clip.visual.proj"), group_of("backbone.clip.ln_final.weight"), group_of("head.weight")
@@ -29,28 +29,28 @@ def group_of(name: str) -> str:
 
 
 def trained_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
-    """Everything that training changes: the groups' parameters, and their buffers (running statistics)."""
+    """Return everything that training changes: parameters of the groups, and their buffers (running statistics)."""
     state = method.state_dict()
     return {name: tensor for name, tensor in state.items() if group_of(name) in groups}
 
 
 def kept_state(method: nn.Module, groups: tuple[str, ...]) -> dict[str, Tensor]:
-    """What a checkpoint holds: the groups that trained and everything of the method's own, except the loss's heads."""
+    """Return the content of a checkpoint: the trained groups and the method's own tensors, without `loss_heads`."""
     return {k: v for k, v in trained_state(method, (*groups, "own")).items() if not k.startswith("loss_heads.")}
 
 
 def frozen_fingerprint(method: Method, groups: tuple[str, ...]) -> str:
-    """Hash of everything that a checkpoint does not hold, 16 hexadecimal digits."""
+    """Hash everything that a checkpoint does not hold: 16 hexadecimal digits."""
     kept = (*groups, "own")
     return fingerprint_of({name: t for name, t in method.state_dict().items() if group_of(name) not in kept})
 
 
 def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
-    """Groups of parameters that the recipe gives a learning rate.
+    """Return the groups of parameters with a learning rate in the recipe.
 
     Raises:
-        ValueError: the method has nothing to train; the recipe gives no rate, or one to a group that does not exist or
-            stays frozen; or `freeze_batch_norm: false` for a backbone without BatchNorm.
+        ValueError: the method has nothing to train; the recipe has no rate, or a rate for a group that does not exist
+            or stays frozen; or `freeze_batch_norm: false` for a backbone without BatchNorm.
     """
     if not method.traits.trains:
         raise ValueError(
@@ -75,7 +75,7 @@ def _require_group(method: Method, group: str, present: set[str]) -> None:
     if group not in PARAMETER_GROUPS:
         raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
     if group == "text" and not method.traits.trains_text:
-        raise ValueError(f"lr names group 'text', but {method.name} reads the text tower frozen; leave it out")
+        raise ValueError(f"lr names group 'text', but {method.name} keeps the text tower frozen; leave it out")
     if group not in present:
         raise ValueError(
             f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it has "
@@ -84,7 +84,7 @@ def _require_group(method: Method, group: str, present: set[str]) -> None:
 
 
 def freeze(method: Method, groups: tuple[str, ...]) -> None:
-    """Let gradients reach the parameters of these groups alone."""
+    """Let gradients reach only the parameters of these groups."""
     for name, parameter in method.named_parameters():
         parameter.requires_grad_(group_of(name) in groups)
 
@@ -92,18 +92,18 @@ def freeze(method: Method, groups: tuple[str, ...]) -> None:
 def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
     """Build the optimiser over all parameters that need gradients.
 
-    Weight decay spares single numbers (a temperature, a factor), what `method.no_weight_decay` names and, with
-    `decay_norms: false`, the parameters of normalisation layers.
+    No weight decay has: single numbers (a temperature, a factor), parameters in `method.no_weight_decay` and, with
+    `decay_norms: false`, normalisation layers.
 
     Returns:
-        An optimiser whose groups have `base_lr`, the learning rate before the schedule, beside `lr`.
+        An optimiser; its groups have `lr`, and `base_lr`, the learning rate before the schedule.
     """
     norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
     spared = method.no_weight_decay()
     buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            single = parameter.numel() == 1  # has no size to keep small
+            single = parameter.numel() == 1  # a single number: no weight decay
             decays = not single and name not in spared and (recipe.decay_norms or id(parameter) not in norms)
             buckets.setdefault((group_of(name), decays), []).append(parameter)
     groups: list[dict[str, Any]] = [
@@ -124,7 +124,7 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
 class RunningStatistics:
     """Updates BatchNorm statistics once per step, with the mean of the per-episode updates.
 
-    Updates after each episode would depend on which device had which episode.
+    Updates after each episode would depend on the device that runs the episode.
     """
 
     def __init__(self, method: nn.Module):
@@ -134,7 +134,7 @@ class RunningStatistics:
         self.sums = [torch.zeros_like(buffer, dtype=torch.float32) for buffer in self.buffers]
 
     def rewind(self) -> None:
-        """Put the statistics back to those at the begin of the step."""
+        """Restore the statistics of the start of the step."""
         for buffer, before in zip(self.buffers, self.before, strict=True):
             buffer.copy_(before)
 

@@ -1,4 +1,4 @@
-"""The files of a training run, and how a killed run finds its place again.
+"""The files of a training run, and how a killed run resumes.
 
 recipe.yaml          every setting; running it again gives the same run
 environment.json     versions, platform and device; another entry for each machine that resumed the run
@@ -48,7 +48,7 @@ class RunFolder:
         self.writes = setup.fabric.is_global_zero
 
     def begin(self, standing: Standing) -> None:
-        """Write what the run is, and cut the log back to where the run stands."""
+        """Write recipe and environment, and cut the log back to the saved state."""
         if not self.writes:
             return
         from torch.utils.tensorboard import SummaryWriter
@@ -73,7 +73,7 @@ class RunFolder:
             self.writer.add_scalar(f"terms/{name}", value, line["step"])
 
     def save(self, standing: Standing) -> None:
-        """Write everything that resuming needs."""
+        """Write everything that a resumed run needs."""
         if not self.writes:
             return
         setup = self.setup
@@ -93,10 +93,10 @@ class RunFolder:
             save_file(tensors, temporary, {STATE_HEADER: json.dumps(header)})
 
     def resume(self) -> Standing:
-        """Put method and optimiser back to the saved state, if there is one.
+        """Load the saved state into method and optimiser, if there is one.
 
         Raises:
-            ValueError: the state is damaged, or of a run on other videos.
+            ValueError: the state is damaged, or belongs to a run on other videos.
         """
         if not (self.path / STATE).is_file():
             return Standing()
@@ -111,17 +111,17 @@ class RunFolder:
         return Standing(header["step"], header["best"], header["since_best"])
 
     def keep(self, standing: Standing, *, selected: bool) -> None:
-        """Write the checkpoint: the present state is the one to use so far.
+        """Write the present state as checkpoint.
 
         Args:
-            standing: how far the run has come.
-            selected: the state did best in validation; False if it is kept because it is the last one.
+            standing: progress of the run.
+            selected: whether validation chose the state; False if it is kept because it is the last one.
         """
         if self.writes:
             save_pretrained(self.setup.method, self.path / CHECKPOINT, _provenance(self.setup, standing, selected))
 
     def has_checkpoint(self) -> bool:
-        """Whether some state was kept."""
+        """Whether a checkpoint was written."""
         return (self.path / CHECKPOINT).is_dir()
 
     def _tell_left_out(self) -> None:
@@ -134,7 +134,7 @@ class RunFolder:
             print(f"fsar: {note}", file=sys.stderr)  # noqa: T201
 
     def _cut_log(self, step: int) -> None:
-        """Drop the lines after a step: the run will write them again."""
+        """Drop the lines after a step; the run will write them again."""
         kept = []
         if (self.path / LOG).is_file():
             lines = (self.path / LOG).read_text(encoding="utf-8").splitlines()
@@ -171,7 +171,7 @@ def require_same_run(recipe: Recipe, folder: Path) -> None:
 
 
 def parameter_counts(setup: "Setup") -> str:
-    """Say in words how many parameters train."""
+    """Describe how many parameters train."""
     counts = {
         group: sum(p.numel() for name, p in setup.method.named_parameters() if group_of(name) == group)
         for group in setup.groups
@@ -182,7 +182,7 @@ def parameter_counts(setup: "Setup") -> str:
 
 
 def _provenance(setup: "Setup", standing: Standing, selected: bool) -> Provenance:
-    """How the present state was trained and chosen."""
+    """Build the provenance of the present state."""
     recipe, train_set, val_split = setup.recipe, setup.videos.train, setup.videos.val_split
     results, selection = [], "none: the last state was kept"
     if selected:
@@ -221,7 +221,7 @@ def _add_environment(file: Path, device: torch.device) -> None:
 
 
 def _step_of(line: str) -> float:
-    """Step of a line of the log; infinity for one that a kill cut short."""
+    """Return the step of a log line; infinity for a line that a kill cut short."""
     try:
         return float(json.loads(line)["step"])
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Before the first step: devices, videos, method, bank and optimiser, each checked before the work that it costs."""
+"""Prepare a run: devices, videos, method, bank and optimiser; each is checked before the next costs work."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -36,13 +36,13 @@ class Videos:
 
     train: VideoDataset
     val: VideoDataset | None
-    """None if the run validates nothing."""
+    """None if the run has no validation."""
     val_split: str
     """`val`; `test` under the protocol `paper`."""
     left_out: Mapping[str, str]
-    """id -> reason, of copies and of the videos that the recipe leaves out."""
+    """id -> reason, of copies and of videos that the recipe leaves out."""
     notes: tuple[str, ...]
-    """Which contents are in several classes."""
+    """Sentences on content in several classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +68,10 @@ class Setup:
 
 
 def make_fabric(recipe: Recipe) -> Fabric:
-    """Choose devices, precision and the way in which processes work together.
+    """Choose devices, precision and the strategy for several processes.
 
     Raises:
-        ValueError: there are no such devices here.
+        ValueError: this machine has no such devices.
     """
     try:
         return Fabric(
@@ -94,11 +94,11 @@ def prepare(fabric: Fabric, recipe: Recipe, dataset: VideoDataset, progress: boo
     Args:
         fabric: devices and processes.
         recipe: every setting.
-        dataset: all labelled videos; the recipe says which split trains and which one selects.
+        dataset: all labelled videos; the recipe chooses the splits for training and selection.
         progress: show progress bars; only the first process does.
 
     Raises:
-        ValueError: the recipe, the method, the backbone and the videos do not fit each other.
+        ValueError: recipe, method, backbone and videos do not fit each other.
     """
     backbone = load_backbone(recipe.backbone, recipe.freeze_batch_norm)
     method = build_method(recipe.method, backbone, init_seed=recipe.seed, **recipe.options)
@@ -138,7 +138,7 @@ def prepare(fabric: Fabric, recipe: Recipe, dataset: VideoDataset, progress: boo
 
 
 def _choose_videos(recipe: Recipe, dataset: VideoDataset, progress: bool) -> Videos:
-    """Split the classes as the recipe says, and leave out the videos that it leaves out."""
+    """Split the classes and leave out videos, as the recipe says."""
     dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
     val_split = "val" if recipe.protocol == "clean" else "test"
     read = [video for video in dataset.videos if dataset.splits.get(video.label) in ("train", val_split)]
@@ -169,7 +169,7 @@ def _require_frozen_encoder(method: Method, is_frozen: bool) -> None:
 
 
 def _encode_once(fabric: Fabric, method: Method, videos: VideoDataset, cache: FrameCache, shows: bool) -> Bank:
-    """Encode the training videos with the frozen encoder: the first process does, the others read what it wrote."""
+    """Encode the training videos with the frozen encoder: in the first process; the others read its files."""
     if not fabric.is_global_zero:
         fabric.barrier()
     bank = fill_bank(method, videos.videos, cache=cache, enhance=False, progress=shows)
@@ -179,7 +179,7 @@ def _encode_once(fabric: Fabric, method: Method, videos: VideoDataset, cache: Fr
 
 
 def _ready_to_train(recipe: Recipe, method: Method, groups: tuple[str, ...], videos: VideoDataset) -> None:
-    """Make what only the loss needs, and let gradients reach the groups that train."""
+    """Prepare the loss, and let gradients reach only the groups that train."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         method.begin_training([videos.texts[label] for label in videos.classes], recipe.episodes_per_step)

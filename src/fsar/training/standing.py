@@ -1,4 +1,4 @@
-"""How far a training run has come, as the files in its folder say."""
+"""Progress of a training run, from the files in its folder."""
 
 import json
 from dataclasses import dataclass, field
@@ -18,17 +18,26 @@ STATE_HEADER = "fsar.state"
 
 @dataclass
 class Standing:
-    """How far a run has come."""
+    """Progress of a run."""
 
     step: int = 0
     """Steps taken."""
     best: dict[str, Any] = field(default_factory=lambda: {"accuracy": -1.0, "ci95": 0.0, "episodes": 0})
-    """The best validation, and after how many training episodes it was."""
+    """The best validation, with the number of training episodes before it."""
     since_best: int = 0
-    """Validations after the best one."""
+    """Number of validations after the best one."""
 
     def add_validation(self, accuracy: float, ci95: float, episodes: int) -> bool:
-        """Take note of a validation; returns whether it is the best so far."""
+        """Record a validation.
+
+        Args:
+            accuracy: on the val classes, in [0, 1].
+            ci95: half its interval.
+            episodes: number of training episodes so far.
+
+        Returns:
+            Whether it is the best so far.
+        """
         better = accuracy > self.best["accuracy"]
         self.since_best = 0 if better else self.since_best + 1
         if better:
@@ -45,10 +54,10 @@ class Standing:
 
 
 def read_recipe(folder: Path) -> Recipe | None:
-    """Recipe of the run in a folder; None if no run is there.
+    """Read the recipe of the run in a folder; None if there is no run.
 
     Raises:
-        ValueError: the file is no recipe.
+        ValueError: the file is not a recipe.
     """
     file = folder / RECIPE
     if not file.is_file():
@@ -56,12 +65,12 @@ def read_recipe(folder: Path) -> Recipe | None:
     try:
         settings = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{file}: no recipe that fsar wrote ({' '.join(str(error).split())})") from error
-    return parse_recipe(settings)  # an older version wrote fewer keys
+        raise ValueError(f"{file}: not a recipe that fsar wrote ({' '.join(str(error).split())})") from error
+    return parse_recipe(settings)  # older versions wrote fewer keys
 
 
 def read_header(file: Path) -> dict[str, Any]:
-    """Header of a state file.
+    """Read the header of a state file.
 
     Raises:
         ValueError: the file is damaged.
@@ -70,7 +79,7 @@ def read_header(file: Path) -> dict[str, Any]:
 
 
 def read_state(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Header and tensors of a state file.
+    """Read header and tensors of a state file.
 
     Raises:
         ValueError: the file is damaged.
@@ -79,10 +88,10 @@ def read_state(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def unfinished_at(folder: Path) -> int | None:
-    """Training episodes so far, of a run that is not finished.
+    """Return the number of training episodes of an unfinished run.
 
     Args:
-        folder: the run's.
+        folder: of the run.
 
     Returns:
         None if the run is finished, or if its recipe or state cannot be read.

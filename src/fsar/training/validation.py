@@ -1,4 +1,4 @@
-"""Validation: how well the val classes are named, now and then during a run."""
+"""Validation: accuracy on the val classes, at intervals during a run."""
 
 from fsar.bank.fill import fill_bank
 from fsar.datasets import VideoDataset
@@ -11,12 +11,12 @@ from fsar.video.frame_cache import FrameCache
 
 
 class Validation:
-    """Evaluates a method on the same episodes of the val classes each time.
+    """Evaluates a method on the val classes, each time on the same episodes.
 
     Args:
-        recipe: says how often, and on which episodes.
+        recipe: how often, and on which episodes.
         videos: of the val classes.
-        cache: how frames are taken.
+        cache: how frames are sampled.
         keep_bank: keep encodings on disk; only for an encoder that does not train.
 
     Raises:
@@ -28,7 +28,7 @@ class Validation:
         self.sampler = EpisodeSampler(dataset=videos, way=recipe.validation_way, shot=recipe.validation_shot)
 
     def due(self, step: int) -> bool:
-        """Whether to validate after so many steps: at regular distances, and at the end of the run."""
+        """Whether to validate after so many steps: at regular intervals, and at the end of the run."""
         every = max(1, self.recipe.val_every // self.recipe.episodes_per_step)
         return step % every == 0 or step == self.recipe.steps
 
