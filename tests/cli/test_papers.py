@@ -42,7 +42,7 @@ def test_a_cell_with_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_what_is_special_of_a_cell_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     for cell, words in {
-        "ma-fsar/table-1/1": "no run: CMN++ is no method of this project",
+        "ma-fsar/table-1/1": "no run: CMN++ is not a method of this project",
         "ma-fsar/table-1/153": "it is the mean of 3 runs",
         "ma-fsar/table-3/1": "the paper leaves open whether it is this instead",
         "ma-fsar/table-11/1": "read out by: the class texts alone",

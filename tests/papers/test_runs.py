@@ -60,7 +60,7 @@ def test_every_cell_has_a_run_or_a_reason() -> None:
     for cell in CELLS.values():
         reason = why_not(cell)
         assert bool(runs_of(cell)) is (reason is None), cell
-        assert reason is None or reason == f"{cell.method} is no method of this project"
+        assert reason is None or reason == f"{cell.method} is not a method of this project"
     assert len(OURS) == 1341 - 465
 
 

@@ -458,7 +458,7 @@ def test_every_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
         ("shot=1.5", '"shot".*int.*1.5'),
         ("lr=0.1", '"lr"'),
         ("lr.own=fast", '"lr".*float.*fast'),
-        ("lr.own.first=1", "cannot set lr.own.first: own is no group of keys"),
+        ("lr.own.first=1", "cannot set lr.own.first: own is not a group of keys"),
         ("options=alpha", '"options"'),
         ("optimizer=adan", '"optimizer".*adan'),
         ("schedule=step", '"schedule".*step'),

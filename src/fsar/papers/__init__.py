@@ -1,7 +1,7 @@
-"""The numbers that the four papers print, as data: every cell with its paper and table.
+"""The numbers of the four papers as data: every cell with its paper and table.
 
-The YAML files here hold the tables. The head of each file says what its paper leaves open, where the paper contradicts
-itself, and where the papers contradict one another. Accuracies are in percent, as printed.
+The YAML files in this folder hold the tables. The head of each file says what its paper leaves open, and where papers
+contradict themselves or each other. Accuracies are in percent, as printed.
 
     load_papers()             every cell
     published(...)            the cells of one method, benchmark, way and shot
@@ -22,10 +22,10 @@ import yaml
 from fsar.names import unknown
 
 PAPERS = {"ma-fsar": "MA-FSAR", "task-adapter-pp": "Task-Adapter++", "clip-mdmf": "CLIP-MDMF", "clip-spm": "CLIP-SPM"}
-"""Files here, and what their papers are called."""
+"""Files in this folder, and the names of their papers."""
 FAMILIES = {"hmdb51": "HMDB51", "ucf101": "UCF101", "kinetics100": "Kinetics-100", "ssv2-small": "SSv2-Small",
             "ssv2-full": "SSv2-Full"}  # fmt: skip
-"""Benchmarks of the papers, whatever the version of their lists."""
+"""Benchmarks of the papers, without the versions of their lists."""
 BACKBONES = ("ResNet-50", "ViT-B/32", "ViT-B/16", "ViT-B", "ViViT", "C3D", "not stated")
 PRETRAININGS = ("ImageNet", "ImageNet-21K", "CLIP", "JFT", "not stated")
 UNTRAINED = "none"
@@ -34,7 +34,7 @@ UNTRAINED = "none"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Cell:
-    """One number of one table; a cell equals itself alone, however many print the same."""
+    """One number of one table. Cells with equal content are still different cells."""
 
     paper: str
     """A key of `PAPERS`."""
@@ -42,11 +42,11 @@ class Cell:
     """"Table 1", "Fig. 7", "section 4.3"."""
     caption: str
     protocol: str
-    """What the paper says of how the table was measured."""
+    """How the table was measured, according to the paper."""
     number: int
-    """Place in the table's data, from 1."""
+    """Position in the table's data, from 1."""
     method: str
-    """This project's name if it has the method, else the paper's spelling."""
+    """Name of the method in this project; if the project lacks it, the spelling of the paper."""
     backbone: str
     pretraining: str
     variant: str | None = None
@@ -56,26 +56,26 @@ class Cell:
     training: Mapping[str, Any] | str | None = None
     """Other keys of the recipe that differ; `UNTRAINED` if nothing was trained."""
     also: tuple[Mapping[str, Any], ...] = ()
-    """Other runs (`method`, `options`) that the number may be of as well, because the paper does not say."""
+    """Other runs (`method`, `options`) that may have made the number, if the paper leaves this open."""
     resplit: tuple[int, ...] = ()
     """Seeds of our random splits of the classes; empty for the published split."""
     leaks: bool | None = None
-    """Whether labels of queries reached the scores; None if the row is as its method's others."""
+    """Whether labels of queries reached the scores; None if this is as in the method's other rows."""
     benchmark: str | None = None
     """A key of `FAMILIES`."""
     way: int | None = None
     shot: int | None = None
-    """0 if the class texts alone are read."""
+    """Examples per class, K; 0 if only class texts are read."""
     accuracy: float | None = None
     """In percent."""
     quantity: str | None = None
-    """What `value` is, if it is no accuracy on a benchmark."""
+    """Quantity of `value`, if it is not an accuracy on a benchmark."""
     value: float | None = None
     note: str | None = None
 
     @property
     def is_default(self) -> bool:
-        """Whether it is the method as its paper proposes it."""
+        """Whether this is the method as its paper proposes it."""
         if self.options is None:
             return self.variant is None
         return not (self.options or self.training or self.resplit)
@@ -131,15 +131,15 @@ def published(
     backbone: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[Cell, ...]:
-    """Look up every accuracy that any of the papers prints; if they disagree, all of them.
+    """Look up all accuracies that the papers print for one setting; they may disagree.
 
     Args:
         method: a name in `fsar methods`, or a paper's spelling.
         family: a benchmark without its version, a key of `FAMILIES`.
         way: classes per episode.
         shot: examples per class; 0 if the class texts alone are read.
-        backbone: one of ours, as `ViT-B-16/openai`; only the cells on that architecture and pre-training.
-        options: only the cells with these options (see `Cell.options`); `{}` for the default model.
+        backbone: a backbone of this project, like `ViT-B-16/openai`; only cells with its architecture and pre-training.
+        options: only cells with these options (see `Cell.options`); `{}` for the default model.
 
     Returns:
         The cells, in the papers' order; none if no paper prints such a number.
@@ -160,12 +160,12 @@ def published(
 
 
 def paper_backbone(name: str) -> tuple[str, str] | None:
-    """Say what the papers call one of our backbones.
+    """Return the papers' name for a backbone of this project.
 
-    Task-Adapter++ prints ImageNet-21K for the rows that the others have on ImageNet; both are ImageNet here.
+    For rows that other papers call ImageNet, Task-Adapter++ prints ImageNet-21K; both are ImageNet here.
 
     Args:
-        name: a backbone of ours, as `RN50/openai`.
+        name: a backbone of this project, like `RN50/openai`.
 
     Returns:
         Architecture and pre-training; None if the papers have no such backbone.
@@ -198,7 +198,7 @@ def read_paper(text: str, source: str) -> tuple[Cell, ...]:
         Its cells, in the order of the file.
 
     Raises:
-        ValueError: an unknown key, a name that is none of the known ones, or a row that lacks something.
+        ValueError: an unknown key or name, or an incomplete row.
     """
     content = _load(text)
     _require(content, ("paper", "citation", "tables"), source)
@@ -220,11 +220,11 @@ def _text(paper: str) -> str:
 
 
 def _load(text: str) -> Any:
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the C one is ten times as fast
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the loader in C is ten times as fast
 
 
 def _require(mapping: Any, keys: tuple[str, ...], where: str) -> None:
-    """Refuse anything but exactly these keys, each with something in it."""
+    """Refuse missing, unknown and empty keys."""
     if not isinstance(mapping, dict):
         raise ValueError(f"{where}: expected the keys {', '.join(keys)}, got {type(mapping).__name__}")
     for key in mapping:
@@ -263,7 +263,7 @@ def _cell(head: Mapping[str, Any], row: Any, where: str) -> Cell:
 
 
 def _require_ablation(row: Mapping[str, Any], where: str) -> None:
-    """Refuse keys of an ablation table that do not belong together."""
+    """Refuse contradictory keys of an ablation table."""
     if "options" in row and "variant" not in row:
         raise ValueError(f"{where}: has options and no variant that names them")
     for key in ("training", "also", "resplit", "leaks"):

@@ -1,4 +1,4 @@
-"""A result of ours beside what the papers print for it."""
+"""Compare a result of this project with the published numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from fsar.results.result import Result
 
 @dataclass(frozen=True)
 class Printed:
-    """One published value, with every cell that prints it."""
+    """One published value, with all cells that print it."""
 
     accuracy: float
     """In percent."""
@@ -23,12 +23,12 @@ class Printed:
 
     @property
     def comparable(self) -> bool:
-        """Whether ours may be subtracted from it, or it from ours."""
+        """Whether the difference of the two accuracies has a meaning."""
         return not any(difference.blocks for difference in self.differences)
 
 
 def family_of(dataset: str) -> str | None:
-    """Name the papers' benchmark that a dataset is a version of; None for the world and for own folders.
+    """Return the benchmark of a dataset without its version; None for the world and for own folders.
 
     Example:
         >>> family_of("ssv2-full@otam-67k")
@@ -39,14 +39,14 @@ def family_of(dataset: str) -> str | None:
 
 
 def beside(results: Sequence[Result]) -> list[Printed]:
-    """Find what the papers print for the setting of results that differ in nothing but their seeds.
+    """Find the published values for the setting of some results.
 
-    Cells that measured the same as the results come back if there are any. Otherwise those come back that are
-    nearest: on the same backbone, with the fewest differences that block, and rather the method as proposed. A value
-    that several tables print is one entry.
+    If cells measured the same as the results, only these are returned. Otherwise, the most similar cells are returned:
+    with the same backbone, the fewest blocking differences, and preferably the method as proposed. A value in several
+    tables is one entry.
 
     Args:
-        results: at least one.
+        results: at least one; they differ only in their seeds.
 
     Returns:
         The published values; none if no paper prints this method on this benchmark at this way and shot.
@@ -63,7 +63,7 @@ def beside(results: Sequence[Result]) -> list[Printed]:
 
 
 def _nearest(result: Result) -> list[Cell]:
-    """The cells that measured the same, or else the nearest."""
+    """Return the cells that measured the same, or else the most similar ones."""
     here = of_result(result) if result.method in METHODS else None
     ranks = [(_rank(pair(result, cell, here)), cell) for cell in _candidates(result)]
     best = min((rank for rank, _ in ranks), default=None)
@@ -71,15 +71,15 @@ def _nearest(result: Result) -> list[Cell]:
 
 
 def _rank(pair: Pair) -> tuple[int, int, bool]:
-    """How far a cell is from a result: by its backbone, by what else blocks, and by what its paper proposes."""
+    """Sort key, smaller = more similar: backbone, number of blocking differences, method as proposed."""
     blocking = sum(difference.blocks for difference in differences(pair))
     return pair.backbone_distance, blocking, blocking > 0 and not pair.proposed
 
 
 def _candidates(result: Result) -> list[Cell]:
-    """Accuracies of the method on the benchmark at the way and shot of the result.
+    """Return the cells of the method on the benchmark, at the way and shot of the result.
 
-    A read-out by the texts alone does not look at the support videos, so it stands beside 0-shot cells too.
+    A read-out by the texts does not read support videos, so it is compared with 0-shot cells, too.
     """
     if result.method not in METHODS:
         return []
@@ -94,7 +94,7 @@ def _candidates(result: Result) -> list[Cell]:
 
 @cache
 def _cells_by_method() -> Mapping[str, tuple[Cell, ...]]:
-    """Accuracies by the methods of the runs that may have made them."""
+    """Group accuracies by the methods of the runs that may have made them."""
     found: dict[str, list[Cell]] = {}
     for cell in load_papers():
         if cell.accuracy is not None and cell.method in METHODS:

@@ -1,4 +1,4 @@
-"""In words: what keeps a result of ours and a published number from being one experiment."""
+"""Describe the differences between a result of this project and a published number."""
 
 import json
 import re
@@ -23,22 +23,22 @@ LISTS = {
     ("kinetics100@clip-fsar", ""): "57 of the 2,400 test videos are others than in most public codes",
     ("kinetics100@cmn", "clip-mdmf"): "the Kinetics lists of CLIP-MDMF's code have 61 test lines more than these",
 }
-"""What is known of a benchmark's version against the lists behind a method's numbers ("": behind any)."""
+"""Known differences between a version's lists and the lists of a method's published numbers ("": of all methods)."""
 FEW = 0.05
-"""Share of a list's videos that may lack without making another test of it."""
+"""Share of a list's videos that may be missing in the same test."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not the same on both sides."""
+    """One difference between both sides."""
 
     words: str
     blocks: bool
-    """Whether it makes the difference of the two accuracies meaningless."""
+    """Whether the difference of the two accuracies then has no meaning."""
 
 
 class Pair(NamedTuple):
-    """A result and a published cell, with what each measured and the run that makes the cell."""
+    """A result and a published cell, with their keys and the run that makes the cell."""
 
     result: Result
     here: Measured
@@ -48,7 +48,7 @@ class Pair(NamedTuple):
 
     @property
     def backbone_distance(self) -> int:
-        """0 for the same backbone, 1 for other weights of the same kind, 2 for anything else."""
+        """0 for the same backbone, 1 for other weights of the same architecture, 2 for other backbones."""
         kind = (self.cell.backbone, self.cell.pretraining.removesuffix("-21K"))
         if paper_backbone(self.here.backbone) != kind:
             return 2
@@ -56,7 +56,7 @@ class Pair(NamedTuple):
 
     @property
     def proposed(self) -> bool:
-        """Whether the cell is the method as its paper proposes it, though its row may name options."""
+        """Whether the cell is the method as its paper proposes it, even if its row has options."""
         cell, run = self.cell, self.run
         changed = run.readout or any(f"options.{key}" in run.changes for key in cell.options or {})
         return cell.is_default or not (changed or cell.training or cell.resplit)
@@ -66,9 +66,9 @@ def pair(result: Result, cell: Cell, here: Measured | None = None) -> Pair:
     """Put a result beside a published cell.
 
     Args:
-        result: of ours.
+        result: of this project.
         cell: an accuracy of a method of this project, or of one that may have made it (`Cell.also`).
-        here: the key of the result, if it is known already.
+        here: the key of the result, if known.
 
     Returns:
         Both with their keys, the published one in the variant of the result. If several runs may have made the cell,
@@ -311,7 +311,7 @@ def _remarks(pair: Pair) -> Iterator[Difference]:
             yield Difference(f"of {_title(cell.method)}: {words}", False)
     else:
         yield Difference(
-            f"{PAPERS[cell.paper]} prints {_title(cell.method)} for comparison: taken over, or run anew", False
+            f"{PAPERS[cell.paper]} prints {_title(cell.method)} for comparison: copied, or run again", False
         )
     if cell.note:
         yield Difference(f"{cell.source} has a note: {cell.note}", False)

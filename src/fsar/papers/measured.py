@@ -1,6 +1,6 @@
-"""What an accuracy measured: the model, how it was trained, and how it was tested. Two accuracies with one key compare.
+"""What an accuracy measured: model, training and test, as a key. Accuracies with equal keys are comparable.
 
-`of_run` builds the key of a published cell from the run that makes it, `of_result` that of a result of ours.
+`of_run` builds the key of a published cell from the run that makes it; `of_result` builds the key of a result.
 """
 
 import json
@@ -16,22 +16,22 @@ from fsar.papers.runs import TIMM_DEFAULTS, Run, config_of, leaks, other_runs_of
 from fsar.results.result import Result
 
 TOLD_ELSEWHERE = ("variant", "inductive", "frames", "sub_actions", "half_tokens", "keep_attention")
-"""Options that are part of the key under another name, or change no more than rounding or what can be looked at."""
+"""Options that are in the key under another name, or that change only rounding or additional outputs."""
 PUBLISHED_CORPUS = "GPT-4"
-"""Who wrote the sub-actions behind the published numbers."""
+"""The author of the sub-actions of the published numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """The key of an accuracy, except for the videos that it rests on."""
+    """The key of an accuracy, without its videos."""
 
     method: str
     options: Mapping[str, Any]
-    """All options in the test, as JSON holds them, without `TOLD_ELSEWHERE`."""
+    """All options in the test, as JSON, without `TOLD_ELSEWHERE`."""
     trained_options: Mapping[str, Any]
-    """The same in training."""
+    """All options in training, likewise."""
     variant: str | None
-    """Whose equations: `paper`, `official`; None if the method has no variants."""
+    """The variant: `paper` or `official`; None if the method has no variants."""
     groups: tuple[str, ...]
     """Trained groups of parameters, sorted; empty if nothing was trained."""
     backbone: str
@@ -41,15 +41,15 @@ class Measured:
     train_shot: int | None
     """None if nothing was trained."""
     queries: tuple[int, ...]
-    """Queries per class in the test; several if either may be meant, empty if nobody says."""
+    """Queries per class in the test; several if the paper is ambiguous, empty if it does not say."""
     text_alone: bool
-    """Whether the logits are those of the class texts alone."""
+    """Whether the logits depend only on the class texts."""
     transductive: bool
     """Whether queries see each other in the test."""
     trained_transductive: bool
-    """Whether queries see each other in training; of an untrained model as in the test."""
+    """Whether queries see each other in training; for an untrained model, as in the test."""
     corpus: str | None
-    """Who wrote the sub-actions that are read; None if none are."""
+    """The author of the sub-actions; None if none are read."""
     leaks: bool
     """Whether labels of queries reach the scores."""
 
@@ -60,7 +60,7 @@ def of_run(cell: Cell, run: Run, variant: str | None = None) -> Measured:
     Args:
         cell: the cell.
         run: one of `runs_of(cell)` or `other_runs_of(cell)`.
-        variant: whose equations are meant; either may stand for a published number. None is the run's own.
+        variant: `paper` or `official`; either may have made a published number. None is the variant of the run.
 
     Returns:
         The key.
@@ -90,20 +90,21 @@ def of_run(cell: Cell, run: Run, variant: str | None = None) -> Measured:
 
 @cache
 def published_keys(cell: Cell, variant: str | None) -> tuple[tuple[Run, Measured], ...]:
-    """Give the runs that may have made a cell, each with the key of the cell.
+    """Return the runs that may have made a cell, each with the key of the cell.
 
     Args:
         cell: an accuracy of a method of this project.
         variant: as for `of_run`.
 
     Returns:
-        The run that makes it first. Of several whose mean it is, only the first: they differ in the split alone.
+        The runs, the most likely one first. If the cell is a mean over runs, only the first of these: they differ
+        only in the split.
     """
     return tuple((run, of_run(cell, run, variant)) for run in (*runs_of(cell)[:1], *other_runs_of(cell)))
 
 
 def of_result(result: Result) -> Measured:
-    """Build the key of a result of ours, as far as its file tells.
+    """Build the key of a result, from its file.
 
     Args:
         result: of a method of this project.
@@ -138,7 +139,7 @@ def of_result(result: Result) -> Measured:
 
 
 def full_name(backbone: str) -> str:
-    """Write a backbone with the weights that its name stands for.
+    """Return the full name of a backbone, with its weights.
 
     Example:
         >>> full_name("timm/resnet50")
@@ -149,9 +150,9 @@ def full_name(backbone: str) -> str:
 
 @cache
 def either_stands(method: str) -> Mapping[str, tuple[Any, Any]]:
-    """Find the options at which a paper and its public code differ, so that either value stands for the paper's number.
+    """Find the options in which a paper and its public code differ: either value may have made a published number.
 
-    Options that an ablation table changes are not among them: there the value is what the row is about.
+    Options that an ablation table changes are left out, because the row states their values.
 
     Args:
         method: a name in `fsar methods`.
@@ -175,9 +176,9 @@ def _has_variants(method: str) -> bool:
 
 
 def _trained_options(result: Result, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """Options in training: those of the test, but for what may change afterwards, and what the recipe names.
+    """Return the options in training: those of the test, but options that may change afterwards come from the recipe.
 
-    The result holds every option of the version that made it, the recipe only those that its author chose.
+    A result has all options; a recipe has only the options that its author chose.
     """
     usual = asdict(config_of(result.method, {}))
     changeable = {key: usual[key] for key in default_traits(result.method).readouts if key in result.options}
@@ -185,7 +186,7 @@ def _trained_options(result: Result, recipe: Mapping[str, Any]) -> dict[str, Any
 
 
 def _plain(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """All options as JSON holds them; a read-out by the texts alone has one name, whatever option asks for it."""
+    """Return all options as JSON; a read-out by the texts gets one name, whichever option chose it."""
     plain: dict[str, Any] = json.loads(json.dumps(asdict(config_of(method, options))))
     if "readout" in plain and traits_of(method, options).reads_text_alone:
         plain["readout"] = "text"
@@ -193,7 +194,7 @@ def _plain(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reads_corpus(config: Any) -> bool:
-    """Whether sub-actions are read: not by the label alone, and not if no text is."""
+    """Whether the method reads sub-actions, and not only labels or no text."""
     if not hasattr(config, "sub_actions"):
         return False
     return config.text != "label" and "visual" not in (config.modality, config.readout)

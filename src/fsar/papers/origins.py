@@ -1,4 +1,4 @@
-"""How the published numbers of each method were made (`methods.yaml`), as far as papers and public codes tell."""
+"""How the published numbers of each method were made (`methods.yaml`), as far as papers and public codes say."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
@@ -14,16 +14,16 @@ from fsar.papers import PAPERS, Cell
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What the published numbers of one method have in common."""
+    """What the published numbers of one method share."""
 
     papers: tuple[str, ...]
     """Papers that print the method as their own."""
     queries: tuple[int, ...] = ()
-    """Queries per class in the test; several if the paper and its code differ, empty if nobody says."""
+    """Queries per class in the test; several if paper and code differ, empty if neither says."""
     keeps: Literal["test", "last", "unknown"]
-    """The state behind the numbers: the best on the test classes, the last one, or not known."""
+    """The state that was tested: the best on the test classes, the last one, or not known."""
     selection: str
-    """The same in words."""
+    """The same as a sentence."""
     code: bool = False
     """Whether its authors have published code."""
     leaks: bool = False
@@ -36,11 +36,11 @@ class Origin:
         return cell.paper in self.papers
 
     def notes_on(self, cell: Cell) -> Iterator[str]:
-        """Give what else is known of a cell, in words."""
+        """Return other known facts on a cell, as a sentence."""
         return (note["words"] for note in self.notes if _fits(note, cell))
 
     def setting(self, cell: Cell) -> "Setting":
-        """Merge everything that the cell shares with others beyond the recipe."""
+        """Merge everything that the cell shares with other cells, besides the recipe."""
         recipe: str | None = None
         options: dict[str, Any] = {}
         training: dict[str, Any] = {}
@@ -53,7 +53,7 @@ class Origin:
 
 
 class Setting(NamedTuple):
-    """What a row shares with others beyond the packaged recipe of its method and benchmark."""
+    """What a row shares with other rows, besides the packaged recipe of its method and benchmark."""
 
     recipe: str | None
     """Another packaged recipe, with `{benchmark}` for the row's."""

@@ -1,6 +1,6 @@
-"""The run of this project that makes a published cell: a packaged recipe with its changes, and the test after it.
+"""The run of this project that makes a published cell: a packaged recipe with changes, and the test.
 
-A cell of another method than ours has no run, and `why_not` says so. `Run.commands` prints what a user types.
+A cell of a method that this project lacks has no run; `why_not` says so. `Run.commands` returns the commands.
 """
 
 import json
@@ -25,17 +25,17 @@ BACKBONES = {
     ("ResNet-50", "ImageNet"): "timm/resnet50.tv_in1k",
     ("ViT-B/32", "ImageNet"): "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
 }
-"""Architecture and pre-training of a cell -> our backbone, with the weights that the public codes use."""
+"""Architecture and pre-training of a cell -> backbone of this project, with the weights of the public codes."""
 TIMM_DEFAULTS = {"timm/resnet50": "timm/resnet50.a1_in1k",
                  "timm/vit_base_patch32_224": "timm/vit_base_patch32_224.augreg_in21k_ft_in1k"}  # fmt: skip
-"""Weights that timm takes for a name without any."""
+"""The weights that timm loads for a name without weights."""
 LISTS = {"hmdb51": "hmdb51@arn", "ucf101": "ucf101@arn", "kinetics100": "kinetics100@cmn",
          "ssv2-small": "ssv2-small@cmn", "ssv2-full": "ssv2-full@otam-67k"}  # fmt: skip
 """Version of each benchmark's lists that most public codes use."""
 LISTS_OF_PAPER = {("clip-spm", "ssv2-full"): "ssv2-full@otam-77k"}
-"""Where the public code of a paper uses others."""
+"""Versions that the public code of a paper uses instead."""
 LEAKY = "official-leaky"
-"""Variant of a method that repeats a public code whose scores read labels of queries."""
+"""Variant of each method that repeats a public code whose scores read labels of queries."""
 
 _FOLDER = "RUN"
 WHERE = {
@@ -53,25 +53,25 @@ WHERE = {
     "accuracy of the class Poking a stack of something so the stack collapses, %": "`per_class` in the result; the "
     "paper drew 10 of the test classes and does not say which, so its episodes cannot be repeated",
 }
-"""Where a run leaves a quantity that is no accuracy."""
+"""Where a run writes a quantity that is not an accuracy."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Training by a packaged recipe with changes, and the test; or the test of what is not trained."""
+    """Training by a packaged recipe with changes, and the test; or only the test of an untrained method."""
 
     method: str
     recipe: str | None
-    """None trains nothing."""
+    """Name of the packaged recipe; None if nothing is trained."""
     changes: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the recipe, as `lr` or `options.alpha`."""
+    """Changed keys of the recipe, like `lr` or `options.alpha`."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Of a method that is not trained."""
+    """Options of a method that is not trained."""
     readout: Mapping[str, Any] = field(default_factory=dict)
     """Options that are changed for the test."""
     backbone: str
     benchmark: str
-    """With the version of its lists."""
+    """Name with the version of its lists."""
     way: int
     shot: int
     """In the test."""
@@ -101,7 +101,7 @@ class Run:
         return {**self.trained_options, **self.readout}
 
     def with_option(self, option: str, value: Any) -> "Run":
-        """Give one option of the method another value, in training and test."""
+        """Change one option of the method, in training and test."""
         if self.recipe is None:
             return replace(self, options={**self.options, option: value})
         return replace(self, changes={**self.changes, f"options.{option}": value})
@@ -110,11 +110,11 @@ class Run:
         """Write the commands that make the row, in their order.
 
         Args:
-            data: folder that the benchmark's videos lie below.
-            folder: where the run goes.
+            data: folder with the benchmark's videos.
+            folder: for the run.
 
         Returns:
-            `fsar train` and `fsar evaluate`; `fsar evaluate` alone if nothing is trained.
+            `fsar train` and `fsar evaluate`; only `fsar evaluate` if nothing is trained.
         """
         videos = ["--data", data, "--benchmark", self.benchmark]
         test = [*videos, "--shot", str(self.shot)]
@@ -134,7 +134,7 @@ class Run:
 
 
 def runs_of(cell: Cell) -> tuple[Run, ...]:
-    """Say which runs make a cell.
+    """Return the runs that make a cell.
 
     Returns:
         One run; several if the cell is the mean of their results; none if there is no such run (see `why_not`).
@@ -153,10 +153,10 @@ def runs_of(cell: Cell) -> tuple[Run, ...]:
 
 
 def other_runs_of(cell: Cell) -> tuple[Run, ...]:
-    """Say which runs may have made a cell as well, if its paper leaves it open.
+    """Return other runs that may have made a cell, if its paper leaves this open.
 
     Returns:
-        Runs, each of which stands for the cell on its own; mostly none.
+        The alternatives; usually none.
     """
     return tuple(
         _run(cell, other.get("method", cell.method), other["options"], family)
@@ -168,7 +168,7 @@ def other_runs_of(cell: Cell) -> tuple[Run, ...]:
 def why_not(cell: Cell) -> str | None:
     """Say why no run of this project makes a cell; None if one does."""
     if cell.method not in METHODS:
-        return f"{cell.method} is no method of this project"
+        return f"{cell.method} is not a method of this project"
     return None
 
 
@@ -180,7 +180,7 @@ def leaks(cell: Cell) -> bool:
 
 
 def config_of(method: str, options: Mapping[str, Any]) -> Any:
-    """Build the options of a method, without those that this version does not know.
+    """Build the options of a method; options that this version does not know are ignored.
 
     Args:
         method: a name in `fsar methods`.
@@ -201,17 +201,17 @@ def config_of(method: str, options: Mapping[str, Any]) -> Any:
     known = {key: value for key, value in options.items() if key in names}
     try:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()})
-    except ValueError:  # a word that YAML read as something else; slow, so second
+    except ValueError:  # slow, so only if needed: restores words that YAML changed
         return parse_settings(cls, known, f"method {method}", f"option of {method}")
 
 
 def traits_of(method: str, options: Mapping[str, Any]) -> Traits:
-    """Tell what follows from the options of a method: what trains, whether queries see each other, what is read."""
+    """Return the traits of a method with these options."""
     return method_class(method).traits_of(config_of(method, options))
 
 
 def _families(cell: Cell) -> tuple[str, ...]:
-    """Benchmarks of a cell: its own, those that it is the mean of, or the one that its method is developed on."""
+    """Return the benchmarks of a cell: its own, those of a mean, or the one that its method was developed on."""
     if cell.benchmark is not None:
         return (cell.benchmark,)
     _, of, named = (cell.quantity or "").partition("mean accuracy of ")
@@ -219,7 +219,7 @@ def _families(cell: Cell) -> tuple[str, ...]:
 
 
 def _dealt(run: Run, seeds: tuple[int, ...]) -> Iterator[Run]:
-    """The run itself, or one for each random split of the classes."""
+    """Return the run, or one run for each random split of the classes."""
     if not seeds:
         yield run
     for seed in seeds:
@@ -230,7 +230,7 @@ def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Ru
     at_benchmark = replace(cell, benchmark=family)
     setting = origins()[method].setting(at_benchmark)
     queries = origins()[method].queries
-    shot = cell.shot or 1  # a text read-out needs support videos for its episodes, and does not look at them
+    shot = cell.shot or 1  # episodes need support videos, although a text read-out ignores them
     run = Run(
         method=method, recipe=None, backbone=_backbone(cell, method, family), way=cell.way or 5, shot=shot,
         benchmark=LISTS_OF_PAPER.get((cell.paper, family), LISTS[family]), query=queries[0] if queries else 1,
@@ -258,7 +258,7 @@ def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Ru
 
 
 def _without_idle(run: Run) -> Run:
-    """Take back options of the recipe that the row leaves without effect, which the method would refuse."""
+    """Remove options of the recipe that have no effect in this row; the method would refuse them."""
     defaults = {item.name: item.default for item in fields(method_class(run.method).Config)}
     for option in config_of(run.method, run.trained_options).without_effect():
         if f"options.{option}" not in run.changes:
@@ -267,7 +267,7 @@ def _without_idle(run: Run) -> Run:
 
 
 def _backbone(cell: Cell, method: str, family: str) -> str:
-    """Our backbone of a cell; of one that does not state it, the recipe's."""
+    """Return the backbone of a cell; if the cell does not state it, that of the recipe."""
     if cell.backbone == "not stated":
         return str(_settings(f"{method}/{family}")["backbone"])
     return BACKBONES[cell.backbone, cell.pretraining.removesuffix("-21K")]
@@ -286,17 +286,17 @@ def _packaged(name: str) -> str:
 
 
 def _settings(name: str) -> dict[str, Any]:
-    """A packaged recipe, as JSON keeps one."""
+    """Return a packaged recipe as JSON."""
     settings: dict[str, Any] = json.loads(_packaged(name))
     return settings
 
 
 def _spec(options: Mapping[str, Any]) -> str:
-    """Options behind a method or checkpoint on the command line."""
+    """Write options after a method or checkpoint for the command line."""
     return ":" + ",".join(f"{key}={_yaml(value)}" for key, value in options.items()) if options else ""
 
 
 def _yaml(value: Any) -> str:
-    """A value as the command line reads it: bare if that is the same."""
+    """Write a value for the command line, without quotes if possible."""
     bare = isinstance(value, str) and yaml.safe_load(value) == value and not set(value) & set(",:=")
     return value if bare else json.dumps(value)

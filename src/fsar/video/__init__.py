@@ -1,6 +1,6 @@
 """Video file -> frames -> clip: reading, sampling of frames, transforms, and the cache of decoded frames.
 
-The names below are imported at their first use: only transforms need torch, which takes seconds to import.
+The names below are imported at their first use: importing torch takes seconds, and only transforms need it.
 """
 
 from typing import Any

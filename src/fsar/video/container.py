@@ -1,4 +1,4 @@
-"""A video file, opened with FFmpeg: as a file only, and never by a reader that opens other files."""
+"""Open a video file with FFmpeg: only as a file, and never with a format that opens other files."""
 
 import os
 from collections.abc import Iterator
@@ -12,9 +12,9 @@ from av.container import InputContainer
 from fsar.video.paths import VideoError, decoding, require_file
 
 MOST_PIXELS = 2**26
-"""Of a picture; 8192 x 8192. More is taken for a broken header, whose memory would be asked for."""
+"""Largest picture in pixels, 8192 x 8192. A header with more is broken, and would need much memory."""
 _FRAME_BUDGET = 64 * 2**20
-"""Bytes of decoded pictures that the threads of a decoder may hold; bounds memory for very large pictures."""
+"""Bytes of decoded pictures in the threads of a decoder; limits memory for very large pictures."""
 
 _OPENS_OTHER_FILES = frozenset(
     (
@@ -34,7 +34,7 @@ def _allowed() -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[InputContainer]:
-    """Open a video file for reading. Metadata may be of any encoding: it is not used.
+    """Open a video file for reading. Metadata is not used, so its encoding does not matter.
 
     Args:
         path: a regular file.
@@ -43,18 +43,18 @@ def opened(path: Path) -> Iterator[InputContainer]:
         The container; it has at least one stream of pictures with a decoder.
 
     Raises:
-        VideoError: it is no file, no video, or nothing here can decode it. What is raised within the `with` by a
-            decoder becomes a VideoError, too.
+        VideoError: not a file, not a video, or no decoder for it. Errors of the decoder inside the `with` block
+            become a VideoError, too.
     """
     require_file(path)
-    # FFmpeg takes names as UTF-8 only, an open file whatever its name.
+    # FFmpeg needs names in UTF-8; an open file may have any name
     utf8 = not any(0xDC80 <= ord(c) <= 0xDCFF for c in os.fspath(path))
     with open(os.devnull if utf8 else path, "rb") as file, decoding(path):
         source = os.fspath(path.absolute()) if utf8 else file  # a relative `a:b.mp4` looks like a URL
         options = {"protocol_whitelist": "file", "format_whitelist": _allowed(), "max_pixels": str(MOST_PIXELS)}
         try:
             container = av.open(source, "r", options=options, metadata_errors="ignore")
-        except av.ArgumentError as error:  # what the white list keeps out
+        except av.ArgumentError as error:  # a format that is not allowed
             raise VideoError(path, _why_kept_out(path)) from error
         with container:
             _require_pictures(path, container)
@@ -66,7 +66,7 @@ def _why_kept_out(path: Path) -> str:
         head = file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")
     if head.startswith(_PLAYLISTS):
         return "it is a playlist, which names other files; give the video itself"
-    return "its format opens other files, or is none that FFmpeg knows; give a video file"
+    return "its format opens other files, or FFmpeg does not know it; give a video file"
 
 
 def _require_pictures(path: Path, container: InputContainer) -> None:
@@ -75,11 +75,11 @@ def _require_pictures(path: Path, container: InputContainer) -> None:
         what = "only sound" if container.streams.audio else "no video stream"
         raise VideoError(path, f"it holds {what}; a video with pictures was expected")
     if all(stream.codec_context is None for stream in streams):
-        raise VideoError(path, "there is no decoder for its pictures here; convert it, for instance to H.264")
+        raise VideoError(path, "no decoder for its pictures is installed; convert it, for instance to H.264")
 
 
 def film_streams(container: InputContainer) -> list[av.VideoStream]:
-    """Streams of pictures that are no cover art."""
+    """Return the streams of pictures, without cover art."""
     cover = av.stream.Disposition.attached_pic
     return [stream for stream in container.streams.video if not stream.disposition & cover]
 
@@ -89,7 +89,7 @@ def prepare_decoder(stream: av.VideoStream, threads: bool) -> None:
 
     Args:
         stream: of pictures.
-        threads: use several, as far as their pictures' memory allows. What several threads make of a damaged
+        threads: use several threads, as far as memory allows. With several threads, the pictures of a damaged
             stream may differ from run to run.
     """
     context = stream.codec_context

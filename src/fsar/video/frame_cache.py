@@ -1,8 +1,8 @@
-"""Decoded frames on disk: a clip is decoded once and opened in about a millisecond ever after.
+"""Decoded frames on disk: a clip is decoded once; later, it opens in about a millisecond.
 
-Frames are uint8 .npy files, short side at most 256 pixels, memory-mapped, named by the video's content
-and the sampling settings. Any number of processes may fill and read one cache: a file is written to a
-temporary name and renamed, so it is whole or absent, and a killed run goes on where it stopped.
+Frames are uint8 .npy files with a short side of at most 256 pixels, memory-mapped. Their names depend on the content of
+the video and the sampling. Several processes may use one cache at once: a file is written under a temporary name and
+then renamed, so it is whole or absent, and a killed run resumes.
 """
 
 import os
@@ -25,16 +25,16 @@ from fsar.video.stills import frame_files
 
 VERSION = 1
 READER = 2
-"""Version of the reader. Videos of which version 0.1 took the same frames keep their names in cache and bank."""
+"""Version of the reader. If version 0.1 read the same frames of a video, its names in cache and bank stay."""
 SHORT_SIDE = 256
 
 
 @dataclass(frozen=True)
 class FrameCache:
-    """Reads the evaluation frames of videos, from disk where they were read before."""
+    """Reads the evaluation frames of videos; frames that were read before come from disk."""
 
     folder: Path | None = None
-    """Where to keep frames; None is `frames` in the cache folder."""
+    """Folder for frames; None is `frames` in the cache folder."""
     frames: int | None = 8
     """Frames per video, T; None keeps all."""
     sampling: str = "tsn"
@@ -47,7 +47,7 @@ class FrameCache:
 
     @classmethod
     def of_clip(cls, clip: Mapping[str, Any]) -> "FrameCache":
-        """The cache of clips that are taken as `clip` says: its `frames` and `sampling`.
+        """Make a cache with the `frames` and `sampling` of `clip`.
 
         >>> FrameCache.of_clip({"frames": 16, "sampling": "trx"})
         FrameCache(folder=None, frames=16, sampling='trx')
@@ -55,11 +55,11 @@ class FrameCache:
         return cls(frames=clip["frames"], sampling=clip["sampling"])
 
     def settings(self) -> dict[str, object]:
-        """What a clip depends on beside the video."""
+        """What a clip depends on, besides the video."""
         return {"frames": self.frames, "sampling": self.sampling, "short_side": SHORT_SIDE, "version": VERSION}
 
     def identity(self, video: VideoPath, start: float | None = None, end: float | None = None) -> str:
-        """Name of a video's frames: the hash of its content; another one if version 0.1 read other frames of it.
+        """Return the name of a video's frames: the hash of its content; another hash if version 0.1 read other frames.
 
         Args:
             video: a video file, or a folder of frames.
@@ -75,7 +75,7 @@ class FrameCache:
         return blake2b(f"{content} reader {READER}".encode(), digest_size=16).hexdigest()
 
     def key(self, video: VideoPath, start: float | None = None, end: float | None = None) -> str:
-        """Name of a clip: a hash of the video's frames and the settings.
+        """Return the name of a clip: a hash of the video's frames and the settings.
 
         Args:
             video: a video file, or a folder of frames.
@@ -88,7 +88,7 @@ class FrameCache:
         return blake2b(f"{self.identity(video, start, end)} {self.settings()}".encode(), digest_size=16).hexdigest()
 
     def read(self, video: VideoPath, start: float | None = None, end: float | None = None) -> Frames:
-        """Frames of a video, uint8 [frame, height, width, rgb], short side at most 256, read-only.
+        """Read the frames of a video, uint8 [frame, height, width, rgb], short side at most 256, read-only.
 
         Each frame is shrunk as it is decoded. If all are kept, they go to disk one by one, so that a long video needs
         no more memory than a short one.
@@ -106,9 +106,9 @@ class FrameCache:
         path = self.root / key[:2] / f"{key}.npy"
         try:
             return np.load(path, mmap_mode="r", allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged by something else
+        except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged by another program
             pass
-        except SystemError:  # seldom: CPython 3.11 parses headers in threads amiss (python/cpython issue 106905)
+        except SystemError:  # rare: CPython 3.11 parses headers wrongly in threads (python/cpython issue 106905)
             pass
         frames = decode_clip(self._source(video), as_path(video), self.frames, self.sampling, start, end)
         with atomic_path(path) as temporary:
@@ -120,7 +120,7 @@ class FrameCache:
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def times(self, video: VideoPath, start: float | None = None, end: float | None = None) -> Times | None:
-        """When the frames of a video begin and, last, when it ends, in seconds; None for a folder of frames.
+        """Return the start of each frame and, last, the end of the video, in seconds; None for a folder of frames.
 
         Args:
             video: a video file, or a folder of frames.
@@ -150,7 +150,7 @@ class FrameCache:
         return source_of(path, None if os.path.isdir(path) else self.content(path), self.root)
 
     def content(self, video: VideoPath, start: float | None = None, end: float | None = None) -> str:
-        """Hash of a video's content, remembered by path, size and time of change.
+        """Hash the content of a video; the hash is remembered by path, size and time of change.
 
         A folder of frames is hashed by its frames' names and contents, a segment by the video's content and its
         times to the millisecond.
@@ -192,7 +192,16 @@ class FrameCache:
 def decode_clip(
     source: Source, path: Path, count: int | None, sampling: str, start: float | None, end: float | None
 ) -> Frames | Iterator[Frame]:
-    """Decode the frames to keep; all frames of a video come one by one."""
+    """Decode the frames to keep; all frames of a video come one by one. Arguments as for `read_frames`.
+
+    Args:
+        source: the video.
+        path: of the video, for errors.
+        count: frames to sample; None for all.
+        sampling: how to sample them.
+        start: of a segment, in seconds.
+        end: of a segment, in seconds.
+    """
     take = partial(small_frame, short_side=SHORT_SIDE)
     if count is not None:
         return source.read(chosen_by(path, count, sampling, None, start, end), take)
@@ -200,13 +209,13 @@ def decode_clip(
 
 
 def _save_one_by_one(path: Path, frames: Iterator[Frame]) -> None:
-    """Write frames as `np.save` would write them together; how many there are is only known at the end."""
+    """Write frames one by one in the format of `np.save`; their number is only known at the end."""
     count, header = 0, {"descr": "|u1", "fortran_order": False, "shape": (0, 0, 0, 3)}
     with path.open("wb") as file:
         for frame in frames:
             if count == 0:
                 header["shape"] = (1, *frame.shape)
-                np.lib.format.write_array_header_1_0(file, header)  # padded for the number of frames to grow
+                np.lib.format.write_array_header_1_0(file, header)  # padded, so that a larger number of frames fits
                 begin = file.tell()
             file.write(frame.tobytes())
             count += 1

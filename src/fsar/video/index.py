@@ -1,4 +1,4 @@
-"""What a walk over a file's packets tells, and the cache of it: frames, their times, and where decoding may start."""
+"""Index of a video file, from its packets: frames, their times, where decoding may start; and its cache."""
 
 import json
 from collections.abc import Sequence
@@ -24,14 +24,14 @@ _FEW_FRAMES, _FEW_PIXELS = 1000, 2**29  # of a video that takes less than about 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """What is known of a video file without its pictures."""
+    """What the packets of a video file tell."""
 
     stream: int
     """Position among the container's streams of pictures."""
     frames: int
     """Pictures in order of showing."""
     fps: float | None
-    """Average rate."""
+    """Average frames per second."""
     duration: float
     """Seconds from the container's start to the end of its last packet."""
     start: float
@@ -41,29 +41,29 @@ class Index:
     look: Look
     interlaced: bool
     damaged: int
-    """Packets or pictures that are lost or decode with errors, as far as is known."""
+    """Known number of packets or pictures that are lost or decode with errors."""
     counted: bool
     """Whether the packets' headers tell the number of pictures; otherwise only decoding does."""
     seekable: bool
     """Whether decoding may start at any of `keys`."""
     changed: bool
-    """Whether version 0.1 took other frames of this video."""
+    """Whether version 0.1 read other frames of this video."""
     checked: bool
-    """Whether all of it was decoded once; `frames` and `damaged` are certain then."""
+    """Whether the whole file was decoded once; then `frames` and `damaged` are exact."""
     pts: Int[np.ndarray, " every_frame"]
-    """When each frame is shown; empty if the packets do not tell."""
+    """Time of each frame; empty if the packets do not tell."""
     keys: Int[np.ndarray, "key 2"]
     """Frames at which decoding may start, and the times to seek to."""
 
     @property
     def small(self) -> bool:
-        """Whether it is decoded whole at first, which finds every damage and takes less than about a second."""
+        """Whether the whole file is decoded at first; this finds all damage and takes less than about a second."""
         pixels = self.frames * self.look.width * self.look.height
         return self.frames <= _FEW_FRAMES and pixels <= _FEW_PIXELS
 
     @property
     def needs_check(self) -> bool:
-        """Whether all of it has to be decoded before its frames can be numbered."""
+        """Whether the whole file must be decoded before frames can be numbered."""
         return not self.checked and (self.small or not self.counted)
 
     @cached_property
@@ -80,22 +80,22 @@ _ARRAYS = ("pts", "keys")
 
 
 def store_name(*identity: object) -> str:
-    """Name of an index in the cache: a hash of what tells the video from others."""
+    """Return the name of an index in the cache: a hash of what identifies the video."""
     return blake2b(repr((VERSION, *identity)).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 class IndexStore:
-    """Indices on disk. It never fails: what cannot be read or written is made again.
+    """Indices on disk. This never fails: an index that cannot be read is made again.
 
     Args:
-        folder: where they lie.
+        folder: of the indices.
     """
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def load(self, names: Sequence[str]) -> Index | None:
-        """Read the first index that is there."""
+        """Read the first index that exists."""
         for name in names:
             with (
                 suppress(OSError, SafetensorError, KeyError, TypeError, ValueError),

@@ -1,11 +1,10 @@
-"""Which files may be videos, and which folders are the frames of one.
+"""Which files may be videos, and which folders hold the frames of one video.
 
-A file counts as a video by its suffix; a suffix that is in neither list below tells nothing, and then the content
-decides (`fsar.datasets.folder.is_video`). A folder is a video if it holds visible images and no video: its images
-are the frames.
+The suffix tells whether a file is a video. If the suffix is in neither list below, the content decides
+(`fsar.datasets.folder.is_video`). A folder is a video if it has visible images and no video; the images are its frames.
 
 Tools that extract frames write optical flow beside the pictures (`img_00001.jpg`, `flow_x_00001.jpg`,
-`flow_y_00001.jpg`). Images are therefore grouped by their name without its numbers, and one group is the video.
+`flow_y_00001.jpg`). So images are grouped by their names without numbers, and one group is the video.
 """
 
 import os
@@ -38,7 +37,7 @@ VIDEO_SUFFIXES = frozenset(
         *(".mxf", ".dv", ".amv", ".wtv", ".nsv", ".gif", ".apng", ".webp"),
     )
 )
-"""Files of these are videos. (A `.webp` may also be a picture, which its content tells.)"""
+"""Suffixes of videos. (A `.webp` may also be a picture; its content tells.)"""
 
 FRAME_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
@@ -55,7 +54,7 @@ OTHER_SUFFIXES = FRAME_SUFFIXES | frozenset(
         *(".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".part", ".crdownload", ".tmp", ".lnk", ".url"),
     )
 )
-"""Files of these are no videos."""
+"""Suffixes of other files."""
 
 _SYSTEM = frozenset(("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "#recycle"))
 _BOOKKEEPING = frozenset((".ds_store", "thumbs.db", "desktop.ini", ".git", ".gitignore", ".gitattributes", ".gitkeep"))
@@ -63,7 +62,7 @@ _FLOW = frozenset(("flow", "flowx", "flowy", "x", "y", "flowu", "flowv", "u", "v
 
 
 def is_hidden(name: str) -> bool:
-    """Tell whether a name is hidden or one that a system writes for itself: `._a.mp4`, `@eaDir`, `__MACOSX`.
+    """Tell whether a name is hidden or made by an operating system: `._a.mp4`, `@eaDir`, `__MACOSX`.
 
     Examples:
         >>> [is_hidden(name) for name in ("._0.jpg", "@eaDir", "wave")]
@@ -73,12 +72,12 @@ def is_hidden(name: str) -> bool:
 
 
 def is_bookkeeping(name: str) -> bool:
-    """Tell whether a name is what systems write into every folder, which nobody misses: `.DS_Store`, `Thumbs.db`."""
+    """Tell whether a file is one that operating systems write into every folder: `.DS_Store`, `Thumbs.db`."""
     return name.lower() in _BOOKKEEPING or name.startswith(".writing-")
 
 
 def is_frame_folder(folder: Path) -> bool:
-    """Tell whether a folder is the frames of one video: it holds visible images, no video, and no such folder.
+    """Tell whether a folder holds the frames of one video: visible images, no video, and no such folder.
 
     Raises:
         OSError: there is no such folder, or no permission to read it.
@@ -102,7 +101,7 @@ def _holds_pictures(folder: Path) -> bool:
 
 
 def visible_images(folder: Path) -> list[Path]:
-    """List the images of a folder that are not hidden, in no order.
+    """List the visible images of a folder, in any order.
 
     Raises:
         OSError: there is no such folder, or no permission to read it.
@@ -116,16 +115,16 @@ def visible_images(folder: Path) -> list[Path]:
 
 
 def one_sequence(images: Iterable[Path]) -> list[Path]:
-    """Keep the images that are the frames of one video: those of one name pattern, optical flow left aside.
+    """Keep the images of one video: those with one name pattern, without optical flow.
 
-    Names follow one pattern if they agree but for their numbers (`img_00001.jpg`, `img_00002.jpg`); names without a
-    number follow one pattern, too.
+    Names have one pattern if they differ only in their numbers (`img_00001.jpg`, `img_00002.jpg`). All names without a
+    number have one pattern.
 
     Returns:
         The images of the pattern, in the order given.
 
     Raises:
-        ValueError: there are several patterns, or flow of several directions alone. The message names them.
+        ValueError: several patterns, or only flow of several directions. The message names them.
 
     Examples:
         >>> names = [Path(f"{kind}_0000{i}.jpg") for i in (1, 2) for kind in ("img", "flow_x", "flow_y")]
@@ -147,6 +146,6 @@ def one_sequence(images: Iterable[Path]) -> list[Path]:
 
 
 def _pattern(stem: str) -> str:
-    """Name without its numbers; empty if it has none."""
+    """Return a name without its numbers; empty if it has no number."""
     pattern, numbers = re.subn(r"[0-9]+(\.[0-9]+)?", "#", stem)
     return pattern if numbers else ""

@@ -1,4 +1,4 @@
-"""What may stand for a video: a path, and the errors that name it."""
+"""Paths of videos, and errors that name them."""
 
 import os
 import re
@@ -20,8 +20,8 @@ class VideoError(ValueError):
     The message names the path and the reason.
 
     Args:
-        path: the video, as it was given.
-        reason: what is wrong, and what to do.
+        path: the video, as the user gave it.
+        reason: the problem, and the fix.
 
     Example:
         >>> str(VideoError(Path("clips/a.mp4"), "the file is empty; copy it again from its source"))
@@ -34,7 +34,7 @@ class VideoError(ValueError):
 
 
 def display(path: Path) -> str:
-    """Give a path as printable text, even if its name is not valid UTF-8.
+    """Turn a path into printable text, even if its name is not valid UTF-8.
 
     Example:
         >>> display(Path("clips/a.mp4"))
@@ -44,13 +44,13 @@ def display(path: Path) -> str:
 
 
 def as_path(video: object) -> Path:
-    """Turn what a user gave for a video into a path.
+    """Turn a user's argument for a video into a path.
 
     Args:
         video: str, bytes or an `os.PathLike`.
 
     Raises:
-        ValueError: an empty path, a URL, or something else than a path.
+        ValueError: an empty path, a URL, or not a path.
 
     Example:
         >>> as_path(b"clips/a.mp4").name
@@ -75,7 +75,7 @@ def as_path(video: object) -> Path:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Turn the system's refusal to open a video into a VideoError that says what to do."""
+    """Turn the system's error on opening a video into a VideoError with the fix."""
     try:
         yield
     except FileNotFoundError as error:
@@ -88,7 +88,7 @@ def readable(path: Path) -> Iterator[None]:
 
 @contextmanager
 def decoding(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises into a VideoError with the path and the reason."""
+    """Turn an error of a decoder into a VideoError with path and reason."""
     try:
         yield
     except VideoError:
@@ -101,14 +101,14 @@ def decoding(path: Path) -> Iterator[None]:
 
 
 def require_file(path: Path) -> None:
-    """Refuse what is no file with content: reading a pipe or a device might never end.
+    """Refuse anything but a regular file with content: reading a pipe or a device might never end.
 
     Raises:
-        VideoError: there is no such file, it may not be read, is not a regular file, or is empty.
+        VideoError: no such file, no permission, not a regular file, or an empty file.
     """
     with readable(path):
         if not stat.S_ISREG(path.stat().st_mode):
-            raise VideoError(path, "it is no regular file but a pipe, socket or device; give a file")
+            raise VideoError(path, "it is a pipe, socket or device; give a regular file")
         with path.open("rb") as file:
             if not file.read(1):
                 raise VideoError(path, "the file is empty; copy it again from its source")

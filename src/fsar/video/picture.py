@@ -1,4 +1,4 @@
-"""A decoded picture -> the RGB pixels that a player shows: upright, square pixels, one size, no combing."""
+"""Turn a decoded picture into the RGB pixels that a player shows: upright, square pixels, one size, no combing."""
 
 from dataclasses import dataclass
 
@@ -13,14 +13,14 @@ LARGEST_SHORT_SIDE = 2160
 """Pixels; larger pictures are shrunk by a whole factor first, so that an 8K video needs little memory."""
 _HALF_OF_LARGEST = LARGEST_SHORT_SIDE // 2
 _NEARLY_SQUARE = 0.02
-"""Pixels up to 2 % wider or higher than square come from rounding in encoders; they are left alone."""
+"""Pixels up to 2 % wider or higher than square are rounding errors of encoders and count as square."""
 _WIDEST_PIXEL = 5.0
-"""Beyond this a pixel shape is a mistake; the widest in use is 2.9."""
+"""A pixel shape beyond this is a mistake; the widest in use is 2.9."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """How a stored picture is turned and mirrored to be shown: first transposed, then flipped."""
+    """How to turn and mirror a stored picture for display: first transpose, then flip."""
 
     transposed: bool = False
     """Whether rows become columns."""
@@ -50,8 +50,8 @@ def turn_of(matrix: np.ndarray | None) -> Turn:
     """Read a display matrix: nine numbers that map a stored place (x, y, 1) to the place where it is shown.
 
     Args:
-        matrix: [9] or None. Angles between the right ones count as the nearest right one, and a matrix without
-            any turn at all, which some recorders write, as none.
+        matrix: [9] or None. An angle is rounded to the nearest right angle. A matrix of zeros, which some recorders
+            write, counts as None.
 
     Example:
         >>> clockwise = np.array([0, 1, 0, -1, 0, 0, 0, 0, 1])
@@ -73,7 +73,7 @@ class Look:
     """How the pictures of a video are shown."""
 
     width: int
-    """Pixels of the first picture, as stored; others are scaled to it."""
+    """Width and height of the first picture, as stored; other pictures are scaled to it."""
     height: int
     turn: Turn = Turn()
     pixel_shape: float = 1.0
@@ -95,19 +95,25 @@ class Look:
 
     @property
     def shrink(self) -> int:
-        """Factor by which very large pictures are shrunk first."""
+        """Factor by which very large pictures are shrunk."""
         short = min(self.square_size)
         return short // _HALF_OF_LARGEST if short > LARGEST_SHORT_SIDE else 1
 
 
 def full_frame(picture: av.VideoFrame, look: Look) -> Frame:
-    """Give a picture as shown, at full size."""
+    """Return a picture as shown, at full size."""
     return _upright(picture, look, look.square_size, None)
 
 
 def small_frame(picture: av.VideoFrame, look: Look, short_side: int) -> Frame:
-    """Give a picture as shown, its short side at most `short_side` pixels."""
-    from fsar.video.transforms import resize_short_side  # PyTorch, which whoever takes full frames need not load
+    """Return a picture as shown.
+
+    Args:
+        picture: a decoded one.
+        look: how it is shown.
+        short_side: largest short side, in pixels.
+    """
+    from fsar.video.transforms import resize_short_side  # needs PyTorch; full frames do not
 
     width, height = (max(1, side // look.shrink) for side in look.square_size)
     pixels = _upright(picture, look, (width, height), "AREA" if look.shrink > 1 else None)
@@ -115,7 +121,13 @@ def small_frame(picture: av.VideoFrame, look: Look, short_side: int) -> Frame:
 
 
 def even_frame(picture: av.VideoFrame, look: Look, short_side: int) -> Frame:
-    """Give a picture as shown, its short side at most `short_side`, both sides even, as H.264 wants them."""
+    """Return a picture as shown, with even sides, as H.264 needs.
+
+    Args:
+        picture: a decoded one.
+        look: how it is shown.
+        short_side: largest short side, in pixels.
+    """
     square = look.square_size
     short = min(square)
     width, height = (max(2, side * min(short, short_side) // short // 2 * 2) for side in square)
@@ -123,7 +135,7 @@ def even_frame(picture: av.VideoFrame, look: Look, short_side: int) -> Frame:
 
 
 def _upright(picture: av.VideoFrame, look: Look, size: tuple[int, int], interpolation: str | None) -> Frame:
-    """Scale, remove combing and turn; the fields of an interlaced picture are parted before it shrinks."""
+    """Scale, remove combing and turn; the fields of an interlaced picture are separated before it is scaled."""
     if picture.interlaced_frame:
         upper = _one_field(picture.to_ndarray(format="rgb24"))
         picture = av.VideoFrame.from_ndarray(upper, format="rgb24")
@@ -132,7 +144,7 @@ def _upright(picture: av.VideoFrame, look: Look, size: tuple[int, int], interpol
 
 
 def _one_field(pixels: Frame) -> Frame:
-    """Keep the lines of the upper field; interpolate the lower ones, which show another moment."""
+    """Keep the lines of the upper field; interpolate the others, which show another moment."""
     upper = pixels[0::2].astype(np.uint16)
     lower = len(pixels) // 2
     below = np.concatenate([upper[1:], upper[-1:]])[:lower]

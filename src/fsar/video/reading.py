@@ -1,13 +1,13 @@
 """Video -> frames: probe it, choose frames, decode those frames.
 
-A video is a file that FFmpeg or Pillow reads (mp4, avi, webm, mkv, mov, gif, webp, ...) or a folder of JPEG/PNG
-frames, whose names, with numbers by value, give their order.
+A video is a file that FFmpeg or Pillow reads (mp4, avi, webm, mkv, mov, gif, webp, ...) or a folder of JPEG or PNG
+frames. Frames in a folder are sorted by name, with numbers by value.
 
-- Frame i is the i-th picture that decoding the file gives, whatever the frame rate does. Packets that cannot be
-  decoded are left out and counted (`VideoInfo.damaged`); a video with too many of them is refused.
-- Frames come as a player shows them: turned and mirrored, with square pixels, of the size of the first one. Of
-  interlaced frames the upper field is kept and its missing lines are interpolated.
-- Of several streams the one of default disposition is read, then the one of most frames, then the largest.
+- Frame i is the i-th picture of decoding; the frame rate has no effect. Packets that cannot be decoded are left out and
+  counted (`VideoInfo.damaged`). A video with too many of them is refused.
+- Frames look as in a player: turned and mirrored, with square pixels, in the size of the first frame. Interlaced frames
+  keep the upper field; the missing lines are interpolated.
+- If there are several streams, the default one is read, or else the one with the most frames, or else the largest.
 - Only the file itself is opened: no playlist, no URL, no device.
 """
 
@@ -47,16 +47,16 @@ __all__ = [
     "write_video",
 ]
 
-_TOLERANCE = 0.5  # seconds by which a segment may end after its video: sound may be longer than the pictures
+_TOLERANCE = 0.5  # seconds; a segment may end so much after the last picture, since the sound may be longer
 _ROUNDING = 0.0005  # seconds; times in tables are rounded to milliseconds
 
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What `probe` finds. Width and height are as shown: turned, and with square pixels."""
+    """The result of `probe`. Width and height are as shown: turned, and with square pixels."""
 
     frames: int
-    """Frames that decoding gives."""
+    """Number of frames."""
     fps: float | None
     """Average frames per second; None for a folder of frames."""
     duration: float | None
@@ -66,30 +66,30 @@ class VideoInfo:
     height: int
     """Pixels."""
     rotation: int
-    """Degrees counter-clockwise by which the stored picture is turned to be shown, after any mirroring."""
+    """Degrees counter-clockwise; the stored picture is turned by them for display, after any mirroring."""
     mirrored: bool = False
-    """Whether the stored picture is mirrored left to right to be shown."""
+    """Whether the stored picture is mirrored left to right for display."""
     interlaced: bool = False
-    """Whether two moments share a stored picture; frames show one of them."""
+    """Whether the video is interlaced: a stored picture has two moments; frames show one of them."""
     damaged: int = 0
-    """Packets and pictures that are lost or decode with errors. Of a long video, only those that can be told without
+    """Packets and pictures that are lost or decode with errors. For a long video, only those that can be found without
     decoding all of it."""
 
 
 def probe(path: VideoPath, start: float | None = None, end: float | None = None) -> VideoInfo:
     """Count a video's frames and measure it.
 
-    A short video is decoded whole at first, which finds all its damage. Of a long one the packets are counted and
-    the first frame is decoded. Both are remembered in the cache.
+    A short video is decoded completely, which finds all damage. For a long video, packets are counted, and only the
+    first frame is decoded. The cache remembers the result.
 
     Args:
         path: a video file, or a folder of frames.
-        start: of a segment, in seconds after the video's begin; None is the begin.
-        end: of a segment, in seconds; None is the video's end. Frames and duration are then those of the segment.
+        start: of a segment, in seconds; None is the start of the video.
+        end: of a segment, in seconds; None is the end of the video. Frames and duration are those of the segment.
 
     Raises:
-        VideoError: it cannot be read as a video, or the segment lies beyond its end.
-        ValueError: `path` is no path.
+        VideoError: it cannot be read as a video, or the segment is beyond its end.
+        ValueError: `path` is not a path.
 
     Example:
         >>> import tempfile
@@ -126,21 +126,20 @@ def read_frames(
 
     Args:
         path: a video file, or a folder of frames.
-        count: frames to take, T; None takes all.
-        sampling: how to choose them (see `frame_indices`).
+        count: frames to sample, T; None reads all.
+        sampling: how to sample them (see `frame_indices`).
         rng: draws the frames at random, if the sampling has a random form.
-        start: of a segment, in seconds after the video's begin; None is the begin.
-        end: of a segment, in seconds; None is the video's end. A frame belongs to the segment if it begins at
-            `start` or later and before `end`; if no frame does, the one shown at `start` is taken.
-        short_side: shrink each frame, as it is decoded, to a short side of at most so many pixels; None keeps the
-            size.
+        start: of a segment, in seconds; None is the start of the video.
+        end: of a segment, in seconds; None is the end of the video. A frame belongs to the segment if it starts at
+            `start` or later, and before `end`. If there is no such frame, the one shown at `start` is read.
+        short_side: shrink each frame to a short side of at most so many pixels; None keeps the size.
 
     Returns:
         uint8 [frame, height, width, rgb], as a player shows them.
 
     Raises:
-        VideoError: it cannot be read, is cut short, holds no frames, or the segment lies beyond its end.
-        ValueError: `path` is no path, or there is no such sampling.
+        VideoError: it cannot be read, is cut short, has no frames, or the segment is beyond its end.
+        ValueError: `path` is not a path, or there is no such sampling.
 
     Example:
         >>> import tempfile
@@ -159,15 +158,15 @@ def read_frames_at(path: VideoPath, times: Sequence[float], short_side: int | No
 
     Args:
         path: a video file.
-        times: seconds after the video's begin [frame], in any order.
+        times: seconds from the start of the video [frame], in any order.
         short_side: as for `read_frames`.
 
     Returns:
         uint8 [frame, height, width, rgb], one for each time.
 
     Raises:
-        VideoError: it cannot be read, or a time lies beyond its end.
-        ValueError: `path` is no path, or no time is given.
+        VideoError: it cannot be read, or a time is beyond its end.
+        ValueError: `path` is not a path, or no time is given.
 
     Example:
         >>> import tempfile
@@ -195,7 +194,7 @@ def read_frames_at(path: VideoPath, times: Sequence[float], short_side: int | No
 def stream_frames(
     path: VideoPath, short_side: int, start: float | None = None, end: float | None = None
 ) -> Iterator[Frame]:
-    """Decode every frame in turn, one in memory at a time. Whether the file is whole, `probe` tells.
+    """Decode every frame in turn, one in memory at a time. (`probe` tells whether the file is whole.)
 
     Args:
         path: a video file, or a folder of frames.
@@ -204,12 +203,12 @@ def stream_frames(
         end: of a segment, in seconds.
 
     Yields:
-        uint8 [height, width, rgb], as a player shows it, shrunk to a short side of `short_side` if that is longer;
-        both sides even, as H.264 wants them.
+        uint8 [height, width, rgb], as a player shows it, with a short side of at most `short_side`; both sides are
+        even, as H.264 needs.
 
     Raises:
-        VideoError: it cannot be read, holds no frames, or a folder's frames differ in size.
-        ValueError: `path` is no path.
+        VideoError: it cannot be read, has no frames, or the frames in a folder differ in size.
+        ValueError: `path` is not a path.
     """
     video = as_path(path)
     part = None if start is None and end is None else within(video, start, end)
@@ -224,13 +223,21 @@ def chosen_by(
     start: float | None = None,
     end: float | None = None,
 ) -> Choose:
-    """Make what chooses frames by a sampling; asked again, it draws the same way anew. Arguments as for `read_frames`.
+    """Make a function that samples frames; called again, it draws the same frames.
+
+    Args:
+        path: of the video, for errors.
+        count: frames to sample; None for all.
+        sampling: how to sample them.
+        rng: draws the frames at random, if the sampling has a random form.
+        start: of a segment, in seconds.
+        end: of a segment, in seconds.
 
     Raises:
-        ValueError: there is no such sampling.
+        ValueError: no such sampling.
     """
     if count is not None:
-        frame_indices(1, count, sampling)  # a wrong setting is no fault of the video
+        frame_indices(1, count, sampling)  # a wrong setting is not an error of the video
     state = None if rng is None else rng.bit_generator.state
     numbers = within(path, start, end)
 
@@ -251,7 +258,13 @@ def _taking(short_side: int | None) -> Take:
 
 
 def within(path: Path, start: float | None, end: float | None) -> Callable[[Facts], range]:
-    """Make what tells the frames of a segment, or all frames."""
+    """Make a function that returns the frames of a segment.
+
+    Args:
+        path: of the video, for errors.
+        start: of the segment, in seconds; None is the start of the video.
+        end: of the segment, in seconds; None is the end of the video.
+    """
     whole = start is None and end is None
     if not whole and os.path.isdir(path):
         raise VideoError(path, "a folder of frames has no times to cut a segment at; give the video file")
@@ -266,7 +279,7 @@ def within(path: Path, start: float | None, end: float | None) -> Callable[[Fact
 
 
 def _span(path: Path, start: float | None, end: float | None, seconds: float) -> tuple[float, float]:
-    """Begin and end of a segment of a video that lasts so many seconds."""
+    """Check the start and end of a segment, for a video of so many seconds."""
     first, last = start or 0.0, seconds if end is None else end
     if first < 0 or not first < last:
         raise VideoError(path, f"a segment from {first:g} to {last:g} s; expected 0 <= start < end")
@@ -278,6 +291,6 @@ def _span(path: Path, start: float | None, end: float | None, seconds: float) ->
 
 
 def _shown(times: list[float], start: float, end: float) -> range:
-    """Numbers of the frames that begin from `start` on and before `end`; else of the one shown at `start`."""
+    """Return the frames that start in [start, end); if there are none, the frame shown at `start`."""
     first, last = (bisect_left(times, time - _ROUNDING) for time in (start, end))
     return range(first, last) if first < last else range(max(0, first - 1), max(1, first))

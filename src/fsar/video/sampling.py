@@ -1,4 +1,4 @@
-"""Which frames of a video are taken: by their numbers, or by time."""
+"""Sample frames of a video: by number or by time."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,9 +9,9 @@ from fsar.names import unknown
 
 Indices = Int[np.ndarray, " frame"]
 Times = Float[np.ndarray, " every_frame"]
-"""Seconds at which the frames of a video begin, in order."""
+"""Start of each frame of a video, in seconds, in order."""
 
-_SLACK = 1e-6  # seconds; a time that falls on the begin of a frame means that frame, whatever rounding does
+_SLACK = 1e-6  # seconds; a time at the start of a frame means that frame, in spite of rounding
 
 
 def _tsn(frames: int, count: int, fps: float | None, rng: np.random.Generator | None) -> np.ndarray:
@@ -66,11 +66,11 @@ def frame_indices(
 ) -> Indices:
     """Choose `count` frames of a video that has `frames`.
 
-    - `tsn` (the papers): the centre of each of `count` segments of equally many frames, or with `rng` one random
+    - `tsn` (the papers): `count` segments with equal numbers of frames; the centre of each or, with `rng`, a random
       frame of each.
-    - `time`: the same with segments of equal length in seconds: the frame that is shown at the centre of each. It
-      differs from `tsn` only if the frame rate varies, as in recordings of screens and calls.
-    - `trx`, `task-adapter`, `clip-fsar-interval`: as those public codes choose. The last one needs `fps` and, as
+    - `time`: the same with segments of equal seconds. It differs from `tsn` only if the frame rate varies, as in
+      recordings of screens and calls.
+    - `trx`, `task-adapter`, `clip-fsar-interval`: as in these public codes. The last one needs `fps` and, as
       published, runs backwards on very short videos.
 
     A video shorter than `count` repeats frames by the same formula.
@@ -81,11 +81,11 @@ def frame_indices(
         sampling: a name in `SAMPLINGS`.
         fps: frames per second; 30 if unknown.
         rng: draws frames at random, if the sampling has a random form.
-        times: for `time`: when each frame begins and, last, when the video ends, in seconds [frames + 1]. Without
-            them the frames count as equally far apart.
+        times: for `time`: start of each frame and, last, end of the video, in seconds [frames + 1]. Without them,
+            all frames last equally long.
 
     Returns:
-        Frame numbers from 0 on [count].
+        Frame numbers, starting at 0 [count].
 
     Raises:
         ValueError: no frames, no count, or an unknown sampling.
@@ -112,11 +112,11 @@ def _by_time(times: Times, count: int, rng: np.random.Generator | None) -> Indic
 
 
 def shown_at(begins: Times, moments: Sequence[float] | Float[np.ndarray, " moment"]) -> Int[np.ndarray, " moment"]:
-    """Find the frames that are shown at some moments.
+    """Find the frames that are shown at given moments.
 
     Args:
-        begins: when each frame begins, in seconds, in order.
-        moments: in seconds; before the first frame, the first one is taken.
+        begins: start of each frame, in seconds, in order.
+        moments: in seconds; a moment before the first frame gives the first frame.
 
     Returns:
         Numbers of frames [moment].

@@ -34,7 +34,7 @@ def frame_files(folder: Path) -> list[Path]:
     Numbers count by value, so that 10 comes after 9 and 0.5 after 0.25.
 
     Raises:
-        VideoError: there is no such folder, no image in it, or images of several kinds (see `one_sequence`).
+        VideoError: no such folder, no image in it, or images of several kinds (see `one_sequence`).
     """
     with readable(folder):
         images = visible_images(folder)
@@ -42,7 +42,7 @@ def frame_files(folder: Path) -> list[Path]:
             path.suffix.lower() in VIDEO_SUFFIXES - {".webp"} and not is_hidden(path.name) for path in folder.iterdir()
         )
     if clips:
-        raise VideoError(folder, "it is a folder of clips, not of the frames of one; give the clips in it")
+        raise VideoError(folder, "it is a folder of clips, not of frames; give the clips in it")
     if not images:
         raise VideoError(folder, "the folder holds no frames; expected .jpg or .png files")
     try:
@@ -55,7 +55,7 @@ _NUMBER, _DECIMAL = "([0-9]+)", r"([0-9]+(?:\.[0-9]+)?)"
 
 
 def _in_order(paths: list[Path]) -> list[Path]:
-    """Sort by name; `1.5` is a decimal unless two names are the same number that way, as 1.1 and 1.10 are."""
+    """Sort by name. `1.5` is a decimal, unless two names would be equal numbers (1.1 and 1.10)."""
     values = Counter(
         (re.sub(_DECIMAL, "#", path.stem), tuple(float(number) for number in re.findall(_DECIMAL, path.stem)))
         for path in paths
@@ -65,7 +65,7 @@ def _in_order(paths: list[Path]) -> list[Path]:
 
 
 def _natural(path: Path, number: str = _NUMBER) -> tuple[list[str | tuple[int, str, str]], str]:
-    """Sort key that puts frame 10 after frame 9, however many digits numbers have."""
+    """Sort key: frame 10 comes after frame 9, for any number of digits."""
     parts: list[str | tuple[int, str, str]] = list(re.split(number, path.stem))
     for i in range(1, len(parts), 2):
         whole, _, fraction = str(parts[i]).partition(".")
@@ -74,7 +74,7 @@ def _natural(path: Path, number: str = _NUMBER) -> tuple[list[str | tuple[int, s
 
 
 def read_still(file: Path) -> Frame:
-    """Read an image as it is shown: turned by its EXIF orientation, 16 bits brought to 8.
+    """Read an image as it is shown: turned by its EXIF orientation, 16 bits reduced to 8.
 
     Raises:
         VideoError: it cannot be read.
@@ -84,13 +84,13 @@ def read_still(file: Path) -> Frame:
 
 
 def still_size(file: Path) -> tuple[int, int]:
-    """Width and height of an image as it is shown."""
+    """Return width and height of an image as it is shown."""
     with _image(file) as image:
         return (image.height, image.width) if _turn(image).transposed else (image.width, image.height)
 
 
 def still_changed(files: Sequence[Path], folder: Path) -> bool:
-    """Whether version 0.1 took other frames of a folder: all images, by whole numbers, as stored, clipped to 8 bits."""
+    """Whether version 0.1 read other frames of a folder: all images, by whole numbers, as stored, clipped to 8 bits."""
     every = sorted(visible_images(folder), key=_natural)
     with _image(files[0]) as image:
         other = _turn(image) != Turn() or image.mode.startswith("I")
@@ -99,7 +99,7 @@ def still_changed(files: Sequence[Path], folder: Path) -> bool:
 
 @contextmanager
 def _image(file: Path) -> Iterator[Image.Image]:
-    """Open an image; whatever Pillow raises becomes a VideoError, also for what only looks like an image."""
+    """Open an image; every error of Pillow becomes a VideoError."""
     try:
         with decoding(file), Image.open(file) as image:
             if image.width * image.height > MOST_PIXELS:
@@ -107,14 +107,14 @@ def _image(file: Path) -> Iterator[Image.Image]:
             yield image
     except VideoError:
         raise
-    except Exception as error:  # plug-ins raise what they like at broken files
+    except Exception as error:  # plug-ins raise any kind of error on broken files
         raise VideoError(file, f"{error or type(error).__name__}; the file is broken or not an image") from error
 
 
 def _turn(image: Image.Image) -> Turn:
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1), Turn())
-    except Exception:  # a broken tag says nothing about the picture
+    except Exception:  # a broken tag does not make the picture unreadable
         return Turn()
 
 
@@ -141,17 +141,17 @@ def image_format(file: Path) -> str | None:
 
 
 def animation_times(file: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """When each picture of an animated image begins and, last, when it ends, in seconds; and its width and height."""
+    """Return start of each picture and, last, the end, in seconds; and width and height of an animated image."""
     with _image(file) as image:
         durations = []
         for frame in ImageSequence.Iterator(image):
-            frame.load()  # only then WebP's duration is known
+            frame.load()  # the duration of a WebP is known only after loading
             durations.append(frame.info.get("duration", 0) or _UNKNOWN_DURATION)
         return np.cumsum([0.0, *durations]) / 1000, (image.width, image.height)
 
 
 def animation_frames(file: Path) -> Iterator[Frame]:
-    """Read the pictures of an animated image in turn."""
+    """Yield the pictures of an animated image."""
     with _image(file) as image:
         for picture in ImageSequence.Iterator(image):
             yield np.array(picture.convert("RGB"))

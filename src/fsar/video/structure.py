@@ -1,4 +1,4 @@
-"""Is a file as long as it says, and is its structure whole? Read off the headers of its parts, without decoding.
+"""Check whether a file is complete and its structure whole, by the headers of its parts, without decoding.
 
 | container | parts | specification |
 |---|---|---|
@@ -7,7 +7,7 @@
 | webm, mkv | EBML elements | RFC 8794, RFC 9559 |
 | wmv, asf | the file's size in its header | Microsoft, "Advanced Systems Format", section 3.2 |
 
-Other containers do not tell.
+Other containers do not have this information.
 """
 
 import string
@@ -18,26 +18,26 @@ from pathlib import Path
 
 _PRINTABLE = frozenset(string.printable.encode())
 _BOXES = 100_000
-"""Parts that are looked at; a longer list is taken to be whole."""
+"""How many parts are checked; a longer list counts as whole."""
 
 
 @dataclass(frozen=True)
 class Structure:
-    """What the parts of a file tell."""
+    """The result of the check."""
 
     missing: float = 0.0
-    """Share of the file that its parts announce and that is not there, in [0, 1]."""
+    """Share of the file that is missing according to its headers, in [0, 1]."""
     garbled: bool = False
-    """Whether something between the parts is none."""
+    """Whether there are bytes between the parts that are not a part."""
 
 
 def structure(path: Path, deep: bool = False) -> Structure:
-    """Look over the parts of a video file.
+    """Check the parts of a video file.
 
     Args:
         path: a file that is not empty.
-        deep: also look over the parts of an avi, webm or mkv that hold single pictures; this takes about a second
-            for an hour of video.
+        deep: in an avi, webm or mkv, also check the parts with single pictures; this takes about a second for an
+            hour of video.
 
     Example:
         >>> import tempfile
@@ -75,7 +75,7 @@ def _of_boxes(data: mmap) -> Structure:
         size, kind = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
         if size == 1:
             size = int.from_bytes(data[position + 8 : position + 16], "big")
-        if size == 0:  # up to the end of the file
+        if size == 0:  # the box extends to the end of the file
             return Structure()
         if size < 8 or not set(kind) <= _PRINTABLE:
             return Structure(garbled=True)
@@ -95,7 +95,7 @@ def _of_riff(data: mmap, deep: bool) -> Structure:
     position, garbled = 0, False
     while position + 12 <= len(data) and data[position : position + 4] == b"RIFF":
         size = int.from_bytes(data[position + 4 : position + 8], "little")
-        if size == 0:  # never closed by its recorder
+        if size == 0:  # the recorder did not close it
             return Structure(garbled=garbled)
         end = position + 8 + size
         if end > len(data) + 1:
@@ -140,15 +140,15 @@ def _of_ebml(data: mmap, deep: bool) -> Structure:
 
 
 def _elements(data: mmap, position: int, end: int) -> Iterator[tuple[int, int | None, int | None]]:
-    """Give where each element's content begins, its identity and size; clusters are entered, others passed over.
+    """Yield place, identity and size of each element; only clusters are entered.
 
-    An identity of None stands for bytes that are no element, and ends the walk.
+    The identity None means bytes that are not an element; it is the last one.
     """
     while position < end:
         identity, width = _number(data, position, keep_marker=True)
         size, more = _number(data, position + width, keep_marker=False)
         if identity is None or (size is None and more == 0):
-            if position + 12 < end:  # else the last element is cut
+            if position + 12 < end:  # otherwise, the last element is cut
                 yield position, None, None
             return
         position += width + more
@@ -161,7 +161,7 @@ def _elements(data: mmap, position: int, end: int) -> Iterator[tuple[int, int | 
 
 
 def _number(data: mmap, position: int, keep_marker: bool) -> tuple[int | None, int]:
-    """Read a number of variable length; also its length in bytes, 0 if there is none."""
+    """Read a number of variable length; return it and its length in bytes, 0 if there is none."""
     first = data[position] if position < len(data) else 0
     width = 9 - first.bit_length()
     if first == 0 or position + width > len(data) or (keep_marker and width > 4):
@@ -176,7 +176,7 @@ _FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def _of_asf(data: mmap) -> Structure:
-    """Compare the size in the File Properties Object; a broadcast's does not count."""
+    """Check the size in the File Properties Object, unless the file is a broadcast."""
     at = data.find(_FILE_PROPERTIES, 0, 1 << 16)
     if at < 0 or at + 92 > len(data):
         return Structure()

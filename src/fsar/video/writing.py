@@ -17,13 +17,13 @@ def write_video(path: VideoPath, frames: Iterable[Frame], fps: float, codec: str
 
     Args:
         path: the file; its suffix chooses the container.
-        frames: uint8 [height, width, rgb], at least one, all of one size; H.264 wants both sides even.
+        frames: uint8 [height, width, rgb], at least one, all of one size; H.264 needs even sides.
         fps: frames per second.
         codec: an encoder of FFmpeg.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: `path` is no path, there is no frame, or the codec does not take the frames.
+        ValueError: `path` is not a path, there is no frame, or the codec cannot encode the frames.
 
     Example:
         >>> import tempfile
@@ -45,7 +45,7 @@ def write_video(path: VideoPath, frames: Iterable[Frame], fps: float, codec: str
         if codec == "libx264":
             # x264's macroblock tree makes the file depend on what was encoded before
             stream.options = {"preset": "veryfast", "crf": "20", "x264-params": "mbtree=0"}
-        stream.codec_context.thread_count = 1  # more threads cut the picture differently
+        stream.codec_context.thread_count = 1  # the file would depend on the number of threads
         for frame in chain([first], frames):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

@@ -1,7 +1,7 @@
 """Recipes: everything a training run depends on, in one YAML file; one per (method, benchmark).
 
-`load_recipe("ma-fsar/world")` reads the packaged `ma-fsar/world.yaml`, `load_recipe("mine.yaml")` a file of one's own;
-`key=value` overrides follow. The paper's settings come first in every file. What the paper leaves open is marked
+`load_recipe("ma-fsar/world")` reads the packaged `ma-fsar/world.yaml`, and `load_recipe("mine.yaml")` a file of yours;
+`key=value` overrides may follow. The paper's settings come first in every file. What the paper leaves open is marked
 `ours`, with the reason.
 """
 

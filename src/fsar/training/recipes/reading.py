@@ -1,4 +1,4 @@
-"""Recipes from packaged files, from files of one's own, and from `key=value` overrides."""
+"""Read recipes: packaged ones, files of yours, `key=value` overrides."""
 
 import copy
 import difflib
@@ -19,7 +19,7 @@ HARDWARE: dict[str, dict[str, Any]] = {
     "1x24gb": {"devices": 1, "precision": "16-mixed"},
     "4x24gb": {"devices": 4, "precision": "16-mixed"},
 }
-"""Presets: none changes how many episodes make a step, so each gives the same run up to rounding."""
+"""Presets. None changes the number of episodes per step, so results only differ by rounding."""
 
 
 def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
@@ -48,7 +48,7 @@ def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
 
 
 def _texts_kept(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Give options back their text if it was read as something else than a number: "{}" is a template, "off" a name."""
+    """Restore the text of options that YAML changed, except numbers: "{}" is a template, "off" a name."""
     given = {key: settings["options"][key] for key in options}
     misread = {key: value for key, value in options.items()
                if isinstance(given[key], str) and (value is None or isinstance(value, bool | dict | list))}  # fmt: skip
@@ -98,12 +98,12 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
 
 
 def _effective_options(recipe: Recipe, chosen: Collection[str]) -> dict[str, Any]:
-    """The options without those of the file that have no effect beside the chosen ones, and would be refused."""
+    """Leave out options of the file that have no effect beside the overrides; they would be refused."""
     from fsar.methods import effective_options  # takes a second
 
     try:
         return effective_options(recipe.method, recipe.options, keep=chosen)
-    except ValueError:  # building the method says what is wrong
+    except ValueError:  # building the method raises the error
         return recipe.options
 
 
@@ -131,7 +131,7 @@ def _read(name: str) -> dict[str, Any]:
     else:
         near = difflib.get_close_matches(packaged, recipe_names(), 3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint} `fsar recipes` lists them")
+        raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint}; `fsar recipes` lists them")
     try:
         settings = yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -145,5 +145,5 @@ def _set(settings: dict[str, Any], keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         settings = settings.setdefault(key, {})
         if not isinstance(settings, dict):
-            raise ValueError(f"cannot set {'.'.join(keys)}: {key} is no group of keys")
+            raise ValueError(f"cannot set {'.'.join(keys)}: {key} is not a group of keys")
     settings[keys[-1]] = value
