@@ -118,7 +118,7 @@ def test_encoder_matches_the_prototype(encoded, golden: dict[str, Tensor]) -> No
 
 
 def test_merged_after_matches_the_prototype(prototype: MaFsar, episode: Episode, golden: dict[str, Tensor]) -> None:
-    """The prototype averages enhanced videos; rulings put the mean before TPCM (our default)."""
+    """The reference averages enhanced videos; our default takes the mean before TPCM."""
     after = MaFsar(prototype.backbone, MaFsar.Config(frames=4, hidden=16, alpha=0.25, merge="after"))
     prediction = after.match(episode)
     torch.testing.assert_close(-prediction.named["visual_logits"][0], golden["otam_bidir_lambda0.5"], **close)
