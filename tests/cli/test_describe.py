@@ -136,9 +136,14 @@ def test_an_existing_file_is_refused_replaced_or_extended(server: Server, fsar: 
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("[", "not YAML"), (b"\xff", "not YAML"), ("a: b", "not a corpus"), ("version: 2\nclasses: {}\n", "version is 2"),
-     ("version: 1\nclasses: {a: [b, '', c]}", "'a' has")],
-)  # fmt: skip
+    [
+        ("[", "not YAML"),
+        (b"\xff", "not YAML"),
+        ("a: b", "not a corpus"),
+        ("version: 2\nclasses: {}\n", "version is 2"),
+        ("version: 1\nclasses: {a: [b, '', c]}", "'a' has"),
+    ],
+)
 def test_what_is_no_corpus_is_not_extended(fsar: Run, text: str | bytes, message: str) -> None:
     content = text if isinstance(text, bytes) else text.encode()
     Path("f.yaml").write_bytes(content)

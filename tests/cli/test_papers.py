@@ -21,10 +21,15 @@ def test_list_of_all_cells(capsys: pytest.CaptureFixture[str]) -> None:
     assert sum(not row["why not"] for row in rows) == 876
 
 
-@pytest.mark.parametrize("filters,count", [
-    (("--paper", "ma-fsar", "--table", "Table 3"), 8), (("--paper", "ma-fsar", "--table", "table-3"), 8),
-    (("--method", "zero-shot"), 4), (("--benchmark", "ssv2-full", "--method", "clip-spm", "--shot", "5"), 2),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "filters,count",
+    [
+        (("--paper", "ma-fsar", "--table", "Table 3"), 8),
+        (("--paper", "ma-fsar", "--table", "table-3"), 8),
+        (("--method", "zero-shot"), 4),
+        (("--benchmark", "ssv2-full", "--method", "clip-spm", "--shot", "5"), 2),
+    ],
+)
 def test_filters(filters: tuple[str, ...], count: int, capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, *filters).splitlines()
     assert len(lines) == 2 + count and lines[0].startswith("| cell | method |")
@@ -35,8 +40,12 @@ def test_a_cell_with_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, cell.id, "--data", "/videos of HMDB51")
     for command in runs_of(cell)[0].commands("/videos of HMDB51", "runs/clip-spm_table-1_101"):
         assert f"    {command}\n" in text
-    for words in ("77.4 %", "queries: 4 or 1 per class in the test; they see each other", "--protocol paper",
-                  "trained: what the method adds and the visual encoder, on 1-shot episodes"):  # fmt: skip
+    for words in (
+        "77.4 %",
+        "queries: 4 or 1 per class in the test; they see each other",
+        "--protocol paper",
+        "trained: what the method adds and the visual encoder, on 1-shot episodes",
+    ):
         assert words in text
 
 
@@ -54,12 +63,17 @@ def test_what_is_special_of_a_cell_is_shown(capsys: pytest.CaptureFixture[str]) 
     assert shown.count("fsar train") == 3
 
 
-@pytest.mark.parametrize("arguments,words", [
-    (("clip-spm/table-3/99",), "unknown cell 'clip-spm/table-3/99'"),
-    (("nothing",), "fsar/table-2/1, ma-fsar/table-3/1"),
-    (("--method", "ma-fasr"), "did you mean 'ma-fsar'"), (("--table", "Table 33"), "unknown table of the cells"),
-    (("ma-fsar/table-3/1", "--shot", "1"), "leave out one of them"), (("--format", "xml"), "unknown format 'xml'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "arguments,words",
+    [
+        (("clip-spm/table-3/99",), "unknown cell 'clip-spm/table-3/99'"),
+        (("nothing",), "fsar/table-2/1, ma-fsar/table-3/1"),
+        (("--method", "ma-fasr"), "did you mean 'ma-fsar'"),
+        (("--table", "Table 33"), "unknown table of the cells"),
+        (("ma-fsar/table-3/1", "--shot", "1"), "leave out one of them"),
+        (("--format", "xml"), "unknown format 'xml'"),
+    ],
+)
 def test_mistakes_are_named(arguments: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["papers", *arguments]) == 2
     assert words in capsys.readouterr().err

@@ -86,8 +86,12 @@ def test_folders_of_frames_are_compared_by_their_frames(tmp_path: Path, cache: F
 
 def test_segments_are_compared_by_their_times(tmp_path: Path, cache: FrameCache) -> None:
     one, copy = put(tmp_path / "one.mp4", "a"), put(tmp_path / "copy.mp4", "a")
-    given = [Video("wave/1", one, "wave", 1.0, 2.0), Video("wave/2", copy, "wave", 1.0, 2.0),
-             Video("wave/3", one, "wave", 1.0, 2.5), Video("clap/4", one, "clap", 1.0, 2.0)]  # fmt: skip
+    given = [
+        Video("wave/1", one, "wave", 1.0, 2.0),
+        Video("wave/2", copy, "wave", 1.0, 2.0),
+        Video("wave/3", one, "wave", 1.0, 2.5),
+        Video("clap/4", one, "clap", 1.0, 2.0),
+    ]
     found = find_copies(given, cache, progress=False)
     assert found.repeated == {"wave/2": f"{copy} 1-2 s has the content of {one} 1-2 s"}
     assert [[video.id for video in group] for group in found.shared] == [["clap/4", "wave/1"]]
@@ -137,8 +141,10 @@ def doubled(noise: Path, tmp_path: Path) -> Path:
 
 def test_copies_do_not_change_an_accuracy(noise: Path, doubled: Path, tiny: Backbone) -> None:
     method = build_method("protonet", tiny)
-    one, two = (evaluate(method, load_folder(root, "noise"), "all", way=3, episodes=50, progress=False)
-                for root in (noise, doubled))  # fmt: skip
+    one, two = (
+        evaluate(method, load_folder(root, "noise"), "all", way=3, episodes=50, progress=False)
+        for root in (noise, doubled)
+    )
     assert (one.copies, two.copies, two.videos) == (0, 9, 9)
     assert (one.accuracy, one.episodes_fingerprint) == (two.accuracy, two.episodes_fingerprint)
 

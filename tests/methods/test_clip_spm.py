@@ -341,8 +341,11 @@ class ByHand:
         return sum(self.motion_distance(video) for videos in [*self.support, self.query] for video in videos)
 
     def l_s(self, ways: Tensor) -> Tensor:
-        pairs = [(fused, video) for fs, vs in zip(self.by_text, self.support, strict=True)
-                 for fused, video in zip(fs, vs, strict=True)]  # fmt: skip
+        pairs = [
+            (fused, video)
+            for fs, vs in zip(self.by_text, self.support, strict=True)
+            for fused, video in zip(fs, vs, strict=True)
+        ]
         found = [self.d_s(fused, self.sf(self.pg(video), video)) for fused, video in pairs]
         found += [
             self.d_s(self.sf(self.text[w], q), by) for w, q, by in zip(ways, self.query, self.by_prompt, strict=True)
@@ -553,8 +556,12 @@ def test_modulation_is_the_transformer_on_every_row(golden: dict[str, Tensor], i
             modulation.transformer(rows.transpose(2, 3)).transpose(2, 3)
             for rows in (torch.cat([prototypes, own], 2), anchored)
         )
-        return [looked[:, :, 3:].unflatten(2, (3, 2)).permute(0, 2, 3, 1, 4, 5), asked[:, :, 1:], looked[:, :, :3],
-                asked[:, :, :1]]  # fmt: skip
+        return [
+            looked[:, :, 3:].unflatten(2, (3, 2)).permute(0, 2, 3, 1, 4, 5),
+            asked[:, :, 1:],
+            looked[:, :, :3],
+            asked[:, :, :1],
+        ]
 
     def ours() -> list[Tensor]:
         seen = modulation(support, query, mask)

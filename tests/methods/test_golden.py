@@ -89,11 +89,17 @@ def test_trx() -> None:
     episode = episode_of(golden)
     logits = []
     for cardinality in (2, 3):
-        part = {key.removeprefix(f"card{cardinality}."): v for key, v in golden.items() if key.startswith("card")
-                and key.startswith(f"card{cardinality}.")}  # fmt: skip
+        part = {
+            key.removeprefix(f"card{cardinality}."): v
+            for key, v in golden.items()
+            if key.startswith("card") and key.startswith(f"card{cardinality}.")
+        }
         transformer = CrossTransformer(16, cardinality, 12, dropout=0.1).eval()
-        for module, name in ((transformer.key, "k_linear"), (transformer.value, "v_linear"),
-                             (transformer.key_norm, "norm_k")):  # fmt: skip
+        for module, name in (
+            (transformer.key, "k_linear"),
+            (transformer.value, "v_linear"),
+            (transformer.key_norm, "norm_k"),
+        ):
             module.load_state_dict({"weight": part[f"{name}.weight"], "bias": part[f"{name}.bias"]})
         torch.testing.assert_close(positional_encoding(8, 16), part["positional_encoding"], **close)
         got = transformer(episode.query["frames"], episode.support["frames"], episode.shot_mask)

@@ -170,9 +170,11 @@ def test_clip_fsar(head: str) -> None:
     episode = of_clip_fsar.episode_of(golden, "train")
     text = method.text_of_shots(episode.text, episode.shot_mask.shape[-1])
     whole = Episode(
-        method.enhance(episode.support, "support", text), method.enhance(episode.query, "query"),
-        episode.shot_mask, episode.text,
-    )  # fmt: skip
+        method.enhance(episode.support, "support", text),
+        method.enhance(episode.query, "query"),
+        episode.shot_mask,
+        episode.text,
+    )
     way_of = golden["support_labels"]
     way_class = torch.stack([golden["real_support_labels"].long()[way_of == way][0] for way in way_of.unique()])
     targets = Targets(expected_of("clipfsar_head")["query_labels"].long()[None], way_class[None])

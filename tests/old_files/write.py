@@ -36,10 +36,21 @@ LABELS = {
     "test": ("something_pulsing", "something_bouncing_up_and_down", "two_things_swapping_places"),
 }
 RECIPE = {
-    "method": "trx", "options": {"out_dim": 8, "cardinalities": [2]}, "backbone": "tiny", "data": "videos", "way": 2,
-    "frames": 4, "episodes": 8, "episodes_per_step": 2, "lr": {"own": 1e-3}, "val_every": 4, "val_episodes": 10,
-    "accelerator": "cpu", "clip_norm": 1.0, "workers": 1,
-}  # fmt: skip
+    "method": "trx",
+    "options": {"out_dim": 8, "cardinalities": [2]},
+    "backbone": "tiny",
+    "data": "videos",
+    "way": 2,
+    "frames": 4,
+    "episodes": 8,
+    "episodes_per_step": 2,
+    "lr": {"own": 1e-3},
+    "val_every": 4,
+    "val_episodes": 10,
+    "accelerator": "cpu",
+    "clip_norm": 1.0,
+    "workers": 1,
+}
 CHANGED = {"hidden": 16, "out_dim": 8, "head_dim": 16}
 """Options that keep a method small, of methods that have them."""
 CLIP = FrameCache(frames=4)

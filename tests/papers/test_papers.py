@@ -17,14 +17,37 @@ FOLDER = Path(fsar.__file__).parent / "papers"
 WHO = ("method", "variant", "backbone", "pretraining", "benchmark", "way", "shot", "quantity")
 
 CELLS = {
-    "ma-fsar": {"Table 1": 170, "Table 2": 112, "Table 3": 8, "Table 4": 15, "Table 5": 4, "Table 6": 3, "Table 7": 18,
-                "Table 8": 16, "Table 9": 6, "Table 11": 16, "Table 12": 10, "Table 13": 10, "Table 14": 28,
-                "Table 15": 20},
-    "task-adapter-pp": {"Table 1": 67, "Table 2": 116, "Table 3": 7, "Table 4": 6, "Table 5": 6, "Table 6": 4,
-                        "Table 7": 26, "Table 8": 20, "Table 9": 5, "section 4.3": 17},
+    "ma-fsar": {
+        "Table 1": 170,
+        "Table 2": 112,
+        "Table 3": 8,
+        "Table 4": 15,
+        "Table 5": 4,
+        "Table 6": 3,
+        "Table 7": 18,
+        "Table 8": 16,
+        "Table 9": 6,
+        "Table 11": 16,
+        "Table 12": 10,
+        "Table 13": 10,
+        "Table 14": 28,
+        "Table 15": 20,
+    },
+    "task-adapter-pp": {
+        "Table 1": 67,
+        "Table 2": 116,
+        "Table 3": 7,
+        "Table 4": 6,
+        "Table 5": 6,
+        "Table 6": 4,
+        "Table 7": 26,
+        "Table 8": 20,
+        "Table 9": 5,
+        "section 4.3": 17,
+    },
     "clip-mdmf": {"Table 1": 88, "Table 2": 125, "Table 3": 18, "Table 4": 12, "Table 5": 36, "Fig. 7": 4},
     "clip-spm": {"Table 1": 112, "Table 2": 142, "Table 3": 48, "Table 4": 18, "Table 5": 24, "Fig. 5": 4},
-}  # fmt: skip
+}
 
 # Rows are named by their variant, or by "method", or "method backbone" where there are several.
 ALL_ON = "HSMR on, SPM on, PADM on"
@@ -42,10 +65,22 @@ DIFFERENCES: dict[str, list[Any]] = {
         ("Table 4", "ssv2-small", (1,), "frozen + LMA/LSTA + GTA", "frozen + LMA/LSTA", 1.9),  # 4.3.2
         ("Table 4", "ssv2-small", (1,), "frozen + LMA/LSTA + GTA + JA", "frozen + LMA/LSTA + GTA", 0.6),
         ("Table 4", "ssv2-small", (1,), "frozen + LMA/LSTA + GTA + JA", "fine-tuned visual-only", 2.6),
-        ("Table 5", "ssv2-small", (1,), "LSTA in the query, LMA in the support",
-         "LSTA in both branches (double LSTA)", 0.6),  # 4.3.3
-        ("Table 5", "ssv2-full", (1,), "LSTA in the query, LMA in the support",
-         "LSTA in both branches (double LSTA)", 0.7),
+        (
+            "Table 5",
+            "ssv2-small",
+            (1,),
+            "LSTA in the query, LMA in the support",
+            "LSTA in both branches (double LSTA)",
+            0.6,
+        ),  # 4.3.3
+        (
+            "Table 5",
+            "ssv2-full",
+            (1,),
+            "LSTA in the query, LMA in the support",
+            "LSTA in both branches (double LSTA)",
+            0.7,
+        ),
         ("Table 6", "ssv2-small", (1,), "TPCM", "unimodal transformer", 8.6),  # 4.3.4
         ("Table 6", "ssv2-small", (1,), "TPCM", "multimodal transformer", 1.8),
         ("Table 8", "ssv2-small", (1,), "adaptation", "full fine-tuning", 2.6),  # 4.3.7
@@ -79,14 +114,38 @@ DIFFERENCES: dict[str, list[Any]] = {
         ("Table 3", "ssv2-small", (1,), "AIM and task-specific adaptation, all layers", "AIM, all layers", 1.9),  # 4.3
         ("Table 3", "ssv2-small", (1,), "AIM, last layers", "AIM, all layers", 1.0),
         ("Table 3", "ssv2-small", (1,), "AIM and task-specific adaptation, last layers", "AIM, last layers", 5.9),
-        ("Table 4", "ssv2-small", (1,), "three sub-actions on, order adaptation off, alignment off",
-         "Task-Adapter", 1.8),
-        ("Table 4", "ssv2-small", (1,), "Task-Adapter",
-         "three sub-actions off, order adaptation off, alignment on", 1.7),
-        ("Table 4", "ssv2-small", (1,), "three sub-actions on, order adaptation off, alignment on",
-         "Task-Adapter", 2.3),
-        ("Table 5", "ssv2-small", (1,), "task-adapter-pp: video-text matching score",
-         "task-adapter: video-text matching score", 3.9),
+        (
+            "Table 4",
+            "ssv2-small",
+            (1,),
+            "three sub-actions on, order adaptation off, alignment off",
+            "Task-Adapter",
+            1.8,
+        ),
+        (
+            "Table 4",
+            "ssv2-small",
+            (1,),
+            "Task-Adapter",
+            "three sub-actions off, order adaptation off, alignment on",
+            1.7,
+        ),
+        (
+            "Table 4",
+            "ssv2-small",
+            (1,),
+            "three sub-actions on, order adaptation off, alignment on",
+            "Task-Adapter",
+            2.3,
+        ),
+        (
+            "Table 5",
+            "ssv2-small",
+            (1,),
+            "task-adapter-pp: video-text matching score",
+            "task-adapter: video-text matching score",
+            3.9,
+        ),
         ("Table 8", "ssv2-small", (1,), "task adapters in the top 6 layers", "task adapters in all 12 layers", 5.0),
     ],
     "clip-mdmf": [
@@ -108,7 +167,7 @@ DIFFERENCES: dict[str, list[Any]] = {
         ("Fig. 5", "hmdb51", (1,), "R = 16", "R = 1", 1.3),  # 4.4.4
         ("Fig. 5", "ssv2-small", (1,), "R = 16", "R = 1", 0.5),
     ],
-}  # fmt: skip
+}
 
 # (table, benchmark, shot, row, the number in the text)
 QUOTED: dict[str, list[Any]] = {
@@ -148,7 +207,7 @@ QUOTED: dict[str, list[Any]] = {
         ("Fig. 5", "hmdb51", 1, "R = 1", 76.1),  # 4.4.4
         ("Fig. 5", "ssv2-small", 1, "R = 1", 50.3),
     ],
-}  # fmt: skip
+}
 
 # (table, benchmark, shot, row): nothing with its backbone and pre-training is above it, as the text says
 BEST: dict[str, list[Any]] = {
@@ -192,13 +251,29 @@ CONTRADICTED = [  # (paper, table, benchmark, shots, a, b, the text's difference
     ("ma-fsar", "Table 4", "ssv2-small", (1,), "fine-tuned visual-only", "frozen", 12.4, 11.6),
     ("ma-fsar", "Table 11", "ssv2-small", (0,), "ma-fsar", "CLIP-Freeze", 18.8, 18.3),
     ("task-adapter-pp", "Table 1", "ssv2-small", (1, 5), "task-adapter-pp", "TSAM", 4.3, 4.8),
-    ("task-adapter-pp", "Table 4", "ssv2-small", (1,),
-     "three sub-actions on, order adaptation on, alignment off", "Task-Adapter", 2.5, 2.6),
-]  # fmt: skip
+    (
+        "task-adapter-pp",
+        "Table 4",
+        "ssv2-small",
+        (1,),
+        "three sub-actions on, order adaptation on, alignment off",
+        "Task-Adapter",
+        2.5,
+        2.6,
+    ),
+]
 
 DISAGREEMENTS = {  # main-table cells that the papers print with different numbers, by method
-    "CLIP-CPM2C": 1, "CMN++": 3, "HCL": 2, "MoLo": 4, "STRM": 6, "clip-fsar": 23, "clip-mdmf": 5, "otam": 5, "trx": 6,
-}  # fmt: skip
+    "CLIP-CPM2C": 1,
+    "CMN++": 3,
+    "HCL": 2,
+    "MoLo": 4,
+    "STRM": 6,
+    "clip-fsar": 23,
+    "clip-mdmf": 5,
+    "otam": 5,
+    "trx": 6,
+}
 
 
 @cache
@@ -277,17 +352,32 @@ def test_reader_gives_every_row_of_every_file() -> None:
     assert {cell.benchmark for cell in cells} == {*FAMILIES, None}
 
 
-ROW = {"method": "otam", "backbone": "ResNet-50", "pretraining": "CLIP", "benchmark": "hmdb51", "way": 5, "shot": 1,
-       "accuracy": 50.0}  # fmt: skip
+ROW = {
+    "method": "otam",
+    "backbone": "ResNet-50",
+    "pretraining": "CLIP",
+    "benchmark": "hmdb51",
+    "way": 5,
+    "shot": 1,
+    "accuracy": 50.0,
+}
 
 
-@pytest.mark.parametrize("change,words", [
-    ({"acuracy": 1.0}, "did you mean 'accuracy'"), ({"backbone": "ViT-B-16"}, "did you mean 'ViT-B/16'"),
-    ({"pretraining": "Clip"}, "did you mean 'CLIP'"), ({"benchmark": "hmdb"}, "did you mean 'hmdb51'"),
-    ({"accuracy": 50}, "50 is no accuracy"), ({"accuracy": 101.0}, "101.0 is no accuracy"),
-    ({"quantity": "s", "value": 1.0}, "make it two rows"), ({"options": {}}, "no variant that names them"),
-    ({"shot": None}, "lacks shot"), ({"accuracy": None}, "lacks quantity, value"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change,words",
+    [
+        ({"acuracy": 1.0}, "did you mean 'accuracy'"),
+        ({"backbone": "ViT-B-16"}, "did you mean 'ViT-B/16'"),
+        ({"pretraining": "Clip"}, "did you mean 'CLIP'"),
+        ({"benchmark": "hmdb"}, "did you mean 'hmdb51'"),
+        ({"accuracy": 50}, "50 is no accuracy"),
+        ({"accuracy": 101.0}, "101.0 is no accuracy"),
+        ({"quantity": "s", "value": 1.0}, "make it two rows"),
+        ({"options": {}}, "no variant that names them"),
+        ({"shot": None}, "lacks shot"),
+        ({"accuracy": None}, "lacks quantity, value"),
+    ],
+)
 def test_reader_refuses(change: dict[str, Any], words: str) -> None:
     row = {key: value for key, value in (ROW | change).items() if value is not None}
     table = {"table": "Table 1", "caption": "c", "protocol": "p", "rows": [row]}
@@ -303,7 +393,10 @@ def test_lookup_gives_all_values_with_their_sources() -> None:
     """CLIP-FSAR on SSv2-Small: three papers, two values."""
     found = published("clip-fsar", "ssv2-small", 5, 1, "RN50/openai")
     assert [(cell.source, cell.accuracy) for cell in found] == [
-        ("MA-FSAR, Table 2", 52.1), ("CLIP-MDMF, Table 2", 52.1), ("CLIP-SPM, Table 2", 52.0)]  # fmt: skip
+        ("MA-FSAR, Table 2", 52.1),
+        ("CLIP-MDMF, Table 2", 52.1),
+        ("CLIP-SPM, Table 2", 52.0),
+    ]
     backbones = {cell.backbone for cell in published("clip-fsar", "ssv2-small", 5, 1)}
     assert backbones == {"ResNet-50", "ViT-B/32", "ViT-B/16"}
     assert published("clip-fsar", "ssv2-small", 6, 1) == published("otam", "hmdb51", 5, 1, "tiny") == ()
@@ -326,12 +419,20 @@ def test_imagenet_21k_is_imagenet_for_the_lookup() -> None:
 
 def test_backbones_of_the_papers() -> None:
     names = {
-        "ViT-B-16/openai": ("ViT-B/16", "CLIP"), "ViT-B-32-quickgelu@/a/b.safetensors": ("ViT-B/32", "CLIP"),
-        "RN50/openai": ("ResNet-50", "CLIP"), "timm/resnet50": ("ResNet-50", "ImageNet"),
-        "timm/resnet50.tv_in1k": ("ResNet-50", "ImageNet"), "timm/vit_base_patch32_224": ("ViT-B/32", "ImageNet"),
-        "timm/resnet50/random": None, "tiny": None, "lite0": None, "ViT-B-16/random": None, "hf-hub:a/b": None,
-        "ViT-B-16/laion2b_s34b_b88k": None, "ViT-L-14/openai": None,
-    }  # fmt: skip
+        "ViT-B-16/openai": ("ViT-B/16", "CLIP"),
+        "ViT-B-32-quickgelu@/a/b.safetensors": ("ViT-B/32", "CLIP"),
+        "RN50/openai": ("ResNet-50", "CLIP"),
+        "timm/resnet50": ("ResNet-50", "ImageNet"),
+        "timm/resnet50.tv_in1k": ("ResNet-50", "ImageNet"),
+        "timm/vit_base_patch32_224": ("ViT-B/32", "ImageNet"),
+        "timm/resnet50/random": None,
+        "tiny": None,
+        "lite0": None,
+        "ViT-B-16/random": None,
+        "hf-hub:a/b": None,
+        "ViT-B-16/laion2b_s34b_b88k": None,
+        "ViT-L-14/openai": None,
+    }
     assert {name: paper_backbone(name) for name in names} == names
 
 
@@ -350,8 +451,12 @@ def test_a_cell_that_stands_twice_says_why(name: str) -> None:
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_options_are_options_of_the_method(name: str) -> None:
-    seen = {(row["method"], yaml.safe_dump(row["options"])): row
-            for rows in paper(name)["rows"].values() for row in rows if "options" in row}  # fmt: skip
+    seen = {
+        (row["method"], yaml.safe_dump(row["options"])): row
+        for rows in paper(name)["rows"].values()
+        for row in rows
+        if "options" in row
+    }
     assert len(seen) > 5
     for (method, _), row in seen.items():
         config = method_class(method).Config
@@ -446,15 +551,43 @@ def test_cost_of_ma_fsar() -> None:
     assert all(a < b for a, b in pairwise(grown))
 
 
-@pytest.mark.parametrize("name,tables", [
-    ("ma-fsar", {"ssv2-small": ("Table 2", "Table 3", "Table 4", "Table 5", "Table 6", "Table 7", "Table 8",
-                                "Table 9", "Table 12", "Table 13", "Table 14", "Table 15"),
-                 "kinetics100": ("Table 1", "Table 7", "Table 9", "Table 12", "Table 13", "Table 14")}),
-    ("task-adapter-pp", {"ssv2-small": ("Table 1", "Table 4", "Table 5", "Table 6", "Table 7", "Table 8", "Table 9")}),
-    ("clip-mdmf", {"kinetics100": ("Table 2", "Table 4", "Table 5"), "hmdb51": ("Table 1", "Table 4", "Table 5")}),
-    ("clip-spm", {"hmdb51": ("Table 1", "Table 3", "Table 4", "Table 5", "Fig. 5"),
-                  "ssv2-small": ("Table 2", "Table 3", "Table 4", "Table 5", "Fig. 5")}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name,tables",
+    [
+        (
+            "ma-fsar",
+            {
+                "ssv2-small": (
+                    "Table 2",
+                    "Table 3",
+                    "Table 4",
+                    "Table 5",
+                    "Table 6",
+                    "Table 7",
+                    "Table 8",
+                    "Table 9",
+                    "Table 12",
+                    "Table 13",
+                    "Table 14",
+                    "Table 15",
+                ),
+                "kinetics100": ("Table 1", "Table 7", "Table 9", "Table 12", "Table 13", "Table 14"),
+            },
+        ),
+        (
+            "task-adapter-pp",
+            {"ssv2-small": ("Table 1", "Table 4", "Table 5", "Table 6", "Table 7", "Table 8", "Table 9")},
+        ),
+        ("clip-mdmf", {"kinetics100": ("Table 2", "Table 4", "Table 5"), "hmdb51": ("Table 1", "Table 4", "Table 5")}),
+        (
+            "clip-spm",
+            {
+                "hmdb51": ("Table 1", "Table 3", "Table 4", "Table 5", "Fig. 5"),
+                "ssv2-small": ("Table 2", "Table 3", "Table 4", "Table 5", "Fig. 5"),
+            },
+        ),
+    ],
+)
 def test_the_full_model_is_the_same_in_every_table(name: str, tables: dict[str, tuple[str, ...]]) -> None:
     """Its ablation rows repeat the number of the main tables."""
     backbone = {"ma-fsar": "ViT-B/32", "task-adapter-pp": "ViT-B/16"}.get(name, "ResNet-50")
@@ -462,9 +595,14 @@ def test_the_full_model_is_the_same_in_every_table(name: str, tables: dict[str, 
         shots = (5,) if name == "clip-mdmf" else (1,)
         main = readings(name, wanted[0], benchmark, shots[0], f"{name} {backbone}")
         for table in wanted[1:]:
-            numbers = [row["accuracy"] for row in paper(name)["rows"][table]
-                       if row["method"] == name and row["backbone"] == backbone and "accuracy" in row
-                       and (row["benchmark"], row["shot"]) == (benchmark, shots[0])]  # fmt: skip
+            numbers = [
+                row["accuracy"]
+                for row in paper(name)["rows"][table]
+                if row["method"] == name
+                and row["backbone"] == backbone
+                and "accuracy" in row
+                and (row["benchmark"], row["shot"]) == (benchmark, shots[0])
+            ]
             assert main[0] in numbers, f"{name}, {table}, {benchmark}: {main[0]}"
 
 

@@ -23,8 +23,13 @@ from fsar.names import unknown
 
 PAPERS = {"ma-fsar": "MA-FSAR", "task-adapter-pp": "Task-Adapter++", "clip-mdmf": "CLIP-MDMF", "clip-spm": "CLIP-SPM"}
 """Files in this folder, and the names of their papers."""
-FAMILIES = {"hmdb51": "HMDB51", "ucf101": "UCF101", "kinetics100": "Kinetics-100", "ssv2-small": "SSv2-Small",
-            "ssv2-full": "SSv2-Full"}  # fmt: skip
+FAMILIES = {
+    "hmdb51": "HMDB51",
+    "ucf101": "UCF101",
+    "kinetics100": "Kinetics-100",
+    "ssv2-small": "SSv2-Small",
+    "ssv2-full": "SSv2-Full",
+}
 """Benchmarks of the papers, without the versions of their lists."""
 BACKBONES = ("ResNet-50", "ViT-B/32", "ViT-B/16", "ViT-B", "ViViT", "C3D", "not stated")
 PRETRAININGS = ("ImageNet", "ImageNet-21K", "CLIP", "JFT", "not stated")

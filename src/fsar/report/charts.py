@@ -124,8 +124,17 @@ def bar_chart(
     lines = [_line(scale(x), 4, scale(x), y, "grid") for x in (0, 25, 50, 75, 100)]
     numbers = [_text(scale(x), y + 13, f"{x:g}", "middle" if x else "start") for x in (0, 25, 50, 75, 100)]
     axis = _text((WIDTH - 30) / 2, y + 28, unit, "middle")
-    return _figure(title, f"{unit}, {len(rows)} bars from the lowest to the highest", y + 34,
-                   *lines, *drawn, *numbers, axis, names=names, filled=True)  # fmt: skip
+    return _figure(
+        title,
+        f"{unit}, {len(rows)} bars from the lowest to the highest",
+        y + 34,
+        *lines,
+        *drawn,
+        *numbers,
+        axis,
+        names=names,
+        filled=True,
+    )
 
 
 def ticks(low: float, high: float, count: int) -> list[float]:

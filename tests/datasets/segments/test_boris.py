@@ -80,8 +80,14 @@ def test_state_events_are_segments(films: Path, form: str) -> None:
 
 
 def test_events_may_overlap(films: Path) -> None:
-    lines = [event("wave", "START", "0.5"), event("clap", "START", "0.6"), event("wave", "START", "0.7", "B"),
-             event("clap", "STOP", "0.9"), event("wave", "STOP", "1.0", "B"), event("wave", "STOP", "1.2")]  # fmt: skip
+    lines = [
+        event("wave", "START", "0.5"),
+        event("clap", "START", "0.6"),
+        event("wave", "START", "0.7", "B"),
+        event("clap", "STOP", "0.9"),
+        event("wave", "STOP", "1.0", "B"),
+        event("wave", "STOP", "1.2"),
+    ]
     dataset = load_segments(write(films / "events.csv", TABULAR, *lines))
     assert [video.id for video in dataset.videos] == ["clap/long@0.6-0.9", "wave/long@0.7-1", "wave/long@0.5-1.2"]
     (note,) = dataset.notes

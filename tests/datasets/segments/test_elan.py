@@ -18,8 +18,10 @@ def aligned(number: int, value: str) -> str:
 
 
 def referring(number: int, to: str, value: str) -> str:
-    return (f'<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a{number}" ANNOTATION_REF="{to}"><ANNOTATION_VALUE>{value}'
-            f'</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>')  # fmt: skip
+    return (
+        f'<ANNOTATION><REF_ANNOTATION ANNOTATION_ID="a{number}" ANNOTATION_REF="{to}"><ANNOTATION_VALUE>{value}'
+        f"</ANNOTATION_VALUE></REF_ANNOTATION></ANNOTATION>"
+    )
 
 
 LONG = '<MEDIA_DESCRIPTOR MEDIA_URL="file:///C:/me/long.mp4" MIME_TYPE="video/mp4" RELATIVE_MEDIA_URL="./long.mp4"/>'
