@@ -5,8 +5,6 @@ trusted (`counted`) and whether seeking is safe (`seekable`). A guess that turns
 noticed there, since every decoded frame has to be the one that the index expects next.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,32 +13,21 @@ import av
 import numpy as np
 from av.container import InputContainer
 
-from fsar.video.container import film_streams, prepare_decoder
+from fsar.video.container import film_streams, opened, prepare_decoder
 from fsar.video.index import Index
 from fsar.video.paths import VideoError
 from fsar.video.picture import Look, Turn, turn_of
 from fsar.video.structure import structure
+from fsar.video.tables import Tables, read_tables
+from fsar.video.walk import NOT_CODED, Walk, packets_of
 
 _ONE_PICTURE_A_PACKET = frozenset(
-    [
-        "h264",
-        "hevc",
-        "vvc",
-        "av1",
-        "libdav1d",
-        "libaom-av1",
-        "vp8",
-        "libvpx",
-        "vp9",
-        "libvpx-vp9",
-        "mpeg4",
-        "mpeg1video",
-        "mpeg2video",
-    ]
+    (
+        *("h264", "hevc", "vvc", "av1", "libdav1d", "libaom-av1", "vp8", "libvpx", "vp9", "libvpx-vp9"),
+        *("mpeg4", "mpeg1video", "mpeg2video"),
+    )
 )
 """Decoders of which each packet with a shown picture gives one; those of key pictures only are known by themselves."""
-_NOT_CODED = 16
-"""Bytes; a packet of MPEG-4 that is no longer may stand for a picture that is not coded."""
 _MOST_CUT = 0.05
 """Share of a file that may be missing at its end."""
 _HIGHEST_RATE = 10_000
@@ -49,75 +36,37 @@ _FIRST_PACKETS = 300
 """Packets in which a stream has to give its first picture."""
 
 
-@dataclass
-class _Walk:
-    """What is gathered of one stream."""
+def scan(path: Path, container: InputContainer, by_tables: bool = True) -> Index:
+    """Make the index of an open file from its packets.
 
-    stream: av.VideoStream
-    pts: list[int | None] = field(default_factory=list)
-    """Of packets with a shown picture, in order of decoding; likewise the others."""
-    dts: list[int | None] = field(default_factory=list)
-    key: list[bool] = field(default_factory=list)
-    packets: int = 0
-    """With content, and not to be discarded: what version 0.1 counted."""
-    corrupt: int = 0
-    ends_within: bool = False
-    """Whether the last packet is cut."""
-    surprising: bool = False
-    """Whether some packet's header makes no sense, or may stand for no picture."""
-    new_header: bool = False
-    """Whether the decoder is set up anew midway."""
-    encrypted: bool = False
-    first: av.VideoFrame | None = None
-
-    def __post_init__(self) -> None:
-        self.shown = _HEADERS.get(self.stream.codec_context.name)
-
-    def note(self, packet: av.Packet) -> None:
-        """Take up a packet with content."""
-        if packet.is_discard:
-            return
-        self.packets += 1
-        self.ends_within = packet.is_corrupt
-        self.corrupt += self.ends_within
-        shown = 1 if self.shown is None else self.shown(memoryview(packet))
-        if shown is None:
-            self.surprising = True
-        elif shown == 0:
-            return
-        is_key = packet.is_keyframe
-        self.pts.append(packet.pts)
-        self.dts.append(packet.dts)
-        self.key.append(is_key)
-        if is_key and packet.has_sidedata("new_extradata"):
-            self.new_header = True
-
-    def look_for_first(self, packet: av.Packet) -> None:
-        """Decode until there is a picture."""
-        self.encrypted |= packet.has_sidedata("encryption_info")
-        try:
-            self.first = next(iter(packet.decode()), None)
-        except av.FFmpegError:  # a later picture may do
-            return
-
-
-def packets_of(container: InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
-    """Read packets up to the end, or to where the container cannot be read on."""
-    try:
-        yield from container.demux(*streams)
-    except av.FFmpegError:  # the caller notices what is missing
-        return
-
-
-def scan(path: Path, container: InputContainer) -> Index:
-    """Make the index of an open file from its packets; the container is then at its end.
+    Args:
+        path: the file.
+        container: just opened; decoding may go on in it by seeking.
+        by_tables: trust the tables of an mp4 or mov file, so that only its first packets are read.
 
     Raises:
         VideoError: it holds no pictures, is cut short, or not one of its pictures can be decoded.
     """
-    walks = {s.index: _Walk(s) for s in film_streams(container) if s.codec_context is not None}
+    walks = {s.index: Walk(s) for s in film_streams(container) if s.codec_context is not None}
     for walk in walks.values():
         prepare_decoder(walk.stream, threads=True)
+    tables = read_tables(path, container) if by_tables and len(walks) == 1 else None
+    if tables is None:
+        end = _by_packets(container, walks)
+    else:
+        (walk,) = walks.values()
+        if not _as_told(container, walk, tables):
+            with opened(path) as again:
+                return scan(path, again, by_tables=False)
+        end = tables.end
+    film = _film(path, walks)
+    start = (container.start_time or 0) / av.time_base
+    cut = _require_whole(path, container, film, start, end - start)
+    return _index(path, container, film, start, max(0.0, end - start), cut)
+
+
+def _by_packets(container: InputContainer, walks: dict[int, Walk]) -> float:
+    """Walk over all packets; give the time at which the last one ends, in seconds."""
     ends: dict[int, int] = {}
     for packet in packets_of(container):
         number = packet.stream.index  # a flushing packet has no index of its own
@@ -129,15 +78,30 @@ def scan(path: Path, container: InputContainer) -> Index:
                 walks[number].note(packet)
         if number in walks and walks[number].first is None and walks[number].packets <= _FIRST_PACKETS:
             walks[number].look_for_first(packet)
-    start = (container.start_time or 0) / av.time_base
-    seconds = [float(end * (container.streams[number].time_base or 0)) - start for number, end in ends.items()]
-    end = max([0.0, *seconds])
-    film = _film(path, walks)
-    cut = _require_whole(path, container, film, start, end)
-    return _index(path, container, film, start, end, cut)
+    return max((float(end * (container.streams[i].time_base or 0)) for i, end in ends.items()), default=0.0)
 
 
-def _film(path: Path, walks: dict[int, _Walk]) -> _Walk:
+def _as_told(container: InputContainer, walk: Walk, tables: Tables) -> bool:
+    """Read the first packets, up to the first picture; take up what the tables tell if the packets are like that."""
+    shift, number = 0, 0
+    for packet in packets_of(container, walk.stream):
+        if packet.size:
+            told = tables.packet(number)
+            shift = packet.pts - told[0] if number == 0 and packet.pts is not None else shift
+            if (packet.pts, packet.dts, packet.size, packet.is_keyframe) != (told[0] + shift, *told[1:]):
+                return False
+            number += 1
+        walk.look_for_first(packet)
+        if walk.first is not None or number > _FIRST_PACKETS:
+            break
+    shown = ~tables.discard
+    walk.pts, walk.dts = (tables.pts[shown] + shift).tolist(), tables.dts[shown].tolist()
+    walk.key, walk.packets = tables.key[shown].tolist(), int(shown.sum())
+    walk.surprising = walk.stream.codec_context.name == "mpeg4" and bool((tables.size <= NOT_CODED).any())
+    return True
+
+
+def _film(path: Path, walks: dict[int, Walk]) -> Walk:
     """Choose a stream: by default disposition, then by its number of frames, then by size."""
     with_pictures = [walk for walk in walks.values() if walk.packets]
     if not with_pictures:
@@ -149,14 +113,14 @@ def _film(path: Path, walks: dict[int, _Walk]) -> _Walk:
         raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
     default = av.stream.Disposition.default
 
-    def rank(walk: _Walk) -> tuple[bool, int, int]:
+    def rank(walk: Walk) -> tuple[bool, int, int]:
         context = walk.stream.codec_context
         return bool(walk.stream.disposition & default), len(walk.pts), context.width * context.height
 
     return max(decoded, key=rank)
 
 
-def _require_whole(path: Path, container: InputContainer, walk: _Walk, start: float, end: float) -> bool:
+def _require_whole(path: Path, container: InputContainer, walk: Walk, start: float, end: float) -> bool:
     """Refuse a file that lacks more than its last moments; say whether those are missing.
 
     A duration that is longer than the pictures is no evidence by itself: recorders of screens and calls write the
@@ -176,7 +140,7 @@ def _require_whole(path: Path, container: InputContainer, walk: _Walk, start: fl
     return True
 
 
-def _index(path: Path, container: InputContainer, walk: _Walk, start: float, end: float, cut: bool) -> Index:
+def _index(path: Path, container: InputContainer, walk: Walk, start: float, end: float, cut: bool) -> Index:
     stream, first = walk.stream, walk.first
     assert first is not None
     streams = film_streams(container)
@@ -222,12 +186,12 @@ def _rate(stream: av.VideoStream, frames: int, seconds: float) -> float | None:
     return frames / seconds if seconds > 0 else None
 
 
-def _is_counted(walk: _Walk) -> bool:
+def _is_counted(walk: Walk) -> bool:
     codec = walk.stream.codec_context.codec
     return not walk.surprising and (codec.name in _ONE_PICTURE_A_PACKET or codec.intra_only)
 
 
-def _order(walk: _Walk) -> tuple[np.ndarray, np.ndarray]:
+def _order(walk: Walk) -> tuple[np.ndarray, np.ndarray]:
     """Times of the frames in order of showing, and where decoding may start; both empty if that cannot be told.
 
     Frames that follow a key frame in the file but are shown before it may need pictures from before it. So decoding
@@ -265,7 +229,7 @@ def _as_before(turn: Turn, rotation: int) -> bool:
     return np.array_equal(turn(probe), np.rot90(probe, k=round(rotation / 90)))
 
 
-def _lost(path: Path, walk: _Walk, pts: np.ndarray) -> int:
+def _lost(path: Path, walk: Walk, pts: np.ndarray) -> int:
     """Estimate how many pictures vanished with parts of the container that are garbled."""
     announced = walk.stream.frames - walk.packets
     gaps = np.diff(pts) if len(pts) > 2 else np.ones(1)
@@ -275,46 +239,3 @@ def _lost(path: Path, walk: _Walk, pts: np.ndarray) -> int:
     if not structure(path, deep=True).garbled:
         return 0
     return max(announced, round(float((gaps[gaps >= 1.5 * usual] / usual - 1).sum())), 1)
-
-
-def _shown_in_vp8(data: memoryview) -> int | None:
-    return data[0] >> 4 & 1
-
-
-def _shown_in_vp9(data: memoryview) -> int | None:
-    """Read the headers of a frame, or of all frames that share a packet (VP9 specification, section 6.2, annex B)."""
-    marker = data[-1]
-    sizes = [len(data)]
-    if marker & 0xE0 == 0xC0:
-        width, count = (marker >> 3 & 3) + 1, (marker & 7) + 1
-        index = bytes(data[-(2 + width * count) :])
-        if len(index) == 2 + width * count and index[0] == marker:
-            sizes = [int.from_bytes(index[1 + width * i :][:width], "little") for i in range(count)]
-    shown, position = 0, 0
-    for size in sizes:
-        if position >= len(data) or data[position] >> 6 != 2:
-            return None
-        shown += _is_shown_vp9(data[position])
-        position += size
-    return shown if shown <= 1 else None
-
-
-def _is_shown_vp9(head: int) -> bool:
-    """Read show_existing_frame and show_frame; profile 3 has one bit more before them."""
-    shift = 1 if head >> 4 & 3 == 3 else 0
-    existing, shown = head >> (3 - shift) & 1, head >> (1 - shift) & 1
-    return bool(existing or shown)
-
-
-def _shown_in_mpeg4(data: memoryview) -> int | None:
-    return None if len(data) <= _NOT_CODED else 1
-
-
-_HEADERS: dict[str, Callable[[memoryview], int | None]] = {
-    "vp8": _shown_in_vp8,
-    "libvpx": _shown_in_vp8,
-    "vp9": _shown_in_vp9,
-    "libvpx-vp9": _shown_in_vp9,
-    "mpeg4": _shown_in_mpeg4,
-}
-"""Decoder -> how many pictures of a packet are shown, 0 or 1; None if its header does not tell."""

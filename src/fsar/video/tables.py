@@ -1,0 +1,136 @@
+"""The index of an mp4 or mov file (ISO/IEC 14496-12): an hour of video is known without reading its packets.
+
+FFmpeg gives each sample's place, size and decoding time as soon as a file is open, but not when it is shown: that
+takes the offsets in the box `ctts`, which are read here.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from av.container import InputContainer
+from jaxtyping import Bool, Int
+
+from fsar.video.container import film_streams
+from fsar.video.structure import structure
+
+_NEED_CONTENT = frozenset(("vp8", "libvpx", "vp9", "libvpx-vp9"))
+"""Decoders of which a packet's content tells whether it is shown."""
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What a file's tables tell of each packet, in order of decoding."""
+
+    pts: Int[np.ndarray, " packet"]
+    """When it is shown, but for a shift that is the same for all."""
+    dts: Int[np.ndarray, " packet"]
+    size: Int[np.ndarray, " packet"]
+    key: Bool[np.ndarray, " packet"]
+    discard: Bool[np.ndarray, " packet"]
+    """Whether an edit list leaves it out."""
+    end: float
+    """When the last stream ends, in seconds."""
+
+    def packet(self, number: int) -> tuple[int, int, int, bool]:
+        """Times, size and whether it is a key frame; of a packet beyond the last, what no packet is like."""
+        if number >= len(self.pts):
+            return 0, 0, -1, False
+        return int(self.pts[number]), int(self.dts[number]), int(self.size[number]), bool(self.key[number])
+
+
+def read_tables(path: Path, container: InputContainer) -> Tables | None:
+    """Read the tables of an open file with one stream of pictures.
+
+    Returns:
+        None if the file is of another kind, fragmented, cut, changes its decoder's setup midway, or if only the
+        packets' content tells which are shown; or if its tables do not fit each other.
+    """
+    stream = next(stream for stream in film_streams(container) if stream.codec_context is not None)
+    entries: list[Any] = list(getattr(stream, "index_entries", ()))  # of PyAV 17 and later
+    told = container.format.name.startswith("mov,") and stream.codec_context.name not in _NEED_CONTENT
+    if not told or not entries or structure(path).missing:
+        return None
+    size = np.array([entry.size for entry in entries], np.int64)
+    place = np.array([entry.pos for entry in entries], np.int64)
+    offsets = _showing_offsets(path, stream.id, len(entries))
+    if offsets is None or (size <= 0).any() or (place + size > path.stat().st_size).any():
+        return None
+    dts = np.array([entry.timestamp for entry in entries], np.int64)
+    key, discard = (np.array([getattr(e, name) for e in entries], bool) for name in ("is_keyframe", "is_discard"))
+    return Tables(dts + offsets, dts, size, key, discard, _end(container))
+
+
+def _end(container: InputContainer) -> float:
+    streams = [s for s in container.streams if s.duration is not None and s.time_base is not None]
+    return max((float(((s.start_time or 0) + s.duration) * s.time_base) for s in streams), default=0.0)  # type: ignore[operator]
+
+
+def boxes(data: mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+    """Give each box between two places: its type, and where its content begins and ends.
+
+    A box that does not fit ends the walk.
+    """
+    while begin + 8 <= end:
+        size, head = int.from_bytes(data[begin : begin + 4], "big"), 8
+        if size == 1:
+            size, head = int.from_bytes(data[begin + 8 : begin + 16], "big"), 16
+        if size == 0:  # up to the end
+            size = end - begin
+        if size < head or begin + size > end:
+            return
+        yield data[begin + 4 : begin + 8], begin + head, begin + size
+        begin += size
+
+
+def _showing_offsets(path: Path, track: int, samples: int) -> Int[np.ndarray, " packet"] | None:
+    """How much later than it is decoded each sample of a track is shown; None if the tables do not tell."""
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        movie = _find(data, (0, len(data)), b"moov")
+        if movie is None or _find(data, movie, b"mvex") is not None:
+            return None
+        for kind, begin, end in boxes(data, *movie):
+            if kind == b"trak" and _track_id(data, (begin, end)) == track:
+                return _offsets(data, (begin, end), samples)
+    return None
+
+
+_Place = tuple[int, int]
+
+
+def _find(data: mmap, place: _Place | None, *path: bytes) -> _Place | None:
+    """Find the first box along a path of types."""
+    for wanted in path:
+        if place is None:
+            return None
+        place = next(((begin, end) for kind, begin, end in boxes(data, *place) if kind == wanted), None)
+    return place
+
+
+def _track_id(data: mmap, track: _Place) -> int | None:
+    header = _find(data, track, b"tkhd")
+    if header is None:
+        return None
+    at = header[0] + (20 if data[header[0]] == 1 else 12)  # two times of 8 or of 4 bytes come before
+    return int.from_bytes(data[at : at + 4], "big")
+
+
+def _offsets(data: mmap, track: _Place, samples: int) -> Int[np.ndarray, " packet"] | None:
+    table = _find(data, track, b"mdia", b"minf", b"stbl")
+    setups = _find(data, table, b"stsd")
+    if setups is None or int.from_bytes(data[setups[0] + 4 : setups[0] + 8], "big") != 1:
+        return None
+    place = _find(data, table, b"ctts")
+    if place is None:
+        return np.zeros(samples, np.int64)
+    begin, end = place
+    entries = int.from_bytes(data[begin + 4 : begin + 8], "big")
+    if begin + 8 + 8 * entries > end:
+        return None
+    runs = np.frombuffer(data[begin + 8 : begin + 8 + 8 * entries], ">i4").reshape(-1, 2).astype(np.int64)
+    if (runs[:, 0] < 0).any() or runs[:, 0].sum() != samples:
+        return None
+    return np.repeat(runs[:, 1], runs[:, 0])
