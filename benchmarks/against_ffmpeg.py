@@ -196,7 +196,7 @@ def main() -> int:
                     options.keep.mkdir(parents=True, exist_ok=True)
                     shutil.copy(path, options.keep)
             path.unlink()
-    print(f"{len(chosen)} of {len(every)} kinds of files: {same} the same, {refused} refused, {len(different)} different")
+    print(f"{len(chosen)} of {len(every)} kinds: {same} the same, {refused} refused, {len(different)} different")
     return 1 if different else 0
 
 

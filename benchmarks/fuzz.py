@@ -92,7 +92,7 @@ def write_seeds(folder: Path) -> dict[str, bytes]:
     for name, (codec, pix_fmt, options, muxer) in SEEDS.items():
         form = "yuv4mpegpipe" if name.endswith(".y4m") else None
         with av.open(os.fspath(folder / name), "w", format=form, options=muxer) as container:
-            stream = container.add_stream(codec, rate=10, options=options)
+            stream = container.add_stream(codec, rate=25, options=options)
             stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, pix_fmt
             for pixels in pictures():
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))

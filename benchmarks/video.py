@@ -8,7 +8,6 @@ imports took. The files are made first and kept in the folder; the long ones tak
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -94,7 +93,6 @@ def main() -> None:
             print(f"made {path.name} in {time.perf_counter() - begun:.0f} s", file=sys.stderr)
         for what in ("probe", "read", "again", "cache"):
             print(f"| {name} | {what} | {' | '.join(measured(path, what, warm_up))} |", flush=True)
-    print(f"\npeak of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB", file=sys.stderr)
 
 
 if __name__ == "__main__":

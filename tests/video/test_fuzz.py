@@ -1,4 +1,4 @@
-"""200 broken files of every container: frames or a VideoError, within time and memory. `benchmarks/fuzz.py` has more."""
+"""200 broken files of every container: frames or a VideoError, within time and memory (see `benchmarks/fuzz.py`)."""
 
 import importlib.util
 import sys

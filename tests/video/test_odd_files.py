@@ -241,6 +241,14 @@ def test_bad_packets_are_left_out_and_counted(tmp_path: Path, name: str, codec: 
     assert len(list(stream_frames(path, 32))) == info.frames
 
 
+def test_pictures_that_go_with_a_damaged_one_are_counted_too(tmp_path: Path) -> None:
+    """A decoder may drop pictures without an error until its next key frame."""
+    options = {"x265-params": "keyint=5:min-keyint=5:bframes=0:log-level=none"}
+    path = overwrite(encode(tmp_path / "a.mp4", greys(20), "libx265", options=options), [10])
+    info = probe(path)
+    assert info.damaged >= 20 - info.frames >= 1
+
+
 def test_too_much_damage_is_refused(tmp_path: Path) -> None:
     path = encode(tmp_path / "a.mp4", greys(20), options={"g": "5", "bf": "0"})
     overwrite(path, [*range(2, 5), *range(7, 13)])

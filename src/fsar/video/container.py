@@ -24,6 +24,8 @@ _OPENS_OTHER_FILES = frozenset(
     )
 )
 _PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[InternetShortcut]", b"[playlist]")
+_WORTH_THREADS = 2**18
+"""Pixels of a picture; for smaller ones, several threads take more time of the processor than they save."""
 
 
 @cache
@@ -95,6 +97,7 @@ def prepare_decoder(stream: av.VideoStream, threads: bool) -> None:
     context = stream.codec_context
     context.options = {"max_pixels": str(MOST_PIXELS)}
     size = max(1, context.width * context.height * 3 // 2)
-    count = min(os.cpu_count() or 1, _FRAME_BUDGET // size) if threads else 1
+    several = threads and context.width * context.height >= _WORTH_THREADS
+    count = min(os.cpu_count() or 1, _FRAME_BUDGET // size) if several else 1
     context.thread_count = max(1, count)
     context.thread_type = "AUTO" if count > 1 else "NONE"

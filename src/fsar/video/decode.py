@@ -88,7 +88,8 @@ def check(path: Path, index: Index, wanted: Sequence[int] = ()) -> Iterator[tupl
 def _certain(path: Path, index: Index, tally: Tally) -> Index:
     if tally.pictures == 0:
         raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
-    damaged = max(tally.damaged, index.damaged)
+    missed = index.frames - tally.pictures if index.counted and tally.damaged else 0  # pictures that went with others
+    damaged = max(tally.damaged, index.damaged, missed)
     require_sound(path, damaged, max(tally.pictures + tally.failed, index.frames))
     if tally.pictures == index.frames and not tally.damaged:
         return replace(index, checked=True, counted=True)
