@@ -24,7 +24,7 @@ import av
 import numpy as np
 
 SECONDS, MEGABYTES = 20.0, 1024.0
-FRAMES, SIDE = 14, 48
+FRAMES, SIDE = 14, 64
 
 SEEDS: dict[str, tuple[str, str, dict[str, str], dict[str, str]]] = {
     "h264.mp4": ("libx264", "yuv420p", {"g": "5", "bf": "2"}, {}),
@@ -48,7 +48,6 @@ SEEDS: dict[str, tuple[str, str, dict[str, str], dict[str, str]]] = {
     "h264.nut": ("libx264", "yuv420p", {"g": "5"}, {}),
     "a.gif": ("gif", "rgb8", {}, {}),
     "a.apng": ("apng", "rgb24", {}, {}),
-    "a.y4m": ("wrapped_avframe", "yuv420p", {}, {}),
     "motion.mjpeg": ("mjpeg", "yuvj420p", {}, {}),
 }
 IMAGES = ("a.webp", "frames")
@@ -90,14 +89,16 @@ def write_seeds(folder: Path) -> dict[str, bytes]:
 
     made = {}
     for name, (codec, pix_fmt, options, muxer) in SEEDS.items():
-        form = "yuv4mpegpipe" if name.endswith(".y4m") else None
-        with av.open(os.fspath(folder / name), "w", format=form, options=muxer) as container:
+        with av.open(os.fspath(folder / name), "w", options=muxer) as container:
             stream = container.add_stream(codec, rate=25, options=options)
             stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, pix_fmt
             for pixels in pictures():
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
             container.mux(stream.encode())
         made[name] = (folder / name).read_bytes()
+    planes = (av.VideoFrame.from_ndarray(frame, format="rgb24").to_ndarray(format="yuv420p") for frame in pictures())
+    head = f"YUV4MPEG2 W{SIDE} H{SIDE} F25:1 Ip A1:1 C420jpeg\n".encode()
+    made["a.y4m"] = head + b"".join(b"FRAME\n" + plane.tobytes() for plane in planes)
     first, *others = [Image.fromarray(frame) for frame in pictures()]
     first.save(folder / "a.webp", save_all=True, append_images=others, duration=100)
     made["a.webp"] = (folder / "a.webp").read_bytes()
