@@ -16,14 +16,14 @@ from av.container import InputContainer
 from fsar.video.container import film_streams, opened, prepare_decoder
 from fsar.video.index import Index
 from fsar.video.paths import VideoError
-from fsar.video.scan import packets_of
+from fsar.video.walk import packets_of
 
 MOST_DAMAGED = 0.3
 """Share of packets that may be damaged; a video with more is refused."""
 _NEAR = 8
 """Frames that are rather decoded on than sought past."""
-_FURTHER_BACK = 2.0
-"""Seconds; where a container's seeking lands too late, it is asked for an earlier time once."""
+_FURTHER_BACK = 2
+"""Seconds by which the time to seek to is put back if a container's seeking lands too late."""
 
 
 class Unexpected(Exception):
@@ -173,7 +173,7 @@ def _from_key(
 ) -> Iterator[av.VideoFrame]:
     """Decode from a key frame on; pictures shown before it lack what they are made from, and are left out."""
     shown = int(index.pts[key])
-    for packet in _packets_from(container, stream, shown, seek_to, float(index.tick)):
+    for packet in _packets_from(container, stream, index, key, seek_to):
         try:
             decoded = packet.decode()
         except av.FFmpegError:  # the picture is missed as soon as it is its turn
@@ -182,14 +182,19 @@ def _from_key(
 
 
 def _packets_from(
-    container: InputContainer, stream: av.VideoStream, shown: int, seek_to: int, tick: float
+    container: InputContainer, stream: av.VideoStream, index: Index, key: int, seek_to: int
 ) -> Iterator[av.Packet]:
-    """Find a key frame's packet; give it and those that follow."""
-    for earlier in (0, round(_FURTHER_BACK / tick)):
+    """Find a key frame's packet; give it and those that follow.
+
+    Where a container's seeking lands too late, it is asked for an earlier time, and at last for the first key frame:
+    packets up to the right one are read then, but not decoded.
+    """
+    shown = int(index.pts[key])
+    for time in (seek_to, seek_to - round(_FURTHER_BACK / index.tick), int(index.keys[0, 1])):
         try:
-            container.seek(seek_to - earlier, stream=stream)
-        except av.FFmpegError as error:
-            raise Unexpected from error
+            container.seek(time, stream=stream)
+        except av.FFmpegError:  # some refuse a time before their first packet
+            continue
         packets = packets_of(container, stream)
         for packet in packets:
             if packet.is_keyframe and packet.pts == shown:

@@ -51,54 +51,82 @@ def scan(path: Path, container: InputContainer, by_tables: bool = True) -> Index
     for walk in walks.values():
         prepare_decoder(walk.stream, threads=True)
     tables = read_tables(path, container) if by_tables and len(walks) == 1 else None
-    if tables is None:
-        end = _by_packets(container, walks)
-    else:
-        (walk,) = walks.values()
-        if not _as_told(container, walk, tables):
-            with opened(path) as again:
-                return scan(path, again, by_tables=False)
-        end = tables.end
+    end = _by_packets(container, walks) if tables is None else _by_tables(container, next(iter(walks.values())), tables)
+    if end is None:
+        with opened(path) as again:
+            return scan(path, again, by_tables=False)
     film = _film(path, walks)
     start = (container.start_time or 0) / av.time_base
     cut = _require_whole(path, container, film, start, end - start)
     return _index(path, container, film, start, max(0.0, end - start), cut)
 
 
+class _Ends(dict[av.stream.Stream, int]):
+    """When the last packet of each stream ends."""
+
+    def note(self, packet: av.Packet) -> None:
+        time = packet.dts if packet.pts is None else packet.pts
+        if time is not None:
+            time += packet.duration or 0
+            if time > self.setdefault(packet.stream, time):
+                self[packet.stream] = time
+
+    def seconds(self) -> float:
+        """When the last stream ends."""
+        return max((float(end * (stream.time_base or 0)) for stream, end in self.items()), default=0.0)
+
+
 def _by_packets(container: InputContainer, walks: dict[int, Walk]) -> float:
     """Walk over all packets; give the time at which the last one ends, in seconds."""
-    ends: dict[int, int] = {}
+    ends = _Ends()
     for packet in packets_of(container):
-        number = packet.stream.index  # a flushing packet has no index of its own
-        if packet.size:
-            time = packet.dts if packet.pts is None else packet.pts
-            if time is not None:
-                ends[number] = max(ends.get(number, time), time + (packet.duration or 0))
-            if number in walks:
-                walks[number].note(packet)
-        if number in walks and walks[number].first is None and walks[number].packets <= _FIRST_PACKETS:
-            walks[number].look_for_first(packet)
-    return max((float(end * (container.streams[i].time_base or 0)) for i, end in ends.items()), default=0.0)
+        walk = walks.get(packet.stream.index)
+        if packet.size:  # a flushing packet has none
+            ends.note(packet)
+            if walk is not None:
+                walk.note(packet)
+        if walk is not None and walk.first is None and walk.packets <= _FIRST_PACKETS:
+            walk.look_for_first(packet)
+    return ends.seconds()
 
 
-def _as_told(container: InputContainer, walk: Walk, tables: Tables) -> bool:
-    """Read the first packets, up to the first picture; take up what the tables tell if the packets are like that."""
-    shift, number = 0, 0
+def _by_tables(container: InputContainer, walk: Walk, tables: Tables) -> float | None:
+    """Take up what the tables tell if the first and the last packets are like that.
+
+    Read are the packets up to the first picture, and those from the last key frame on.
+
+    Returns:
+        The time at which the last packet ends, in seconds; None if the packets are not as told.
+    """
+    shift, read = 0, 0
     for packet in packets_of(container, walk.stream):
         if packet.size:
-            told = tables.packet(number)
-            shift = packet.pts - told[0] if number == 0 and packet.pts is not None else shift
-            if (packet.pts, packet.dts, packet.size, packet.is_keyframe) != (told[0] + shift, *told[1:]):
-                return False
-            number += 1
+            shift = packet.pts - int(tables.pts[0]) if read == 0 and packet.pts is not None else shift
+            if not tables.tell(packet, shift):
+                return None
+            read += 1
         walk.look_for_first(packet)
-        if walk.first is not None or number > _FIRST_PACKETS:
+        if walk.first is not None or read > _FIRST_PACKETS:
             break
+    ends, last = _Ends(), None
+    try:
+        container.seek(int(tables.dts[np.flatnonzero(tables.key)[-1]]), stream=walk.stream)
+    except av.FFmpegError:
+        return None
+    for packet in packets_of(container):
+        if packet.size:
+            ends.note(packet)
+            if packet.stream == walk.stream:
+                last = packet.dts
+                if not tables.tell(packet, shift):
+                    return None
+    if last != tables.dts[-1]:
+        return None
     shown = ~tables.discard
     walk.pts, walk.dts = (tables.pts[shown] + shift).tolist(), tables.dts[shown].tolist()
     walk.key, walk.packets = tables.key[shown].tolist(), int(shown.sum())
     walk.surprising = walk.stream.codec_context.name == "mpeg4" and bool((tables.size <= NOT_CODED).any())
-    return True
+    return ends.seconds()
 
 
 def _film(path: Path, walks: dict[int, Walk]) -> Walk:

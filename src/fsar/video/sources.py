@@ -84,7 +84,7 @@ class _Chosen:
 
     def __init__(self, indices: Indices, take: Take, look: Look):
         self.indices, self.take, self.look = indices, take, look
-        self.wanted: list[int] = np.unique(indices).tolist()
+        self.wanted: list[int] = sorted(set(indices.tolist()))
 
     def fill(self, pictures: Iterable[tuple[int, av.VideoFrame]]) -> Frames:
         """Take every picture that comes; a frame that is chosen twice is repeated."""

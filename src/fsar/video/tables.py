@@ -10,6 +10,7 @@ from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 from av.container import InputContainer
 from jaxtyping import Bool, Int
@@ -32,14 +33,14 @@ class Tables:
     key: Bool[np.ndarray, " packet"]
     discard: Bool[np.ndarray, " packet"]
     """Whether an edit list leaves it out."""
-    end: float
-    """When the last stream ends, in seconds."""
 
-    def packet(self, number: int) -> tuple[int, int, int, bool]:
-        """Times, size and whether it is a key frame; of a packet beyond the last, what no packet is like."""
-        if number >= len(self.pts):
-            return 0, 0, -1, False
-        return int(self.pts[number]), int(self.dts[number]), int(self.size[number]), bool(self.key[number])
+    def tell(self, packet: av.Packet, shift: int) -> bool:
+        """Whether a packet is like one of the tables, whose `pts` are `shift` too low."""
+        number = -1 if packet.dts is None else int(np.searchsorted(self.dts, packet.dts))
+        if packet.pts is None or not 0 <= number < len(self.dts):
+            return False
+        told = (self.pts[number] + shift, self.dts[number], self.size[number], self.key[number])
+        return told == (packet.pts, packet.dts, packet.size, packet.is_keyframe)
 
 
 def read_tables(path: Path, container: InputContainer) -> Tables | None:
@@ -47,7 +48,7 @@ def read_tables(path: Path, container: InputContainer) -> Tables | None:
 
     Returns:
         None if the file is of another kind, fragmented, cut, changes its decoder's setup midway, or if only the
-        packets' content tells which are shown; or if its tables do not fit each other.
+        packets' content tells which are shown; or if its tables do not fit each other or the file.
     """
     stream = next(stream for stream in film_streams(container) if stream.codec_context is not None)
     entries: list[Any] = list(getattr(stream, "index_entries", ()))  # of PyAV 17 and later
@@ -60,16 +61,15 @@ def read_tables(path: Path, container: InputContainer) -> Tables | None:
     if offsets is None or (size <= 0).any() or (place + size > path.stat().st_size).any():
         return None
     dts = np.array([entry.timestamp for entry in entries], np.int64)
+    if (np.diff(dts) <= 0).any():
+        return None
     key, discard = (np.array([getattr(e, name) for e in entries], bool) for name in ("is_keyframe", "is_discard"))
-    return Tables(dts + offsets, dts, size, key, discard, _end(container))
+    if not key.any():
+        return None
+    return Tables(dts + offsets, dts, size, key, discard)
 
 
-def _end(container: InputContainer) -> float:
-    streams = [s for s in container.streams if s.duration is not None and s.time_base is not None]
-    return max((float(((s.start_time or 0) + s.duration) * s.time_base) for s in streams), default=0.0)  # type: ignore[operator]
-
-
-def boxes(data: mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(data: mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Give each box between two places: its type, and where its content begins and ends.
 
     A box that does not fit ends the walk.
@@ -92,7 +92,7 @@ def _showing_offsets(path: Path, track: int, samples: int) -> Int[np.ndarray, " 
         movie = _find(data, (0, len(data)), b"moov")
         if movie is None or _find(data, movie, b"mvex") is not None:
             return None
-        for kind, begin, end in boxes(data, *movie):
+        for kind, begin, end in _boxes(data, *movie):
             if kind == b"trak" and _track_id(data, (begin, end)) == track:
                 return _offsets(data, (begin, end), samples)
     return None
@@ -106,7 +106,7 @@ def _find(data: mmap, place: _Place | None, *path: bytes) -> _Place | None:
     for wanted in path:
         if place is None:
             return None
-        place = next(((begin, end) for kind, begin, end in boxes(data, *place) if kind == wanted), None)
+        place = next(((begin, end) for kind, begin, end in _boxes(data, *place) if kind == wanted), None)
     return place
 
 

@@ -39,16 +39,20 @@ class Walk:
         if packet.is_discard:
             return
         self.packets += 1
-        self.ends_within = packet.is_corrupt
-        self.corrupt += self.ends_within
-        shown = 1 if self.shown is None else self.shown(memoryview(packet))
-        if shown is None:
-            self.surprising = True
-        elif shown == 0:
-            return
-        is_key = packet.is_keyframe
+        if packet.is_corrupt:
+            self.corrupt += 1
+            self.ends_within = True
+        else:
+            self.ends_within = False
+        if self.shown is not None:
+            shown = self.shown(memoryview(packet))
+            if shown is None:
+                self.surprising = True
+            elif shown == 0:
+                return
         self.pts.append(packet.pts)
         self.dts.append(packet.dts)
+        is_key = packet.is_keyframe
         self.key.append(is_key)
         if is_key and packet.has_sidedata("new_extradata"):
             self.new_header = True
