@@ -226,6 +226,14 @@ def test_what_stands_for_a_missing_shot_changes_nothing(method: Method, episode:
     torch.testing.assert_close(logits[2], logits[0], **CLOSE)
 
 
+def test_a_class_without_examples_is_never_named(method: Method, episode: Episode) -> None:
+    mask = episode.shot_mask.clone()
+    mask[:, 1] = False
+    logits = logits_of(method, replace(episode, shot_mask=mask))
+    assert (logits[..., 1] == -torch.inf).all()
+    assert logits[..., torch.arange(WAY) != 1].isfinite().all()
+
+
 def test_masked_shots_are_as_good_as_absent(method: Method, episode: Episode) -> None:
     mask = episode.shot_mask.clone()
     mask[..., 1] = False

@@ -1,6 +1,7 @@
 """What a user may give as a video."""
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ CACHE = FrameCache(frames=8)
 def test_one_file_is_the_same_video_however_it_is_given(small_video: Path) -> None:
     content = small_video.read_bytes()
     with small_video.open("rb") as opened:
-        given = [str(small_video), small_video, Video("a", small_video, "a"), content, io.BytesIO(content), opened]
-        sources = [open_source(video, CACHE) for video in given]
+        paths = [str(small_video), small_video, os.fsencode(small_video), Video("a", small_video, "a")]
+        sources = [open_source(video, CACHE) for video in [*paths, content, io.BytesIO(content), opened]]
     assert len({source.content for source in sources}) == 1
-    assert [source.frames is None for source in sources] == [True] * 3 + [False] * 3
-    assert all(np.array_equal(source.frames, read_frames(small_video, 8)) for source in sources[3:])  # type: ignore[arg-type]
-    assert sources[0].name == sources[5].name == str(small_video) and sources[3].name.startswith("bytes ")
+    assert [source.frames is None for source in sources] == [True] * 4 + [False] * 3
+    assert all(np.array_equal(source.frames, read_frames(small_video, 8)) for source in sources[4:])  # type: ignore[arg-type]
+    assert sources[0].name == sources[6].name == str(small_video) and sources[4].name.startswith("bytes ")
 
 
 def test_frames_in_memory_are_sampled_and_shrunk_as_those_of_a_file() -> None:
@@ -46,6 +47,8 @@ def test_frames_in_memory_are_sampled_and_shrunk_as_those_of_a_file() -> None:
         (np.full((8, 64, 64, 3), np.nan), r"float64 \[8, 64, 64, 3\]; expected uint8 .* multiply by 255"),
         (np.array(["a"]), "expected uint8"),
         (io.StringIO("text"), "open it in binary mode"),
+        ("", "got an empty path for a video"),
+        ("https://example.org/a.mp4", "^https://example.org/a.mp4 is a URL, and only files are read"),
         (3, "cannot read a video from int; expected a path, an array"),
         (None, "cannot read a video from NoneType"),
     ],
@@ -68,6 +71,7 @@ def test_a_folder_of_videos_stands_for_its_videos(tmp_path: Path) -> None:
     frames = moving(0, 8)
     given = list(expanded([tmp_path / "clips", frames]))
     assert given[:2] == [tmp_path / "clips" / "a.mp4", tmp_path / "clips" / "b.mp4"] and given[2] is frames
+    assert list(expanded(os.fsencode(tmp_path / "clips"))) == given[:2]
     assert len(list(expanded(frames))) == len(list(expanded(b"bytes"))) == len(list(expanded(io.BytesIO()))) == 1
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="empty: no videos in this folder"):

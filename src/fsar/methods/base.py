@@ -1,8 +1,9 @@
 """Base class of all methods: `encode` a video, `match` an episode, compute the `loss` of training."""
 
 import copy
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import wraps
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -125,6 +126,20 @@ class DrawnEpisodes(Protocol):
         """Return numbers in (0, 1) that depend only on the episode, the query and the class."""
 
 
+def _masks_classes_without_shots(
+    match: Callable[[Any, Episode], Prediction],
+) -> Callable[[Any, Episode], Prediction]:
+    """Make the logit of a class without shots minus infinity: a mean over none is NaN, which `argmax` prefers."""
+
+    @wraps(match)
+    def masked(self: "Method", episode: Episode) -> Prediction:
+        prediction = match(self, episode)
+        empty = ~episode.shot_mask.any(-1)
+        return replace(prediction, logits=prediction.logits.masked_fill(empty[:, None], -torch.inf))
+
+    return masked
+
+
 class Method(TrainingParts, nn.Module):
     """A few-shot method over a backbone: `encode` looks at one video, `match` at an episode.
 
@@ -160,6 +175,11 @@ class Method(TrainingParts, nn.Module):
         """Options of the method."""
 
     name: ClassVar[str]
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "match" in vars(cls):
+            cls.match = _masks_classes_without_shots(cls.match)  # type: ignore[method-assign, assignment]
 
     def __init__(self, backbone: Backbone, config: Any):
         super().__init__()
@@ -286,7 +306,7 @@ class Method(TrainingParts, nn.Module):
 
         Returns:
             Logits may be any finite numbers: the largest is the predicted class, and softmax turns them into
-            probabilities.
+            probabilities. A class without shots gets minus infinity, whatever a subclass computes for it.
         """
         raise NotImplementedError
 

@@ -92,10 +92,10 @@ def query_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
 def mean_over_shots(
     values: Float[Tensor, "episode way shot *rest"], shot_mask: ShotMask
 ) -> Float[Tensor, "episode way *rest"]:
-    """Mean over the shots of each class that are not masked."""
+    """Mean over the shots of each class that are not masked; zeros if all are."""
     if shot_mask.all():
         return values.mean(2)
-    weights = shot_mask / shot_mask.sum(-1, keepdim=True)
+    weights = shot_mask / shot_mask.sum(-1, keepdim=True).clamp(min=1)
     weights = weights.reshape(*weights.shape, *[1] * (values.ndim - 3))
     return (values * weights).sum(2)
 

@@ -153,9 +153,10 @@ def with_examples(
     for name, example in added:
         home, other = homes.setdefault(example.key, (name, example))
         if home != name:
+            same = "is" if example.video == other.video else f"has the content of {other.video},"
             raise ValueError(
-                f"{example.video} has the content of {other.video}, an example of {home!r}; it cannot be an example "
-                f"of {name!r} too: leave it out of one of them, or move it with relabel"
+                f"{example.video} {same} an example of {home!r}; clips of one content cannot be examples of {name!r} "
+                f"too: leave it out of one of them, or move it with relabel"
             )
         if other is not example:
             continue

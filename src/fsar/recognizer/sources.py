@@ -13,7 +13,7 @@ import numpy as np
 from fsar.datasets import Video
 from fsar.datasets.folder import PassedOver, is_video
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
-from fsar.video.reading import Frames, VideoError, display, frame_indices, read_frames
+from fsar.video.reading import Frames, VideoError, as_path, display, frame_indices, read_frames
 from fsar.video.transforms import resize_short_side
 
 
@@ -33,7 +33,9 @@ class Array(Protocol):
 
 
 VideoSource: TypeAlias = str | os.PathLike[str] | Video | Array | bytes | OpenFile
-"""Path of a file or frame folder, video of a dataset, uint8 [frame, height, width, rgb], content, open file."""
+"""Path of a file or frame folder, video of a dataset, uint8 [frame, height, width, rgb], content, open file.
+
+Bytes are the path of what exists by that name, as `os.fsencode` gives it; otherwise they are content."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +71,9 @@ def open_source(video: Any, cache: FrameCache) -> Source:
         >>> source.frames.shape, source.name
         ((8, 48, 64, 3), 'array 149390ac')
     """
-    if isinstance(video, str | os.PathLike):
-        video = Video(os.fspath(video), Path(video), "")
+    if _is_path(video):
+        path = as_path(video)
+        video = Video(os.fspath(path), path, "")
     if isinstance(video, Video):
         return Source(video.place, video, None, cache.content(video.path, *video.span))
     if isinstance(video, bytes | bytearray | memoryview):
@@ -105,10 +108,14 @@ def expanded(videos: VideoSource | Iterable[VideoSource]) -> Iterator[VideoSourc
     if isinstance(videos, single) or hasattr(videos, "read") or hasattr(videos, "__array__"):
         videos = [videos]  # type: ignore[list-item]
     for video in videos:
-        if isinstance(video, str | os.PathLike):
-            yield from videos_at(Path(video))
+        if _is_path(video):
+            yield from videos_at(as_path(video))
         else:
             yield video
+
+
+def _is_path(video: object) -> bool:
+    return isinstance(video, str | os.PathLike) or (isinstance(video, bytes) and os.path.exists(video))
 
 
 def videos_at(path: Path) -> list[Path]:
