@@ -47,7 +47,15 @@ def load_data(data: str | Path) -> VideoDataset:
 
 
 def load_world(folder: Path | None = None, progress: bool = True) -> VideoDataset:
-    """Render the missing clips of the generated world, by default in the cache folder, and load it."""
+    """Render the missing clips of the generated world, and load it.
+
+    Args:
+        folder: for the clips; by default in the cache folder.
+        progress: show a progress bar.
+
+    Returns:
+        40 classes with 20 clips each, in splits train, val and test.
+    """
     from fsar.datasets.world import VERSION, render_world
 
     return load_folder(render_world(folder or cache_dir() / f"world-{VERSION}", progress=progress), "world")
