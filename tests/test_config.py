@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from fsar.config import Settings, ablation, as_yaml, describe_settings, parse_settings, settings_of
+from fsar.training.recipes import Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,11 @@ def test_values_come_back_as_the_words_and_types_that_were_meant() -> None:
 def test_values_that_do_not_fit_are_named(values: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         parse(values)
+
+
+def test_a_missing_value_is_named() -> None:
+    with pytest.raises(ValueError, match="recipe: recipe key 'method' is missing; give it a value"):
+        parse_settings(Recipe, {"lr": {"own": 0.1}}, "recipe", "recipe key")
 
 
 def test_a_wrong_choice_is_refused_without_a_parser() -> None:

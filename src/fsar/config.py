@@ -110,8 +110,8 @@ def describe_settings(settings: Iterable[Setting], width: int = 100) -> str:
 def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str, key: str) -> AnySettings:
     """Build a settings class from values as YAML, JSON or a command line gives them.
 
-    Types are checked, whole numbers become floats and lists become tuples as the fields ask for. If
-    YAML changed a word (`off` to false, `32` to a number), the word is restored.
+    Types are checked. Whole numbers become floats, and lists become tuples, if the field needs it. If YAML changed a
+    word (`off` to false, `32` to a number), the word is restored.
 
     Args:
         cls: a dataclass.
@@ -120,7 +120,7 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
         key: name of one setting in errors: `option of otam`, `recipe key`.
 
     Raises:
-        ValueError: an unknown name (the message names the nearest), or a value that does not fit its type.
+        ValueError: an unknown name (the message names the nearest), a missing value, or a value of another type.
 
     Example:
         >>> parse_settings(Setting, {"name": "a", "type": "", "default": "", "words": 1}, "setting", "field")
@@ -130,10 +130,13 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
     from jsonargparse import ArgumentError  # takes half a second
 
     hints = get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in values:
-        if name not in names:
-            raise ValueError(unknown(str(name), names, key))
+        if name not in fields:
+            raise ValueError(unknown(str(name), fields, key))
+    for name, field in fields.items():
+        if name not in values and field.default is field.default_factory is dataclasses.MISSING:
+            raise ValueError(f"{what}: {key} {name!r} is missing; give it a value")
     try:
         written = {name: _as_written(value, hints[name]) for name, value in values.items()}
         checked = _parser(cls).parse_object(written)  # type: ignore[arg-type]

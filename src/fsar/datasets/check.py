@@ -19,6 +19,7 @@ from fsar.datasets.benchmarks import Benchmark, Listed, benchmark
 from fsar.datasets.copies import Copies, find_copies
 from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import ahead, progress_bar
+from fsar.results.numbers import percent
 from fsar.video.reading import VideoError, display, probe, read_frames, readable, stream_frames
 
 VERSION = 2  # increase it with every change to what is accepted
@@ -126,7 +127,7 @@ class Report:
 
 
 def _of_split(split: str, count: Count) -> str:
-    share = f"{count.readable:,} of {count.published:,} videos ({100 * count.readable / count.published:.1f} %)"
+    share = f"{count.readable:,} of {count.published:,} videos ({percent(count.readable / count.published)} %)"
     effect = {
         "train": "a model trained here sees fewer videos than the published ones did",
         "val": "a model is selected on episodes from fewer videos",
