@@ -68,13 +68,13 @@ Frames = Float[Tensor, "clip frame token channel"]
 
 
 class AdaptedBlock(nn.Module):
-    """The adapters of one block; `forward` takes the frozen block itself.
+    """The adapters of one block; the frozen block is an argument of `forward`.
 
     Args:
         width: channels of a token.
         ratio: of an adapter's bottleneck to the width.
         scale: factor on the adapter beside the MLP.
-        temporal_in: whether there is an adapter before the attention over frames, too.
+        temporal_in: also put an adapter before the attention over frames.
         drop_path: probability in training that a video skips the temporal adapter, or the MLP's.
     """
 
@@ -92,7 +92,7 @@ class AdaptedBlock(nn.Module):
 
         Args:
             block: of CLIP.
-            tokens: with one axis of videos, since stochastic depth drops whole videos.
+            tokens: with a single axis of videos, because stochastic depth drops whole videos.
         """
         across = rearrange(block.ln_1(tokens), "clip frame token channel -> clip token frame channel")
         across = self.temporal(attend(block, self.temporal_in(across)))
@@ -124,7 +124,7 @@ class Aim(Method):
         metric: Literal["otam", "bi-mhm", "protonet", "trx"] = "otam"
         """Metric of frame features; `otam` compares with prototypes, as CLIP-FSAR does."""
         text: bool = False
-        """Name a query by its similarity to the class texts, not by a metric."""
+        """Use the similarity to the class texts instead of a metric."""
         templates: str = "ma-fsar"
         """Template set of the class texts, for `text: true`: `ma-fsar`, `clip-spm`, or one template with `{}`."""
 
@@ -138,7 +138,7 @@ class Aim(Method):
                 )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """A query is named by a metric or by the class texts."""
+            """Either the metric or the class texts give the logits."""
             return (self.text, "text: true", ("metric",)), (not self.text, "text: false", ("templates",))
 
     config: Config
@@ -176,11 +176,11 @@ class Aim(Method):
         )
 
     def encoder(self) -> Encoder:
-        """All of `encode`, since adapters change the encoder from its first block."""
+        """All of `encode`, because adapters change the encoder from its first block."""
         return AimEncoder(self)
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Mean over templates, or with `rng` one template drawn per class: [label, dim]."""
+        """Text features [label, dim]: the mean over templates or, with `rng`, one random template per class."""
         return class_features(self.backbone, labels, self.config.templates, rng)
 
     def match(self, episode: Episode) -> Prediction:
@@ -196,7 +196,7 @@ class AimEncoder(FrameEncoder):
     """Adapted frame features, `frames` [*clips, frame, dim].
 
     Args:
-        method: lends its adapters.
+        method: its adapters are used, not copied.
     """
 
     is_frozen = False
@@ -215,7 +215,7 @@ class AimEncoder(FrameEncoder):
         return {"frames": read_out(visual, tokens).reshape(*clips.shape[:-3], -1)}
 
     def key(self) -> dict[str, Any]:
-        """Name the adapters and their temporal embedding beside the backbone; the metric only matches."""
+        """Name the backbone, the adapters and the temporal embedding; the metric has no effect here."""
         method = self.method
         added = nn.ModuleDict({"temporal": nn.ParameterList([method.temporal]), "blocks": method.blocks})
         return super().key() | {

@@ -106,9 +106,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 INVERSE_TEMPERATURE = 200.0
 """1 / t of equation 2."""
 BEST_FRAMES = 4
-"""How many frames' cosines `best-frames` averages."""
+"""Number of frames that `best-frames` averages."""
 LEAST_WEIGHT = 1e-3
-"""Smaller than the sum of weights of any non-empty set (2 / way per query), and no division by it overflows."""
+"""Smaller than any sum of weights of a non-empty set (2 / way per query); division by it does not overflow."""
 SMOOTHING = 0.5
 """Lambda of OTAM's soft minimum."""
 TOKEN, FIRST_FRAME = 0, 1
@@ -120,7 +120,7 @@ PerQuery = Mapping[str, Float[Tensor, "episode query"]]
 
 
 class ClipMdmf(Method):
-    """Two temporal views, fused with class texts, with added OTAM distances; in training each teaches the other."""
+    """Two temporal views, fused with class texts; their OTAM distances are added; in training they teach each other."""
 
     name = "clip-mdmf"
 
@@ -137,7 +137,7 @@ class ClipMdmf(Method):
         views: Literal["both", "local", "global", "none"] = ablation("both")
         """Both temporal contexts, or a single view with the local, the global or no context (Table 3)."""
         pps: Literal["sample", "argmax", "expected", "off"] = "sample"
-        """A query's token: a class text drawn by probability, the likeliest, the mean by probability, or zeros."""
+        """Token of a query: a class text drawn by probability, the most probable one, the weighted mean, or zeros."""
         pps_score: Literal["time-mean", "best-frames"] | None = None
         """Similarity of a query and a class text: of the mean frame, or the mean of the four best frames."""
         ltce: Literal["conv-relu-bn", "conv"] | None = None
@@ -147,7 +147,7 @@ class ClipMdmf(Method):
         frames: int = 8
         """T, frames per video, for `positions`."""
         direction: Literal["both", "query-to-support", "support-to-query"] = "both"
-        """Whose frames OTAM all visits; `both` adds the two distances."""
+        """Direction of OTAM; `both` adds the two distances."""
         alpha1: float = 1.0
         """Weight of the global view's distance."""
         alpha2: float = 1.0
@@ -157,11 +157,11 @@ class ClipMdmf(Method):
         teacher: Literal["both", "local", "global"] = ablation("both")
         """Which view may teach the other."""
         condition: Literal["text+visual", "visual", "text", "none"] = ablation("text+visual")
-        """Which confidences decide that a view is reliable for a query; `none` takes all queries, unweighted."""
+        """Confidences that decide whether a view is reliable for a query; `none` uses all queries, unweighted."""
         confidence: Literal["token", "first-frame"] | None = None
-        """Which row the text confidence compares: the token, or the first frame."""
+        """Row for the text confidence: the token, or the first frame."""
         detach: bool = ablation(False)
-        """Whether only the student gets gradients."""
+        """Whether gradients only reach the student."""
         query_loss: Literal["mean", "sum"] | None = None
         """How the cross-entropy, and distillation with `condition: none`, are reduced over an episode's queries."""
         pixels: Literal["normalized", "unit"] | None = None
@@ -182,7 +182,7 @@ class ClipMdmf(Method):
                 raise ValueError(f"clip-mdmf got frames {self.frames}; expected at least 1")
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """Distillation needs both views, a condition and a weight above 0; a selector needs its scores."""
+            """Distillation needs both views, a condition and a positive weight; a selector needs scores."""
             of_distillation = ("teacher", "condition", "confidence", "detach")
             single, views = self.views != "both", f"views: {self.views}"
             return (
@@ -217,29 +217,29 @@ class ClipMdmf(Method):
 
     @property
     def distills(self) -> bool:
-        """Whether the views teach each other."""
+        """Whether the loss has a distillation term."""
         return self.config.views == "both" and self.config.distill_weight > 0
 
     @property
     def waits(self) -> bool:
-        """Whether `match` computes the views: in training, if BatchNorm takes its statistics over the episode."""
+        """Whether `match` computes the views: in training, if BatchNorm needs the statistics of the episode."""
         return self.training and self.config.ltce == "conv-relu-bn" and "local" in self.views
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Text features [label, dim]; with a single prompt nothing is drawn."""
+        """Text features [label, dim]; the single prompt needs no random draw."""
         return class_features(self.backbone, labels, self.config.prompt)
 
     # ----------------------------------------------------------------------- one video
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Compute what depends on one video alone.
+        """Compute everything that depends on one video alone.
 
         Returns:
             For a query, its frames and their context in each view, [*clips, frame, dim]. For a support video, each view
-            fused with its class text, [*clips, token_and_frame, dim]. The frames alone if `match` computes the views.
+            fused with its class text, [*clips, token_and_frame, dim]. Only the frames if `match` computes the views.
 
         Raises:
-            ValueError: a support video came without its class text.
+            ValueError: a support video has no class text.
         """
         frames = encoding["frames"]
         if self.waits:
@@ -248,7 +248,7 @@ class ClipMdmf(Method):
         return self._with_views(frames, contexts, role, text)
 
     def _with_views(self, frames: FrameFeatures, contexts: Encoding, role: Role, text: Tensor | None) -> Encoding:
-        """Fuse a support video in each view; a query's token is not known yet."""
+        """Fuse a support video in each view; the token of a query is chosen later."""
         if role == "query":
             return {"frames": frames, **contexts}
         if text is None:
@@ -258,7 +258,7 @@ class ClipMdmf(Method):
     # ----------------------------------------------------------------------- match
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: minus the views' OTAM distances, weighted and added; the tokens take no part.
+        """Logits: minus the weighted sum of the views' OTAM distances, without the tokens.
 
         Named, for each view: `..._distances` and `..._text_similarities` (cosines of what `confidence` names),
         [episode, query, way]. Of the selector: `prompt_probabilities` [episode, query, way] and `prompt_way`
@@ -308,7 +308,7 @@ class ClipMdmf(Method):
         return INVERSE_TEMPERATURE * similarity
 
     def _token(self, episode: Episode) -> tuple[Float[Tensor, "episode query dim"], dict[str, Tensor]]:
-        """Choose each query's token, and say how; at most one class text is ever fused with a query."""
+        """Choose the token of each query; at most one class text is fused with a query."""
         frames, text = episode.query["frames"], episode.text
         if self.config.pps == "off":
             return torch.zeros_like(frames[..., 0, :]), {}
@@ -317,14 +317,14 @@ class ClipMdmf(Method):
         named = {"prompt_probabilities": scores.softmax(-1)}
         if self.config.pps == "expected":
             return torch.einsum("eqw,ewd->eqd", named["prompt_probabilities"], text), named
-        if self.traits.draws and episode.draws is not None:  # the largest of scores with Gumbel noise is a softmax draw
-            below_one = 1 - torch.finfo(scores.dtype).eps  # numbers next to 1 are rounded to it
+        if self.traits.draws and episode.draws is not None:  # argmax with Gumbel noise = draw from the softmax
+            below_one = 1 - torch.finfo(scores.dtype).eps  # numbers close to 1 are rounded to 1
             scores = scores - (-episode.draws.to(scores).clamp(max=below_one).log()).log()
         named["prompt_way"] = scores.argmax(-1)
         return text.gather(1, named["prompt_way"][..., None].expand(-1, -1, text.shape[-1])), named
 
     def _views_together(self, episode: Episode) -> Episode:
-        """Compute the views from frames, each episode's present videos as one batch for BatchNorm."""
+        """Compute the views; for BatchNorm, the videos of an episode are one batch."""
         support, query, mask = episode.support["frames"], episode.query["frames"], episode.shot_mask
         of_support, of_query = {}, {}
         for name, view in self.views.items():
@@ -356,7 +356,7 @@ class ClipMdmf(Method):
 
 
 class View(nn.Module):
-    """A temporal context of the frames, and its own fusion of it with a token."""
+    """A temporal context of the frames, and its fusion with a token."""
 
     positions: nn.Parameter | None
 
@@ -420,7 +420,7 @@ class LocalContext(nn.Module):
         self.steps = nn.Sequential(*steps)
 
     def forward(self, frames: FrameFeatures) -> FrameFeatures:
-        """Mix every frame with its neighbours; as many frames as came in."""
+        """Mix every frame with its neighbours; the number of frames stays."""
         return over_time(self.steps, frames)
 
 
@@ -457,7 +457,7 @@ class CausalBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, channels: Float[Tensor, "video dim frame"]) -> Float[Tensor, "video dim frame"]:
-        """Apply both convolutions to earlier frames only; as many frames as came in."""
+        """Apply both convolutions to earlier frames only; the number of frames stays."""
         seen = channels
         for convolution in self.convolutions:
             seen = self.dropout(convolution(pad(seen, (self.past, 0))).relu())
@@ -490,7 +490,7 @@ def confidences(named: Mapping[str, Tensor]) -> tuple[PerQuery, PerQuery]:
 
 
 def reliable(visual: PerQuery, text: PerQuery, condition: str) -> dict[str, Bool[Tensor, "episode query"]]:
-    """Omega: the queries for which each view may teach the other.
+    """Compute Omega: the queries for which each view may teach the other.
 
     Args:
         visual: v of both views.

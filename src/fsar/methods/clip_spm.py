@@ -115,7 +115,7 @@ PerVideo = Float[Tensor, "episode *videos"]
 
 
 class ClipSpm(Method):
-    """Frames fused with a class text or a generated prompt; then prototypes and queries attend to each other."""
+    """Frames are fused with a class text or a generated prompt; prototypes and queries attend to each other."""
 
     name = "clip-spm"
 
@@ -134,7 +134,7 @@ class ClipSpm(Method):
         padm: bool = ablation(True)
         """Prototype-anchor dual modulation (Table 3)."""
         inductive: bool = True
-        """Whether a query is alone in PADM; false lets all queries of an episode see each other."""
+        """Whether each query is alone in PADM; if false, the queries of an episode see each other."""
         templates: str = "clip-spm"
         """Template set of the class texts, its first R (`clip-spm:4`, Fig. 5), or one template with `{}`."""
         ensemble: Literal["sum", "mean"] | None = None
@@ -152,9 +152,9 @@ class ClipSpm(Method):
         alpha: float | None = None
         """Weight of the gated prompt that is added to the frames."""
         prompt_mean: Literal["frames", "frames-and-channels"] | None = None
-        """What the prompt generator reads of a video: its mean frame, or one number."""
+        """Input of the prompt generator: the mean frame of a video, or one number."""
         consistency: Literal["both", "support", "query", "off"] | None = None
-        """Whose prompts the loss pulls to their own class text (Table 5)."""
+        """Videos whose prompts the loss pulls towards their class text (Table 5)."""
         consistency_on: Literal["final", "initial", "both"] = ablation("final")
         """Compare prompts and texts after the fusion (`final`), before it, or at both places, added."""
         consistency_shares: tuple[float, float] | None = ablation(None)
@@ -175,7 +175,7 @@ class ClipSpm(Method):
         lambda4: float = 0.001
         """Weight of the consistency of prompts, unless `consistency: off`."""
         direction: Literal["both", "query-to-support", "support-to-query"] = "both"
-        """Whose frames OTAM all visits; `both` adds the two distances."""
+        """Direction of OTAM; `both` adds the two distances."""
         pixels: Literal["normalized", "unit"] | None = None
         """Pixels normalised by the backbone's mean and deviation, or in [0, 1]."""
         cos_eps: float = 0.01
@@ -186,7 +186,7 @@ class ClipSpm(Method):
         """Channels inside the transformers' feed-forward part and the prompt generator."""
 
         def check(self) -> None:
-            """Refuse values out of range, and shares that have nothing to weigh."""
+            """Refuse values out of range, and shares without a term to weigh."""
             templates(self.templates)
             weights = {key: getattr(self, key) for key in ("lambda1", "lambda2", "lambda3", "lambda4")}
             if min(weights.values()) < 0 or weights["lambda1"] + weights["lambda2"] == 0:
@@ -198,7 +198,7 @@ class ClipSpm(Method):
                 )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """Each part of Table 3 has options of its own; so has each term of the loss."""
+            """Each part of Table 3 has its own options; so has each term of the loss."""
             unasked = not self.spm or self.consistency == "off"
             no_prompts, no_motion = unasked or self.lambda4 == 0, not self.hsmr or self.lambda3 == 0
             gates = ("gate_visual", "gate_text", "gate_slope", "alpha")
@@ -237,7 +237,7 @@ class ClipSpm(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """With `spm` class texts are read; in PADM queries see each other, unless each is alone."""
+        """With `spm`, class texts are read; in PADM, queries see each other unless `inductive`."""
         return Traits(
             trains=("own", "visual"),
             readouts=("inductive", "direction", "lambda1", "lambda2"),
@@ -249,21 +249,21 @@ class ClipSpm(Method):
         )
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Text features [label, dim] over all templates (eq. 2); in training, too, nothing is drawn."""
+        """Text features [label, dim] over all templates (eq. 2), also in training."""
         mean = class_features(self.backbone, labels, self.config.templates)
         return mean * len(templates(self.config.templates)) if self.config.ensemble == "sum" else mean
 
     # ----------------------------------------------------------------------- one video
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Compute what depends on one video alone (eq. 11).
+        """Compute everything that depends on one video alone (eq. 11).
 
         Returns:
             The frames; for a support video also `fused` [*clips, prompt_and_frame, dim], the frames fused with the
             class text.
 
         Raises:
-            ValueError: a support video came without its class text.
+            ValueError: a support video has no class text.
         """
         frames = encoding["frames"]
         enhanced = {"frames": frames}
@@ -274,7 +274,7 @@ class ClipSpm(Method):
         return enhanced
 
     def motion_distance(self, frames: FrameFeatures) -> Float[Tensor, "*clips"]:
-        """Distance between a video's shallow motion, refined, and the motion of its refined frames (eq. 3, 7)."""
+        """Distance between the refined shallow motion of a video and the motion of its refined frames (eq. 3, 7)."""
         refined = self.fusion(self.motion(frames), frames)
         return self._condis(refined[..., PROMPT, :], self.motion(refined[..., FIRST_FRAME:, :]))
 
@@ -287,7 +287,7 @@ class ClipSpm(Method):
     def prompt(
         self, text: Float[Tensor, "episode way dim"], frames: Float[Tensor, "episode *videos frame dim"]
     ) -> Float[Tensor, "episode *videos dim"]:
-        """Generate a prompt that stands in for a video's class text (eq. 13).
+        """Generate a prompt that replaces the class text of a video (eq. 13).
 
         Args:
             text: of the support's classes.
@@ -322,8 +322,8 @@ class ClipSpm(Method):
         query: Float[Tensor, "episode query frame dim"],
         mask: ShotMask,
     ) -> dict[str, Logits]:
-        """Equation 5: of the queries and the class means, plus of the anchor and the prototypes."""
-        groups = (-1, 1) if self.config.inductive else (1, -1)  # of queries that see each other
+        """Equation 5: distance of queries and class means, plus distance of anchor and prototypes."""
+        groups = (-1, 1) if self.config.inductive else (1, -1)  # a group: queries that see each other
         seen = self.modulation(support, query.unflatten(1, groups), mask)
         means = mean_over_shots(seen.support, mask).transpose(1, 2)  # episode group way frame dim
         of_queries = self._distance(seen.query, means)
@@ -342,11 +342,11 @@ class ClipSpm(Method):
     def consistency_distances(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, PerVideo]:
         """Equation 12: `support_prompts` and `query_prompts`, d^tp; `support_frames` and `query_frames`, d^v.
 
-        A query's own class text is read here and nowhere else.
+        Only here, the class text of a query is read.
 
         Args:
-            episode: as `match` got it.
-            prediction: as `match` gave it.
+            episode: the input of `match`.
+            prediction: the output of `match`.
             targets: the ways of the queries.
         """
         assert episode.text is not None
@@ -362,14 +362,14 @@ class ClipSpm(Method):
         return found
 
     def _compared(self, role: Role, own: Tensor, prompt: Tensor, by_text: Tensor, by_prompt: Tensor) -> Encoding:
-        """Compare a video's class text with its prompt [*videos, dim], and the videos fused with each."""
+        """Compare the class text of a video with its prompt [*videos, dim], and the video fused with each."""
         initial = self._condis(own, prompt)
         final = self._condis(by_text[..., PROMPT, :], by_prompt[..., PROMPT, :])
         prompts = {"initial": initial, "final": final, "both": initial + final}[self.config.consistency_on]
         return {f"{role}_prompts": prompts, f"{role}_frames": self._condis(by_text.flatten(-2), by_prompt.flatten(-2))}
 
     def _over_videos(self, distances: Mapping[str, PerVideo], mask: ShotMask) -> Float[Tensor, ""]:
-        """Add both roles' sums over an episode's videos, or their means for squares; mean over episodes."""
+        """Add the sums over support and query videos (for squares: the means); mean over episodes."""
         total = torch.zeros(len(mask), device=mask.device)  # episode
         for name, distance in distances.items():
             present = mask if name.startswith("support") else torch.ones_like(distance, dtype=torch.bool)
@@ -379,7 +379,7 @@ class ClipSpm(Method):
         return total.mean()
 
     def _share(self, distance: str) -> float:
-        """Weight of one of the distances, by its name."""
+        """Return the weight of a distance, by its name."""
         if self.config.consistency_shares is None or distance.endswith("motion"):
             return 1.0
         prompts, frames = self.config.consistency_shares
@@ -387,7 +387,7 @@ class ClipSpm(Method):
         return (shares | {"query_frames": frames, "support_frames": 1 - frames})[distance]
 
     def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
-        """Remember how many episodes make a step, since the public code's sums depend on it."""
+        """Remember the number of episodes per step; the public code's sums depend on it."""
         self.episodes_per_step = episodes_per_step
 
     def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
@@ -412,7 +412,7 @@ class ClipSpm(Method):
 
 
 class MotionFeatures(nn.Module):
-    """One motion feature per video, from the changes between neighbouring frames (eq. 8).
+    """Compute one motion feature per video, from the changes between neighbouring frames (eq. 8).
 
     Args:
         dim: channels of a frame feature.
@@ -448,7 +448,7 @@ class SemanticFusion(nn.Module):
 
     Args:
         dim: channels of a frame feature.
-        config: how they are joined.
+        config: how prompt and frames are joined.
     """
 
     def __init__(self, dim: int, config: ClipSpm.Config):
@@ -460,10 +460,10 @@ class SemanticFusion(nn.Module):
             self.prompt_gate = gate(dim, config.gate_text, config.gate_slope)
 
     def forward(self, prompt: Float[Tensor, "*clips dim"], frames: FrameFeatures) -> FusedVideo:
-        """Fuse them; row 0 is the prompt, then the frames.
+        """Fuse prompt and frames; row 0 is the prompt.
 
         Args:
-            prompt: or a class text, or a motion feature.
+            prompt: a prompt, a class text, or a motion feature.
             frames: of the same videos.
         """
         added = prompt
@@ -475,7 +475,7 @@ class SemanticFusion(nn.Module):
 
 
 def gate(dim: int, share: float, slope: float) -> nn.Sequential:
-    """Psi: a factor in (0, 1) on each channel.
+    """Psi: multiplies each channel by a factor in (0, 1).
 
     Args:
         dim: channels.
@@ -499,8 +499,8 @@ class Modulated:
 class DualModulation(nn.Module):
     """Prototypes attend with support videos, and an anchor with queries, frame by frame (eq. 14).
 
-    All four are weighted means of the episode's videos, and the transformer's maps are linear up to its feed-forward
-    part. So we map each video once and combine the results, not the prototypes and the anchor of every query.
+    All four are weighted means of the episode's videos, and up to its feed-forward part the transformer's maps are
+    linear. So we project each video once and combine the results, not each query's prototypes.
 
     Args:
         dim: channels of a frame feature.
@@ -522,7 +522,7 @@ class DualModulation(nn.Module):
         Args:
             support: frame features.
             query: frame features; the queries of a group see each other.
-            mask: false where a class has no such example; nobody attends to it.
+            mask: false for missing shots; nothing attends to them.
         """
         (way, shot), (groups, asking) = mask.shape[1:], query.shape[1:3]
         videos = torch.cat([support.flatten(1, 2), query.flatten(1, 2)], 1)
@@ -547,7 +547,7 @@ class DualModulation(nn.Module):
         videos: Float[Tensor, "episode video frame dim"],
         sees: Bool[Tensor, "episode row row"],
     ) -> Float[Tensor, "episode group row frame dim"]:
-        """Run `transformer` on the rows of every group and frame, without mapping each row.
+        """Run `transformer` on the rows of every group and frame, without projecting each row.
 
         A row is a weighted sum of videos, row = sum_v w_v x_v. With the deviation d(.), and weight g and bias b of LN:
 
@@ -558,8 +558,8 @@ class DualModulation(nn.Module):
             score of r, s  = sum_pp' share_rp (W_q part_p . W_k part_p') share_sp'
             output of r    = sum_s attention_rs sum_p share_sp W_o W_v part_p
 
-        So only the parts are mapped, once per episode. That it equals the transformer on every row is tested by
-        `test_modulation_is_the_transformer_on_every_row`.
+        So only the parts are projected, once per episode. `test_modulation_is_the_transformer_on_every_row` checks that
+        the result equals the transformer on every row.
         """
         transformer, norm, out = self.transformer, self.transformer.norm, self.transformer.to_out[0]
         assert isinstance(norm, nn.LayerNorm) and isinstance(out, nn.Linear)
@@ -585,7 +585,7 @@ class DualModulation(nn.Module):
 
 
 def _require_gates(config: ClipSpm.Config, dim: int) -> None:
-    """Refuse gates without a channel inside."""
+    """Refuse gates without inner channels."""
     if int(dim * min(config.gate_visual, config.gate_text)) < 1 or config.gate_slope < 0:
         raise ValueError(
             f"clip-spm got gate_visual {config.gate_visual}, gate_text {config.gate_text} and gate_slope "

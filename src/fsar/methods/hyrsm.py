@@ -47,10 +47,10 @@ from fsar.methods.episode import Episode, Prediction, Targets, mean_over_shots, 
 
 
 def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
-    """Sine at even and cosine at odd channels c, of the frame's index / 10000^(2c / dim).
+    """Compute the positional encoding: sine (even channel c) or cosine (odd c) of frame index / 10000^(2c / dim).
 
     Args:
-        frames: how many.
+        frames: number of frames.
         dim: channels.
     """
     channel = torch.arange(dim)
@@ -83,7 +83,7 @@ class SelfAttention(nn.Module):
 
         Args:
             rows: of any number of sets.
-            present: false for rows that nobody may attend to; by default all are present.
+            present: false for rows that must be ignored; by default, none.
         """
         query, key, value = (split_heads(part, self.heads) for part in self.qkv(rows).chunk(3, -1))
         mask = None if present is None else present[..., None, None, :]  # the same for every head and row
@@ -106,7 +106,7 @@ class HyRsm(Method):
         position_scale: float = 1.0
         """B: factor on the positional encoding."""
         relation: Literal["prototype", "video"] = "prototype"
-        """Whom a query attends to in the inter-relation: class means, or every support video."""
+        """References of a query in the inter-relation: class means, or every support video."""
         heads: int = 8
         """Heads of both attentions; they must divide the backbone's channels."""
         position_dropout: float = 0.1
@@ -175,10 +175,10 @@ class HyRsm(Method):
         Args:
             support: one reference per class, or every support video.
             query: of the episode.
-            present: false for references that are only padding.
+            present: false for references that are padding.
 
         Returns:
-            What each reference learns, which differs from query to query, and what each query learns.
+            The outputs of the references, which differ between queries, and the outputs of the queries.
         """
         queries, references = query.shape[1], support.shape[1]
         beside = support.mean(-2)[:, None].expand(-1, queries, -1, -1)
@@ -191,16 +191,16 @@ class HyRsm(Method):
     def fused(
         self, frames: Float[Tensor, "*#videos frame dim"], relation: Float[Tensor, "*#videos dim"]
     ) -> Float[Tensor, "*videos frame dim"]:
-        """Map every [frame; its video's relation] by the 1x1 convolution.
+        """Apply the 1x1 convolution to every [frame; relation of its video].
 
-        That is a map of the frame plus a map of the relation. The first does not depend on the query, so a support
-        frame is mapped once and broadcast over the queries.
+        It is the sum of a projection of the frame and a projection of the relation. The first does not depend on the
+        query, so a support frame is projected once and broadcast over the queries.
         """
         of_frame, of_relation = self.fuse.weight.chunk(2, 1)
         return linear(frames, of_frame) + linear(relation, of_relation, self.fuse.bias).unsqueeze(-2)
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: minus the Bi-MHM distance to each class; named, the frames that the class loss reads, and others."""
+        """Logits: minus the Bi-MHM distance to each class. Named outputs: the frames for the class loss, and others."""
         support, query = (self.intra(self.placed(part["frames"])) for part in (episode.support, episode.query))
         beside, mask = support, episode.shot_mask
         if self.config.relation == "prototype":
@@ -209,13 +209,13 @@ class HyRsm(Method):
         to_support, to_query = self.inter(references, query, mask.flatten(1))
         support_out = self.fused(references[:, None], to_support)  # episode query reference frame dim
         query_out = self.fused(query, to_query)
-        similarity = frame_similarity(query_out[:, :, None], support_out)  # each query has a support of its own
+        similarity = frame_similarity(query_out[:, :, None], support_out)  # the support differs between queries
         distance = bi_mhm(similarity.squeeze(2))  # episode query reference
         named = {"support_frames": support, "query_frames": query, "support_out": support_out, "query_out": query_out}
         return Prediction(-per_video(distance, mask), named)
 
     def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
-        """Make the classifier of frames that the class loss needs."""
+        """Make the classifier of frames for the class loss."""
         if self.config.class_weight:
             self.loss_heads["class"] = nn.Linear(self.backbone.dim, len(class_texts), device=self.device)
 
@@ -231,7 +231,7 @@ class HyRsm(Method):
         return terms
 
     def _class_loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> Float[Tensor, ""]:
-        """Mean over the frames of all videos; missing shots do not count."""
+        """Mean over the frames of all videos, without missing shots."""
         if "class" not in self.loss_heads:
             raise ValueError(
                 f"hyrsm has no classifier for the class loss of weight {self.config.class_weight:g}; expected "

@@ -76,7 +76,7 @@ from fsar.shapes import Clips, FrameFeatures, ShotMask, Tokens
 from fsar.text.prompts import class_features, templates
 
 TARGET_SCALE = 10.0
-"""Sharpness of ActionCLIP's targets: softmax of this times the one-hot label."""
+"""Sharpness of ActionCLIP's targets: softmax of this factor times the one-hot label."""
 
 
 class MaFsar(Method):
@@ -93,7 +93,7 @@ class MaFsar(Method):
         alpha: float = 0.5
         """Share of the text branch in loss and prediction (eq. 16-17)."""
         readout: Literal["mix", "visual", "text"] = "mix"
-        """What gives the logits: both branches mixed by eq. 17, the visual branch alone, or the text branch alone."""
+        """Source of the logits: both branches (eq. 17), the visual branch, or the text branch."""
         text: bool = True
         """Read class names; false is the unimodal model: no text in tokens, in TPCM or in the prediction."""
         templates: str = "ma-fsar"
@@ -137,7 +137,7 @@ class MaFsar(Method):
 
         @property
         def merges_first(self) -> bool:
-            """Whether the mean over a class's shots is enhanced, in `match`, and no support video by itself."""
+            """Whether `match` enhances the mean over the shots of a class, instead of each support video."""
             return self.merge == "before" and self.metric != "trx" and self.prototype != "none"
 
         @property
@@ -146,11 +146,11 @@ class MaFsar(Method):
             return self.reads_token or (self.text and self.prototype in _READ_TEXT and not self.merges_first)
 
         def followed(self) -> Mapping[str, Any]:
-            """Without attention over frames nothing should tell them apart."""
+            """Without attention over frames, the default has no temporal embedding."""
             return {"temporal_embedding": self.fgma and self.gta}
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """Each adaptation has options of its own; so have the texts, and what enhances the features."""
+            """Each adaptation has its own options; so have the texts, and the enhancement of features."""
             blind, merged = not self.text, f"metric: {self.metric}, which compares every video"
             of_fgma = ("gta", "local", "ja", "joint_scale", "ratio", "temporal_embedding")
             return (
@@ -169,7 +169,7 @@ class MaFsar(Method):
             )
 
         def check(self) -> None:
-            """Refuse values out of range, and a read-out that is not there."""
+            """Refuse values out of range, and a read-out without its branch."""
             templates(self.templates)
             if not 0 <= self.alpha <= 1:
                 raise ValueError(f"ma-fsar got alpha {self.alpha}; expected a share in [0, 1]")
@@ -204,7 +204,7 @@ class MaFsar(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """What the method adds trains; a support video reads its text in the tokens (LMA) or in TPCM."""
+        """The added parameters train; a support video reads its text in the tokens (LMA) or in TPCM."""
         return Traits(
             trains=("own",),
             readouts=("alpha", "readout", "merge"),
@@ -223,9 +223,9 @@ class MaFsar(Method):
         return MaFsarEncoder(self) if self.config.fgma else super().encoder()
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Add `enhanced` [*clips, frame, dim], by TPCM (eq. 9-12) or by what Table 6 has in its place.
+        """Add `enhanced` [*clips, frame, dim], by TPCM (eq. 9-12) or an alternative of Table 6.
 
-        Nothing is added without it, nor to a support video if its class's mean is enhanced instead, in `match`.
+        Nothing is added if there is no enhancement, or for support videos if `match` enhances their mean.
 
         Raises:
             ValueError: a support video came without its class text.
@@ -243,20 +243,20 @@ class MaFsar(Method):
             return frames
         if text is None or kind not in _READ_TEXT:
             return self.tpcm(frames)
-        if kind == "multimodal-transformer":  # CLIP-FSAR's: the text is a row of the sequence
+        if kind == "multimodal-transformer":  # as CLIP-FSAR: the text is a row of the sequence
             return self.tpcm(with_text(frames, text))[..., :-1, :]
         return self.tpcm(frames + text.unsqueeze(-2), with_text(frames, text))
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Text features [label, dim]: the mean over templates, or with `rng` one template drawn per class."""
+        """Text features [label, dim]: the mean over templates or, with `rng`, one random template per class."""
         return class_features(self.backbone, labels, self.config.templates, rng)
 
     # ----------------------------------------------------------------------- match
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: log of the mixed probabilities (eq. 17), or one branch's as `readout` says.
+        """Logits: log of the mixed probabilities (eq. 17), or the logits of one branch, as `readout` says.
 
-        Named: `visual_logits` (minus the distance) and, where text is read, `text_logits`.
+        Named: `visual_logits` (minus the distance) and, if text is read, `text_logits`.
         """
         visual = self.metric(*self._to_compare(episode))
         if not self.config.text:
@@ -269,7 +269,7 @@ class MaFsar(Method):
         return Prediction(torch.logaddexp(shares[0] + text.log_softmax(-1), shares[1] + visual.log_softmax(-1)), named)
 
     def _to_compare(self, episode: Episode) -> tuple[Tensor, Tensor, ShotMask]:
-        """Enhanced queries; enhanced prototypes or (`merge: after`, TRX) every enhanced support video; their mask."""
+        """Return enhanced queries; enhanced prototypes or (`merge: after`, TRX) support videos; their mask."""
         compared = "frames" if self.config.prototype == "none" else "enhanced"
         query, mask = episode.query[compared], episode.shot_mask
         if not self.config.merges_first:
@@ -302,7 +302,7 @@ class MaFsarEncoder(FrameEncoder):
     A support video is read with its own class text [*clips, dim] (LMA), a query without (LSTA).
 
     Args:
-        method: lends its adapters.
+        method: its adapters are used, not copied.
     """
 
     is_frozen = False
@@ -336,7 +336,7 @@ class MaFsarEncoder(FrameEncoder):
         return mapped * (blocks // len(mapped))
 
     def key(self) -> dict[str, Any]:
-        """Name what the method adds beside the backbone, and the options that change the encoding."""
+        """Name the backbone, the added parameters, and the options that change the encoding."""
         own = {name: t for name, t in self.method.state_dict().items() if not name.startswith(_NOT_ENCODING)}
         wiring = {key: value for key, value in self.method.options().items() if key not in _MATCHING}
         return super().key() | {"encoding": "ma-fsar", "own": fingerprint_of(own), **wiring}
@@ -351,7 +351,7 @@ _NOT_ENCODING = ("backbone.", "metric.", "loss_heads.")
 
 
 class AdaptedBlock(nn.Module):
-    """FgMA's adapters of one block; `forward` takes the frozen block itself.
+    """FgMA's adapters of one block; the frozen block is an argument of `forward`.
 
     Args:
         width: channels of a token.
@@ -399,7 +399,7 @@ class AdaptedBlock(nn.Module):
     def _local(self, block: ResidualAttentionBlock, tokens: Tokens, extra: list[Tensor]) -> Tokens:
         """Equations 5 and 7, and Select: the tokens attend to the extra tokens, which are then dropped."""
         joined = torch.cat([tokens, *extra], -2)
-        # only what Select keeps needs the adapter and the residual
+        # Select keeps these tokens: only they need adapter and residual
         attended = attend(block, block.ln_1(joined))[..., : tokens.shape[-2], :]
         return tokens + (attended if self.local is None else self.local(attended))
 

@@ -1,8 +1,8 @@
 """Place and motion: our own training-free method. No paper; the idea and its measurements are ours.
 
-A pooled frame feature does not say where things are, so with a frozen image encoder no alignment tells gestures apart.
-Here each frame keeps a grid of cells, and the mean over the video is subtracted: the background goes, and what moves,
-and where, remains.
+A pooled frame feature does not say where things are. So, with a frozen image encoder, no alignment can distinguish
+gestures. Here each frame keeps a grid of cells, and the mean over the video is subtracted. This removes the background;
+what moves, and where, remains.
 
     place(f)      = [cell means of the feature map of frame f]              grid x grid cells, joined
     motion(f)     = place(f) - mean over frames of place                    (`motion: false` leaves it out)
@@ -35,7 +35,7 @@ from fsar.methods.episode import Encoding, Episode, Prediction, Role, mean_over_
 from fsar.shapes import Clips, Logits
 
 STILL = 1e-3
-"""Motion below this share of the frame's own place vector is not scaled up to length 1: it is noise."""
+"""Motion below this share of the frame's place vector is noise and is not normalised to length 1."""
 
 Alignment = Literal["frame-wise", "otam", "bi-mhm"]
 ALIGNMENTS: tuple[Alignment, ...] = get_args(Alignment)
@@ -52,7 +52,7 @@ class PlaceMotion(Method):
         """Options of place-and-motion."""
 
         grid: int = 3
-        """Cells per side; with 1 the place is lost."""
+        """Cells per side; a single cell loses the place."""
         motion: bool = True
         """Subtract the mean over frames, so that only what changes remains."""
         weight: float = 0.8
@@ -78,11 +78,11 @@ class PlaceMotion(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Nothing trains; every class is compared by itself, with its mean."""
+        """Nothing trains; classes are independent, and only their means matter."""
         return Traits(trains=(), independent_ways=True, matches_means=True)
 
     def encoder(self) -> Encoder:
-        """All of `encode`; weight and alignment only matter in `match`."""
+        """All of `encode`; weight and alignment only change `match`."""
         return PlaceMotionEncoder(self.backbone, self.config)
 
     def variants(self) -> Sequence["PlaceMotion"]:
@@ -125,7 +125,7 @@ class PlaceMotion(Method):
 
 
 def _similarity(episode: Episode, part: str) -> ClassSimilarity:
-    """Mean over a class's shots of the frames' inner products: the inner product with the mean of unit vectors."""
+    """Mean over the shots of a class of the frames' inner products: the inner product with the mean unit vector."""
     prototypes = mean_over_shots(episode.support[part], episode.shot_mask)
     return torch.einsum("eqtd,ewud->eqwtu", episode.query[part], prototypes)
 
@@ -143,7 +143,7 @@ class PlaceMotionEncoder(FrameEncoder):
         self.config = config
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Encode what each frame shows, and where; with `motion` less the video's mean over frames."""
+        """Encode what each frame shows, and where; with `motion`, minus the mean over the frames of the video."""
         features, maps = self.backbone.features_and_map(clips)
         place = pool_grid(maps, self.config.grid)
         least = STILL * place.norm(dim=-1, keepdim=True)
@@ -153,7 +153,7 @@ class PlaceMotionEncoder(FrameEncoder):
         return {"appearance": F.normalize(features, dim=-1), "place": place}
 
     def key(self) -> dict[str, Any]:
-        """Name grid and motion beside the backbone."""
+        """Name the backbone, the grid and `motion`."""
         own = {"encoding": "place-motion", "grid": self.config.grid, "motion": self.config.motion}
         return super().key() | own
 

@@ -90,7 +90,7 @@ class TaskAdapter(Method):
         """Options of Task-Adapter."""
 
         method: ClassVar[str] = "task-adapter"
-        """Whose options they are, for messages."""
+        """Name of the method, for messages."""
 
         frames: int = 8
         """Frames per video: the length of the temporal embedding."""
@@ -105,19 +105,19 @@ class TaskAdapter(Method):
         task_at: Literal["front", "between", "back"] = ablation("back")
         """Attend over videos before frames (`front`), between frames and tokens, or after both (Table 9)."""
         inductive: bool = True
-        """Whether a query is alone in the attention over videos; if not, the queries of an episode see each other."""
+        """Whether each query is alone in the attention over videos; if false, an episode's queries see each other."""
         ratio: float = 0.25
         """Bottleneck of an adapter as a share of the token's width."""
         zero_init_task: bool = ablation(False)
-        """Start the task adapter at zero like the others, so that a new method equals the frozen encoder."""
+        """Start the task adapter at zero like the other adapters; a new method then equals the frozen encoder."""
         temporal_embedding_at: Literal["input", "first_adapted_block"] = "input"
-        """Add the frame's index at the input, as published, or after the frozen blocks, so that they stay frozen."""
+        """Add the temporal embedding at the input, as published, or after the frozen blocks, which then stay frozen."""
         metric: Literal["protonet", "otam", "bi-mhm", "trx"] = "protonet"
         """Metric of frame features (eq. 11)."""
         similarity: Literal["frame-wise", "time-mean"] = "frame-wise"
         """For `metric: protonet`: mean cosine of frames with the same index, or cosine of the means over time."""
         modality: Literal["both", "visual", "text"] = ablation("both")
-        """What the method reads and trains: videos and class texts, the videos alone, or the texts alone."""
+        """Branches of the method: videos and class texts, only videos, or only texts."""
         readout: Literal["both", "visual", "text"] = "both"
         """What gives the logits (Table 5): the product of both scores, or one of them."""
         scale: float = 64.0
@@ -128,7 +128,7 @@ class TaskAdapter(Method):
         """Add `task_attention` to the prediction: the attention over the support videos at their class tokens."""
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """Blocks that are not adapted have no options, nor have scores that the method lacks."""
+            """Options of blocks that are not adapted, and of missing scores, have no effect."""
             of_frames = ("frames", "temporal_embedding_at")
             of_blocks = ("where", "aim", "task", "ratio", "half_tokens")
             of_videos = ("task_at", "zero_init_task", *(() if self.compares_queries else ("inductive",)))
@@ -144,12 +144,12 @@ class TaskAdapter(Method):
 
         @property
         def reads_text(self) -> bool:
-            """Whether class texts are among what the logits are made of."""
+            """Whether the logits depend on class texts."""
             return "visual" not in (self.modality, self.readout)
 
         @property
         def keeps_weights(self) -> bool:
-            """Whether there is attention to keep: over the support videos, whose frames the visual score reads."""
+            """Whether there is attention to keep: over the support videos, if the visual score reads their frames."""
             return self.looks_over_videos and self.modality != "text"
 
         @property
@@ -159,15 +159,15 @@ class TaskAdapter(Method):
 
         @property
         def compares_queries(self) -> bool:
-            """Whether queries see each other unless `inductive` keeps them apart."""
+            """Whether queries see each other if `inductive` is false."""
             return self.looks_over_videos
 
         def waits(self, role: Role) -> bool:
-            """Whether a video of that role is adapted with its episode, in `match`."""
+            """Whether videos of this role are adapted in `match`, with their episode."""
             return self.looks_over_videos and (role == "support" or not self.inductive)
 
         def check(self) -> None:
-            """Refuse values out of range, and a read-out that is not there."""
+            """Refuse values out of range, and a read-out without its score."""
             name = self.method
             if self.layers < 0 or self.frames < 1 or self.ratio <= 0:
                 raise ValueError(
@@ -231,7 +231,7 @@ class TaskAdapter(Method):
         return hasattr(self, "temporal") and self.config.temporal_embedding_at == place
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Adapt the frozen tokens, unless `encoder` has done it."""
+        """Adapt the frozen tokens, unless `encoder` already did."""
         whole = not self.config.layers or self.adds_index_at("input")
         return encoding if whole else self.adapt_alone(encoding, role)
 
@@ -239,7 +239,7 @@ class TaskAdapter(Method):
         """Adapt the frozen tokens as far as a video can be adapted without its episode.
 
         Returns:
-            `frames` [*clips, frame, dim], the frame features; or, if the episode has a say in them, `tokens` [*clips,
+            `frames` [*clips, frame, dim], the frame features; or, if they depend on the episode, `tokens` [*clips,
             frame, token, channel] before the first attention over videos.
         """
         tokens = encoding["tokens"].to(self._visual().proj)
@@ -261,7 +261,7 @@ class TaskAdapter(Method):
 
         Args:
             tokens: as `adapt_alone` leaves them.
-            present: [task, way, shot], false where a video is only padding; None if all are there.
+            present: [task, way, shot], false for padding; None if there is none.
             attention: each adapted block appends its attention over videos at the class tokens, [task, frame, video,
                 video].
         """
@@ -279,7 +279,7 @@ class TaskAdapter(Method):
         return read_out(visual, tokens)
 
     def _adapted(self, index: int) -> tuple["TaskAdaptedBlock", bool]:
-        """An adapted block, and whether it is the encoder's last: there only the class tokens are read out."""
+        """Yield each adapted block, and whether it is the last of the encoder: only its class tokens are read out."""
         block = self.blocks[index]
         assert isinstance(block, TaskAdaptedBlock)
         return block, self.first + index == self._visual().transformer.layers - 1
@@ -329,7 +329,7 @@ class TaskAdapter(Method):
         support: Float[Tensor, "episode way shot frame dim"],
         shot_mask: ShotMask,
     ) -> Logits:
-        """Equation 11: cosines as they are; distances as probabilities over the classes."""
+        """Equation 11: cosines; other metrics give probabilities over the classes."""
         scores = self.metric(query, support, shot_mask)
         return scores if self.config.metric == "protonet" else scores.softmax(-1)
 
@@ -377,7 +377,7 @@ class FrozenTokens(FrameEncoder):
 
 
 class AdaptedEncoder(FrameEncoder):
-    """All of Task-Adapter's encoding, for a temporal embedding at the input: then no token is frozen.
+    """All of Task-Adapter's encoding, for a temporal embedding at the input, with which no token is frozen.
 
     Args:
         method: lends its adapters.
@@ -391,13 +391,13 @@ class AdaptedEncoder(FrameEncoder):
         self.roles_differ = method.traits.roles_differ
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Run the blocks before the first adapted one, and then what a video can do without its episode."""
+        """Run the blocks before the first adapted one, and then everything that does not need the episode."""
         method = self.method
         start = FrozenTokens(self.backbone, method.first, method.temporal, method.config.half_tokens)
         return method.adapt_alone(start.encode(clips), role)
 
     def key(self) -> dict[str, Any]:
-        """Name the adapters and their wiring beside the backbone."""
+        """Name the backbone, the adapters and their options."""
         state, config = self.method.state_dict(), self.method.config
         own = {name: tensor for name, tensor in state.items() if name.startswith(("blocks.", "temporal"))}
         wiring = ("layers", "where", "aim", "task", "task_at", "half_tokens", "temporal_embedding_at")
@@ -406,7 +406,7 @@ class AdaptedEncoder(FrameEncoder):
 
 
 class TaskAdaptedBlock(nn.Module):
-    """The adapters of one block; `forward` takes the frozen block itself.
+    """The adapters of one block; the frozen block is an argument of `forward`.
 
     Args:
         width: channels of a token.
@@ -438,8 +438,8 @@ class TaskAdaptedBlock(nn.Module):
         Args:
             block: of CLIP.
             tokens: of the task's videos.
-            mask: [task, video], false where a video is only padding.
-            only_class: from equation 7 on compute the class tokens alone; they still attend to all tokens.
+            mask: [task, video], false for padding.
+            only_class: from equation 7 on, compute only the class tokens; they still attend to all tokens.
             attention: as `TaskAdapter.adapt` takes it.
         """
         return self.after(block, self.before(block, tokens, only_class), mask, only_class, attention)
@@ -447,7 +447,7 @@ class TaskAdaptedBlock(nn.Module):
     def before(
         self, block: ResidualAttentionBlock, tokens: Videos, only_class: bool
     ) -> Float[Tensor, "task video frame kept channel"]:
-        """Run what comes before the attention over videos: each video on its own."""
+        """Run the part before the attention over videos: each video on its own."""
         if self.task_at == "front":
             return tokens
         tokens = self.over_frames(block, tokens)
@@ -508,7 +508,7 @@ class TaskAdaptedBlock(nn.Module):
     ) -> Videos:
         """Equation 8: every token attends to the same frame and token of the task's videos.
 
-        `mask` [task, video] is false where a video is only padding.
+        `mask` [task, video] is false for padding.
         """
         if self.task is None:
             return tokens
