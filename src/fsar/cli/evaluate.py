@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask which methods, on which episodes of which videos."""
+    """Add the options: methods, videos, episodes."""
     data_options(parser, "world")
     add = parser.add_argument
     add("--split", default="test", help="train, val, test or all")
@@ -43,7 +43,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--save-manifest", type=Path, help="write the episodes (one way and one shot only)")
     add("--drop-short", action="store_true", help="leave out videos with too few frames (of --method)")
     add("--naive", action="store_true", help="encode every video again in every episode")
-    add("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
+    add("--on-error", choices=["stop", "skip"], default="stop", help="what to do if a video cannot be read")
     add("--bank", type=Path, help="folder of the feature bank; default: in the cache")
     add("--out", type=Path, help="folder for one JSON per result; default: RUN/results of a checkpoint")
 
@@ -81,7 +81,7 @@ def run(options: Namespace) -> int:
 
 
 def _data_line(result: "Result") -> str:
-    """Say which videos and episodes a result was measured on, and what was missing."""
+    """Describe the videos and episodes of a result, and what was missing."""
     from fsar.results.tables import lacking
 
     dealt = "" if result.resplit is None else f", classes split at random by seed {result.resplit}"
@@ -116,7 +116,7 @@ def _splits(entry: "_Entry", dataset: "VideoDataset", seeds: Sequence[int] | Non
 
 
 def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
-    """Refuse before any work what would fail after it."""
+    """Refuse, before any work, what would fail later."""
     from fsar.datasets.benchmarks import refuse_mixing
     from fsar.evaluation.episodes import EpisodeSampler
 
@@ -130,7 +130,7 @@ def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
 
 
 def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> list["Result"]:
-    """Encode once, then match at every way, shot and seed; keep each result as soon as it is there."""
+    """Encode once, then match at every way, shot and seed; write each result at once."""
     from dataclasses import asdict
 
     from fsar.bank.fill import fill_bank
@@ -190,7 +190,7 @@ def _save_manifest(videos: "VideoDataset", options: Namespace) -> None:
 
 
 def _warn(folder: str | None, result: "Result") -> None:
-    """Say what a reader of the number must know."""
+    """Print the warnings on a result."""
     from fsar.results.identity import is_unfinished
 
     if is_unfinished(result) and result.training is not None:
@@ -232,7 +232,7 @@ def _kept_in(run: str | None, out: Path | None) -> Path | None:
 
 
 class _Entry(NamedTuple):
-    """What is evaluated: a method, the checkpoint it came from, and how its clips are taken."""
+    """A method to evaluate, its checkpoint, and how its clips are sampled."""
 
     method: "Method"
     folder: str | None

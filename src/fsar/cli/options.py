@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def data_options(parser: ArgumentParser, default: str | None) -> None:
-    """Ask where the videos are.
+    """Add the options on videos.
 
     Args:
         parser: gets the options.

@@ -16,7 +16,7 @@ _COLUMNS = ("cell", "method", "row", "backbone", "benchmark", "shot", "value", "
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask which cells of the papers' tables."""
+    """Add the options: cells, filters, output."""
     parser.add_argument(
         "cells", nargs="*", metavar="CELL", help="show these, as ma-fsar/table-3/2, with their commands"
     )
@@ -56,7 +56,7 @@ def _near(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _chosen(options: Namespace, cells: Sequence["Cell"]) -> list["Cell"]:
-    """The cells that every filter keeps."""
+    """Return the cells that all filters keep."""
     chosen = list(cells)
     for key in _FILTERS:
         wanted = getattr(options, key)
@@ -112,7 +112,7 @@ def _record(cell: "Cell") -> dict[str, Any]:
 
 
 def _shown(cell: "Cell", data: str) -> str:
-    """What a cell measured, and the commands that make its row."""
+    """Describe what a cell measured, and the commands that make its row."""
     from fsar.papers.runs import WHERE, other_runs_of, runs_of, why_not
 
     lines = [_heading(cell)]

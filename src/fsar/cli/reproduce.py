@@ -25,7 +25,7 @@ def add_options(parser: ArgumentParser) -> None:
         choices=["clean", "paper"],
         help="paper: select on the test classes, as the field's public code does; every result says so",
     )
-    parser.add_argument("--resplit", type=int, metavar="SEED", help="split the classes anew, at random")
+    parser.add_argument("--resplit", type=int, metavar="SEED", help="split the classes again, at random")
     parser.add_argument("--prepare", type=Path, metavar="DIR", help="first write copies of short side 256 to DIR")
     parser.add_argument(
         "--skip-missing",

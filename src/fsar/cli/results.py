@@ -15,7 +15,7 @@ _DEFAULT = Path("runs")
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask which results, and what to make of them."""
+    """Add the options: results, filters, output."""
     add = parser.add_argument
     add("paths", nargs="*", type=Path, metavar="PATH", help="result files, or folders; default: runs")
     where = f"only these results; KEY is one of {', '.join(_KEYS)}"
@@ -72,7 +72,7 @@ def _compared(options: Namespace) -> list["Table"]:
 
 
 def _chosen(paths: Sequence[Path], where: Sequence[str]) -> list["Stored"]:
-    """Results at these paths that meet all conditions.
+    """Read the results at these paths that meet all conditions.
 
     Raises:
         ValueError: an unknown key, a value of another kind or one that no result has, or no result.

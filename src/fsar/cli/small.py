@@ -54,7 +54,7 @@ def probe(options: Namespace) -> int:
 
 
 def methods_options(parser: ArgumentParser) -> None:
-    """Ask which method."""
+    """Add the option: a method."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="explain this method's options")
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask which recipe, with which changes, on which videos."""
+    """Add the options: recipe, changes, videos."""
     add = parser.add_argument
     add("--config", required=True, metavar="RECIPE", help="see `fsar recipes`, or a YAML file")
     add("--out", type=Path, required=True, help="the run's folder; the same command resumes a killed run")
@@ -49,7 +49,7 @@ def run(options: Namespace) -> int:
 
 
 def _recipe(options: Namespace) -> "Recipe":
-    """The recipe with what the command line changes."""
+    """Return the recipe with the changes of the command line."""
     from fsar.training.recipes import load_recipe
 
     direct = ("devices", "seed", "backbone", "protocol", "resplit", "on_error", "data", "benchmark", "class_names")
@@ -59,7 +59,7 @@ def _recipe(options: Namespace) -> "Recipe":
 
 
 def push_options(parser: ArgumentParser) -> None:
-    """Ask which checkpoint goes where."""
+    """Add the options: checkpoint, repository."""
     parser.add_argument("folder", type=Path, help="a folder that `fsar train` wrote")
     parser.add_argument("repo", metavar="ORG/NAME")
     parser.add_argument("--private", action="store_true")
@@ -74,7 +74,7 @@ def push(options: Namespace) -> int:
 
 
 def recipes_options(parser: ArgumentParser) -> None:
-    """Ask what to show of recipes."""
+    """Add the option `--keys`."""
     parser.add_argument("--keys", action="store_true", help="explain every key: its default, type and meaning")
 
 

@@ -100,7 +100,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
         variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
 
         variant: Literal["paper", "official", "official-leaky"] = "paper"
-        """Whose equations; `official-leaky` lets labels reach the scores, as the public code does: for audits."""
+        """Equations of the paper or the public code; `official-leaky` also lets labels reach the scores: for audits."""
         similarity: Literal["frame-wise", "time-mean"] | None = None  # type: ignore[assignment]
         """For `metric: protonet`: mean cosine of frames with the same index, or cosine of the means over time."""
         text_layers: int = 2
@@ -110,36 +110,36 @@ class TaskAdapterPlusPlus(TaskAdapter):
         order_at: Literal["front", "back"] = ablation("back")
         """Attend over the three sentences before a block's own attention (`front`), or after it (Table 9)."""
         sub_actions: str | None = None
-        """Corpus of the three sentences: a packaged one (`hmdb51`) or a file; null looks in all packaged ones."""
+        """Corpus of the three sentences: a packaged one (`hmdb51`) or a file; null searches all packaged ones."""
         text: Literal["stages", "average", "concat", "label"] = ablation("stages")
-        """Three sentences, their mean feature, all three in one prompt, or the label alone (Tables 4 and 6)."""
+        """Three sentences, their mean feature, all three in one prompt, or only the label (Tables 4 and 6)."""
         alignment: Literal["attention", "conv1d", "none"] = ablation("attention")
         """How neighbouring frames are joined before they are pooled into stages (Table 7)."""
         alignment_layers: int = ablation(1)
         """Layers of attention; each shortens the video by one frame."""
         residual: Literal["earlier", "later"] | None = None
-        """Which frame is added to equation 15's attention: the earlier or the later of two neighbours."""
+        """Frame that is added to the attention of equation 15: the earlier or the later of two neighbours."""
         stage_score: Literal["cosine-of-mean", "mean-of-cosines"] | None = None
         """Equations 16 and 17: cosine of a stage's mean frame, or mean of its frames' cosines."""
         alignment_norm: bool = ablation(False)
-        """LayerNorm on the output of equation 15's attention, as the public code has on SSv2-Full."""
+        """LayerNorm after the attention of equation 15, as in the public code on SSv2-Full."""
 
         @property
         def compares_queries(self) -> bool:
-            """Whether queries see each other unless `inductive` keeps them apart: in equation 15's attention, too."""
+            """Whether queries see each other if `inductive` is false, also in the attention of equation 15."""
             return self.looks_over_videos or (self.reads_text and self.alignment == "attention")
 
         @property
         def keeps_weights(self) -> bool:
-            """Whether there is attention to keep: over the support videos, or that of equation 15."""
+            """Whether there is attention to keep: over the support videos, or in equation 15."""
             return super().keeps_weights or (self.reads_text and self.alignment == "attention")
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """Texts and alignment have no options without the score that they are for."""
+            """Options of texts and alignment have no effect without their score."""
             of_order = ("text_where", "order_at")
             of_attention = ("alignment_layers", "alignment_norm", "residual")
             of_texts = ("text_layers", "sub_actions", "text", "alignment", "stage_score", *of_order, *of_attention)
-            unread = self.modality == "both" and self.readout == "visual"  # parameters are there, and are not read
+            unread = self.modality == "both" and self.readout == "visual"  # the parameters exist but are not used
             only_read = ("sub_actions", "text", "stage_score", "residual", "alignment_layers", *of_order)
             return (
                 *super().idle(),
@@ -152,7 +152,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
             )
 
         def check(self) -> None:
-            """Refuse values out of range, and order adapters without an order."""
+            """Refuse values out of range, and order adapters for a single prompt."""
             super().check()
             if self.text_layers < 0 or not 1 <= self.alignment_layers < self.frames:
                 raise ValueError(
@@ -199,7 +199,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
     # ----------------------------------------------------------------------- text
 
     def prompts(self, labels: list[str]) -> list[list[str]]:
-        """Make the prompts of each class: one per stage, or a single one."""
+        """Write the prompts of each class: one per stage, or a single one."""
         if self.config.text == "label":
             return [[TEMPLATE.format(label)] for label in labels]
         classes = list(zip(labels, sub_actions(labels, self.config.sub_actions), strict=True))
@@ -215,11 +215,11 @@ class TaskAdapterPlusPlus(TaskAdapter):
             self.prompts(list(labels))
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Text features of each class, [label, stage, dim]; a single stage if the prompts are not by stage."""
+        """Text features [label, stage, dim]; there is a single stage if the prompts have no stages."""
         return self.adapt_text(self.text_input(labels, rng))
 
     def text_input(self, labels: list[str], rng: np.random.Generator | None = None) -> Int[Tensor, "label stage token"]:
-        """Token ids of each class's prompts."""
+        """Return the token ids of the prompts of each class."""
         ids = self._tokenize([prompt for own in self.prompts(labels) for prompt in own])
         return ids.unflatten(0, (len(labels), -1))
 
@@ -242,7 +242,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
 
     @torch.compiler.disable
     def _frozen_sentences(self, ids: Int[Tensor, "stage token"]) -> Float[Tensor, "stage token channel"]:
-        """One class's sentences before the first adapted block; cached while the text tower is frozen."""
+        """Run the blocks before the first adapted one for a class; cached while the text tower is frozen."""
         clip = text_transformer(self.backbone, self.name)
         trains = clip.positional_embedding.requires_grad
         key = (str(ids.device), ids.cpu().numpy().tobytes())
@@ -265,7 +265,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
             text: [episode, way, stage, dim].
 
         Raises:
-            ValueError: the leaky variant got more or fewer queries than classes.
+            ValueError: the leaky variant needs as many queries as classes.
         """
         named: dict[str, Tensor] = {}
         frames = query
@@ -287,12 +287,12 @@ class TaskAdapterPlusPlus(TaskAdapter):
         return named | {"text_scores": scores, "stage_scores": stages}
 
     def _stages(self) -> int:
-        """How many stages a video is pooled into."""
+        """Number of stages of a video."""
         by_stage = self.config.text == "stages" or (self.config.text == "label" and self.config.alignment != "none")
         return STAGES if by_stage else 1
 
     def _align(self, query: Float[Tensor, "episode query frame dim"]) -> tuple[Tensor, Tensor]:
-        """Equation 15, over all queries or (`inductive`) over each alone; also the last layer's attention weights."""
+        """Equation 15, over all queries or (`inductive`) each alone; also return the last attention weights."""
         frames = query.flatten(0, 1)[:, None] if self.config.inductive else query
         norm = self.alignment_norm if self.config.alignment_norm else nn.Identity()
         weights = frames
@@ -325,8 +325,8 @@ def stage_windows(frames: int, stages: int) -> Float[Tensor, "stage frame"]:
     """Weights of each stage's mean (eq. 16), in overlapping windows.
 
     Args:
-        frames: how many there are.
-        stages: how many there are.
+        frames: number of frames.
+        stages: number of stages.
 
     Example:
         >>> (stage_windows(7, 3) > 0).int().tolist()
@@ -349,9 +349,9 @@ def stage_scores(
 
     Args:
         frames: of the queries.
-        text: one sentence per stage, or one that is compared with every stage.
-        stages: how many a video is pooled into.
-        of_mean: take the cosine of each stage's mean frame, else the mean of its frames' cosines.
+        text: one sentence per stage, or one for all stages.
+        stages: number of stages.
+        of_mean: cosine of each stage's mean frame; if false, mean of its frames' cosines.
     """
     windows = stage_windows(frames.shape[-2], stages).to(frames)
     text = text.expand(*text.shape[:2], stages, text.shape[-1])
@@ -374,7 +374,7 @@ def over_tokens(block: ResidualAttentionBlock, sentences: Tensor, mask: Tensor) 
 
 
 class OrderAdaptedBlock(nn.Module):
-    """The order adapter of one text block; `forward` takes the frozen block itself.
+    """The order adapter of one text block; the frozen block is an argument of `forward`.
 
     Args:
         width: channels of a token.
@@ -402,7 +402,7 @@ class OrderAdaptedBlock(nn.Module):
         return sentences + feed_forward(block, block.ln_2(sentences))
 
     def over_sentences(self, block: ResidualAttentionBlock, sentences: Sentences) -> Sentences:
-        """Equation 13: every token attends to the token of the same index in the class's sentences."""
+        """Equation 13: every token attends to the tokens with the same index in the sentences of the class."""
         across = rearrange(block.ln_1(sentences), "label stage token channel -> label token stage channel")
         ordered = self.order(attend(block, across))
         return sentences + rearrange(ordered, "label token stage channel -> label stage token channel")

@@ -37,10 +37,10 @@ from fsar.shapes import Logits, ShotMask
 
 
 def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
-    """Sines and cosines of the frame's index, times 0.1.
+    """Compute the positional encoding: sines and cosines of the frame index, times 0.1.
 
     Args:
-        frames: how many.
+        frames: number of frames.
         dim: channels.
     """
     position = torch.arange(frames)[:, None]
@@ -52,7 +52,7 @@ def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
 
 
 _BLOCK = 2**24
-"""Attention weights that one step of matching holds: bounds memory (64 MiB a map) for any number of frames."""
+"""Attention weights per block of matching: limits memory (64 MiB per map) for any number of frames."""
 
 
 class CrossTransformer(nn.Module):
@@ -76,10 +76,10 @@ class CrossTransformer(nn.Module):
     def _project(
         self, linear: nn.Linear, encoded: Float[Tensor, "*videos frame dim"]
     ) -> Float[Tensor, "*videos tuple out"]:
-        """Apply a linear map to every tuple's joined frames.
+        """Apply a linear layer to the concatenated frames of every tuple.
 
-        A map of joined frames is a sum of one map per place in the tuple. So each frame is mapped once per place, not
-        once per tuple: 3.5 times less work for pairs of 8 frames, 7 times for triples.
+        The layer is a sum of one layer per place in the tuple. So each frame is projected once per place, not once per
+        tuple: 3.5 times less work for pairs of 8 frames, 7 times for triples.
         """
         per_place = linear.weight.unflatten(1, (self.cardinality, -1))  # out place dim
         mapped = torch.einsum("...fd,opd->...pfo", encoded, per_place)
@@ -93,7 +93,7 @@ class CrossTransformer(nn.Module):
         support: Float[Tensor, "episode way shot frame dim"],
         shot_mask: ShotMask,
     ) -> Logits:
-        """Compute minus the squared distance, per tuple, of each query to its own prototype of each class."""
+        """Compute minus the squared distance per tuple of each query to its prototype of each class."""
         query, support = (
             self.dropout(frames + positional_encoding(*frames.shape[-2:]).to(frames)) for frames in (query, support)
         )
@@ -114,7 +114,7 @@ class CrossTransformer(nn.Module):
 
 
 class Trx(Method):
-    """Query-specific prototypes from pairs and triples of frames; its maps are trained."""
+    """Query-specific prototypes from pairs and triples of frames, by trained linear layers."""
 
     name = "trx"
 
@@ -127,12 +127,12 @@ class Trx(Method):
         out_dim: int = 1152
         """Channels of keys and values."""
         dropout: float = 0.1
-        """On the frames with their positional encoding."""
+        """Dropout on the frames with their positional encoding."""
         pixels: Literal["normalized", "unit"] = "normalized"
-        """By the backbone's mean and deviation, or [0, 1] as they are, as in the public code."""
+        """Pixels normalised by the backbone's mean and deviation, or in [0, 1], as in the public code."""
 
         def check(self) -> None:
-            """Refuse sizes that leave nothing to compare."""
+            """Refuse sizes without anything to compare."""
             if not self.cardinalities or min(self.cardinalities) < 1 or self.out_dim < 1 or not 0 <= self.dropout < 1:
                 raise ValueError(
                     f"trx got cardinalities {self.cardinalities}, out_dim {self.out_dim} and dropout {self.dropout}; "
@@ -148,12 +148,12 @@ class Trx(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Its maps train."""
-        # two episodes are as fast as 16: one keeps a core busy
+        """The linear layers train."""
+        # two episodes are as fast as 16: one episode keeps a core busy
         return Traits(trains=("own", "visual"), independent_ways=True, pixels=config.pixels, episodes_per_match=2)
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: the mean over cardinalities (eq. 10); named, the logits of each cardinality.
+        """Logits: the mean over cardinalities (eq. 10). Named outputs: the logits of each cardinality.
 
         Raises:
             ValueError: the videos have fewer frames than the largest tuple joins.
@@ -186,7 +186,7 @@ class CrossTransformers(nn.Module):
         support: Float[Tensor, "episode way shot frame dim"],
         shot_mask: ShotMask,
     ) -> Logits:
-        """Give the logits of every query.
+        """Compute the logits of every query.
 
         Raises:
             ValueError: the videos have fewer frames than the largest tuple joins.

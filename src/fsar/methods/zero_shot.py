@@ -1,9 +1,9 @@
 """Zero-shot CLIP: no example, only the class names.
 
 Radford et al., "Learning transferable visual models from natural language supervision", ICML 2021, section 3.1. The
-logit of a class is the cosine between the video's feature and the class's text feature, times exp(logit_scale); that
-is 100 in the released weights. The video's feature is the mean over its frame features, the class's the mean over its
-templates; neither is normalised before (MA-FSAR, section 3.4 and Table 11).
+logit of a class is the cosine of the video feature and the text feature of the class, times exp(logit_scale), which is
+100 in the released weights. The video feature is the mean of the frame features, and the text feature the mean over
+templates; neither frames nor texts are normalised before the mean (MA-FSAR, section 3.4 and Table 11).
 
 | what | function |
 |---|---|
@@ -11,7 +11,7 @@ templates; neither is normalised before (MA-FSAR, section 3.4 and Table 11).
 | p(video = class): softmax of exp(logit_scale) cos(mean over frames, text) | `ZeroShot.match` |
 
 Deviations: CLIP normalises the text features of the templates before their mean; MA-FSAR does not. We follow MA-FSAR,
-so that the row of its Table 11 is this method.
+so this method is the row of its Table 11.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from fsar.text.prompts import class_features, templates
 
 
 class ZeroShot(Method):
-    """Names a video by its class texts alone; the support videos are not used."""
+    """Compares a video with the class texts; support videos are not used."""
 
     name = "zero-shot"
 
@@ -45,11 +45,11 @@ class ZeroShot(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """It reads class names and nothing else; nothing trains."""
+        """Only class names are read; nothing trains."""
         return Traits(reads_text=True, reads_text_alone=True, trains=(), independent_ways=True, matches_means=True)
 
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
-        """Mean over templates, [label, dim]; in training, too."""
+        """Text features [label, dim]: the mean over templates, also in training."""
         return class_features(self.backbone, labels, self.config.templates)
 
     def match(self, episode: Episode) -> Prediction:
