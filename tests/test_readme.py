@@ -49,7 +49,7 @@ def folder(tmp_path: Path, world: VideoDataset, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_python_lines(folder: Path) -> None:
-    """The first block enrols and saves; the second goes on with the file."""
+    """The first block enrols and saves; the second loads the file."""
     first, second = blocks("python")
     names: dict[str, object] = {}
     exec(first.replace("lite0", "tiny"), names)

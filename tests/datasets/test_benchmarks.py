@@ -102,7 +102,7 @@ def test_class_names_however_they_are_written() -> None:
 
 @needs_shared
 def test_the_registry_is_what_the_published_lists_say() -> None:
-    """Read anew and by other code: hash of every file, and of every list."""
+    """Read again by other code: the hash of every file and of every list."""
     rows = re.findall(
         r"\| (\S+txt) \| (\S+) \| (\S+) \| (\d+) \| (\d+) \| (\w{64}) \|", (LISTS / "README.md").read_text()
     )

@@ -104,7 +104,7 @@ def random_frames(episodes: int = 2, way: int = 3, shot: int = 2, query: int = 4
 
 
 def with_gaps() -> Episode:
-    """Random frames; of some shots there is only what stands for them."""
+    """Random frames; some shots are missing, and padding stands for them."""
     episode = random_frames()
     for place in ((0, 1, 1), (1, 0, 0)):
         episode.shot_mask[place] = False

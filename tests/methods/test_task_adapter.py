@@ -348,7 +348,7 @@ def test_no_label_reaches_a_score(tiny: Backbone, clips: Tensor, variant: str, i
 
 @torch.no_grad()
 def test_the_leaky_variant_leaks(tiny: Backbone, clips: Tensor) -> None:
-    """What the audit is for: there, a query's scores rest on where it stands."""
+    """What the audit is for: the scores of a query depend on its position."""
     method = shaken(plus_plus(tiny, variant="official-leaky"))
     episode = encoded(method, clips[:-1])
     order = torch.tensor([2, 0, 1])

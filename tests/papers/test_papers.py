@@ -289,7 +289,7 @@ def named(row: dict[str, Any]) -> set[str]:
 
 
 def readings(name: str, table: str, benchmark: str, shot: int, row: str) -> list[float]:
-    """The accuracies of a cell: one, or several where it has several readings."""
+    """The accuracy of a cell, or several if the cell can be read in several ways."""
     found = [
         entry["accuracy"]
         for entry in paper(name)["rows"][table]

@@ -313,7 +313,7 @@ def test_the_command_line_recognises_with_a_checkpoint(
 
 
 def test_texts_are_kept_with_the_examples(tiny: Backbone, clips: Clips, tmp_path: Path) -> None:
-    """A recogniser goes on working where the file of sub-actions is gone."""
+    """A recogniser still works if the file of sub-actions no longer exists."""
     words = {class_text(label): ("it starts", "it goes on", f"{label} ends") for label in clips}
     corpus = tmp_path / "mine.yaml"
     corpus.write_text(dump_sub_actions(words))

@@ -136,7 +136,7 @@ def test_one_rounding(share: float, text: str) -> None:
 
 
 def test_a_number_is_the_same_in_every_table() -> None:
-    """311 of 400 queries, whatever order they are summed in."""
+    """311 of 400 queries; the order of summation has no effect."""
     right = (2,) * 150 + (1,) * 11 + (0,) * 39
     one = replace(RESULT, episodes=200, right=right, accuracy=0.77749999999999997, ci95=0.05)
     two = replace(one, method="trx", right=right[::-1])

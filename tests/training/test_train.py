@@ -160,7 +160,7 @@ def test_going_on_elsewhere_is_noted(world: VideoDataset, tmp_path: Path, monkey
 
 
 def test_a_run_of_an_older_version_is_the_same_run(whole: Path, world: VideoDataset, tmp_path: Path) -> None:
-    """Its recipe lacks the keys that came later; their defaults are what it ran with."""
+    """Its recipe has no keys of later versions; it ran with their defaults."""
     shutil.copytree(whole, tmp_path / "run")
     recipe = tmp_path / "run" / "recipe.yaml"
     older = {k: v for k, v in yaml.safe_load(recipe.read_text()).items() if k not in ("betas", "freeze_batch_norm")}

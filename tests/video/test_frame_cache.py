@@ -1,4 +1,4 @@
-"""Frames on disk: read once, keyed by content, whole or absent whatever happens."""
+"""Frames on disk: read once, keyed by content, whole or absent in any case."""
 
 import multiprocessing
 import os
