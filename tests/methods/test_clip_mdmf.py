@@ -40,7 +40,7 @@ def golden() -> dict[str, Tensor]:
 
 
 def head_of(golden: dict[str, Tensor], **options) -> ClipMdmf:
-    """The golden head: its weights by meaning. BatchNorm and positions, which the code lacks, keep their initial values."""
+    """The golden head: its weights by meaning. BatchNorm and positions keep their initial values: the code has none."""
     torch.manual_seed(0)
     method = ClipMdmf(Features(golden["text_features_of_split"]), ClipMdmf.Config(hidden=32, **options)).eval()
     state = {}
