@@ -20,7 +20,7 @@ from fsar.cli.options import load_dataset
 from fsar.datasets import SPLITS, VideoDataset, benchmarks, load_benchmark, splits
 from fsar.datasets.benchmarks import BENCHMARKS, benchmark, refuse_mixing
 from fsar.datasets.splits import Recognised, fetch_lists, import_lists, recognise
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 from tests.conftest import SHARED, needs_shared
 
 LISTS = (SHARED or Path()) / "splits"

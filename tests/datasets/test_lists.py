@@ -8,7 +8,7 @@ import pytest
 
 from fsar.datasets import load_lists
 from fsar.datasets.lists import Entry, Names, name_videos, read_line, split_of
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 from tests.conftest import SHARED, needs_shared
 from tests.datasets.test_datasets import ids, touch, write
 

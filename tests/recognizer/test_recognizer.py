@@ -14,7 +14,8 @@ from fsar.backbones.clip import TINY_CONFIG, ClipBackbone, tiny_tokenize
 from fsar.datasets import VideoDataset
 from fsar.methods.episode import Episode, Prediction
 from fsar.methods.place_motion import PlaceMotion
-from fsar.text.prompts import class_text, dump_sub_actions
+from fsar.text.prompts import dump_sub_actions
+from fsar.text.words import class_text
 from fsar.video.reading import VideoError, read_frames
 from tests.recognizer.conftest import Clips, moving
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from fsar.backbones import Backbone
-from fsar.text.prompts import TEMPLATE_SETS, class_features, class_text, templates
+from fsar.text.prompts import TEMPLATE_SETS, class_features, templates
+from fsar.text.words import class_text
 from tests.conftest import SHARED, needs_shared
 
 PAPERS = {"ma-fsar": ("ma-fsar.txt", "Table 10"), "clip-spm": ("clip-spm.txt", "Table 6:")}

@@ -8,7 +8,8 @@ import pytest
 import yaml
 
 import fsar
-from fsar.text.prompts import SUB_ACTION_PROMPT, class_text, dump_sub_actions, read_sub_actions, sub_actions
+from fsar.text.prompts import SUB_ACTION_PROMPT, dump_sub_actions, read_sub_actions, sub_actions
+from fsar.text.words import class_text
 from tests.conftest import SHARED, needs_shared
 
 FOLDER = Path(fsar.__file__).parent / "text" / "subactions"

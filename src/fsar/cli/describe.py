@@ -112,7 +112,7 @@ def _existing(options: Namespace) -> tuple[str, dict[str, "SubActions"]]:
 def _labels(options: Namespace) -> list[str]:
     """Texts of the classes that were asked for."""
     from fsar.text.describe import distinct_labels
-    from fsar.text.prompts import class_text
+    from fsar.text.words import class_text
 
     if options.classes:
         return distinct_labels((name, class_text(name)) for name in options.classes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fsar.datasets.folder import is_video
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 from fsar.video.kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES, is_frame_folder, is_hidden
 from fsar.video.reading import display
 

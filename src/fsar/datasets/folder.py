@@ -10,7 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
 from fsar.names import unknown
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 from fsar.video.kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES, is_bookkeeping, is_frame_folder, is_hidden
 from fsar.video.reading import VideoError, display, probe
 

@@ -52,7 +52,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | OTAM | "common practice" | both directions, smoothing 0.5, eps 0.01 in the cosine, per prototype | the code's (`direction`, `cos_eps`) |
 | SPM or PADM off (Table 3) | not stated | not in the files | raw frames go on, and no class text is read; the distance is d_spm (of whatever frames) alone, without lambda2 |
 | Table 4 | gate, sum, concat | only all three | cumulative: [tp; f], [tp; f + tp], eq. 9 (`fusion`) |
-| class words | class names | underscores and brackets stay | `fsar.text.prompts.class_text`, in either variant |
+| class words | class names | underscores and brackets stay | `fsar.text.words.class_text`, in either variant |
 | clips | TSN; random crops, flips everywhere; 4 queries per class, in the test too | TRX's frames; no flips on SSv2; 1 query in the test | the recipe's: TSN; no flip where names tell left from right; 1 query in the test (`--query 4`) |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
 | BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |

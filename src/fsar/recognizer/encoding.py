@@ -14,7 +14,7 @@ from fsar.methods.base import Method
 from fsar.methods.episode import Encoding
 from fsar.recognizer.examples import Example, compact
 from fsar.recognizer.sources import VideoSource, open_source
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import VideoError
 

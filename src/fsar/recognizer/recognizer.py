@@ -38,7 +38,7 @@ from fsar.recognizer.matching import match, similarities
 from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource, expanded
 from fsar.recognizer.state import State
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 from fsar.training.checkpoint import provenance_of
 from fsar.training.parameters import kept_state
 from fsar.video.frame_cache import FrameCache

@@ -13,7 +13,7 @@ from fsar.results.identity import by_each_shot, row_keys, row_name, row_names
 from fsar.results.numbers import percent
 from fsar.results.result import Result
 from fsar.results.tables import Joined
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 
 MINUS = "\N{MINUS SIGN}"
 BARS = 4

@@ -1,5 +1,5 @@
 """Class names -> texts -> text features: templates, sub-action sentences, and models that write them."""
 
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 
 __all__ = ["class_text"]

@@ -17,7 +17,6 @@ corpus of them is a YAML file:
 The package has one for each benchmark (`src/fsar/text/subactions/`); `fsar describe` writes one for other classes.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -32,6 +31,7 @@ from torch import Tensor
 
 from fsar.backbones import Backbone
 from fsar.names import unknown
+from fsar.text.words import class_text
 
 TEMPLATE_SETS = {
     "ma-fsar": (
@@ -100,21 +100,6 @@ def templates(name: str) -> tuple[str, ...]:
     if not count.isdigit() or not 1 <= int(count) <= len(chosen):
         raise ValueError(f"{name!r} asks for {count!r} templates; {set_name} has 1 to {len(chosen)}")
     return chosen[: int(count)]
-
-
-def class_text(name: str) -> str:
-    """Read a class name as words: lower case, spaces for underscores, no brackets, joined words apart.
-
-    Args:
-        name: as a dataset writes it.
-
-    Example:
-        >>> class_text("Dropping [something] into [something]"), class_text("ApplyEyeMakeup")
-        ('dropping something into something', 'apply eye makeup')
-    """
-    if re.fullmatch(r"(?:[A-Z][a-z]+){2,}", name):
-        name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
-    return " ".join(name.replace("_", " ").replace("[", "").replace("]", "").split()).lower()
 
 
 _CACHE: WeakKeyDictionary[Backbone, dict[tuple[str, str], Tensor]] = WeakKeyDictionary()

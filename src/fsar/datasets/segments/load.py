@@ -16,7 +16,7 @@ from fsar.datasets.segments.elan import read_eaf
 from fsar.datasets.segments.label_studio import DEFAULT_FPS, FrameRow, read_label_studio
 from fsar.datasets.segments.table import Row, Segments, read_segments_csv, read_text
 from fsar.progress import progress_bar
-from fsar.text.prompts import class_text
+from fsar.text.words import class_text
 from fsar.video.kinds import is_hidden
 from fsar.video.reading import VideoError, VideoInfo, display, probe
 

@@ -17,7 +17,8 @@ import yaml
 from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import progress_bar
 from fsar.text.describe.answers import INSTRUCTION, Ask, BadAnswer, TryAgain, checked_stages, parse_answer, shortened
-from fsar.text.prompts import SubActions, class_text, dump_sub_actions, parse_sub_actions
+from fsar.text.prompts import SubActions, dump_sub_actions, parse_sub_actions
+from fsar.text.words import class_text
 
 LONGEST_DELAY = 60.0
 """Seconds between two requests, unless the server asks for more."""
