@@ -24,7 +24,9 @@ from typing import NamedTuple
 import av
 import numpy as np
 
-from fsar.video.reading import VideoError, frame_indices, probe, read_frames
+from fsar.video.paths import VideoError
+from fsar.video.reading import probe, read_frames
+from fsar.video.sampling import frame_indices
 
 WIDTH, HEIGHT, FRAMES, COUNT = 96, 64, 40, 8
 MOST = 4.0

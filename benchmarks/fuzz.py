@@ -212,7 +212,7 @@ def read(path: Path) -> None:
 def serve(connection: Connection, seeds: dict[str, bytes], folder: Path) -> None:
     """Read the mutations whose numbers come, in a process of its own."""
     os.environ["FSAR_CACHE"] = str(folder / "cache")
-    from fsar.video.reading import VideoError
+    from fsar.video.paths import VideoError
 
     while (number := connection.recv()) is not None:
         name, content = mutated(seeds, number)

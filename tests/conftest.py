@@ -13,7 +13,7 @@ from fsar.datasets import VideoDataset, load_folder
 from fsar.datasets.base import SPLITS
 from fsar.datasets.world import FRAMES_PER_SECOND, render_clip
 from fsar.datasets.world_actions import ACTIONS, Action
-from fsar.video.reading import write_video
+from fsar.video.writing import write_video
 
 SHARED = Path(os.environ["FSAR_SHARED"]) if os.environ.get("FSAR_SHARED") else None
 GOLDEN = Path(os.environ.get("FSAR_GOLDEN_DIR", Path(__file__).parent / "golden"))

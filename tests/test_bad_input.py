@@ -29,7 +29,8 @@ from fsar.progress import progress_bar
 from fsar.recognizer import Recognizer
 from fsar.recognizer.files import KEY, read_parts
 from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import VideoError, probe, read_frames
+from fsar.video.paths import VideoError
+from fsar.video.reading import probe, read_frames
 from tests.processes import as_a_user, forked, limited, signal_at
 from tests.video.test_odd_files import overwrite
 from tests.video.test_reading import encode, greys, index_of

@@ -12,7 +12,7 @@ from PIL import Image
 from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark
-from fsar.video.reading import write_video
+from fsar.video.writing import write_video
 from tests.conftest import SHARED, needs_shared
 
 LISTS = {

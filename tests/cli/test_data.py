@@ -19,7 +19,9 @@ from fsar.datasets import prepare as preparing
 from fsar.datasets.benchmarks import Benchmark, benchmark
 from fsar.datasets.check import Report, check_benchmark
 from fsar.datasets.prepare import prepare
-from fsar.video.reading import VideoError, frame_indices, probe, read_frames
+from fsar.video.paths import VideoError
+from fsar.video.reading import probe, read_frames
+from fsar.video.sampling import frame_indices
 from tests.processes import forked, limited, signal_at
 from tests.video.test_reading import encode, greys, index_of
 

@@ -147,7 +147,7 @@ def test_a_file_does_not_depend_on_what_was_encoded_before(tmp_path: Path) -> No
         from pathlib import Path
         from fsar.datasets.world import render_clip
         from fsar.datasets.world_actions import ACTIONS
-        from fsar.video.reading import write_video
+        from fsar.video.writing import write_video
         clips = {f"{action.name}{i}.mp4": render_clip(action, i) for action in ACTIONS[::4] for i in (0, 1)}
         for name in clips:
             write_video(Path(sys.argv[1], "forward", name), clips[name], 12.0)

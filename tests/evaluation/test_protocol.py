@@ -11,7 +11,7 @@ import pytest
 from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.training.recipes import parse_recipe
-from fsar.video.reading import write_video
+from fsar.video.writing import write_video
 
 
 def test_random_splits_have_the_sizes_of_the_published_ones(world: VideoDataset) -> None:

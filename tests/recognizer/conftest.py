@@ -8,7 +8,7 @@ import pytest
 from fsar import Recognizer
 from fsar.backbones import Backbone
 from fsar.datasets import VideoDataset
-from fsar.video.reading import Frames
+from fsar.video.picture import Frames
 
 Clips = dict[str, list[Path]]
 

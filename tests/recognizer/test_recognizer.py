@@ -16,7 +16,8 @@ from fsar.methods.episode import Episode, Prediction
 from fsar.methods.place_motion import PlaceMotion
 from fsar.text.prompts import dump_sub_actions
 from fsar.text.words import class_text
-from fsar.video.reading import VideoError, read_frames
+from fsar.video.paths import VideoError
+from fsar.video.reading import read_frames
 from tests.recognizer.conftest import Clips, moving
 
 

@@ -12,7 +12,9 @@ import torch
 from fsar.datasets import Video
 from fsar.recognizer.sources import expanded, open_source
 from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import VideoError, read_frames, write_video
+from fsar.video.paths import VideoError
+from fsar.video.reading import read_frames
+from fsar.video.writing import write_video
 from tests.recognizer.conftest import moving
 
 CACHE = FrameCache(frames=8)

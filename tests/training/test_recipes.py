@@ -21,7 +21,7 @@ from fsar.training.checkpoint import load_pretrained
 from fsar.training.loop import train
 from fsar.training.parameters import freeze, group_of, make_optimizer, trained_groups
 from fsar.training.recipes import HARDWARE, Recipe, load_recipe, parse_recipe, recipe_names
-from fsar.video.reading import SAMPLINGS
+from fsar.video.sampling import SAMPLINGS
 from tests.methods.entries import SMALL
 from tests.methods.test_entries import BENCHMARKS
 

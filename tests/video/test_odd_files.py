@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from fsar.video import VideoError, probe, read_frames, read_frames_at, stream_frames
-from fsar.video.reading import as_path
+from fsar.video.paths import as_path
 from tests.video.test_reading import encode, greys, index_of
 
 WHITE_TOP_LEFT = np.zeros((48, 64, 3), np.uint8)

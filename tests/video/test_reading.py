@@ -14,7 +14,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from safetensors.numpy import load_file
 
-from fsar.video.reading import SAMPLINGS, VideoError, VideoInfo, frame_indices, probe, read_frames, write_video
+from fsar.video.paths import VideoError
+from fsar.video.reading import VideoInfo, probe, read_frames
+from fsar.video.sampling import SAMPLINGS, frame_indices
+from fsar.video.writing import write_video
 from tests.conftest import GOLDEN
 
 

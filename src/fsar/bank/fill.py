@@ -22,7 +22,8 @@ from fsar.methods.encoder import Encoder
 from fsar.methods.episode import Encoding, Role
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import Frames, VideoError
+from fsar.video.paths import VideoError
+from fsar.video.picture import Frames
 from fsar.video.transforms import to_clip
 
 
@@ -71,7 +72,7 @@ def fill_bank(
         >>> import tempfile
         >>> import numpy as np
         >>> from fsar import build_method, load_backbone
-        >>> from fsar.video.reading import write_video
+        >>> from fsar.video.writing import write_video
         >>> method = build_method("otam", load_backbone("tiny"))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     file, frames = Path(folder) / "wave.mp4", FrameCache(Path(folder) / "frames")

@@ -39,7 +39,7 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Describe the classes, or write a template if no model is given."""
     from fsar.text.describe import BLANK, TEMPLATE_COMMENT, credit, write_corpus
-    from fsar.video.reading import display
+    from fsar.video.paths import display
 
     _check(options)
     head, kept = _existing(options)
@@ -95,7 +95,7 @@ def _check(options: Namespace) -> None:
 def _existing(options: Namespace) -> tuple[str, dict[str, "SubActions"]]:
     """Head comment and classes of the file to extend; empty if there is none."""
     from fsar.text.describe import read_to_extend
-    from fsar.video.reading import display
+    from fsar.video.paths import display
 
     if not options.out.exists():
         return "", {}

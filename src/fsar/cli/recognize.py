@@ -112,7 +112,7 @@ def _enroll(recognizer: "Recognizer", options: Namespace) -> None:
 def _answer(recognizer: "Recognizer", options: Namespace) -> int:
     """Print an answer for every video; 1 if a video could not be read."""
     from fsar.progress import progress_bar
-    from fsar.video.reading import VideoError, display
+    from fsar.video.paths import VideoError, display
 
     videos = [video for given in options.videos for video in _videos_in(given)]
     names = [display(Path(video.place)) for video in videos]
@@ -140,7 +140,7 @@ def _videos_in(path: Path) -> list["Video"]:
     from fsar.datasets import Video, load_segments
     from fsar.datasets.folder import PassedOver, is_video
     from fsar.datasets.segments import is_segments, split_options
-    from fsar.video.reading import display
+    from fsar.video.paths import display
 
     file, chosen = split_options(path)
     if chosen or (is_segments(file) and not file.is_dir()):
@@ -159,7 +159,7 @@ def _videos_in(path: Path) -> list["Video"]:
 
 def _row(answer: "Answer") -> dict[str, Any]:
     """One answer as it is printed."""
-    from fsar.video.reading import display
+    from fsar.video.paths import display
 
     row: dict[str, Any] = {
         "video": display(Path(answer.video)),

@@ -22,7 +22,7 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Write the page."""
     from fsar.report import write_report
-    from fsar.video.reading import display
+    from fsar.video.paths import display
 
     if options.out.suffix not in (".html", ".htm") or options.out.is_dir():
         raise ValueError(f"--out is {display(options.out)!r}; expected the name of a file that ends in .html")

@@ -45,7 +45,8 @@ def probe(options: Namespace) -> int:
     """Print frames, length, size and rotation of each video."""
     from dataclasses import asdict
 
-    from fsar.video.reading import display, probe
+    from fsar.video.paths import display
+    from fsar.video.reading import probe
 
     for video in options.videos:
         facts = ", ".join(f"{key} {value}" for key, value in asdict(probe(video)).items())

@@ -26,7 +26,7 @@ from fsar.datasets.find import FoundVideo, VideoIndex, without_suffix
 from fsar.datasets.lists import Line, numbered_lines, read_line
 from fsar.files import cache_dir
 from fsar.names import unknown
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 BENCHMARKS = (
     "ucf101@arn",

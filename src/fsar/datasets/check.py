@@ -20,7 +20,8 @@ from fsar.datasets.copies import Copies, find_copies
 from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import ahead, progress_bar
 from fsar.results.numbers import percent
-from fsar.video.reading import VideoError, display, probe, read_frames, readable, stream_frames
+from fsar.video.paths import VideoError, display, readable
+from fsar.video.reading import probe, read_frames, stream_frames
 
 VERSION = 2  # increase it with every change to what is accepted
 _WAY, _VIDEOS = 5, 6  # a 5-way 5-shot episode needs so many classes, and so many videos of each

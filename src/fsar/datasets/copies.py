@@ -14,7 +14,8 @@ from pathlib import Path
 from fsar.datasets.base import Video, VideoDataset
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import VideoError, display, frame_files
+from fsar.video.paths import VideoError, display
+from fsar.video.stills import frame_files
 
 _NAMED = 3  # how many groups a message names
 _MANY = 100  # show a progress bar for at least so many videos

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fsar.datasets.folder import is_video
 from fsar.text.words import class_text
 from fsar.video.kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES, is_frame_folder, is_hidden
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 _words = lru_cache(maxsize=None)(class_text)
 

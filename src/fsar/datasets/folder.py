@@ -12,7 +12,8 @@ from fsar.datasets.base import SPLITS, Video, VideoDataset
 from fsar.names import unknown
 from fsar.text.words import class_text
 from fsar.video.kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES, is_bookkeeping, is_frame_folder, is_hidden
-from fsar.video.reading import VideoError, display, probe
+from fsar.video.paths import VideoError, display
+from fsar.video.reading import probe
 
 _NAMED = 5  # how many names a message has
 _HEAD = 4096  # the first bytes tell text from video

@@ -26,7 +26,7 @@ from typing import NamedTuple
 from fsar.datasets.base import SPLITS, Video, VideoDataset
 from fsar.datasets.find import VideoIndex, folders_of, without_suffix
 from fsar.text.words import class_text
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 _NUMBERED = re.compile(r"(train|val|test)(\d+)/(?P<path>/?.+)")
 _LABELLED = re.compile(r"(?P<path>.*?[^\s,;])(?P<numbers>(?:[\s,;]+\d+)+)")

@@ -22,7 +22,9 @@ from fsar.files import atomic_path, write_text_atomic
 from fsar.names import unknown
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import SHORT_SIDE
-from fsar.video.reading import VideoError, display, probe, stream_frames, write_video
+from fsar.video.paths import VideoError, display
+from fsar.video.reading import probe, stream_frames
+from fsar.video.writing import write_video
 
 FORMS = ("mp4", "jpg")
 VERSION = 1  # increase it with every change to the copies

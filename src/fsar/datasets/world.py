@@ -19,7 +19,7 @@ import numpy as np
 from fsar.datasets.world_actions import ACTIONS, Action, Track
 from fsar.files import write_text_atomic
 from fsar.progress import progress_bar
-from fsar.video.reading import write_video
+from fsar.video.writing import write_video
 
 VERSION = 1  # increase it with every change to a rendered pixel
 SIZE = 96  # height and width of a clip, pixels

@@ -60,7 +60,7 @@ def evaluate(
         >>> import tempfile
         >>> from pathlib import Path
         >>> from fsar import build_method, load_backbone, load_folder
-        >>> from fsar.video.reading import write_video
+        >>> from fsar.video.writing import write_video
         >>> method = build_method("otam", load_backbone("tiny"))
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for action, brightness in (("wave", 50), ("clap", 200)):

@@ -16,7 +16,7 @@ from fsar.recognizer.examples import Example, compact
 from fsar.recognizer.sources import VideoSource, open_source
 from fsar.text.words import class_text
 from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import VideoError
+from fsar.video.paths import VideoError
 
 
 @dataclass(frozen=True, eq=False)

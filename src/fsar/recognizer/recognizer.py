@@ -42,7 +42,7 @@ from fsar.text.words import class_text
 from fsar.training.checkpoint import provenance_of
 from fsar.training.parameters import kept_state
 from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import VideoError, display
+from fsar.video.paths import VideoError, display
 
 
 class Recognizer:

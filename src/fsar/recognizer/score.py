@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from fsar.recognizer.answer import UNKNOWN, Answer
-from fsar.video.reading import VideoError
+from fsar.video.paths import VideoError
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,10 @@ import numpy as np
 from fsar.datasets import Video
 from fsar.datasets.folder import PassedOver, is_video
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
-from fsar.video.reading import Frames, VideoError, as_path, display, frame_indices, read_frames
+from fsar.video.paths import VideoError, as_path, display
+from fsar.video.picture import Frames
+from fsar.video.reading import read_frames
+from fsar.video.sampling import frame_indices
 from fsar.video.transforms import resize_short_side
 
 

@@ -13,7 +13,7 @@ from fsar.report.markup import Markup, element, header, join, scroll
 from fsar.results.numbers import percent_interval
 from fsar.training.run_folder import LOG
 from fsar.training.standing import RECIPE
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 POINTS = 240
 """Largest number of points in a curve; each point is the mean of a part of a longer run."""

@@ -15,7 +15,9 @@ from fsar.methods.base import Method
 from fsar.methods.episode import Encoding, Targets
 from fsar.training.recipes import Recipe
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
-from fsar.video.reading import Frames, frame_indices, read_frames
+from fsar.video.picture import Frames
+from fsar.video.reading import read_frames
+from fsar.video.sampling import frame_indices
 from fsar.video.transforms import Augmentation
 
 

@@ -9,15 +9,15 @@ from fsar.lazy import import_name
 
 _HOMES = {
     "FrameCache": "fsar.video.frame_cache",
-    "VideoError": "fsar.video.reading",
+    "VideoError": "fsar.video.paths",
     "VideoInfo": "fsar.video.reading",
-    "frame_indices": "fsar.video.reading",
+    "frame_indices": "fsar.video.sampling",
     "probe": "fsar.video.reading",
     "read_frames": "fsar.video.reading",
     "read_frames_at": "fsar.video.reading",
     "stream_frames": "fsar.video.reading",
     "to_clip": "fsar.video.transforms",
-    "write_video": "fsar.video.reading",
+    "write_video": "fsar.video.writing",
 }
 __all__ = [
     "FrameCache",

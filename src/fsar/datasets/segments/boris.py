@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fsar.datasets.segments.table import Row, Segments, Table, read_table, seconds
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 AGGREGATED = ("Behavior", "Start (s)", "Stop (s)")
 TABULAR = ("Behavior", "Time")

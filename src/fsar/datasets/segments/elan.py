@@ -16,7 +16,7 @@ from xml.parsers import expat
 from fsar.datasets.segments.table import Row, Segments
 from fsar.names import unknown
 from fsar.video.kinds import VIDEO_SUFFIXES
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 
 def read_eaf(file: Path, tier: str | None = None) -> Segments:

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from fsar.datasets.segments.table import Row, Segments, read_text
 from fsar.video.kinds import VIDEO_SUFFIXES
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 DEFAULT_FPS = 24.0
 """Default of Label Studio's `Video` tag."""

@@ -18,7 +18,8 @@ from fsar.datasets.segments.table import Row, Segments, read_segments_csv, read_
 from fsar.progress import progress_bar
 from fsar.text.words import class_text
 from fsar.video.kinds import is_hidden
-from fsar.video.reading import VideoError, VideoInfo, display, probe
+from fsar.video.paths import VideoError, display
+from fsar.video.reading import VideoInfo, probe
 
 SUFFIXES = (".csv", ".tsv", ".eaf", ".json")
 TABLE = "segments.csv"

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 COLUMNS = ("file", "start", "end", "label")
 

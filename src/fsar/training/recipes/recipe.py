@@ -8,7 +8,7 @@ import yaml
 
 from fsar.config import Settings
 from fsar.names import unknown
-from fsar.video.reading import SAMPLINGS
+from fsar.video.sampling import SAMPLINGS
 
 
 @dataclass(frozen=True, kw_only=True)
