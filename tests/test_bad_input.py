@@ -337,7 +337,7 @@ def test_the_command_line_stops_at_a_broken_video(data: Path, own_cache: Path, v
         (b"folder,label\nwave,caf\xe9\n", "not UTF-8 text; save it as UTF-8"),
         (b"folder,label\nwave," + b"a" * 200_000 + b"\n", "not a comma-separated table .field larger"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_labels_file_says_where(data: Path, content: str | bytes, message: str) -> None:
     (data / "labels.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=message) as raised:
@@ -623,7 +623,7 @@ def test_a_saved_recognizer_answers_as_before(recognizer: Recognizer, tiny: Back
         (lambda path: path.unlink(), "no such recogniser file"),
     ],
     ids=["version", "weights", "cut", "cut header", "empty", "text", "other tensors", "missing"],
-)  # fmt: skip
+)
 def test_a_wrong_recognizer_file_is_refused(
     recognizer: Recognizer,
     tmp_path: Path,

@@ -87,8 +87,9 @@ def test_recognize(examples: Path) -> None:
     assert "left-out examples" in run.stderr
     table = forked("recognize", "--model", model, examples / "new")
     assert table.returncode == 0 and table.stdout.startswith("video") and len(table.stdout.splitlines()) == 5
-    listed = list(csv.DictReader(io.StringIO(
-        forked("recognize", "--model", model, examples / "new", "--format", "csv").stdout)))  # fmt: skip
+    listed = list(
+        csv.DictReader(io.StringIO(forked("recognize", "--model", model, examples / "new", "--format", "csv").stdout))
+    )
     assert [row["action"] for row in listed] == [row["action"] for row in rows]
     elsewhere = forked("recognize", "--model", model, examples / "new", "--device", "gpu")
     assert elsewhere.returncode == 2 and "no device 'gpu' here" in elsewhere.stderr

@@ -66,8 +66,10 @@ def test_what_is_missing_broken_and_short_is_told(root: Path) -> None:
     test = report.splits["test"]
     assert (test.published, test.found, test.readable, test.short) == (1292, 4, 3, 1)
     assert [report.splits[split].readable for split in ("train", "val")] == [2, 2]
-    assert report.broken == {"fencing/broken": f"{root / TEST / 'broken.avi'}: invalid data found when processing "
-                                               f"input; the file is broken or not a video"}  # fmt: skip
+    assert report.broken == {
+        "fencing/broken": f"{root / TEST / 'broken.avi'}: invalid data found when processing "
+        f"input; the file is broken or not a video"
+    }
     assert report.short == {"fencing/short": 5}
     assert report.classes["test"]["fencing"] == 3 and report.differing["fencing"] == (3, benchmark(HMDB).videos[TEST])
     assert report.unnamed == 6766 - 8 and report.missing == ()
@@ -109,8 +111,9 @@ def test_a_complete_one_is_comparable(root: Path, monkeypatch: pytest.MonkeyPatc
 
 def test_missing_videos_of_a_list_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make(tmp_path / "videos", "1.mp4", "3.mp4")
-    monkeypatch.setattr(Benchmark, "stored", lambda self, split: [(TEST, str(n)) for n in range(1, 15)]
-                        if split == "test" else [])  # fmt: skip
+    monkeypatch.setattr(
+        Benchmark, "stored", lambda self, split: [(TEST, str(n)) for n in range(1, 15)] if split == "test" else []
+    )
     report = check_benchmark(HMDB, root, progress=False)
     assert report.missing == tuple(f"fencing/{n}" for n in sorted(map(str, range(1, 15))) if n not in ("1", "3"))
     assert "missing (12):\n  fencing/10\n" in report.text() and "... and 2 more (--json FILE has all)" in report.text()
@@ -292,8 +295,11 @@ def test_a_folder_of_frames_is_a_video_too(tmp_path: Path, form: str) -> None:
 
 def files(out: Path) -> dict[str, bytes]:
     """All that lies below a folder, but for what a kill left half written."""
-    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*"))
-            if path.is_file() and ".writing-" not in str(path)}  # fmt: skip
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for path in sorted(out.rglob("*"))
+        if path.is_file() and ".writing-" not in str(path)
+    }
 
 
 @pytest.mark.parametrize("form", ["mp4", "jpg"])

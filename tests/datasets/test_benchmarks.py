@@ -468,8 +468,10 @@ def test_missing_videos(toys: Path) -> None:
 
 
 def test_without_lists(tmp_path: Path) -> None:
-    message = (r"kinetics100@cmn: its train, val, test list is not here; `fsar splits fetch kinetics100@cmn` downloads "
-               r"it, `fsar splits import FILE...`")  # fmt: skip
+    message = (
+        r"kinetics100@cmn: its train, val, test list is not here; `fsar splits fetch kinetics100@cmn` downloads "
+        r"it, `fsar splits import FILE...`"
+    )
     with pytest.raises(ValueError, match=message):
         load_benchmark("kinetics100@cmn", tmp_path)
 

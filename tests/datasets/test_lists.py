@@ -302,8 +302,10 @@ def test_kinetics_tables(tmp_path: Path) -> None:
         tmp_path / "data", "train/blasting_sand/-kYzxMKp514_000086_000096.mp4", "train/surfing/1663fIopl7c.mkv"
     )
     rows = ["blasting sand,-kYzxMKp514,86,96,train", "surfing,1663fIopl7c,35,45,train"]
-    for name, header in (("k400.csv", "label,youtube_id,time_start,time_end,split"),
-                         ("train.csv", "label,youtube_id,time_start,time_end,split,is_cc")):  # fmt: skip
+    for name, header in (
+        ("k400.csv", "label,youtube_id,time_start,time_end,split"),
+        ("train.csv", "label,youtube_id,time_start,time_end,split,is_cc"),
+    ):
         dataset = load_lists([write(tmp_path / name, header, *rows)], root)
         assert ids(dataset) == ["blasting sand/-kYzxMKp514_000086_000096", "surfing/1663fIopl7c_000035_000045"]
         assert dataset.splits == {"blasting sand": "train", "surfing": "train"}

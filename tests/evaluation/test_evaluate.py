@@ -94,8 +94,9 @@ def test_accuracy_and_interval_by_hand() -> None:
 def _episodes(target: list[list[int]]) -> Episodes:
     count, queries = len(target), len(target[0])
     ways = np.tile([0, 1], (count, 1))
-    return Episodes(("a/1", "b/1", "b/2"), ("a", "b"), ways, ways[..., None], np.full((count, queries), 2),
-                    np.array(target))  # fmt: skip
+    return Episodes(
+        ("a/1", "b/1", "b/2"), ("a", "b"), ways, ways[..., None], np.full((count, queries), 2), np.array(target)
+    )
 
 
 def test_random_logits_are_at_chance(novel: VideoDataset, tiny: Backbone, bank: Bank) -> None:
@@ -207,8 +208,10 @@ def test_both_modes_stand_side_by_side(world: VideoDataset, tmp_path: Path, caps
 
 def test_the_audit_of_a_leak_says_so_in_every_result(novel: VideoDataset, tiny: Backbone) -> None:
     """The public code's rule takes scores from the queries' order; the same weights without it do not."""
-    makes = {v: build_method("task-adapter-pp", tiny, variant=v, layers=0, sub_actions="world", modality="text")
-             for v in ("official", "official-leaky")}  # fmt: skip
+    makes = {
+        v: build_method("task-adapter-pp", tiny, variant=v, layers=0, sub_actions="world", modality="text")
+        for v in ("official", "official-leaky")
+    }
     results = {v: evaluate(method, novel, "all", way=4, episodes=200, progress=False) for v, method in makes.items()}
     assert results["official"].protocol == "clean"
     assert results["official-leaky"].protocol == "leaky: labels reach the scores"

@@ -259,10 +259,12 @@ def by_hand(method: ClipMdmf, episode: Episode, number: int) -> dict[str, Tensor
 
     def convolve(frames: Tensor, name: str) -> Tensor:
         padded = torch.cat([torch.zeros(1, 16), frames, torch.zeros(1, 16)]).to(frames)
-        return torch.stack([
-            sum(state[f"{name}.weight"][:, :, k] @ padded[t + k] for k in range(3)) + state[f"{name}.bias"]
-            for t in range(len(frames))
-        ])  # fmt: skip
+        return torch.stack(
+            [
+                sum(state[f"{name}.weight"][:, :, k] @ padded[t + k] for k in range(3)) + state[f"{name}.bias"]
+                for t in range(len(frames))
+            ]
+        )
 
     def local(frames: Tensor) -> Tensor:
         for first in (0, 3):
@@ -464,8 +466,11 @@ def test_numbers_next_to_one_can_be_drawn_with(golden: dict[str, Tensor]) -> Non
 
 def test_only_a_method_that_samples_takes_draws(golden: dict[str, Tensor]) -> None:
     assert {pps: head_of(golden, pps=pps).traits.draws for pps in ("sample", "argmax", "expected", "off")} == {
-        "sample": True, "argmax": False, "expected": False, "off": False,
-    }  # fmt: skip
+        "sample": True,
+        "argmax": False,
+        "expected": False,
+        "off": False,
+    }
     episode = random_frames()
     with torch.no_grad():
         argmax = run(head_of(golden, pps="argmax"), episode).logits
@@ -500,9 +505,11 @@ def test_a_draw_rests_on_episode_query_and_class_alone(
     assert np.abs(logits - drawn.logits(head_of(golden, pps="argmax"), episodes)).max() > 1e-2
     order = np.array([2, 0, 3, 1])
     turned = replace(
-        episodes, way_class=episodes.way_class[:, order], support=episodes.support[:, order, ::-1],
+        episodes,
+        way_class=episodes.way_class[:, order],
+        support=episodes.support[:, order, ::-1],
         query=episodes.query[:, ::-1],
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(drawn.logits(method, turned), logits[:, ::-1, order], atol=1e-4)
     np.testing.assert_allclose(drawn.logits(method, episodes[7:9]), logits[7:9], atol=1e-4)
     one_by_one = replace(method.traits, episodes_per_match=1)

@@ -74,9 +74,14 @@ def prototype(golden: dict[str, Tensor]) -> MaFsar:
     method.fc_text[0].load_state_dict({kind: golden[f"enc.fc_text.{kind}"] for kind in ("weight", "bias")})
     method.temporal.data = golden["enc.temporal_embedding"]
     tpcm = {
-        "norm": "0.0.norm", "to_query": "0.0.fn.to_q", "to_key": "0.0.fn.to_k", "to_value": "0.0.fn.to_v",
-        "to_out.0": "0.0.fn.to_out.0", "feed_forward.0": "0.1.net.0", "feed_forward.3": "0.1.net.3",
-    }  # fmt: skip
+        "norm": "0.0.norm",
+        "to_query": "0.0.fn.to_q",
+        "to_key": "0.0.fn.to_k",
+        "to_value": "0.0.fn.to_v",
+        "to_out.0": "0.0.fn.to_out.0",
+        "feed_forward.0": "0.1.net.0",
+        "feed_forward.3": "0.1.net.3",
+    }
     method.tpcm.load_state_dict(
         {
             f"{ours}.{kind}": golden[f"tpcm.layers.{theirs}.{kind}"]

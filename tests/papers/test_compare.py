@@ -18,10 +18,12 @@ def cell(method: str, benchmark: str, shot: int = 1, variant: str | None = None,
     """The first accuracy of a method as its own paper prints it."""
     wanted = {"method": method, "benchmark": benchmark, "shot": shot, "variant": variant, **keys}
     return next(
-        each for each in CELLS.values()
-        if each.accuracy is not None and all(getattr(each, key) == value for key, value in wanted.items())
+        each
+        for each in CELLS.values()
+        if each.accuracy is not None
+        and all(getattr(each, key) == value for key, value in wanted.items())
         and (keys or each.paper == {"task-adapter": "task-adapter-pp"}.get(method, method) or method not in CELLS)
-    )  # fmt: skip
+    )
 
 
 def accuracies(*results: Result) -> list[float]:
@@ -58,20 +60,29 @@ def test_what_was_trained_tells_frozen_from_fine_tuned() -> None:
     for of, other in ((frozen, tuned), (tuned, frozen)):
         [value] = beside([result_beside(of)])
         assert value.comparable and of in value.cells and other not in value.cells
-    frozen, tuned = (cell("task-adapter", "ssv2-small", variant="frozen backbone"),
-                     cell("task-adapter-pp", "ssv2-small", variant="full fine-tuning"))  # fmt: skip
+    frozen, tuned = (
+        cell("task-adapter", "ssv2-small", variant="frozen backbone"),
+        cell("task-adapter-pp", "ssv2-small", variant="full fine-tuning"),
+    )
     assert accuracies(result_beside(frozen)) == [36.0] and accuracies(result_beside(tuned)) == [47.8]
     assert blocking(replace(result_beside(frozen), training=result_beside(PP).training)) == [
-        "trained here: what the method adds; in the paper: nothing"]  # fmt: skip
+        "trained here: what the method adds; in the paper: nothing"
+    ]
     untrained = replace(result_beside(MDMF), training=None)
     assert "trained here: nothing; in the paper: what the method adds and the visual encoder" in blocking(untrained)
 
 
-@pytest.mark.parametrize("method,variant", [
-    ("task-adapter", "frozen backbone"), ("task-adapter", "AIM, all layers"), ("task-adapter", "AIM, last layers"),
-    ("task-adapter-pp", "full fine-tuning"), ("clip-spm", "HSMR on, SPM on, PADM off"),
-    ("clip-spm", "HSMR off, SPM off, PADM off"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method,variant",
+    [
+        ("task-adapter", "frozen backbone"),
+        ("task-adapter", "AIM, all layers"),
+        ("task-adapter", "AIM, last layers"),
+        ("task-adapter-pp", "full fine-tuning"),
+        ("clip-spm", "HSMR on, SPM on, PADM off"),
+        ("clip-spm", "HSMR off, SPM off, PADM off"),
+    ],
+)
 def test_rows_in_which_no_query_can_see_another_are_inductive(method: str, variant: str) -> None:
     of = cell(method, "ssv2-small", variant=variant)
     made = result_beside(of)
@@ -79,26 +90,32 @@ def test_rows_in_which_no_query_can_see_another_are_inductive(method: str, varia
     assert not made.transductive and value.comparable and of in value.cells
 
 
-@pytest.mark.parametrize("variant", ["AIM and task-specific adaptation, last layers",
-                                     "task-specific adaptation without AIM, last layers"])  # fmt: skip
+@pytest.mark.parametrize(
+    "variant", ["AIM and task-specific adaptation, last layers", "task-specific adaptation without AIM, last layers"]
+)
 def test_rows_in_which_queries_meet_are_transductive(variant: str) -> None:
     of = cell("task-adapter", "ssv2-small", variant=variant)
     settings = run_of(of).settings or {}
     alone = result_of(run_of(of).with_option("inductive", True))
     assert settings["options"]["inductive"] is False and not alone.transductive
-    assert said(alone, of)["each query is named alone (inductive) here; in the paper the queries of an episode see "
-                           "each other (transductive)"]  # fmt: skip
+    assert said(alone, of)[
+        "each query is named alone (inductive) here; in the paper the queries of an episode see "
+        "each other (transductive)"
+    ]
 
 
 def test_training_with_each_query_alone_is_not_the_published_training() -> None:
     options = {key: value for key, value in (run_of(SPM).settings or {})["options"].items() if key != "inductive"}
     made = result_beside(SPM, recipe={"options": options}, transductive=True)
-    assert blocking(made) == ["trained with each query alone (inductive) and tested with queries that see each other "
-                              "here; in the paper they do in both"]  # fmt: skip
+    assert blocking(made) == [
+        "trained with each query alone (inductive) and tested with queries that see each other "
+        "here; in the paper they do in both"
+    ]
 
 
-@pytest.mark.parametrize("of", ["ma-fsar/table-11/11", "ma-fsar/table-11/15", "ma-fsar/table-11/7",
-                                "ma-fsar/table-11/3"])  # fmt: skip
+@pytest.mark.parametrize(
+    "of", ["ma-fsar/table-11/11", "ma-fsar/table-11/15", "ma-fsar/table-11/7", "ma-fsar/table-11/3"]
+)
 @pytest.mark.parametrize("shot", [1, 5])
 def test_a_text_read_out_stands_beside_zero_shot_rows(of: str, shot: int) -> None:
     """AIM with its text head, MA-FSAR with alpha 1, CLIP-FSAR read out by text, and CLIP as it is; at any shot."""
@@ -113,7 +130,8 @@ def test_a_text_read_out_by_either_option_is_the_same() -> None:
     assert accuracies(result_of(by_option)) == [73.2] and not blocking(result_of(by_option))
     mixed = replace(run_of(of), changes={}, readout={"alpha": 1.0})
     assert blocking(result_of(mixed)) == [
-        "options of the method in training differ: alpha 0.75 (there 1.0), readout mix (there text)"]  # fmt: skip
+        "options of the method in training differ: alpha 0.75 (there 1.0), readout mix (there text)"
+    ]
 
 
 def test_the_row_without_adapters_and_prototypes_may_be_either_read_out() -> None:
@@ -153,8 +171,9 @@ def test_unimodal_rows_have_runs() -> None:
 
 
 @pytest.mark.parametrize("of", [MDMF, SPM])
-@pytest.mark.parametrize("variant,words", [("paper", "the paper's equations"),
-                                           ("official", "the public code, step by step")])  # fmt: skip
+@pytest.mark.parametrize(
+    "variant,words", [("paper", "the paper's equations"), ("official", "the public code, step by step")]
+)
 def test_either_variant_stands_for_the_published_row(of: Cell, variant: str, words: str) -> None:
     made = result_of(run_of(of).with_option("variant", variant))
     [value] = [value for value in beside([made]) if of in value.cells]
@@ -168,7 +187,8 @@ def test_a_point_of_the_other_variant_is_told_and_another_value_blocks() -> None
     [words] = [each for each in told if each.startswith("variant here")]
     assert "but for pixels unit (there normalized)" in words and not any(told.values())
     assert blocking(result_of(run_of(SPM).with_option("alpha", 3.0))) == [
-        "options of the method differ from those of the published row: alpha 3.0 (there 1.0)"]  # fmt: skip
+        "options of the method differ from those of the published row: alpha 3.0 (there 1.0)"
+    ]
     ablated = result_of(run_of(SPM).with_option("consistency", "off"))
     assert accuracies(ablated) == [75.7]  # a row of its own
 
@@ -182,7 +202,8 @@ def test_the_audit_of_a_leak_is_compared_and_anything_else_is_not() -> None:
     for variant in ("paper", "official"):
         made = result_of(run_of(PP).with_option("variant", variant))
         assert [words[:63] for words in blocking(made)] == [
-            "the public code of Task-Adapter++ lets the labels of the querie"]  # fmt: skip
+            "the public code of Task-Adapter++ lets the labels of the querie"
+        ]
     visual = cell("task-adapter-pp", "ssv2-small", variant="video matching score")
     assert not blocking(result_beside(visual)) and result_beside(visual).protocol == "clean"
     leaky = replace(result_beside(MDMF), protocol="leaky: labels reach the scores")
@@ -201,13 +222,16 @@ def test_queries_of_clip_spm() -> None:
     assert not any("per class in testing" in words for words in said(result_beside(reprinted), reprinted))
 
 
-@pytest.mark.parametrize("of,recipe,protocol,words", [
-    (MDMF, {}, "clean", "evaluates its states on the test classes (protocol=paper is the equal here)"),
-    (MDMF, {}, "paper: selected on the test classes", None),
-    (PP, {}, "clean", "keeps the last state (val_every=0 is the equal here)"),
-    (PP, {}, "paper: selected on the test classes", "the last state, so ours is the more optimistic (val_every=0"),
-    (PP, {"val_every": 0}, "clean", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "of,recipe,protocol,words",
+    [
+        (MDMF, {}, "clean", "evaluates its states on the test classes (protocol=paper is the equal here)"),
+        (MDMF, {}, "paper: selected on the test classes", None),
+        (PP, {}, "clean", "keeps the last state (val_every=0 is the equal here)"),
+        (PP, {}, "paper: selected on the test classes", "the last state, so ours is the more optimistic (val_every=0"),
+        (PP, {"val_every": 0}, "clean", None),
+    ],
+)
 def test_selection(of: Cell, recipe: dict[str, Any], protocol: str, words: str | None) -> None:
     found = [each for each in said(result_beside(of, recipe, protocol=protocol), of) if each.startswith("selection")]
     assert found == [] if words is None else words in found[0]
@@ -264,7 +288,8 @@ def test_weights_of_the_same_architecture_are_told_apart() -> None:
     of = cell("trx", "hmdb51", 5, paper="ma-fsar")
     assert run_of(of).backbone == "timm/resnet50.tv_in1k" and not blocking(result_beside(of))
     assert blocking(result_beside(of, backbone="timm/resnet50")) == [
-        "weights timm/resnet50.a1_in1k here, timm/resnet50.tv_in1k in the public codes"]  # fmt: skip
+        "weights timm/resnet50.a1_in1k here, timm/resnet50.tv_in1k in the public codes"
+    ]
 
 
 def test_half_precision_tokens_and_the_corpus_are_told_and_do_not_block() -> None:
@@ -274,8 +299,9 @@ def test_half_precision_tokens_and_the_corpus_are_told_and_do_not_block() -> Non
     assert told["sub-actions here: ssv2-small; in the paper: written by GPT-4"] is False
     other = said(result_of(run_of(PP).with_option("sub_actions", "mine.yaml")), PP)
     assert other["sub-actions here: mine.yaml; in the paper: written by GPT-4"] is False
-    label = cell("task-adapter-pp", "ssv2-small", shot=1,
-                 variant="three sub-actions off, order adaptation off, alignment on")  # fmt: skip
+    label = cell(
+        "task-adapter-pp", "ssv2-small", shot=1, variant="three sub-actions off, order adaptation off, alignment on"
+    )
     assert not any("GPT-4" in words for words in said(result_beside(label), label))
 
 

@@ -165,7 +165,10 @@ def test_options_of_the_recipe_that_a_row_leaves_idle_are_taken_back() -> None:
 def test_several_runs_make_a_mean() -> None:
     [average] = [cell for cell in OURS if cell.id == "ma-fsar/table-1/153"]
     assert average.quantity and [run.benchmark.partition("@")[0] for run in runs_of(average)] == [
-        "hmdb51", "ucf101", "kinetics100"]  # fmt: skip
+        "hmdb51",
+        "ucf101",
+        "kinetics100",
+    ]
     rounds = [cell for cell in OURS if cell.variant == "random split, average of 5 rounds"]
     assert [run.changes["resplit"] for run in runs_of(rounds[0])] == [1, 2, 3, 4, 5]
 

@@ -49,8 +49,9 @@ def test_leave_one_out_never_shows_the_example_itself(name: str, tiny: Backbone)
     """An example among its own four would give 1/4, and so a far higher logit than any other."""
     method = build_method(name, tiny)
     parts = PLACE_MOTION if name == "place-motion" else {"frames": (8, 64)}
-    for logits, ways in [(logits, ways) for every, ways in [leave_one_out(method, enrolled([4] * 3, parts))]
-                         for logits in every]:  # fmt: skip
+    for logits, ways in [
+        (logits, ways) for every, ways in [leave_one_out(method, enrolled([4] * 3, parts))] for logits in every
+    ]:
         own, best = logits[torch.arange(len(ways)), ways], logits.amax(-1)
         assert len(ways) == 12 and (own < best).sum() >= 3  # as likely to be last as any other
         assert (own.mean() - logits.mean()).abs() < 3 * logits.std() / 12**0.5

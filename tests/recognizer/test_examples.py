@@ -29,8 +29,13 @@ def test_a_prototype_does_not_depend_on_the_way_to_it() -> None:
 def test_examples_are_found_by_their_names() -> None:
     videos = ("data/wave/anna/1.mp4", "data/wave/ben/1.mp4", "data/wave/ben/2.mp4", "array 12345678")
     actions = {"wave": Action.of([example(video) for video in videos]), "clap": Action.of([example("c.mp4")])}
-    for name, video in [("data/wave/anna/1.mp4", 0), ("ben/1.mp4", 1), ("2.mp4", 2), ("/home/data/wave/ben/2.mp4", 2),
-                        ("array 12345678", 3)]:  # fmt: skip
+    for name, video in [
+        ("data/wave/anna/1.mp4", 0),
+        ("ben/1.mp4", 1),
+        ("2.mp4", 2),
+        ("/home/data/wave/ben/2.mp4", 2),
+        ("array 12345678", 3),
+    ]:
         assert find(actions, "wave", name).video == videos[video]
     with pytest.raises(ValueError, match=r"'1.mp4' names 2 examples of 'wave': .*; give more of it"):
         find(actions, "wave", "1.mp4")

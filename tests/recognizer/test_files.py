@@ -55,8 +55,9 @@ def test_format_3_is_read(small: Recognizer, tiny: Backbone, tmp_path: Path) -> 
     header, tensors = read_parts(tmp_path / "mine.fsar")
     header |= {"format": 3, "examples": [example[:2] for example in header["examples"]]}
     del header["fit"]["steepness"]
-    save_file({key: tensor.float() for key, tensor in tensors.items()}, tmp_path / "old.fsar",
-              {KEY: json.dumps(header)})  # fmt: skip
+    save_file(
+        {key: tensor.float() for key, tensor in tensors.items()}, tmp_path / "old.fsar", {KEY: json.dumps(header)}
+    )
     contents = read_file(tmp_path / "old.fsar")
     assert contents.fit is not None and contents.fit.steepness is None
     old, query = Recognizer.load(tmp_path / "old.fsar", tiny), moving(2, 46, 9)

@@ -122,18 +122,23 @@ def test_an_example_is_removed_or_moved(recognizer: Recognizer, clips: Clips, ti
     recognizer.relabel("something_shrinking", shrinking[2], "something else")
     assert recognizer.examples["something_growing"] == (*map(str, growing[:3]), str(shrinking[3]))
     expected = Recognizer(tiny)
-    for label, paths in [("something_growing", [*growing[:3], shrinking[3]]), ("something_shrinking", shrinking[:2]),
-                         ("moving_something_from_left_to_right", clips["moving_something_from_left_to_right"][:4]),
-                         ("something else", shrinking[2:3])]:  # fmt: skip
+    for label, paths in [
+        ("something_growing", [*growing[:3], shrinking[3]]),
+        ("something_shrinking", shrinking[:2]),
+        ("moving_something_from_left_to_right", clips["moving_something_from_left_to_right"][:4]),
+        ("something else", shrinking[2:3]),
+    ]:
         expected.enroll(label, paths)
     query = growing[5]
     assert recognizer.predict(query) == expected.predict(query) and recognizer.fit() == expected.fit()
     recognizer.remove("something else", shrinking[2])
     assert "something else" not in recognizer.actions
-    for edit in (lambda: recognizer.remove("something_growing", "nine.mp4"),
-                 lambda: recognizer.relabel("something_growing", "nine.mp4", "x"),
-                 lambda: recognizer.relabel("growing", growing[0], "x"),
-                 lambda: recognizer.relabel("something_growing", growing[0], "unknown")):  # fmt: skip
+    for edit in (
+        lambda: recognizer.remove("something_growing", "nine.mp4"),
+        lambda: recognizer.relabel("something_growing", "nine.mp4", "x"),
+        lambda: recognizer.relabel("growing", growing[0], "x"),
+        lambda: recognizer.relabel("something_growing", growing[0], "unknown"),
+    ):
         with pytest.raises(ValueError, match="unknown"):
             edit()
     assert recognizer.actions["something_growing"] == 4
@@ -309,8 +314,10 @@ def test_the_command_line_recognises_with_a_checkpoint(
     assert main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), new]) == 0
     out, err = capsys.readouterr()
     assert "something_growing" in out and "ma-fsar on tiny" in err
-    assert main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), "--frames", "4",
-                 new]) == 2  # fmt: skip
+    assert (
+        main(["recognize", "--examples", str(examples), "--checkpoint", str(tmp_path / "run"), "--frames", "4", new])
+        == 2
+    )
     assert "--checkpoint has its own method" in capsys.readouterr().err
 
 

@@ -162,9 +162,14 @@ def test_where_nothing_is_published() -> None:
 
 def test_names_are_escaped() -> None:
     bad = replace(
-        result("protonet"), dataset=f"{NASTY} data", per_class={NASTY: 0.5, "wave": 0.1}, skipped={NASTY: NASTY},
-        confusion={"classes": [NASTY, "wave"], "counts": [[5, 5], [9, 1]]}, changed={"x": NASTY}, backbone=NASTY,
-    )  # fmt: skip
+        result("protonet"),
+        dataset=f"{NASTY} data",
+        per_class={NASTY: 0.5, "wave": 0.1},
+        skipped={NASTY: NASTY},
+        confusion={"classes": [NASTY, "wave"], "counts": [[5, 5], [9, 1]]},
+        changed={"x": NASTY},
+        backbone=NASTY,
+    )
     html = page([bad], [])
     assert "<script" not in html and html.count("&lt;script&gt;") > 5
     assert NASTY.lower() in Checked(html).text
@@ -189,8 +194,10 @@ def test_curves_bars_and_confusions() -> None:
     curve = html[html.index("1-shot, over ways") :].partition("</figure>")[0]
     assert "accuracy, %" in curve and "ways (classes per episode)" in curve and ">8</text>" in curve
     bars = html[html.index("Accuracy of each class") :].partition("</figure>")[0]
-    assert all(element("title", f"clip-fsar, {label}: {50 + i:.1f} %") in bars
-               for i, label in enumerate(benchmark("ssv2-small@cmn").classes["test"]))  # fmt: skip
+    assert all(
+        element("title", f"clip-fsar, {label}: {50 + i:.1f} %") in bars
+        for i, label in enumerate(benchmark("ssv2-small@cmn").classes["test"])
+    )
     assert confused([result("clip-fsar")])[0] == (
         10.0,
         *(benchmark("ssv2-small@cmn").classes["test"][i] for i in (1, 0)),
@@ -215,11 +222,17 @@ def test_short_names() -> None:
 # --------------------------------------------------------------------------- beside the papers
 
 
-@pytest.mark.parametrize("method,dataset,backbone,shot", [
-    ("clip-fsar", "ssv2-small@cmn", "RN50/openai", 1), ("clip-fsar", "ssv2-full@otam-77k", "ViT-B-16/openai", 5),
-    ("otam", "hmdb51@arn", "timm/resnet50", 1), ("ma-fsar", "ucf101@arn", "ViT-B-16/openai", 5),
-    ("task-adapter-pp", "ssv2-small@cmn", "ViT-B-16/openai", 5), ("clip-mdmf", "kinetics100@cmn", "RN50/openai", 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "method,dataset,backbone,shot",
+    [
+        ("clip-fsar", "ssv2-small@cmn", "RN50/openai", 1),
+        ("clip-fsar", "ssv2-full@otam-77k", "ViT-B-16/openai", 5),
+        ("otam", "hmdb51@arn", "timm/resnet50", 1),
+        ("ma-fsar", "ucf101@arn", "ViT-B-16/openai", 5),
+        ("task-adapter-pp", "ssv2-small@cmn", "ViT-B-16/openai", 5),
+        ("clip-mdmf", "kinetics100@cmn", "RN50/openai", 5),
+    ],
+)
 def test_every_published_value_with_its_table(method: str, dataset: str, backbone: str, shot: int) -> None:
     html = page([result(method, dataset, backbone, shot=shot)], [])
     section = html[html.index("Beside the papers") : html.index("What differs")]
@@ -228,8 +241,12 @@ def test_every_published_value_with_its_table(method: str, dataset: str, backbon
     rows = section.split("<tr>")
     for cell in cells:
         link = f'href="#{cell.paper}-{cell.table.lower().replace(" ", "-")}">{cell.table}</a>'
-        assert any(f'<span class="value">{cell.accuracy:.1f}</span>' in row and f"{PAPERS[cell.paper]}: " in row
-                   and link in row for row in rows), cell  # fmt: skip
+        assert any(
+            f'<span class="value">{cell.accuracy:.1f}</span>' in row
+            and f"{PAPERS[cell.paper]}: " in row
+            and link in row
+            for row in rows
+        ), cell
     assert {f"{cell.accuracy:.1f}" for cell in cells} == set(re.findall(r'value">([\d.]+)<', section)) - {"51.2"}
 
 

@@ -32,9 +32,10 @@ RESULT = Result(
     seconds=0.5, versions={"python": "3.11", "fsar": "0.1.0"}, right=(2, 1, 1, 1),
 )  # fmt: skip
 TRAINING = {
-    "recipe": {"way": 5, "shot": 1, "seed": 0, "devices": 1, "lr": {"own": 0.1}}, "dataset": "world",
+    "recipe": {"way": 5, "shot": 1, "seed": 0, "devices": 1, "lr": {"own": 0.1}},
+    "dataset": "world",
     "dataset_fingerprint": "b" * 64,
-}  # fmt: skip
+}
 
 
 def seeded(seed: int, **changes: Any) -> Result:
@@ -76,8 +77,10 @@ def test_folders_are_walked_for_results(tmp_path: Path) -> None:
     (tmp_path / "run" / "broken.json").write_text('{"method": ')
     RESULT.save(tmp_path / ".hidden" / "mine.json")
     found = load_results([tmp_path, tmp_path / "run" / ".." / "mine.json", tmp_path / "run"])
-    assert [one.path.name for one in found] == ["mine.json", *sorted(
-        file_name(replace(RESULT, shot=shot)) for shot in (1, 5))]  # fmt: skip
+    assert [one.path.name for one in found] == [
+        "mine.json",
+        *sorted(file_name(replace(RESULT, shot=shot)) for shot in (1, 5)),
+    ]
     assert {one.result.shot for one in found} == {1, 5}
 
 
@@ -258,10 +261,12 @@ def test_seeds_are_averaged_per_episode_before_they_are_compared() -> None:
     a, b = rng.integers(4, 11, (3, 500)), rng.integers(0, 11, (2, 500))
     settings = {"way": 5, "query": 2, "episodes": 500}
     sides = [
-        [seeded(i, right=tuple(map(int, row)), accuracy=float(row.mean() / 10), method=method, **settings)
-         for i, row in enumerate(counts)]
+        [
+            seeded(i, right=tuple(map(int, row)), accuracy=float(row.mean() / 10), method=method, **settings)
+            for i, row in enumerate(counts)
+        ]
         for method, counts in (("trx", a), ("hyrsm", b))
-    ]  # fmt: skip
+    ]
     one = compare(*sides)
     differences = (a.mean(0) - b.mean(0)) / 10
     assert one.difference == pytest.approx(differences.mean())
@@ -283,14 +288,16 @@ def test_several_lists_of_episodes_are_joined() -> None:
     ("change", "message"),
     [
         ({"episodes_fingerprint": "f" * 64, "seed": 1}, "episodes differ: seed is 0 in A, 1 in B"),
-        ({"episodes_fingerprint": "f" * 64, "dataset": "world", "dataset_fingerprint": "b" * 64},
-         "dataset is ssv2-full@otam-67k in A, world in B, videos is aaaaaaaa in A, bbbbbbbb in B"),
+        (
+            {"episodes_fingerprint": "f" * 64, "dataset": "world", "dataset_fingerprint": "b" * 64},
+            "dataset is ssv2-full@otam-67k in A, world in B, videos is aaaaaaaa in A, bbbbbbbb in B",
+        ),
         ({"episodes_fingerprint": "f" * 64, "way": 3, "shot": 5}, "way is 2 in A, 3 in B, shot is 1 in A, 5 in B"),
         ({"episodes_fingerprint": "f" * 64}, "although all settings are equal; another version of fsar drew them"),
         ({"dataset": "ssv2-full@otam-77k"}, "ssv2-full@otam-67k and ssv2-full@otam-77k are different benchmarks"),
         ({"right": ()}, "B (trx (tiny)) does not hold which queries were named right .* evaluate it again"),
     ],
-)  # fmt: skip
+)
 def test_a_comparison_that_would_mislead_is_refused(change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("(", r"\(").replace(")", r"\)")):
         compare_runs([RESULT], [replace(RESULT, method="trx", **change)])
@@ -317,8 +324,14 @@ def test_runs_are_paired_by_setting_and_mode() -> None:
 
 def test_latex_escapes_what_it_would_read() -> None:
     words = r"50% of a_b & #1 {x} \y ~ ^ $ ±"
-    one = Table(columns=("name", "n"), rows=((words, "1"), ("b", "2")), records=(), heading="a_b",
-                words=frozenset({"name"}), best=frozenset({(1, 1)}))  # fmt: skip
+    one = Table(
+        columns=("name", "n"),
+        rows=((words, "1"), ("b", "2")),
+        records=(),
+        heading="a_b",
+        words=frozenset({"name"}),
+        best=frozenset({(1, 1)}),
+    )
     text = render([one], "latex")
     escaped = r"50\% of a\_b \& \#1 \{x\} \textbackslash{}y \textasciitilde{} \textasciicircum{} \$ $\pm$"
     assert escaped + r" & 1 \\" in text and r"b & \textbf{2} \\" in text and r"\caption{a\_b}" in text
@@ -373,9 +386,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("protocol=clean", "dataset=ssv2-full@otam-67k"), ["otam", "otam", "trx", "trx"]),
     ],
 )
-def test_filters(
-    where: tuple[str, ...], methods: list[str], runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+def test_filters(where: tuple[str, ...], methods: list[str], runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["results", "--format", "csv", *(["--where", *where] if where else [])]) == 0
     assert [row["method"] for row in csv.DictReader(io.StringIO(capsys.readouterr().out))] == methods
 
@@ -399,7 +410,7 @@ def test_filters(
 )
 def test_mistakes_are_named(
     words: tuple[str, ...], message: str, runs: Path, capsys: pytest.CaptureFixture[str]
-) -> None:  # fmt: skip
+) -> None:
     (runs.parent / "empty").mkdir()
     assert main(["results", *words]) == 2
     assert message in capsys.readouterr().err

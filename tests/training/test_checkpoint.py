@@ -23,12 +23,18 @@ GROUPS = ("own",)
 def provenance(world: VideoDataset, groups: tuple[str, ...] = GROUPS) -> Provenance:
     train = world.split("train")
     return Provenance(
-        groups=groups, clip={"frames": 8, "sampling": "tsn"}, recipe={"way": 5, "shot": 1, "seed": 0}, dataset="world",
-        dataset_fingerprint=train.fingerprint(), classes=train.classes,
-        selection="best on the val classes", episodes=32,
-        results=({"dataset": "world", "split": "val", "way": 5, "shot": 1, "accuracy": 0.5, "ci95": 0.01,
-                  "episodes": 100},),
-    )  # fmt: skip
+        groups=groups,
+        clip={"frames": 8, "sampling": "tsn"},
+        recipe={"way": 5, "shot": 1, "seed": 0},
+        dataset="world",
+        dataset_fingerprint=train.fingerprint(),
+        classes=train.classes,
+        selection="best on the val classes",
+        episodes=32,
+        results=(
+            {"dataset": "world", "split": "val", "way": 5, "shot": 1, "accuracy": 0.5, "ci95": 0.01, "episodes": 100},
+        ),
+    )
 
 
 def trained(tiny: Backbone, **options) -> Method:
@@ -111,9 +117,14 @@ def test_damage_is_named(folder: Path, damage: str) -> None:
     if damage == "nothing":
         shutil.rmtree(folder)
     expected = {
-        "missing": "do not fit", "extra": "do not fit", "shape": "do not fit", "cut": "cut short",
-        "header": "not a checkpoint's header", "format": "format 99", "nothing": "no fsar.json here",
-    }[damage]  # fmt: skip
+        "missing": "do not fit",
+        "extra": "do not fit",
+        "shape": "do not fit",
+        "cut": "cut short",
+        "header": "not a checkpoint's header",
+        "format": "format 99",
+        "nothing": "no fsar.json here",
+    }[damage]
     with pytest.raises(ValueError, match=expected):
         load_pretrained(folder)
 

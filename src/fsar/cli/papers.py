@@ -179,8 +179,10 @@ def _hints(cell: "Cell", run: "Run", data: str) -> list[str]:
     if run.recipe is not None and keeps in equal:
         hints.append(f"  {origins()[cell.method].selection}: {equal[keeps]} of `fsar train` does the same")
     if leaks(cell):
-        hints.append("  this repeats a public code whose scores read labels of the queries: an audit, no accuracy; "
-                     "without that (then no difference is printed):")  # fmt: skip
+        hints.append(
+            "  this repeats a public code whose scores read labels of the queries: an audit, no accuracy; "
+            "without that (then no difference is printed):"
+        )
         clean = run.with_option("variant", "paper")
         hints += [f"    {command}" for command in clean.commands(data, f"{_folder(cell)}_clean")]
     return hints

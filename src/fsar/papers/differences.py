@@ -225,10 +225,14 @@ def _trained_otherwise(pair: Pair) -> Iterator[Difference]:
             True,
         )
     tested, _ = _changed(pair)
-    both = ((key, here.trained_options[key], value) for key, value in there.trained_options.items()
-            if key in here.trained_options and key in result.options)  # fmt: skip
-    changed = {key: (own, value) for key, own, value in both
-               if own != value and key not in tested and own != here.options[key]}  # fmt: skip
+    both = (
+        (key, here.trained_options[key], value)
+        for key, value in there.trained_options.items()
+        if key in here.trained_options and key in result.options
+    )
+    changed = {
+        key: (own, value) for key, own, value in both if own != value and key not in tested and own != here.options[key]
+    }
     if changed:
         yield Difference(f"options of the method in training differ: {_listed(changed)}", True)
 

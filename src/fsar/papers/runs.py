@@ -26,11 +26,18 @@ BACKBONES = {
     ("ViT-B/32", "ImageNet"): "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
 }
 """Architecture and pre-training of a cell -> backbone of this project, with the weights of the public codes."""
-TIMM_DEFAULTS = {"timm/resnet50": "timm/resnet50.a1_in1k",
-                 "timm/vit_base_patch32_224": "timm/vit_base_patch32_224.augreg_in21k_ft_in1k"}  # fmt: skip
+TIMM_DEFAULTS = {
+    "timm/resnet50": "timm/resnet50.a1_in1k",
+    "timm/vit_base_patch32_224": "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
+}
 """The weights that timm loads for a name without weights."""
-LISTS = {"hmdb51": "hmdb51@arn", "ucf101": "ucf101@arn", "kinetics100": "kinetics100@cmn",
-         "ssv2-small": "ssv2-small@cmn", "ssv2-full": "ssv2-full@otam-67k"}  # fmt: skip
+LISTS = {
+    "hmdb51": "hmdb51@arn",
+    "ucf101": "ucf101@arn",
+    "kinetics100": "kinetics100@cmn",
+    "ssv2-small": "ssv2-small@cmn",
+    "ssv2-full": "ssv2-full@otam-67k",
+}
 """Version of each benchmark's lists that most public codes use."""
 LISTS_OF_PAPER = {("clip-spm", "ssv2-full"): "ssv2-full@otam-77k"}
 """Versions that the public code of a paper uses instead."""
@@ -232,9 +239,14 @@ def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Ru
     queries = origins()[method].queries
     shot = cell.shot or 1  # episodes need support videos, although a text read-out ignores them
     run = Run(
-        method=method, recipe=None, backbone=_backbone(cell, method, family), way=cell.way or 5, shot=shot,
-        benchmark=LISTS_OF_PAPER.get((cell.paper, family), LISTS[family]), query=queries[0] if queries else 1,
-    )  # fmt: skip
+        method=method,
+        recipe=None,
+        backbone=_backbone(cell, method, family),
+        way=cell.way or 5,
+        shot=shot,
+        benchmark=LISTS_OF_PAPER.get((cell.paper, family), LISTS[family]),
+        query=queries[0] if queries else 1,
+    )
     recipe = (setting.recipe or f"{method}/{{benchmark}}").format(benchmark=family)
     trains = bool(default_traits(method).trains)
     if cell.training == UNTRAINED or not trains:

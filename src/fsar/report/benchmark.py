@@ -149,8 +149,7 @@ def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:
     places = sorted(group.cells, key=lambda place: (place[1], group.rows.index(place[0])))
     pairs = {place: beside(group.cells[place].results) for place in places}
     if not any(pairs.values()):
-        return element("p", "None of the papers prints a number for these methods, ways and shots.",
-                       class_="quiet")  # fmt: skip
+        return element("p", "None of the papers prints a number for these methods, ways and shots.", class_="quiet")
     notes: dict[str, int] = {}
     body = []
     for setting in group.settings:
@@ -163,15 +162,18 @@ def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:
     listed = [element("li", words, id=f"{anchor}-{number}") for words, number in notes.items()]
     return join(
         element("h3", "Beside the papers"),
-        element("p", "Every value that the papers print for the same method, way and shot; only those on the same "
-                     "backbone if there are any. The last column names what differs. If a number is bold there, the "
-                     "two values measure different things, and no difference (ours minus published) is given. "
-                     "fsar papers prints the commands that make a published row."),
+        element(
+            "p",
+            "Every value that the papers print for the same method, way and shot; only those on the same "
+            "backbone if there are any. The last column names what differs. If a number is bold there, the "
+            "two values measure different things, and no difference (ours minus published) is given. "
+            "fsar papers prints the commands that make a published row.",
+        ),
         scroll(header(["method"], ["ours", "published", "difference"], "printed in", "differs in"), body),
         _lacking(group, [place for place, values in pairs.items() if not values]),
         element("h4", "What differs"),
         element("ol", *listed, class_="notes"),
-    )  # fmt: skip
+    )
 
 
 def _pair_rows(name: str, cell: Joined, values: Sequence[Printed], notes: dict[str, int], anchor: str) -> list[Markup]:
@@ -186,13 +188,16 @@ def _pair_rows(name: str, cell: Joined, values: Sequence[Printed], notes: dict[s
         apart = difference.replace("-", MINUS) if value.comparable else "none"
         marks = [_note(notes, difference, anchor) for difference in value.differences]
         printed = element("span", f"{value.accuracy:.1f}", class_="value")
-        rows.append(element(
-            "tr", *(own if i == 0 else ()),
-            element("td", printed, element("small", value.backbone), class_="number"),
-            element("td", apart, class_="number"),
-            element("td", *_sources(value), class_="sources"),
-            element("td", *(mark for _, mark in sorted(marks)), class_="marks"),
-        ))  # fmt: skip
+        rows.append(
+            element(
+                "tr",
+                *(own if i == 0 else ()),
+                element("td", printed, element("small", value.backbone), class_="number"),
+                element("td", apart, class_="number"),
+                element("td", *_sources(value), class_="sources"),
+                element("td", *(mark for _, mark in sorted(marks)), class_="marks"),
+            )
+        )
     return rows
 
 
@@ -267,10 +272,14 @@ def _classes(group: Group) -> list[Markup]:
     """Per-class accuracy and confusions; only the first setting is unfolded."""
     made: list[Callable[[Group, Setting], Markup]] = [_bars, _confusions]
     return [
-        element("details", element("summary", f"Classes at {setting_words(setting)}"),
-                element("div", *(make(group, setting) for make in made), class_="classes"), open=i == 0)
+        element(
+            "details",
+            element("summary", f"Classes at {setting_words(setting)}"),
+            element("div", *(make(group, setting) for make in made), class_="classes"),
+            open=i == 0,
+        )
         for i, setting in enumerate(group.settings)
-    ]  # fmt: skip
+    ]
 
 
 def _bars(group: Group, setting: Setting) -> Markup:
@@ -301,15 +310,26 @@ def _confusions(group: Group, setting: Setting) -> Markup:
     lists = []
     for name, cell in zip(names, there.values(), strict=True):
         items = [
-            element("li", element("span", f"{share:.0f} %", class_="value"), " ", element("i", class_text(shown)),
-                    " named as ", element("i", class_text(said)))
+            element(
+                "li",
+                element("span", f"{share:.0f} %", class_="value"),
+                " ",
+                element("i", class_text(shown)),
+                " named as ",
+                element("i", class_text(said)),
+            )
             for share, shown, said in confused(cell.results)
-        ]  # fmt: skip
+        ]
         shown = element("ul", *items, class_="confused") if items else element("p", "no query was confused")
         lists.append(element("div", element("h4", name), shown))
-    return element("div", element("h3", "Most often confused"),
-                   element("p", "Share of all queries of the first class, including episodes without the second class.",
-                           class_="quiet"), *lists)  # fmt: skip
+    return element(
+        "div",
+        element("h3", "Most often confused"),
+        element(
+            "p", "Share of all queries of the first class, including episodes without the second class.", class_="quiet"
+        ),
+        *lists,
+    )
 
 
 def confused(results: Sequence[Result]) -> list[tuple[float, str, str]]:

@@ -92,16 +92,23 @@ def runs_section(runs: Sequence[Run]) -> Markup:
     head = header(["run", "method", "trained on"], ["episodes", "best on val", "at episode", "hours", "memory, GB"])
     rows = [element("tr", *_row(run)) for run in runs]
     curves = [
-        element("details", element("summary", _name(run), " ", element("small", _what(run))),
-                element("div", *_charts(run), class_="charts"), open=len(runs) <= 3)
+        element(
+            "details",
+            element("summary", _name(run), " ", element("small", _what(run))),
+            element("div", *_charts(run), class_="charts"),
+            open=len(runs) <= 3,
+        )
         for run in runs
-    ]  # fmt: skip
+    ]
     return join(
-        element("p", "Every run kept its best state on the val classes (ringed in the curves), or the last state if "
-                     "nothing was validated. Training accuracy is the accuracy on the training episodes."),
+        element(
+            "p",
+            "Every run kept its best state on the val classes (ringed in the curves), or the last state if "
+            "nothing was validated. Training accuracy is the accuracy on the training episodes.",
+        ),
         scroll(head, rows),
         *curves,
-    )  # fmt: skip
+    )
 
 
 def _name(run: Run) -> str:
@@ -139,12 +146,14 @@ def _charts(run: Run) -> list[Markup]:
     loss_curves = [Series(name="loss", points=_stretches(loss), faint=True), _smooth("training loss, smoothed", loss)]
     accuracy_curves = [_smooth("training episodes, smoothed", right)]
     if run.validations:
-        accuracy_curves.append(Series(
-            name="val classes, with 95 % interval; kept state ringed",
-            points=[(float(run.episodes(line)), 100 * line["val_accuracy"]) for line in run.validations],
-            half_width=[100 * line["val_ci95"] for line in run.validations],
-            best=run.best,
-        ))  # fmt: skip
+        accuracy_curves.append(
+            Series(
+                name="val classes, with 95 % interval; kept state ringed",
+                points=[(float(run.episodes(line)), 100 * line["val_accuracy"]) for line in run.validations],
+                half_width=[100 * line["val_ci95"] for line in run.validations],
+                best=run.best,
+            )
+        )
     return [
         line_chart("Loss", loss_curves, "training episodes", "loss", (min(0.0, min(y for _, y in loss)), top)),
         line_chart("Accuracy", accuracy_curves, "training episodes", "accuracy, %", (0.0, 100.0)),

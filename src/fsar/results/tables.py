@@ -90,9 +90,12 @@ def _grouped(results: Sequence[Result]) -> Table:
         rows=tuple((names[row], *(str(cells.get((row, c), "")) for c in columns)) for row in rows),
         records=tuple(cell.record(names[row]) for (row, _), cell in cells.items()),
         words=frozenset({"method"}),
-        best=frozenset((rows.index(row), 1 + columns.index(column)) for (row, column), cell in cells.items()
-                       if cell.accuracy == best[column] and len(rows) > 1),
-    )  # fmt: skip
+        best=frozenset(
+            (rows.index(row), 1 + columns.index(column))
+            for (row, column), cell in cells.items()
+            if cell.accuracy == best[column] and len(rows) > 1
+        ),
+    )
 
 
 @dataclass(frozen=True)

@@ -78,8 +78,10 @@ def test_the_model_is_told_what_was_wrong(server: Server) -> None:
     server.script = [says('["One.", "Two."]'), status(500)]
     describe(["wave"], endpoint(server.url, "m"), sleep=lambda _: None)
     first, second, third = (body["messages"][0]["content"] for body in server.bodies)
-    assert second == third == f"{first}\nAn earlier answer could not be used: the list has 2 items; expected " \
-                              f"exactly three sentences."  # fmt: skip
+    assert (
+        second == third == f"{first}\nAn earlier answer could not be used: the list has 2 items; expected "
+        f"exactly three sentences."
+    )
 
 
 def test_a_server_says_how_long_to_wait(server: Server) -> None:

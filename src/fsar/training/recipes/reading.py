@@ -50,8 +50,11 @@ def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
 def _texts_kept(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
     """Restore the text of options that YAML changed, except numbers: "{}" is a template, "off" a name."""
     given = {key: settings["options"][key] for key in options}
-    misread = {key: value for key, value in options.items()
-               if isinstance(given[key], str) and (value is None or isinstance(value, bool | dict | list))}  # fmt: skip
+    misread = {
+        key: value
+        for key, value in options.items()
+        if isinstance(given[key], str) and (value is None or isinstance(value, bool | dict | list))
+    }
     return {**options, **{key: given[key] for key in misread}}
 
 
