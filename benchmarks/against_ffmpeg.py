@@ -1,12 +1,12 @@
-"""Compare this reader with the program ffmpeg on 200 files made here: number of frames, and pixels of the chosen ones.
+"""Compare the reader with the program ffmpeg on 200 generated files: number of frames, and pixels of chosen frames.
 
     python benchmarks/against_ffmpeg.py [--files 200] [--keep FOLDER] [--ffmpeg PROGRAM]
 
-The files combine codec and container, rotation and mirror, pixel shape, a steady or varying rate, and damage. The
-project does not need ffmpeg: without it, this script says so and ends. The exit status is 1 if a file differs.
+The files combine codec and container, rotation and mirror, pixel shape, a constant or varying rate, and damage. The
+project does not need ffmpeg; without it, this script only says so. The exit code is 1 if a file differs.
 
-An ffmpeg of another generation than PyAV's libraries decodes damage otherwise: newer ones drop the pictures of H.265
-and AV1 that need a lost one.
+If ffmpeg and PyAV's libraries have different versions, they may decode damage differently: newer versions drop pictures
+of H.265 and AV1 that need a lost one.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from fsar.video.sampling import frame_indices
 
 WIDTH, HEIGHT, FRAMES, COUNT = 96, 64, 40, 8
 MOST = 4.0
-"""Mean difference of pixels, of 255: ffmpeg scales colours by another filter."""
+"""Allowed mean difference of pixels in [0, 255]: ffmpeg scales colours with another filter."""
 
 CODECS = [
     *(("mp4", "libx264"), ("mov", "libx264"), ("mkv", "libx264"), ("ts", "libx264"), ("flv", "libx264")),
@@ -59,7 +59,7 @@ DAMAGE = ("none", "a packet", "200 bytes")
 
 
 class Case(NamedTuple):
-    """How a file is made."""
+    """Properties of a file."""
 
     suffix: str
     codec: str
@@ -76,7 +76,7 @@ class Case(NamedTuple):
 
 
 def cases() -> list[Case]:
-    """All combinations that containers can hold."""
+    """Return all combinations that are possible."""
     found = []
     shapes = (Fraction(1), Fraction(4, 3), Fraction(8, 9))
     for (suffix, codec), turn, shape, varying, damage in product(CODECS, MATRICES, shapes, (False, True), DAMAGE):
@@ -91,7 +91,7 @@ def cases() -> list[Case]:
 
 
 def pictures() -> np.ndarray:
-    """Frames [frame, height, width, rgb], each with a bar at a place of its own and no symmetry."""
+    """Make frames [frame, height, width, rgb] without symmetry; each has a bar at another place."""
     down, across = np.mgrid[:HEIGHT, :WIDTH]
     frames = np.zeros((FRAMES, HEIGHT, WIDTH, 3), np.uint8)
     frames[..., 0], frames[..., 1] = across * 2, down * 3
@@ -146,7 +146,7 @@ def damage(path: Path, content: bytearray, case: Case, rng: np.random.Generator)
 
 
 def by_ffmpeg(program: str, path: Path, width: int, height: int) -> np.ndarray:
-    """Decode every frame by ffmpeg, scaled to a size: [frame, height, width, rgb]."""
+    """Decode every frame with ffmpeg, scaled to a size: [frame, height, width, rgb]."""
     command = [program, "-v", "quiet", "-threads", 1, "-i", path, "-map", "0:v:0", "-fps_mode", "passthrough"]
     command += ["-vf", f"scale={width}:{height}:flags=bilinear", "-pix_fmt", "rgb24", "-f", "rawvideo", "-"]
     raw = subprocess.run(list(map(str, command)), capture_output=True, check=False).stdout
@@ -156,7 +156,7 @@ def by_ffmpeg(program: str, path: Path, width: int, height: int) -> np.ndarray:
 
 
 def compare(program: str, path: Path) -> str:
-    """Say how a file differs; `` if it does not, `refused` with the reason if it is refused."""
+    """Describe how a file differs; empty if it does not, `refused` with the reason if the reader refuses it."""
     try:
         info = probe(path)
         frames = read_frames(path, COUNT)
@@ -176,11 +176,11 @@ def main() -> int:
     """Compare all files; print those that differ and a summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=200)
-    parser.add_argument("--keep", type=Path, help="folder to keep files in that differ")
+    parser.add_argument("--keep", type=Path, help="folder for files that differ")
     parser.add_argument("--ffmpeg", default="ffmpeg", help="the program to compare with")
     options = parser.parse_args()
     if shutil.which(options.ffmpeg) is None:
-        print("skipped: there is no program ffmpeg here to compare with")
+        print("skipped: the program ffmpeg was not found")
         return 0
     every = cases()
     chosen = np.random.default_rng(0).permutation(len(every))[: options.files]

@@ -1,10 +1,10 @@
-"""Break small videos of every container in every way, and read them: frames or a VideoError, never anything else.
+"""Break small videos of every container in many ways, and read them: allowed are only frames or a VideoError.
 
     python benchmarks/fuzz.py [--mutations 10000] [--only N --keep FILE]
 
-Mutation N is a function of its number alone. Each one is read in a worker process; a crash, more than 20 seconds,
-more than 1 GB, or another exception than VideoError is a failure, and the exit status is 1. `--only N` makes one
-mutation again and keeps its file.
+Mutation N depends only on its number. Each mutation is read in a worker process. A crash, more than 20 seconds, more
+than 1 GB, or another exception than VideoError is a failure; the exit code is then 1. `--only N` makes one mutation
+again and keeps its file.
 """
 
 import argparse
@@ -56,20 +56,20 @@ IMAGES = ("a.webp", "frames")
 
 
 class Outcome(NamedTuple):
-    """What reading a mutation gave."""
+    """The outcome of reading a mutation."""
 
     number: int
     name: str
     """Of the file it was made from."""
     kind: str
-    """`frames`, `VideoError`, or what went wrong."""
+    """`frames`, `VideoError`, or the failure."""
     seconds: float
     megabytes: float
     """Peak of the memory in use."""
 
     @property
     def failed(self) -> bool:
-        """Whether this must not happen."""
+        """Whether this is a failure."""
         return self.kind not in ("frames", "VideoError") or self.seconds > SECONDS or self.megabytes > MEGABYTES
 
 
@@ -77,7 +77,7 @@ class Outcome(NamedTuple):
 
 
 def pictures() -> np.ndarray:
-    """Frames [frame, height, width, rgb] of a square that moves over noise."""
+    """Make frames [frame, height, width, rgb] of a square that moves over noise."""
     frames = np.random.default_rng(0).integers(0, 90, (1, SIDE, SIDE, 3)).repeat(FRAMES, 0).astype(np.uint8)
     for i, frame in enumerate(frames):
         frame[10:26, 2 * i : 2 * i + 16] = 200
@@ -85,7 +85,7 @@ def pictures() -> np.ndarray:
 
 
 def write_seeds(folder: Path) -> dict[str, bytes]:
-    """Make the files that are broken afterwards: name -> content."""
+    """Make the files to break: name -> content."""
     from PIL import Image
 
     made = {}
@@ -158,7 +158,7 @@ def _shuffle_boxes(data: bytearray, rng: np.random.Generator) -> None:
 
 
 def _lie(data: bytearray, rng: np.random.Generator) -> None:
-    """Write an extreme number where sizes and counts may be."""
+    """Write an extreme number at a place of a size or count."""
     numbers = [0, 1, 7, 8, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 60_000, 1 << 24]
     for _ in range(int(rng.integers(1, 6))):
         value, at = numbers[int(rng.integers(len(numbers)))], int(rng.integers(0, len(data)))
@@ -199,7 +199,7 @@ def mutated(seeds: dict[str, bytes], number: int) -> tuple[str, bytes]:
 
 
 def read(path: Path) -> None:
-    """Read a video in every way there is."""
+    """Read a video in every way."""
     from fsar.video.reading import probe, read_frames, stream_frames
 
     probe(path)
@@ -210,7 +210,7 @@ def read(path: Path) -> None:
 
 
 def serve(connection: Connection, seeds: dict[str, bytes], folder: Path) -> None:
-    """Read the mutations whose numbers come, in a process of its own."""
+    """Read the mutations whose numbers arrive; runs in its own process."""
     os.environ["FSAR_CACHE"] = str(folder / "cache")
     from fsar.video.paths import VideoError
 
@@ -235,7 +235,7 @@ def serve(connection: Connection, seeds: dict[str, bytes], folder: Path) -> None
 
 
 def _forget_peak() -> None:
-    """Let the peak of the memory in use be counted anew."""
+    """Reset the peak of the memory in use."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # not Linux, or not allowed: the peak of all mutations so far is told
@@ -256,7 +256,7 @@ def run(numbers: Iterable[int], seeds: dict[str, bytes], folder: Path) -> Iterab
     Args:
         numbers: of the mutations.
         seeds: the files they are made from.
-        folder: where to put them; its content is left behind only by a crash.
+        folder: for the mutations; files stay there only after a crash.
     """
     context = multiprocessing.get_context("spawn")
     worker, ours = None, None
@@ -292,7 +292,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutations", type=int, default=10_000)
     parser.add_argument("--only", type=int, help="number of one mutation to make again")
-    parser.add_argument("--keep", type=Path, help="where to write that one")
+    parser.add_argument("--keep", type=Path, help="file for this mutation")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         seeds = write_seeds(Path(folder))

@@ -1,9 +1,9 @@
-"""Time and memory of reading videos: short and long ones, and one of 8K.
+"""Measure time and memory of reading videos: short, long and 8K.
 
     python benchmarks/video.py [--folder FOLDER] [--only NAME ...]
 
-Each measurement runs in a process of its own: seconds of the wall clock, and the peak of its memory less what its
-imports took. The files are made first and kept in the folder; the long ones take minutes to make.
+Each measurement runs in its own process: seconds of the wall clock, and peak memory minus the memory of imports. The
+files are made first and kept in the folder; the long ones take minutes to make.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def make(path: Path, width: int, height: int, frames: int, options: dict[str, st
 
 
 def measured(path: Path, what: str, warm_up: Path) -> tuple[str, str]:
-    """Seconds and megabytes of one way to read a file, in a new process with a new cache."""
+    """Measure seconds and megabytes of one way to read a file, in a new process with a new cache."""
     with tempfile.TemporaryDirectory() as cache:
         done = subprocess.run(
             [sys.executable, "-c", CODE, path, what, warm_up],

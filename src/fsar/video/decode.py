@@ -1,8 +1,8 @@
-"""Decode the frames of a video file: all of them, or only those that are wanted, by seeking to key frames.
+"""Decode the frames of a video file: all of them, or only the wanted ones, by seeking to key frames.
 
-Frame i is the i-th picture that comes out if the whole file is decoded, packets that cannot be decoded left out.
-Seeking gives the same pictures: every decoded picture has to be the one that the index expects next. Whatever does not
-fit raises `Unexpected`, and the file is decoded whole.
+Frame i is the i-th picture if the whole file is decoded, without packets that cannot be decoded. Seeking gives the same
+pictures: every decoded picture must be the one that the index expects next. If it is not, `Unexpected` is raised, and
+the whole file is decoded.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,34 +21,41 @@ from fsar.video.walk import packets_of
 MOST_DAMAGED = 0.3
 """Share of packets that may be damaged; a video with more is refused."""
 _NEAR = 8
-"""Frames that are rather decoded on than sought past."""
+"""Up to this distance in frames, decoding on is faster than seeking."""
 _FURTHER_BACK = 2
-"""Seconds by which the time to seek to is put back if a container's seeking lands too late."""
+"""Seconds to go back if a container's seeking lands too late."""
 
 
 class Unexpected(Exception):
-    """A file does not give the frames that its index promises."""
+    """The frames of a file are not those of its index."""
 
 
 @dataclass
 class Tally:
-    """What came out of a decoder."""
+    """Counts of what a decoder returned."""
 
     pictures: int = 0
     failed: int = 0
-    """Packets that the decoder refused."""
+    """Number of packets that the decoder refused."""
     flawed: int = 0
-    """Pictures with parts that were lost and made up."""
+    """Number of pictures with lost parts, which the decoder filled in."""
     pts: list[int | None] = field(default_factory=list)
 
     @property
     def damaged(self) -> int:
-        """Packets and pictures that are not as they were encoded."""
+        """Number of packets and pictures that are not as they were encoded."""
         return self.failed + self.flawed
 
 
 def pictures(container: InputContainer, index: Index, tally: Tally, threads: bool) -> Iterator[av.VideoFrame]:
-    """Decode from the start of a container that was just opened; packets that fail are counted and left out."""
+    """Decode from the start of a container; packets that fail are counted and left out.
+
+    Args:
+        container: just opened.
+        index: of the file.
+        tally: counts are added to it.
+        threads: decode in several threads.
+    """
     stream = film_streams(container)[index.stream]
     prepare_decoder(stream, threads)
     for packet in packets_of(container, stream):
@@ -65,9 +72,14 @@ def pictures(container: InputContainer, index: Index, tally: Tally, threads: boo
 
 
 def check(path: Path, index: Index, wanted: Sequence[int] = ()) -> Iterator[tuple[int, av.VideoFrame] | Index]:
-    """Decode a whole file: give the wanted frames that its index promises and, last, the index that is certain.
+    """Decode a whole file: yield the wanted frames and, last, the exact index.
 
-    If `frames` of that index differs, or it has damage, the frames given before were chosen by a wrong count.
+    If the exact index has another number of frames, or damage, the frames before it were chosen by a wrong count.
+
+    Args:
+        path: the file.
+        index: of the file, perhaps not exact.
+        wanted: numbers of frames.
 
     Raises:
         VideoError: nothing can be decoded, or too much is damaged.
@@ -77,7 +89,7 @@ def check(path: Path, index: Index, wanted: Sequence[int] = ()) -> Iterator[tupl
         for picture in pictures(container, index, tally, threads=True):
             if tally.pictures - 1 in chosen:
                 yield tally.pictures - 1, picture
-    if tally.damaged:  # what several threads make of damage may differ from run to run
+    if tally.damaged:  # with several threads, damaged pictures may differ from run to run
         tally = Tally()
         with opened(path) as container:
             for _ in pictures(container, index, tally, threads=False):
@@ -107,10 +119,15 @@ def _certain(path: Path, index: Index, tally: Tally) -> Index:
 
 
 def require_sound(path: Path, damaged: int, whole: int) -> None:
-    """Refuse a video of which too much is damaged.
+    """Refuse a video with too much damage.
+
+    Args:
+        path: of the video, for the error.
+        damaged: number of damaged pictures.
+        whole: number of all pictures.
 
     Raises:
-        VideoError: more than `MOST_DAMAGED` of it.
+        VideoError: the share of damaged pictures is above `MOST_DAMAGED`.
     """
     if damaged > MOST_DAMAGED * whole:
         raise VideoError(path, f"{damaged} of its {whole} pictures are damaged or lost; copy it again from its source")
@@ -125,7 +142,7 @@ def from_start(path: Path, index: Index, wanted: Sequence[int]) -> Iterator[tupl
         wanted: numbers of frames, ascending, each once.
 
     Raises:
-        Unexpected: the index was made without decoding, and does not fit.
+        Unexpected: the index was made without decoding, and is wrong.
     """
     chosen, tally = set(wanted), Tally()
     with opened(path) as container:
@@ -148,7 +165,7 @@ def by_seeking(container: InputContainer, index: Index, wanted: Sequence[int]) -
         wanted: numbers of frames, ascending, each once.
 
     Raises:
-        Unexpected: a frame is not where the index says.
+        Unexpected: a frame is not at the place in the index.
     """
     stream = film_streams(container)[index.stream]
     if not stream.codec_context.is_open:
@@ -171,12 +188,12 @@ def by_seeking(container: InputContainer, index: Index, wanted: Sequence[int]) -
 def _from_key(
     container: InputContainer, stream: av.VideoStream, index: Index, key: int, seek_to: int
 ) -> Iterator[av.VideoFrame]:
-    """Decode from a key frame on; pictures shown before it lack what they are made from, and are left out."""
+    """Decode from a key frame on; pictures shown before it need earlier packets and are left out."""
     shown = int(index.pts[key])
     for packet in _packets_from(container, stream, index, key, seek_to):
         try:
             decoded = packet.decode()
-        except av.FFmpegError:  # the picture is missed as soon as it is its turn
+        except av.FFmpegError:  # the picture will be missed when its turn comes
             continue
         yield from (picture for picture in decoded if picture.pts is None or picture.pts >= shown)
 
@@ -184,10 +201,10 @@ def _from_key(
 def _packets_from(
     container: InputContainer, stream: av.VideoStream, index: Index, key: int, seek_to: int
 ) -> Iterator[av.Packet]:
-    """Find a key frame's packet; give it and those that follow.
+    """Yield the packet of a key frame and the packets after it.
 
-    Where a container's seeking lands too late, it is asked for an earlier time, and at last for the first key frame:
-    packets up to the right one are read then, but not decoded.
+    If a container's seeking lands too late, an earlier time is tried, and finally the first key frame. Packets before
+    the right one are then read, but not decoded.
     """
     shown = int(index.pts[key])
     for time in (seek_to, seek_to - round(_FURTHER_BACK / index.tick), int(index.keys[0, 1])):

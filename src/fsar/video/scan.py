@@ -1,8 +1,8 @@
 """Walk over the packets of a video file: count its pictures and find where decoding may start, without decoding.
 
-What packets cannot tell is left to decoding (`fsar.video.decode`): an index says of itself whether its count can be
-trusted (`counted`) and whether seeking is safe (`seekable`). A guess that turns out wrong while frames are read is
-noticed there, since every decoded frame has to be the one that the index expects next.
+Packets do not tell everything. So an index says whether its count is exact (`counted`) and whether seeking is safe
+(`seekable`); decoding (`fsar.video.decode`) finds the rest. A wrong index is noticed while frames are read, because
+every decoded frame must be the one that the index expects next.
 """
 
 from fractions import Fraction
@@ -27,13 +27,13 @@ _ONE_PICTURE_A_PACKET = frozenset(
         *("mpeg4", "mpeg1video", "mpeg2video"),
     )
 )
-"""Decoders of which each packet with a shown picture gives one; those of key pictures only are known by themselves."""
+"""Decoders with one shown picture per packet; decoders with only key pictures are recognised in another way."""
 _MOST_CUT = 0.05
 """Share of a file that may be missing at its end."""
 _HIGHEST_RATE = 10_000
 """Frames per second; high-speed cameras write their own rate."""
 _FIRST_PACKETS = 300
-"""Packets in which a stream has to give its first picture."""
+"""A stream must give its first picture within so many packets."""
 
 
 def scan(path: Path, container: InputContainer, by_tables: bool = True) -> Index:
@@ -41,11 +41,11 @@ def scan(path: Path, container: InputContainer, by_tables: bool = True) -> Index
 
     Args:
         path: the file.
-        container: just opened; decoding may go on in it by seeking.
+        container: just opened; it can still be used for seeking afterwards.
         by_tables: trust the tables of an mp4 or mov file, so that only its first packets are read.
 
     Raises:
-        VideoError: it holds no pictures, is cut short, or not one of its pictures can be decoded.
+        VideoError: no pictures, cut short, or none of its pictures can be decoded.
     """
     walks = {s.index: Walk(s) for s in film_streams(container) if s.codec_context is not None}
     for walk in walks.values():
@@ -62,7 +62,7 @@ def scan(path: Path, container: InputContainer, by_tables: bool = True) -> Index
 
 
 class _Ends(dict[av.stream.Stream, int]):
-    """When the last packet of each stream ends."""
+    """End of the last packet of each stream, in seconds."""
 
     def note(self, packet: av.Packet) -> None:
         time = packet.dts if packet.pts is None else packet.pts
@@ -72,16 +72,16 @@ class _Ends(dict[av.stream.Stream, int]):
                 self[packet.stream] = time
 
     def seconds(self) -> float:
-        """When the last stream ends."""
+        """End of the last stream, in seconds."""
         return max((float(end * (stream.time_base or 0)) for stream, end in self.items()), default=0.0)
 
 
 def _by_packets(container: InputContainer, walks: dict[int, Walk]) -> float:
-    """Walk over all packets; give the time at which the last one ends, in seconds."""
+    """Walk over all packets; return the end of the last one, in seconds."""
     ends = _Ends()
     for packet in packets_of(container):
         walk = walks.get(packet.stream.index)
-        if packet.size:  # a flushing packet has none
+        if packet.size:  # a flushing packet has no time
             ends.note(packet)
             if walk is not None:
                 walk.note(packet)
@@ -91,12 +91,12 @@ def _by_packets(container: InputContainer, walks: dict[int, Walk]) -> float:
 
 
 def _by_tables(container: InputContainer, walk: Walk, tables: Tables) -> float | None:
-    """Take up what the tables tell if the first and the last packets are like that.
+    """Use the tables of the file, if its first and last packets agree with them.
 
-    Read are the packets up to the first picture, and those from the last key frame on.
+    Only packets up to the first picture, and from the last key frame on, are read.
 
     Returns:
-        The time at which the last packet ends, in seconds; None if the packets are not as told.
+        The end of the last packet, in seconds; None if the packets do not agree with the tables.
     """
     shift, read = 0, 0
     for packet in packets_of(container, walk.stream):
@@ -130,7 +130,7 @@ def _by_tables(container: InputContainer, walk: Walk, tables: Tables) -> float |
 
 
 def _film(path: Path, walks: dict[int, Walk]) -> Walk:
-    """Choose a stream: by default disposition, then by its number of frames, then by size."""
+    """Choose a stream: the default one, or else the one with the most frames, or else the largest."""
     with_pictures = [walk for walk in walks.values() if walk.packets]
     if not with_pictures:
         raise VideoError(path, "it holds no frames; record or export it again")
@@ -149,10 +149,10 @@ def _film(path: Path, walks: dict[int, Walk]) -> Walk:
 
 
 def _require_whole(path: Path, container: InputContainer, walk: Walk, start: float, end: float) -> bool:
-    """Refuse a file that lacks more than its last moments; say whether those are missing.
+    """Refuse a file that lacks more than its last moments; return whether these are missing.
 
-    A duration that is longer than the pictures is no evidence by itself: recorders of screens and calls write the
-    length of the recording. A file that is shorter than its parts announce is one.
+    A duration that is longer than the pictures does not prove it: recorders of screens and calls write the length of
+    the recording. A file that is shorter than its headers say does.
     """
     missing = structure(path).missing
     if not missing and not walk.ends_within:
@@ -208,7 +208,7 @@ def _index(path: Path, container: InputContainer, walk: Walk, start: float, end:
 
 
 def _rate(stream: av.VideoStream, frames: int, seconds: float) -> float | None:
-    """Average frames per second; some containers (DV, IVF) give none, or an absurd one."""
+    """Return average frames per second; some containers (DV, IVF) have no rate, or an absurd one."""
     if stream.average_rate and stream.average_rate <= _HIGHEST_RATE:
         return float(stream.average_rate)
     return frames / seconds if seconds > 0 else None
@@ -220,11 +220,11 @@ def _is_counted(walk: Walk) -> bool:
 
 
 def _order(walk: Walk) -> tuple[np.ndarray, np.ndarray]:
-    """Times of the frames in order of showing, and where decoding may start; both empty if that cannot be told.
+    """Return the times of the frames in order, and where decoding may start; both empty if unknown.
 
-    Frames that follow a key frame in the file but are shown before it may need pictures from before it. So decoding
-    for a frame starts at the last key frame that is not shown later than the frame; what is shown later than a key
-    frame has to follow it in the file.
+    Frames that follow a key frame in the file but are shown before it may need pictures before it. So decoding for a
+    frame starts at the last key frame that is not shown later than the frame. Every frame that is shown later than a
+    key frame must follow it in the file.
     """
     none = np.empty(0, np.int64), np.empty((0, 2), np.int64)
     if any(time is None for time in walk.pts):
@@ -245,20 +245,20 @@ def _order(walk: Walk) -> tuple[np.ndarray, np.ndarray]:
 def _display_matrix(picture: av.VideoFrame) -> np.ndarray | None:
     try:
         data: Any = picture.side_data.get("DISPLAYMATRIX")
-    except ValueError:  # PyAV does not know a kind of data beside it
+    except ValueError:  # PyAV does not know a kind of side data
         angle = np.deg2rad(picture.rotation)
         return np.array([np.cos(angle), -np.sin(angle), 0, np.sin(angle), np.cos(angle), 0, 0, 0, 1])
     return None if data is None else np.frombuffer(bytes(data), np.int32)
 
 
 def _as_before(turn: Turn, rotation: int) -> bool:
-    """Whether version 0.1, which only knew an angle, turned pictures likewise."""
+    """Whether version 0.1, which only knew an angle, turned pictures in the same way."""
     probe = np.arange(6).reshape(2, 3)
     return np.array_equal(turn(probe), np.rot90(probe, k=round(rotation / 90)))
 
 
 def _lost(path: Path, walk: Walk, pts: np.ndarray) -> int:
-    """Estimate how many pictures vanished with parts of the container that are garbled."""
+    """Estimate how many pictures were lost with garbled parts of the container."""
     announced = walk.stream.frames - walk.packets
     gaps = np.diff(pts) if len(pts) > 2 else np.ones(1)
     usual = max(1.0, float(np.median(gaps)))

@@ -28,29 +28,29 @@ Take = Callable[[av.VideoFrame, Look], Frame]
 
 @dataclass(frozen=True, eq=False)
 class Facts:
-    """What is known of a video before its frames are chosen."""
+    """Facts on a video, known before its frames are chosen."""
 
     frames: int
     fps: float | None
     times: np.ndarray | None
-    """Seconds at which the frames begin and, last, at which the video ends; None for a folder of frames."""
+    """Start of each frame and, last, end of the video, in seconds; None for a folder of frames."""
     look: Look
     interlaced: bool = False
     damaged: int = 0
     changed: bool = False
-    """Whether version 0.1 took other frames of the video."""
+    """Whether version 0.1 read other frames of the video."""
 
 
 Choose = Callable[[Facts], Indices]
-"""How frames are chosen. It is asked again if a video turns out to have another number of frames."""
+"""Function that chooses frames. It is called again if a video has another number of frames than its index says."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A video, whatever its frames lie in."""
+    """A video: file, folder of frames or animated image."""
 
     def facts(self, certain: bool = True) -> Facts:
-        """Count and measure; if not `certain`, without decoding more than the first frame."""
+        """Count and measure; unless `certain`, decode at most the first frame."""
 
     def read(self, choose: Choose, take: Take) -> Frames:
         """Give the chosen frames."""
@@ -60,12 +60,12 @@ class Source(Protocol):
 
 
 def source_of(path: Path, content: str | None = None, folder: Path | None = None) -> Source:
-    """Find out how a video is read.
+    """Choose how to read a video.
 
     Args:
         path: the video.
-        content: hash of its content, if known: its index then also serves copies of it.
-        folder: where frames and indices lie; by default in the cache folder.
+        content: hash of its content, if known; copies of the video then share its index.
+        folder: for frames and indices; by default in the cache folder.
 
     Raises:
         VideoError: there is no such video, or no permission to read it.
@@ -80,14 +80,14 @@ def source_of(path: Path, content: str | None = None, folder: Path | None = None
 
 
 class _Chosen:
-    """The chosen frames, filled in as they come: no more than them is held in memory."""
+    """Collects the chosen frames as they come, so no other frames stay in memory."""
 
     def __init__(self, indices: Indices, take: Take, look: Look):
         self.indices, self.take, self.look = indices, take, look
         self.wanted: list[int] = sorted(set(indices.tolist()))
 
     def fill(self, pictures: Iterable[tuple[int, av.VideoFrame]]) -> Frames:
-        """Take every picture that comes; a frame that is chosen twice is repeated."""
+        """Store the pictures; a frame that is chosen twice is repeated."""
         frames = np.empty((0, 0, 0, 3), np.uint8)
         for number, picture in pictures:
             frame = self.take(picture, self.look)
@@ -103,8 +103,8 @@ class _Chosen:
 class Film:
     """A video file that FFmpeg decodes.
 
-    A small one is decoded whole when it is first read. Of a large one only the packets are walked over, and its
-    frames are had by seeking; it is decoded whole if what comes out is not what its index promises.
+    A small file is completely decoded when it is first read. Of a large file, only the packets are read, and frames are
+    found by seeking. It is completely decoded if a frame is not the one that the index expects.
     """
 
     def __init__(self, path: Path, content: str | None, folder: Path):
@@ -113,7 +113,7 @@ class Film:
 
     @cached_property
     def names(self) -> list[str]:
-        """Names of the index: by path, size and time of change, and by content."""
+        """Names of the index in the cache: by path, size and time of change; and by content."""
         with readable(self.path):
             state = self.path.stat()
         by_file = store_name(os.fsencode(self.path.absolute()), state.st_size, state.st_mtime_ns)
@@ -151,7 +151,7 @@ class Film:
 
     @contextmanager
     def _indexed(self) -> Iterator[tuple[Index, InputContainer | None]]:
-        """Load or make the index; with the open file if frames are to be sought in it."""
+        """Load or make the index; also return the open file if it is used for seeking."""
         index = self.store.load(self.names)
         with ExitStack() as stack:
             container = None
@@ -162,12 +162,12 @@ class Film:
                 index = scan(self.path, container)
                 self.store.save(self.names, index)
             if not _may_seek(index):
-                stack.close()  # a decoder's pictures need not stay in memory
+                stack.close()  # frees the pictures of the decoder
                 container = None
             yield index, container
 
     def _certain(self, index: Index) -> Index:
-        """Decode the whole file, unless that was done before."""
+        """Decode the whole file, unless this was done before."""
         if index.checked:
             return index
         names = self._names_if_whole(index)
@@ -181,17 +181,17 @@ class Film:
         raise AssertionError("a check ends with an index")
 
     def _names_if_whole(self, index: Index) -> list[str]:
-        """Names of the index that decoding the whole file gives.
+        """Names of the index after decoding the whole file.
 
-        That of a small file replaces its first one. That of a large file stands beside it, so that the same frames
-        are chosen whether damage elsewhere in the file was met before or not.
+        For a small file, it replaces the first index. For a large file, both are kept, so damage that was found
+        later does not change which frames are chosen.
         """
         return self.names if index.needs_check else [store_name(name, "whole") for name in self.names]
 
     def _pictures(
         self, index: Index, container: InputContainer | None, wanted: list[int]
     ) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Decode wanted pictures; raises Unexpected if the index was wrong about them."""
+        """Decode wanted pictures; raise Unexpected if the index is wrong."""
         if container is not None:
             yield from decode.by_seeking(container, index, wanted)
         elif not index.needs_check:

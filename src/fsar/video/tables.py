@@ -1,7 +1,7 @@
-"""The index of an mp4 or mov file (ISO/IEC 14496-12): an hour of video is known without reading its packets.
+"""The index of an mp4 or mov file (ISO/IEC 14496-12), from its tables: without reading the packets.
 
-FFmpeg gives each sample's place, size and decoding time as soon as a file is open, but not when it is shown: that
-takes the offsets in the box `ctts`, which are read here.
+FFmpeg knows place, size and decoding time of each sample as soon as a file is open, but not when the sample is shown.
+This needs the offsets in the box `ctts`, which are read here.
 """
 
 from collections.abc import Iterator
@@ -19,23 +19,23 @@ from fsar.video.container import film_streams
 from fsar.video.structure import structure
 
 _NEED_CONTENT = frozenset(("vp8", "libvpx", "vp9", "libvpx-vp9"))
-"""Decoders of which a packet's content tells whether it is shown."""
+"""Decoders for which only the content of a packet tells whether it is shown."""
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What a file's tables tell of each packet, in order of decoding."""
+    """Facts from a file's tables on each packet, in order of decoding."""
 
     pts: Int[np.ndarray, " packet"]
-    """When it is shown, but for a shift that is the same for all."""
+    """Time at which it is shown, up to a common shift."""
     dts: Int[np.ndarray, " packet"]
     size: Int[np.ndarray, " packet"]
     key: Bool[np.ndarray, " packet"]
     discard: Bool[np.ndarray, " packet"]
-    """Whether an edit list leaves it out."""
+    """Whether an edit list leaves the packet out."""
 
     def tell(self, packet: av.Packet, shift: int) -> bool:
-        """Whether a packet is like one of the tables, whose `pts` are `shift` too low."""
+        """Whether a packet agrees with the tables; their `pts` are `shift` too low."""
         number = -1 if packet.dts is None else int(np.searchsorted(self.dts, packet.dts))
         if packet.pts is None or not 0 <= number < len(self.dts):
             return False
@@ -47,8 +47,8 @@ def read_tables(path: Path, container: InputContainer) -> Tables | None:
     """Read the tables of an open file with one stream of pictures.
 
     Returns:
-        None if the file is of another kind, fragmented, cut, changes its decoder's setup midway, or if only the
-        packets' content tells which are shown; or if its tables do not fit each other or the file.
+        None if the file is of another kind, fragmented or cut, if the setup of its decoder changes, if only the content
+        of packets tells which are shown, or if the tables contradict each other or the file.
     """
     stream = next(stream for stream in film_streams(container) if stream.codec_context is not None)
     entries: list[Any] = list(getattr(stream, "index_entries", ()))  # of PyAV 17 and later
@@ -70,9 +70,9 @@ def read_tables(path: Path, container: InputContainer) -> Tables | None:
 
 
 def _boxes(data: mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Give each box between two places: its type, and where its content begins and ends.
+    """Yield each box between two places: its type, start and end of its content.
 
-    A box that does not fit ends the walk.
+    A box that does not fit is the end.
     """
     while begin + 8 <= end:
         size, head = int.from_bytes(data[begin : begin + 4], "big"), 8
@@ -87,7 +87,7 @@ def _boxes(data: mmap, begin: int, end: int) -> Iterator[tuple[bytes, int, int]]
 
 
 def _showing_offsets(path: Path, track: int, samples: int) -> Int[np.ndarray, " packet"] | None:
-    """How much later than it is decoded each sample of a track is shown; None if the tables do not tell."""
+    """Return for each sample of a track the time from decoding to showing; None if the tables do not tell."""
     with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
         movie = _find(data, (0, len(data)), b"moov")
         if movie is None or _find(data, movie, b"mvex") is not None:

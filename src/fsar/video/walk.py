@@ -1,4 +1,4 @@
-"""What the packets of a stream of pictures tell, as they go by."""
+"""Collect what the packets of a stream of pictures tell."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -7,27 +7,27 @@ import av
 from av.container import InputContainer
 
 NOT_CODED = 16
-"""Bytes; a packet of MPEG-4 that is no longer may stand for a picture that is not coded."""
+"""Bytes; a packet of MPEG-4 up to this size may stand for a picture that is not coded."""
 
 
 @dataclass
 class Walk:
-    """What is gathered of one stream."""
+    """Facts on one stream."""
 
     stream: av.VideoStream
     pts: list[int | None] = field(default_factory=list)
-    """Of packets with a shown picture, in order of decoding; likewise the others."""
+    """One for each packet with a shown picture, in order of decoding; the other lists, too."""
     dts: list[int | None] = field(default_factory=list)
     key: list[bool] = field(default_factory=list)
     packets: int = 0
-    """With content, and not to be discarded: what version 0.1 counted."""
+    """Number of packets with content that are not discarded, as version 0.1 counted."""
     corrupt: int = 0
     ends_within: bool = False
     """Whether the last packet is cut."""
     surprising: bool = False
-    """Whether some packet's header makes no sense, or may stand for no picture."""
+    """Whether the header of a packet makes no sense, or a packet may have no picture."""
     new_header: bool = False
-    """Whether the decoder is set up anew midway."""
+    """Whether the setup of the decoder changes within the stream."""
     encrypted: bool = False
     first: av.VideoFrame | None = None
 
@@ -35,7 +35,7 @@ class Walk:
         self.shown = _HEADERS.get(self.stream.codec_context.name)
 
     def note(self, packet: av.Packet) -> None:
-        """Take up a packet with content."""
+        """Count a packet with content."""
         if packet.is_discard:
             return
         self.packets += 1
@@ -58,16 +58,16 @@ class Walk:
             self.new_header = True
 
     def look_for_first(self, packet: av.Packet) -> None:
-        """Decode until there is a picture."""
+        """Decode until the first picture."""
         self.encrypted |= packet.has_sidedata("encryption_info")
         try:
             self.first = next(iter(packet.decode()), None)
-        except av.FFmpegError:  # a later picture may do
+        except av.FFmpegError:  # a later picture may be decodable
             return
 
 
 def packets_of(container: InputContainer, *streams: av.stream.Stream) -> Iterator[av.Packet]:
-    """Read packets up to the end, or to where the container cannot be read on."""
+    """Yield packets up to the end, or until the container cannot be read further."""
     try:
         yield from container.demux(*streams)
     except av.FFmpegError:  # the caller notices what is missing
