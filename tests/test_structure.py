@@ -66,7 +66,8 @@ def test_front_door_is_small_and_light() -> None:
     assert len(fsar.__all__) <= 12
     assert all(getattr(fsar, name) for name in fsar.__all__)
     code = (
-        "import sys, fsar, fsar.cli; loaded = {'torch', 'numpy', 'av'} & sys.modules.keys(); assert not loaded, loaded\n"
+        "import sys, fsar, fsar.cli\n"
+        "loaded = {'torch', 'numpy', 'av'} & sys.modules.keys(); assert not loaded, loaded\n"
         "import fsar.datasets; assert 'torch' not in sys.modules"  # who lists a dataset does not wait for it
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
