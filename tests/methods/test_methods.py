@@ -247,6 +247,7 @@ def test_gradients_reach_what_the_method_adds(case: tuple[str, dict], tiny: Back
     method = build(case, tiny)
     own = [p for name, p in method.named_parameters() if not name.startswith("backbone.")]
     if own:
+        assert "own" in method.traits.trains, "the method adds parameters: `traits_of` must name 'own' in trains"
         text = method.encode_text(LABELS[:2])[None] if method.traits.reads_text else None
         episode = method.encode_episode(clips[:2].unflatten(0, (1, 2, 1)), clips[None, 2:3], text)
         prediction = method.match(episode)

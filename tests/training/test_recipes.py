@@ -57,7 +57,8 @@ def test_a_recipe_is_named_after_its_method_and_gives_a_rate_to_what_it_trains(n
     recipe = load_recipe(name)
     assert recipe.method == name.partition("/")[0]
     assert recipe.sampling in SAMPLINGS
-    assert recipe.lr and set(recipe.lr) <= set(default_traits(recipe.method).trains)
+    trains = default_traits(recipe.method).trains
+    assert recipe.lr and set(recipe.lr) <= set(trains), f"lr may name what {recipe.method} trains: {trains}"
     assert all(0 < rate < 0.1 for rate in recipe.lr.values())
     assert all(0 < milestone < 1 for milestone in recipe.milestones)
     assert list(recipe.milestones) == sorted(recipe.milestones)
