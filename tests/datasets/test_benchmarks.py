@@ -294,9 +294,16 @@ def _toy(lists: dict[str, str], ids: str, folder: Path) -> None:
     hashes = {split: _hash(own) for split, own in lines.items()}
     hashes["all"] = _hash([line for own in lines.values() for line in own])
     published = [
-        {"split": split, "repository": "a/b", "commit": "c" * 40, "path": f"lists/{split}.txt", "format": "class/id",
-         "sha256": sha256(text.encode()).hexdigest()} for split, text in lists.items()
-    ]  # fmt: skip
+        {
+            "split": split,
+            "repository": "a/b",
+            "commit": "c" * 40,
+            "path": f"lists/{split}.txt",
+            "format": "class/id",
+            "sha256": sha256(text.encode()).hexdigest(),
+        }
+        for split, text in lists.items()
+    ]
     content = {
         "title": "Toy",
         "ids": ids,

@@ -101,11 +101,21 @@ def _record(cell: "Cell") -> dict[str, Any]:
     from fsar.papers.runs import why_not
 
     return {
-        "cell": cell.id, "paper": cell.paper, "table": cell.table, "method": cell.method, "row": cell.variant,
-        "backbone": cell.backbone, "pretraining": cell.pretraining, "benchmark": cell.benchmark, "way": cell.way,
-        "shot": cell.shot, "value": cell.value if cell.accuracy is None else cell.accuracy, "quantity": cell.quantity,
-        "why not": why_not(cell), "note": cell.note,
-    }  # fmt: skip
+        "cell": cell.id,
+        "paper": cell.paper,
+        "table": cell.table,
+        "method": cell.method,
+        "row": cell.variant,
+        "backbone": cell.backbone,
+        "pretraining": cell.pretraining,
+        "benchmark": cell.benchmark,
+        "way": cell.way,
+        "shot": cell.shot,
+        "value": cell.value if cell.accuracy is None else cell.accuracy,
+        "quantity": cell.quantity,
+        "why not": why_not(cell),
+        "note": cell.note,
+    }
 
 
 # ----------------------------------------------------------------------- one cell
