@@ -1,5 +1,6 @@
 """Shared parts of the tests: a cache of their own, small videos, the built-in backbone."""
 
+import fcntl
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,27 +39,41 @@ def tiny() -> Backbone:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> VideoDataset:
+def world(rendered: Path) -> VideoDataset:
     """The generated world with few clips: 7 of each test class, 3 of each other class."""
-    return _render(tmp_path_factory.mktemp("world"), ACTIONS, {"train": 3, "val": 3, "test": 7})
+    return _render(rendered / "world", ACTIONS, {"train": 3, "val": 3, "test": 7})
 
 
 @pytest.fixture(scope="session")
-def little_world(tmp_path_factory: pytest.TempPathFactory) -> VideoDataset:
-    """Three clips of each of five classes in every split of the generated world: for what trains."""
+def little_world(rendered: Path) -> VideoDataset:
+    """Three clips of each of five classes in every split of the generated world: enough for most tests."""
     by_split = [[action for action in ACTIONS if action.split == split] for split in SPLITS]
     chosen = [action for actions in by_split for action in actions[:5]]
-    return _render(tmp_path_factory.mktemp("little"), chosen, dict.fromkeys(SPLITS, 3))
+    return _render(rendered / "little", chosen, dict.fromkeys(SPLITS, 3))
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where rendered clips lie, for all processes that run the suite: rendering takes seconds."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "rendered"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 def _render(folder: Path, actions: Sequence[Action], clips: Mapping[str, int]) -> VideoDataset:
-    """Render clips of actions into a folder, as many as `clips` says for their split."""
-    for action in actions:
-        for index in range(clips[action.split]):
-            path = folder / action.name / f"{action.name}_{index:03d}.mp4"
-            write_video(path, render_clip(action, index), FRAMES_PER_SECOND)
-    rows = [f"{action.name},{action.text},{action.split}" for action in actions]
-    (folder / "labels.csv").write_text("\n".join(["folder,label,split", *rows]))
+    """Render clips of actions into a folder, as many as `clips` says for their split; the first process does it."""
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            part = folder.with_suffix(".part")
+            for action in actions:
+                for index in range(clips[action.split]):
+                    path = part / action.name / f"{action.name}_{index:03d}.mp4"
+                    write_video(path, render_clip(action, index), FRAMES_PER_SECOND)
+            rows = [f"{action.name},{action.text},{action.split}" for action in actions]
+            (part / "labels.csv").write_text("\n".join(["folder,label,split", *rows]))
+            part.rename(folder)
     return load_folder(folder, "world")
 
 

@@ -25,6 +25,8 @@ class Server(ThreadingHTTPServer):
         self.script: list[Callable[[Handler], None]] = []
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.taken = threading.Semaphore(0)
+        """Counts requests whose step has been taken from the script."""
         self.ending = threading.Event()
 
     @property
@@ -46,6 +48,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.bodies.append({**body, "path": self.path})
         self.server.headers.append(dict(self.headers))
         step = self.server.script.pop(0) if self.server.script else good
+        self.server.taken.release()
         step(self)
 
     def reply(self, status: int, content: bytes, length: int | None = None, **headers: str) -> None:

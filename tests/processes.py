@@ -4,12 +4,13 @@ import os
 import re
 import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
@@ -19,29 +20,17 @@ from fsar import cli
 
 Words = tuple[str | Path | int, ...]
 Run: TypeAlias = "subprocess.CompletedProcess[str]"
-Event = tuple[str, str, int]
 
 
-def as_a_user(*words: str | Path | int, signalled: Event | None = None, **more: object) -> Run:
+def as_a_user(*words: str | Path | int, **more: object) -> Run:
     """Run `python -m fsar.cli`. It imports everything again, which takes seconds: `forked` does not.
 
     Args:
         words: after `fsar`.
-        signalled: kill it at this event (see `signal_at`).
         more: arguments of `subprocess.run`.
     """
-    start = ["-m", "fsar.cli"] if signalled is None else ["-c", _SIGNALLED, *map(str, signalled)]
-    command = [sys.executable, *start, *map(str, words)]
+    command = [sys.executable, "-m", "fsar.cli", *map(str, words)]
     return subprocess.run(command, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload]
-
-
-_SIGNALLED = """
-import sys
-from fsar import cli
-from tests.processes import signal_at
-signal_at(sys.argv[1], sys.argv[2], int(sys.argv[3]))()
-sys.exit(cli.main(sys.argv[4:]))
-"""
 
 
 def forked(*words: str | Path | int, before: Callable[[], object] | None = None) -> Run:
@@ -51,17 +40,52 @@ def forked(*words: str | Path | int, before: Callable[[], object] | None = None)
         words: after `fsar`.
         before: called in the new process first, to set a limit or to expect a signal.
     """
-    _import_what_verbs_import()
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        child = os.fork()
-        if child == 0:
-            _run_and_exit(words, before, out, err)
-        _, status = os.waitpid(child, 0)
-        printed = []
-        for file in (out, err):
-            file.seek(0)
-            printed.append(file.read().decode())
-    return subprocess.CompletedProcess(words, os.waitstatus_to_exitcode(status), *printed)
+    fork = _Fork(words, before)
+    return fork.ended(os.waitpid(fork.pid, 0)[1])
+
+
+def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
+    """Run one `fsar` command as several processes that train together, each a fork; if one fails, the others stop.
+
+    Args:
+        words: after `fsar`, as each process gets them.
+        processes: how many.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    ranks = [address | {"LOCAL_RANK": str(rank), "NODE_RANK": "0"} for rank in range(processes)]
+    forks = [_Fork(words, partial(os.environ.update, rank)) for rank in ranks]
+    running, ended = {fork.pid: fork for fork in forks}, {}
+    while running:
+        pid, status = os.wait()
+        fork = running.pop(pid)
+        ended[fork] = fork.ended(status)
+        if status:
+            for other in running:
+                os.kill(other, signal.SIGKILL)
+    return [ended[fork] for fork in forks]
+
+
+class _Fork:
+    """A fork of this process that runs `fsar`, and what it prints."""
+
+    def __init__(self, words: Words, before: Callable[[], object] | None):
+        _import_what_verbs_import()
+        self.words = words
+        self.printed = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _run_and_exit(words, before, *self.printed)
+
+    def ended(self, status: int) -> Run:
+        """What it left, once it has been waited for."""
+        said = []
+        for file in self.printed:
+            with file:
+                file.seek(0)
+                said.append(file.read().decode())
+        return subprocess.CompletedProcess(self.words, os.waitstatus_to_exitcode(status), *said)
 
 
 @cache

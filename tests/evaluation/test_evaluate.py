@@ -153,9 +153,10 @@ def test_a_filled_bank_is_not_computed_again(novel: VideoDataset, tiny: Backbone
 def test_workers_do_not_change_a_bank(
     novel: VideoDataset, tiny: Backbone, tmp_path: Path, workers: int, bank: Bank
 ) -> None:
-    filled = fill_bank(build_method("protonet", tiny), novel.videos, folder=tmp_path, workers=workers, progress=False)
-    assert filled.video_ids == bank.video_ids
-    assert torch.equal(filled.query["frames"], bank.query["frames"])
+    some = novel.videos[:12]
+    filled = fill_bank(build_method("protonet", tiny), some, folder=tmp_path, workers=workers, progress=False)
+    assert filled.video_ids == bank.video_ids[:12]
+    assert torch.equal(filled.query["frames"], bank.query["frames"][:12])
 
 
 def test_a_damaged_encoding_is_made_again(novel: VideoDataset, tiny: Backbone, tmp_path: Path) -> None:
@@ -191,9 +192,11 @@ def test_one_episode_has_the_widest_interval() -> None:
     assert accuracy(Scores(np.array([[[1.0, 0.0]]]), 0.0), _episodes(target=[[0]])) == (1.0, 1.0)
 
 
-def test_both_modes_stand_side_by_side(world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_both_modes_stand_side_by_side(
+    little_world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The mode asked for first, then the other; a method with one way has one row."""
-    home = str(world.videos[0].path.parent.parent)
+    home = str(little_world.videos[0].path.parent.parent)
     sets = ["--data", home, "--way", "3", "--shot", "1", "2", "--episodes", "10", "--device", "cpu"]
     methods = ["task-adapter:inductive=false,layers=1", "otam", "task-adapter:layers=0"]
     assert main(["evaluate", *sets, "--method", *methods, "--out", str(tmp_path)]) == 0
@@ -227,6 +230,7 @@ def test_the_audit_of_a_leak_says_so_in_every_result(novel: VideoDataset, tiny: 
 def test_batches_are_bounded_by_what_is_gathered(novel: VideoDataset, tiny: Backbone) -> None:
     """A support video's tokens are 500 times as large as a query's frame features."""
     method = build_method("task-adapter", tiny, modality="visual")
+    novel = novel.only(novel.classes[:5])
     own = fill_bank(method, novel.videos, novel.texts, progress=False)
     most = []
     match = method.match

@@ -28,17 +28,21 @@ def test_a_random_split_needs_splits(world: VideoDataset) -> None:
         replace(world, splits={}).resplit(0)
 
 
-def test_random_splits_and_seeds_are_evaluated_one_by_one(world: VideoDataset, capsys: pytest.CaptureFixture) -> None:
-    home = str(world.videos[0].path.parent.parent)
-    words = ["--data", home, "--method", "protonet", "--episodes", "20", "--out", f"{home}-out"]
+def test_random_splits_and_seeds_are_evaluated_one_by_one(
+    little_world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    home = str(little_world.videos[0].path.parent.parent)
+    words = ["--data", home, "--method", "protonet", "--episodes", "20", "--out", str(tmp_path)]
     assert main(["evaluate", *words, "--resplit", "1", "2", "--seed", "0", "1", "2"]) == 0
-    stored = [json.loads(file.read_text()) for file in Path(f"{home}-out").glob("*.json")]
+    stored = [json.loads(file.read_text()) for file in tmp_path.glob("*.json")]
     assert sorted((r["resplit"], r["seed"]) for r in stored) == [(d, s) for d in (1, 2) for s in (0, 1, 2)]
     assert "(6 seeds: sd" in capsys.readouterr().out
 
 
-def test_a_checkpoint_brings_its_own_split(world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    home = str(world.videos[0].path.parent.parent)
+def test_a_checkpoint_brings_its_own_split(
+    little_world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    home = str(little_world.videos[0].path.parent.parent)
     settings = ["way=3", "shot=1", "episodes=2", "episodes_per_step=1", "val_episodes=5", "options.out_dim=16"]
     words = ["train", "--config", "trx/world", "--data", home, "--out", str(tmp_path / "run"), "--resplit", "3"]
     assert main([*words, "--protocol", "paper", "--set", *settings]) == 0

@@ -404,9 +404,10 @@ def test_the_bank_knows_what_encode_depends_on(tiny: Backbone) -> None:
     ],
     ids=str,
 )
-def test_every_wiring_evaluates_from_a_bank(tiny: Backbone, world: VideoDataset, options: dict) -> None:
+def test_every_wiring_evaluates_from_a_bank(tiny: Backbone, little_world: VideoDataset, options: dict) -> None:
     method = build_method("ma-fsar", tiny, **shrunk(options))
-    small = replace(world, videos=tuple(video for video in world.videos if video.id.endswith(("000", "001"))))
+    two_each = tuple(video for video in little_world.videos if video.id.endswith(("000", "001")))
+    small = replace(little_world, videos=two_each)
     from_bank, anew = (
         evaluate(method, small, way=3, episodes=4, naive=naive, progress=False) for naive in (False, True)
     )

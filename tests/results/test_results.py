@@ -449,13 +449,16 @@ def test_every_view_in_every_format(form: str, words: tuple[str, ...], runs: Pat
 
 
 def test_evaluations_are_kept_listed_and_compared(
-    tiny: Backbone, world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    tiny: Backbone,
+    little_world: VideoDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     """A checkpoint's results lie in its run, once for each setting however often it is evaluated."""
     monkeypatch.chdir(tmp_path)
-    save_pretrained(trained(tiny), tmp_path / "runs" / "ma" / "checkpoint", provenance(world))
-    common = ["evaluate", "--data", str(world.videos[0].path.parents[1]), "--episodes", "20", "--device", "cpu"]
+    save_pretrained(trained(tiny), tmp_path / "runs" / "ma" / "checkpoint", provenance(little_world))
+    common = ["evaluate", "--data", str(little_world.videos[0].path.parents[1]), "--episodes", "20", "--device", "cpu"]
     for shots in (("1", "2"), ("1",)):
         assert main([*common, "--checkpoint", "runs/ma", "--add-to-card", "--shot", *shots]) == 0
     assert main([*common, "--method", "otam", "--out", "runs/otam"]) == 0
