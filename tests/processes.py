@@ -73,19 +73,19 @@ class _Fork:
     def __init__(self, words: Words, before: Callable[[], object] | None):
         _import_what_verbs_import()
         self.words = words
-        self.printed = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.printed = [tempfile.TemporaryFile() for _ in ("out", "err")]  # noqa: SIM115 - `ended` closes them
         self.pid = os.fork()
         if self.pid == 0:
             _run_and_exit(words, before, *self.printed)
 
     def ended(self, status: int) -> Run:
         """What it left, once it has been waited for."""
-        said = []
+        printed = []
         for file in self.printed:
             with file:
                 file.seek(0)
-                said.append(file.read().decode())
-        return subprocess.CompletedProcess(self.words, os.waitstatus_to_exitcode(status), *said)
+                printed.append(file.read().decode())
+        return subprocess.CompletedProcess(self.words, os.waitstatus_to_exitcode(status), *printed)
 
 
 @cache
