@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Processes that run tests: one per core, at most eight, since each takes more than a gigabyte. `make test JOBS=1`.
+JOBS ?= logical
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
+
 .PHONY: demo test test-quick check format clean
 
 $(VENV)/.installed: pyproject.toml
@@ -15,17 +19,19 @@ demo: $(VENV)/.installed  ## the main job, offline: demo/report.html
 	$(BIN)/fsar demo
 
 test: $(VENV)/.installed  ## the whole suite
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(PYTEST)
 
 # What a developer wants to see all the time: structure, contract of the methods, numbers, reader, evaluation, a
 # recogniser, checkpoints, results and the command line on the files of an older version.
-QUICK := structure.py files.py config.py old_files.py
-QUICK := $(QUICK:%=tests/test_%) tests/alignment tests/results tests/cli/test_describe.py \
-  tests/evaluation/test_episodes.py tests/methods/test_entries.py tests/methods/test_methods.py \
-  tests/methods/test_golden.py tests/methods/test_gradients.py tests/video/test_reading.py tests/video/test_sampling.py
+QUICK := test_structure test_files test_config test_old_files alignment/test_alignment results/test_results \
+  cli/test_describe evaluation/test_episodes methods/test_entries methods/test_methods methods/test_golden \
+  methods/test_gradients video/test_reading video/test_sampling
+QUICK := $(QUICK:%=tests/%.py)
+LEFT := $(filter-out $(QUICK),$(sort $(shell find tests -name "test_*.py")))
 
 test-quick: $(VENV)/.installed  ## the tests to run all the time
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -k "not half_precision" $(QUICK)
+	@echo "left out: tests marked slow or of half precision, and $(words $(LEFT)) files: $(LEFT:tests/%.py=%)"
+	$(PYTEST) -m "not slow" -k "not half_precision" $(QUICK)
 
 check: $(VENV)/.installed  ## lint, format, types
 	$(BIN)/ruff check .

@@ -59,6 +59,8 @@ def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
     running, ended = {fork.pid: fork for fork in forks}, {}
     while running:
         pid, status = os.wait()
+        if pid not in running:  # of something else in this process
+            continue
         fork = running.pop(pid)
         ended[fork] = fork.ended(status)
         if status:
