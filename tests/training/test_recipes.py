@@ -5,6 +5,7 @@ import math
 import shlex
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -42,6 +43,7 @@ SHORT = [
 ]  # fmt: skip
 
 
+@cache
 def small(name: str) -> Recipe:
     """A packaged recipe shrunk to two steps on the built-in backbone; its optimiser, options and frames stay."""
     method = name.partition("/")[0]
