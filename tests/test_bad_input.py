@@ -656,7 +656,7 @@ def test_enrolling_says_what_is_missing(recognizer: Recognizer, tiny: Backbone, 
     with pytest.raises(VideoError, match="no such file; check the name"):
         fresh.enroll("wave", [data / "missing.mp4"])
     fresh.enroll("wave", [data / "wave" / "0.mp4"])
-    with pytest.raises(ValueError, match="at least two actions; enrolled: wave"):
+    with pytest.raises(ValueError, match="at least two actions, or two examples of one; enrolled: wave"):
         fresh.predict(data / "wave" / "1.mp4")
     with pytest.raises(ValueError, match="unknown action 'waev'; did you mean 'wave'"):
         fresh.remove("waev")

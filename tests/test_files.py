@@ -1,10 +1,11 @@
 """Files on disk are whole or absent."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from fsar.files import atomic_path, write_text_atomic
+from fsar.files import atomic_path, locked, write_text_atomic
 
 
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:
@@ -24,6 +25,23 @@ def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path) -> None:
         temporary.write_text("half")
         raise KeyboardInterrupt
     assert file.read_text() == "before" and list(tmp_path.iterdir()) == [file]
+
+
+def test_processes_that_change_a_file_take_turns(tmp_path: Path) -> None:
+    """Forty additions by four processes: without the lock, some would read the same number and lose one."""
+    file = tmp_path / "count"
+    write_text_atomic(file, "0")
+    children = []
+    for _ in range(4):
+        child = os.fork()
+        if child == 0:
+            for _ in range(10):
+                with locked(file):
+                    write_text_atomic(file, str(int(file.read_text()) + 1))
+            os._exit(0)
+        children.append(child)
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+    assert file.read_text() == "40" and list(tmp_path.iterdir()) == [file]
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

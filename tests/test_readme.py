@@ -60,6 +60,26 @@ def test_the_python_lines(folder: Path) -> None:
     exec(second, names | {"frames": read_frames(folder / "new.mp4", None)})
 
 
+def test_the_life_of_a_recogniser(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every line, in order, on the files that the lines before left."""
+    (block,) = [block for block in blocks("bash") if "fsar correct" in block]
+    lines = lines_of(block)
+    assert len(lines) == 10
+    shutil.copytree(folder / "my_actions", folder / "tests")
+    for name in ("wave", "clap"):
+        (folder / "more_actions" / name).mkdir(parents=True)
+        for number in (4, 5, 6, 7):
+            (folder / "my_actions" / name / f"{number}.mp4").rename(folder / "more_actions" / name / f"{number}.mp4")
+    (folder / "more_actions" / "wave" / "7.mp4").unlink()  # new.mp4, which becomes an example of clap
+    for words in lines:
+        words = words[1:]
+        if words[0] == "check-examples" or ("--examples" in words and words[0] == "recognize"):
+            words += ["--backbone", "tiny"]
+        assert cli.main(words) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert "new_clips/new.mp4 is now an example of clap" in said and "clips left out" in said
+
+
 def lines_of(block: str) -> list[list[str]]:
     """Words of every `fsar` line; continued lines are joined."""
     lines = re.sub(r"\\\n", "", re.sub(r" +#.*", "", block)).splitlines()

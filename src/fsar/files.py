@@ -1,5 +1,6 @@
 """Write files whole or not at all; find the cache folder."""
 
+import fcntl
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -91,3 +92,34 @@ def write_text_atomic(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Let one process at a time read, change and replace a file; others that ask for the lock wait.
+
+    The lock lies on the file itself. Whoever waited finds that the file was replaced, and locks the new one. Processes
+    that only read need no lock, since the file is replaced as a whole.
+
+    Args:
+        path: an existing file.
+
+    Raises:
+        OSError: there is no such file, or no permission to read it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "count"
+        ...     write_text_atomic(path, "1")
+        ...     with locked(path):
+        ...         write_text_atomic(path, str(int(path.read_text()) + 1))
+        ...     path.read_text()
+        '2'
+    """
+    while True:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(file.fileno()), path.stat()):
+                yield
+                return

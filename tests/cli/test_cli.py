@@ -84,7 +84,7 @@ def test_recognize(examples: Path) -> None:
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)
     assert len(rows) == 4 and all(Path(row["video"]).name.startswith("something_") for row in rows)
-    assert "left-out examples" in run.stderr
+    assert "of 6 clips left out" in run.stderr
     table = forked("recognize", "--model", model, examples / "new")
     assert table.returncode == 0 and table.stdout.startswith("video") and len(table.stdout.splitlines()) == 5
     listed = list(

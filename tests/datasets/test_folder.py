@@ -80,6 +80,19 @@ def test_what_is_ignored_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_folders_of_a_class_are_groups_if_asked(tmp_path: Path) -> None:
+    touch(tmp_path, "wave/a.mp4", "wave/ann/a.mp4", "clap/ann/a.mp4", "clap/ben/deep/a.mp4", "clap/frames/1.jpg")
+    dataset = load_folder(tmp_path, groups=True)
+    assert {video.id: video.group for video in dataset.videos} == {
+        "clap/ann/a": "ann",
+        "clap/frames": None,
+        "wave/a": None,
+        "wave/ann/a": "ann",
+    }
+    assert "ignored 1 folder whose videos lie too deep: clap/ben/deep (1 deeper)" in dataset.notes[0]
+    assert dataset.notes[1] == "took sub-folders as groups (persons or recordings): ann, ben"
+
+
 def test_nothing_is_said_of_a_folder_that_is_in_order(tmp_path: Path) -> None:
     touch(tmp_path, "wave/a.mp4", "wave/b/1.jpg", "wave/b/2.jpg", ".DS_Store", "wave/Thumbs.db", "labels.csv.bak")
     assert load_folder(tmp_path).notes == ()
@@ -113,12 +126,15 @@ def test_recognize_tells_what_it_passes_over(tmp_path: Path, capsys: pytest.Capt
         (tmp_path / "all" / name).parent.mkdir(parents=True, exist_ok=True)
         encode(tmp_path / "all" / name, rng.integers(0, 255, (3, 48, 64, 3), np.uint8))
     (tmp_path / "all/new").rename(tmp_path / "new")
-    touch(tmp_path, "all/walk/deeper/1.mp4", "new/IMG_0001.jpg", "new/more/c.mp4")
+    touch(tmp_path, "all/walk/deeper/most/1.mp4", "new/IMG_0001.jpg")
+    (tmp_path / "new/more").mkdir()
+    (tmp_path / "new/b.mp4").rename(tmp_path / "new/more/c.mp4")
+    encode(tmp_path / "new/b.mp4", rng.integers(0, 255, (3, 48, 64, 3), np.uint8))
     words = ["recognize", "--backbone", "tiny", "--examples", str(tmp_path / "all"), str(tmp_path / "new")]
     assert cli.main(words) == 0
     said = capsys.readouterr()
-    assert len(said.out.splitlines()) == 3
-    assert "fsar: ignored 1 folder whose videos lie too deep: walk/deeper (1 deeper)" in said.err
+    assert len(said.out.splitlines()) == 4
+    assert "fsar: ignored 1 folder whose videos lie too deep: walk/deeper/most (1 deeper)" in said.err
     assert "fsar: no video of 1 of the classes: walk" in said.err
     assert "fsar: ignored 1 file that is no video: IMG_0001.jpg" in said.err
-    assert "too deep: more (1 deeper)" in said.err
+    assert "more/c.mp4" in said.out

@@ -10,15 +10,10 @@ from fsar import Recognizer
 from fsar.backbones import Backbone
 from fsar.methods import Method, build_method
 from fsar.methods.episode import Encoding, Episode
-from fsar.recognizer.calibration import (
-    calibrate,
-    fit_scale,
-    fit_steepness,
-    fit_threshold,
-    leave_one_out,
-    strange_scores,
-)
+from fsar.recognizer.background import Cohort
+from fsar.recognizer.calibration import calibrate, choose_variant, fit_scale, fit_steepness, fit_threshold, wilson
 from fsar.recognizer.examples import Action, Actions, Example
+from fsar.recognizer.left_out import leave_one_out, strange_scores
 from fsar.recognizer.matching import match, padded
 from tests.recognizer.conftest import Clips
 
@@ -49,9 +44,8 @@ def test_leave_one_out_never_shows_the_example_itself(name: str, tiny: Backbone)
     """An example among its own four would give 1/4, and so a far higher logit than any other."""
     method = build_method(name, tiny)
     parts = PLACE_MOTION if name == "place-motion" else {"frames": (8, 64)}
-    for logits, ways in [
-        (logits, ways) for every, ways in [leave_one_out(method, enrolled([4] * 3, parts))] for logits in every
-    ]:
+    every, ways, _ = leave_one_out(method, enrolled([4] * 3, parts))
+    for logits in every:
         own, best = logits[torch.arange(len(ways)), ways], logits.amax(-1)
         assert len(ways) == 12 and (own < best).sum() >= 3  # as likely to be last as any other
         assert (own.mean() - logits.mean()).abs() < 3 * logits.std() / 12**0.5
@@ -61,9 +55,9 @@ def test_leave_one_out_never_shows_the_example_itself(name: str, tiny: Backbone)
 def test_means_give_what_all_examples_would(name: str, tiny: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = PLACE_MOTION if name == "place-motion" else {"frames": (8, 64)}
     method, actions = build_method(name, tiny), enrolled([3, 1, 5], parts)
-    by_means, ways = leave_one_out(method, actions)
+    by_means, ways, _ = leave_one_out(method, actions)
     monkeypatch.setattr(type(method), "traits", method.traits.__class__(independent_ways=True))
-    by_all, same = leave_one_out(method, actions)
+    by_all, same, _ = leave_one_out(method, actions)
     assert ways.tolist() == same.tolist() == [0, 2, 0, 2, 0, 2, 2, 2]
     for one, other in zip(by_means, by_all, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
@@ -94,8 +88,8 @@ def test_strange_examples_are_matched_again_without_their_class(name: str, tiny:
     for label, paths in clips.items():
         made.enroll(label, paths[:2])
     actions, method = made._state.actions, made.method
-    (logits,), ways = leave_one_out(method, actions)
-    strange = strange_scores(method, actions, logits, ways)
+    (logits,), ways, _ = left_out = leave_one_out(method, actions)
+    strange = strange_scores(method, actions, left_out, 0)
     masked = logits.masked_fill(torch.nn.functional.one_hot(ways, 3).bool(), -torch.inf).amax(-1)
     assert not torch.allclose(strange, masked, atol=1e-3)
     # the first left-out example, by hand: no example of its own class, no first example of the others
@@ -118,8 +112,8 @@ def test_a_left_out_example_has_not_read_its_class_text(tiny: Backbone, clips: C
         label: Action.of([Example(e.video, e.content, e.support, e.support) for e in action.examples], action.text)
         for label, action in actions.items()
     }
-    (logits,), ways = leave_one_out(made.method, actions)
-    (other,), _ = leave_one_out(made.method, spoiled)
+    (logits,), ways, _ = leave_one_out(made.method, actions)
+    (other,), _, _ = leave_one_out(made.method, spoiled)
     assert len(ways) == 6 and not torch.allclose(logits, other, atol=1e-4)
 
 
@@ -145,3 +139,41 @@ def test_one_example_per_action_is_not_fitted(tiny: Backbone) -> None:
     fit, chosen = calibrate(method, enrolled([1, 1], PLACE_MOTION))
     assert chosen is method and fit.threshold is None and fit.unknown_probability(0.5) is None
     assert "at least two examples" in str(fit)
+
+
+def test_the_threshold_keeps_the_share_that_was_asked_for(tiny: Backbone) -> None:
+    """Scores of many known examples: about the asked share of them falls below it."""
+    method, actions = build_method("place-motion", tiny), enrolled([30] * 3, PLACE_MOTION)
+    alike = {
+        name: Action.of([_near(action.examples[0], example) for example in action.examples])
+        for name, action in actions.items()
+    }
+    cohort = Cohort(enrolled([20], PLACE_MOTION, seed=9)["action 0"].examples)
+    for strictness in (0.1, 0.4):
+        fit, _ = calibrate(method, alike, cohort, strictness=strictness)
+        assert fit.known_missed == pytest.approx(strictness, abs=0.1)
+        assert fit.accuracy == 1 and fit.unknown_accepted < 0.1  # type: ignore[operator]
+        threshold = fit.threshold_of("action 0")
+        assert fit.unknown_probability(threshold, "action 0") == pytest.approx(0.5)  # type: ignore[arg-type]
+        assert fit.unknown_probability(-1.0, "action 0") > 0.99  # type: ignore[operator]
+
+
+def _near(centre: Example, other: Example) -> Example:
+    """An example that resembles the centre, more or less."""
+    mixed = {part: (centre.query[part] + 2 * other.query[part]).half() for part in centre.query}
+    return Example(other.video, other.content, mixed, mixed)
+
+
+def test_an_example_has_no_vote_on_the_variant_that_names_it() -> None:
+    """The first variant is right on all but one example, which only the second one names."""
+    ways = torch.tensor([0, 1] * 10)
+    first = torch.nn.functional.one_hot(ways, 2).float()
+    first[0] = 1 - first[0]
+    second = 0.01 * torch.nn.functional.one_hot(ways, 2).float() - 0.5 * first
+    choice = choose_variant(torch.stack([first, second]), ways)
+    assert choice.order == 0 and choice.right.tolist() == [False] + [True] * 19
+
+
+def test_the_interval_is_wider_for_few_groups() -> None:
+    assert wilson(10, 10)[0] == pytest.approx(0.722, abs=0.01) and wilson(10, 10)[1] == 1
+    assert wilson(10, 10, 2)[0] < wilson(10, 10)[0]

@@ -23,7 +23,7 @@ def test_a_prototype_does_not_depend_on_the_way_to_it() -> None:
         shuffled = shuffled.without(each)
     assert torch.equal(plain.mean()["frames"], shuffled.mean()["frames"])
     left_out = Action.of(examples[1:20])
-    assert torch.equal(plain.mean_without(examples[0])["frames"], left_out.mean()["frames"])
+    assert torch.equal(plain.mean([examples[0]])["frames"], left_out.mean()["frames"])
 
 
 def test_examples_are_found_by_their_names() -> None:
@@ -37,7 +37,7 @@ def test_examples_are_found_by_their_names() -> None:
         ("array 12345678", 3),
     ]:
         assert find(actions, "wave", name).video == videos[video]
-    with pytest.raises(ValueError, match=r"'1.mp4' names 2 examples of 'wave': .*; give more of it"):
+    with pytest.raises(ValueError, match=r"'1.mp4' names 2 examples: .*; give more of its path"):
         find(actions, "wave", "1.mp4")
     with pytest.raises(ValueError, match="unknown example of 'wave' '3.mp4'"):
         find(actions, "wave", "3.mp4")

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from fsar.recognizer import UNKNOWN, Answer, Score
 
 
@@ -20,7 +22,15 @@ def test_accuracy_confusion_and_strangers() -> None:
         "3 of 4 videos of other actions were called unknown",
         "clap: 1 of 1",
         "wave: 1 of 3; named clap 1, unknown 1",
+        "probabilities are off by 35% on average",
     ]
+    # per tenth of probability: answers, mean probability, share of right ones
+    assert [(n, round(p, 2), round(right, 2)) for n, p, right in score.reliability] == [
+        (4, 0.2, 0.75),
+        (3, 0.3, 0.33),
+        (1, 0.5, 1.0),
+    ]
+    assert score.calibration_error == pytest.approx((4 * 0.55 + 3 * (1 / 3 - 0.3) + 0.5) / 8)
     assert json.loads(json.dumps(score.to_dict()))["answers"][0]["truth"] == "wave"
 
 

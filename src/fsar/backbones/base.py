@@ -1,6 +1,6 @@
 """Base class of the backbones: clip -> frame features and feature map; text -> features."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -54,6 +54,8 @@ class Backbone(nn.Module):
         self.freeze_batch_norm = freeze_batch_norm
         self.checkpointing = False
         """Whether the backward pass computes each block again, instead of keeping its activations."""
+        self.fast: Callable[[Tensor], ImageEncoding] | None = None
+        """Encodes images instead of `encode_images` where no gradient is needed (`fsar.backbones.fast`)."""
 
     def checkpoint_activations(self) -> None:
         """Save memory in training: compute the activations inside a block again instead of keeping them."""
@@ -88,12 +90,17 @@ class Backbone(nn.Module):
 
     def features(self, clips: Clips) -> FrameFeatures:
         """Encode every frame: [*clips, frame, rgb, height, width] -> [*clips, frame, dim]."""
-        return self.encode_images(clips.flatten(0, -4)).features.unflatten(0, clips.shape[:-3])
+        return self._encode(clips.flatten(0, -4)).features.unflatten(0, clips.shape[:-3])
 
     def features_and_map(self, clips: Clips) -> tuple[FrameFeatures, FeatureMap]:
         """Encode every frame to its feature and its feature map [*clips, frame, row, column, channel]."""
-        encoding = self.encode_images(clips.flatten(0, -4))
+        encoding = self._encode(clips.flatten(0, -4))
         return tuple(part.unflatten(0, clips.shape[:-3]) for part in encoding)
+
+    def _encode(self, images: Tensor) -> ImageEncoding:
+        if self.fast is None or torch.is_grad_enabled() or images.device.type != "cpu":
+            return self.encode_images(images)
+        return self.fast(images)
 
     def fingerprint(self) -> str:
         """Hash the weights: two backbones with the same hash give the same features."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from fsar import cache_limit
 from fsar.files import atomic_path, cache_dir, write_text_atomic
 from fsar.methods.base import Encoding
 
@@ -59,7 +60,9 @@ class BankStore:
     def load(self, path: Path) -> Encoding | None:
         """Read an encoding; None if it is missing or damaged."""
         try:
-            return load_file(path)
+            found = load_file(path)
+            cache_limit.used(path)
+            return found
         except (FileNotFoundError, SafetensorError):
             return None
 
@@ -67,6 +70,7 @@ class BankStore:
         """Write an encoding, whole or not at all."""
         with atomic_path(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in encoding.items()}, temporary)
+        cache_limit.written(path)
 
 
 def _require_same_encoder(file: Path, header: Mapping[str, object]) -> None:

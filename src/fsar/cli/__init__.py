@@ -5,7 +5,21 @@ import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping, Sequence
 
-from fsar.cli import data, describe, evaluate, papers, recognize, report, reproduce, results, small, splits, train
+from fsar.cli import (
+    data,
+    describe,
+    edit,
+    evaluate,
+    judge,
+    papers,
+    recognize,
+    report,
+    reproduce,
+    results,
+    small,
+    splits,
+    train,
+)
 from fsar.names import unknown
 
 EXIT_USER_ERROR = 2
@@ -74,6 +88,12 @@ VERBS: dict[str, Verb] = {
         "The main job in minutes, offline: evaluates, recognises, writes a report.",
     ),
     "recognize": (recognize.add_options, recognize.run, "Name videos by a folder of example clips per action."),
+    "enroll": (edit.enroll_options, edit.enroll, "Add examples to a recogniser."),
+    "forget": (edit.forget_options, edit.forget, "Remove an action from a recogniser, or one of its examples."),
+    "correct": (edit.correct_options, edit.correct, "Say what a clip shows: it becomes an example of that action."),
+    "test": (judge.test_options, judge.test, "Count how many labelled videos a recogniser names right."),
+    "check-examples": (judge.check_options, judge.check, "Find examples that do harm, and what would help most."),
+    "model": (judge.model_options, judge.model, "Tell what a recogniser's file holds."),
     "evaluate": (evaluate.add_options, evaluate.run, "Few-shot accuracy of methods on a dataset, with its interval."),
     "results": (results.add_options, results.run, "List, tabulate, compare and export the results of evaluations."),
     "papers": (

@@ -1,8 +1,10 @@
 """Options that several verbs have: videos, frames and checkpoints."""
 
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Sequence
+import warnings
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,6 +68,35 @@ def tell(notes: Iterable[str]) -> None:
         print(f"fsar: {note}", file=sys.stderr)
 
 
+def device_option(parser: ArgumentParser) -> None:
+    """Ask where to compute."""
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+
+
+def error_option(parser: ArgumentParser) -> None:
+    """Ask what to do at a broken video."""
+    parser.add_argument(
+        "--on-error", choices=["stop", "skip"], default="stop", help="at an unreadable video; default: stop"
+    )
+
+
+def show_examples(parser: ArgumentParser, *lines: str) -> None:
+    """Show examples of use below the help."""
+    parser.formatter_class = RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(["examples:", *(f"  {line}" for line in lines)])
+
+
+@contextmanager
+def telling() -> Iterator[None]:
+    """Print warnings as `tell` prints notes."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            tell(dict.fromkeys(str(warning.message) for warning in caught))
+
+
 def _load(
     data: str, lists: Sequence[Path] | None, class_names: Path | None, skip_missing: bool, benchmark: str | None
 ) -> "VideoDataset":
@@ -82,11 +113,11 @@ def _load(
     return load_world() if data == "world" else load_data(data)
 
 
-def frame_cache(options: Namespace) -> "FrameCache":
-    """The frames that `--frames` and `--sampling` ask for; if not given, 8 by `tsn`."""
+def frame_cache(options: Namespace, sampling: str = "tsn") -> "FrameCache":
+    """The frames that `--frames` and `--sampling` ask for; if not given, 8 by `sampling`."""
     from fsar.video.frame_cache import FrameCache
 
-    return FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or "tsn")
+    return FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or sampling)
 
 
 def load_checkpoint(spec: str) -> tuple["Method", str]:

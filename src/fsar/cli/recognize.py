@@ -9,6 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fsar.cli.edit import add_examples
+from fsar.cli.options import device_option, error_option, show_examples, telling
+
 if TYPE_CHECKING:
     from fsar.datasets import Video
     from fsar.recognizer import Answer, Recognizer
@@ -34,14 +37,24 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
     parser.add_argument("--frames", type=int, help="frames per video; default: 8")
-    parser.add_argument("--sampling", help="how frames are chosen; default: tsn")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--sampling", help="how frames are chosen; default: motion, where something moves")
+    device_option(parser)
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table", help="default: table")
     parser.add_argument(
-        "--on-error", choices=["stop", "skip"], default="stop", help="at an unreadable video; default: stop"
+        "--strictness",
+        type=float,
+        metavar="SHARE",
+        help="share of videos of enrolled actions that may be called unknown; more of it accepts fewer strangers; "
+        "default: 0.1",
     )
+    error_option(parser)
     parser.add_argument(
         "--nearest", type=int, default=0, metavar="N", help="name the N most similar examples beside each answer"
+    )
+    show_examples(
+        parser,
+        "fsar recognize --examples my_actions/ --save mine.fsar    # my_actions/ACTION/clip.mp4",
+        "fsar recognize --model mine.fsar new_clips/ --format csv",
     )
 
 
@@ -54,7 +67,8 @@ def run(options: Namespace) -> int:
     recognizer = _recognizer(options)
     to_device(recognizer.method, options.device)
     if options.examples:
-        _enroll(recognizer, options)
+        with telling():
+            add_examples(recognizer, options)
     print(
         f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
         f"{recognizer.fit()}",
@@ -86,27 +100,17 @@ def _recognizer(options: Namespace) -> "Recognizer":
     from fsar.cli.options import frame_cache, load_checkpoint
     from fsar.methods import parse_method
     from fsar.recognizer import Recognizer
-    from fsar.video.frame_cache import FrameCache
+    from fsar.recognizer.calibration import STRICTNESS
+    from fsar.video.motion import MOTION
 
     if options.model:
-        return Recognizer.load(options.model)
+        return Recognizer.load(options.model, strictness=options.strictness)
+    strictness = STRICTNESS if options.strictness is None else options.strictness
     if options.checkpoint:
         trained, _ = load_checkpoint(options.checkpoint)
-        return Recognizer(method=trained, cache=FrameCache.of_clip(trained.provenance.clip))
+        return Recognizer(method=trained, strictness=strictness)
     name, chosen = parse_method(options.method or "place-motion")
-    return Recognizer(options.backbone or "lite0", name, frame_cache(options), **chosen)
-
-
-def _enroll(recognizer: "Recognizer", options: Namespace) -> None:
-    """Enrol the folder of examples, and tell what was left out."""
-    from fsar.cli.options import tell
-    from fsar.datasets import drop_copies, load_data
-
-    examples = drop_copies(load_data(options.examples))
-    tell(examples.notes)
-    errors = recognizer.enroll_folder(examples, return_errors=options.on_error == "skip", progress=True)
-    for error in errors:
-        print(f"fsar: example left out: {error}", file=sys.stderr)
+    return Recognizer(options.backbone or "lite0", name, frame_cache(options, MOTION), strictness, **chosen)
 
 
 def _answer(recognizer: "Recognizer", options: Namespace) -> int:
@@ -135,25 +139,19 @@ def _answer(recognizer: "Recognizer", options: Namespace) -> int:
 
 
 def _videos_in(path: Path) -> list["Video"]:
-    """The video itself, the sorted videos of a folder, or the segments of a file."""
+    """The video itself, the sorted videos of a folder and its sub-folders, or the segments of a file."""
     from fsar.cli.options import tell
     from fsar.datasets import Video, load_segments
-    from fsar.datasets.folder import PassedOver, is_video
     from fsar.datasets.segments import is_segments, split_options
-    from fsar.video.paths import display
+    from fsar.recognizer.sources import videos_below
 
     file, chosen = split_options(path)
     if chosen or (is_segments(file) and not file.is_dir()):
         segments = load_segments(file, **chosen)
         tell(segments.notes)
         return list(segments.videos)
-    if not path.is_dir() or is_video(path):
-        return [Video(str(path), path, "")]
-    passed = PassedOver(path)
-    found = passed.videos_in(path)
-    tell(passed.notes())
-    if not found:
-        raise ValueError(f"{display(path)}: no videos in this folder")
+    found, notes = videos_below(path)
+    tell(notes)
     return [Video(str(video), video, "") for video in found]
 
 

@@ -24,12 +24,13 @@ __all__ = [
 ]
 
 
-def load_data(data: str | Path) -> VideoDataset:
+def load_data(data: str | Path, groups: bool = False) -> VideoDataset:
     """Load your own videos, as `--data` does.
 
     Args:
         data: a folder of class folders (`load_folder`); or a file of segments, or a folder of such files
             (`load_segments`), with an option after a colon: `talks.eaf:tier=Gesture`, `export.json:fps=30`.
+        groups: in a folder of class folders, enter the folders of groups, too (see `load_folder`).
 
     Raises:
         ValueError: a folder or file cannot be read. The message names file and line.
@@ -43,7 +44,7 @@ def load_data(data: str | Path) -> VideoDataset:
         'wave/a'
     """
     path, options = split_options(data)
-    return load_segments(path, **options) if options or is_segments(path) else load_folder(path)
+    return load_segments(path, **options) if options or is_segments(path) else load_folder(path, groups=groups)
 
 
 def load_world(folder: Path | None = None, progress: bool = True) -> VideoDataset:

@@ -34,6 +34,8 @@ class Video:
     """Start of a segment, in seconds; None for the start of the file."""
     end: float | None = None
     """End of a segment, in seconds; None for the end of the file."""
+    group: str | None = None
+    """What videos have in common besides their class, such as a person or a recording; None if nobody said."""
 
     @property
     def span(self) -> tuple[float | None, float | None]:

@@ -19,7 +19,7 @@ _NAMED = 5  # how many names a message has
 _HEAD = 4096  # the first bytes tell text from video
 
 
-def load_folder(root: Path, name: str | None = None) -> VideoDataset:
+def load_folder(root: Path, name: str | None = None, groups: bool = False) -> VideoDataset:
     """Read `root/class/video` into a dataset.
 
     A video is a file that FFmpeg reads or a folder of frames. `labels.csv`, with the columns `folder`, `label` and
@@ -29,6 +29,7 @@ def load_folder(root: Path, name: str | None = None) -> VideoDataset:
     Args:
         root: the folder of class folders.
         name: of the dataset; by default the folder's.
+        groups: enter the folders of a class, too: `root/class/group/video`. The group is a person, or a recording.
 
     Returns:
         The dataset. Its `notes` name what was ignored: other files, hidden ones, videos that lie deeper, classes
@@ -55,7 +56,7 @@ def load_folder(root: Path, name: str | None = None) -> VideoDataset:
     folders = [path for path in entries if path.is_dir()]
     passed.loose = [path for path in entries if path.is_file() and is_video(path)]
     refuse_clashes([folder.name for folder in folders], root)
-    videos = [video for folder in folders for video in _videos_of(folder, passed)]
+    videos = [video for folder in folders for video in _videos_of(folder, passed, groups)]
     if not videos:
         raise ValueError(
             f"{display(root)}: no videos found; expected {display(root)}/CLASS/VIDEO with one folder per class "
@@ -89,6 +90,8 @@ class PassedOver:
     """Class folders without a video."""
     loose: list[Path] = field(default_factory=list)
     """Videos beside the class folders."""
+    entered: list[str] = field(default_factory=list)
+    """Names of folders whose videos were taken as a group."""
 
     def visible(self, folder: Path) -> list[Path]:
         """List a folder's visible entries, sorted, and remember the hidden ones.
@@ -143,6 +146,9 @@ class PassedOver:
             for names, one, many, fix in kinds
             if names
         ]
+        if self.entered:
+            names = sorted(set(self.entered))
+            notes.append(f"took sub-folders as groups (persons or recordings): {_some(names)}")
         if self.empty:
             notes.append(f"no video of {len(self.empty)} of the classes: {_some(list(map(self._name, self.empty)))}")
         return tuple(notes)
@@ -186,10 +192,18 @@ def refuse_clashes(names: Sequence[str], root: Path) -> None:
             )
 
 
-def _videos_of(folder: Path, passed: PassedOver) -> list[Video]:
+def _videos_of(folder: Path, passed: PassedOver, groups: bool) -> list[Video]:
     videos: dict[str, Video] = {}
-    for path in passed.videos_in(folder):
-        video = Video(f"{folder.name}/{path.stem if path.is_file() else path.name}", path, folder.name)
+    found: list[tuple[Path, str | None]] = [(path, None) for path in passed.videos_in(folder)]
+    if groups:
+        inner = [path for path, count in passed.deeper.items() if path.parent == folder and count]
+        for place in inner:
+            del passed.deeper[place]
+            passed.entered.append(place.name)
+            found += [(path, place.name) for path in passed.videos_in(place)]
+    for path, group in found:
+        name = path.stem if path.is_file() else path.name
+        video = Video(f"{folder.name}/{f'{group}/' if group else ''}{name}", path, folder.name, group=group)
         if video.id in videos:
             raise ValueError(
                 f"{display(path)} and {display(videos[video.id].path)} have the same name but for the suffix; "

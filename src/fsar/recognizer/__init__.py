@@ -2,8 +2,9 @@
 
 from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
 from fsar.recognizer.calibration import Fit
+from fsar.recognizer.faults import ExampleWarning
 from fsar.recognizer.recognizer import Recognizer
 from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource
 
-__all__ = ["UNKNOWN", "Answer", "Fit", "Neighbour", "Recognizer", "Score", "VideoSource"]
+__all__ = ["UNKNOWN", "Answer", "ExampleWarning", "Fit", "Neighbour", "Recognizer", "Score", "VideoSource"]

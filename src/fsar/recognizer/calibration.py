@@ -1,25 +1,36 @@
-"""What is chosen on the examples themselves: the method's variant, the scale of probabilities, and the threshold.
+"""What is chosen on the examples themselves: variant, scale of probabilities, thresholds, and what to expect.
 
-All three rest on leave-one-out: one example of every class is set aside and named by the remaining examples.
+All of it rests on leave-one-out (`fsar.recognizer.left_out`): examples are set aside and named by the remaining ones.
 
-- **Variant** of the method (for place-motion: its weight and alignment). The variant with the highest accuracy wins. If
-  accuracies are equal, the lowest negative log-likelihood decides.
+- **Variant** of the method (for place-motion: its weight and alignment). The variant with the lowest negative
+  log-likelihood wins if it is lower by `EVIDENCE` than that of the variant as given. Otherwise the given one stays: a
+  few examples must not choose by chance.
 - **Scale** of the logits before softmax: the scale of highest likelihood. Its targets are smoothed as in Platt scaling,
   (n + 1) / (n + 2), so that a perfect score on few examples does not give certainty.
-- **Threshold** of "unknown": an answer is unknown if the logit of the best class is below the threshold. Left-out
-  examples give two kinds of score. Matched with all classes, they show how known videos score. Matched with all classes
-  but their own, they show how unknown videos score. Both kinds are taken as normally distributed, and the threshold is
-  where the two error rates are equal. It is lower if more than one in ten known videos would be missed there: enrolled
-  actions resemble each other more than unrelated videos do, so the estimate for unknown videos is pessimistic.
-- **Probability of "unknown"**: a logistic function of the same score. It is one half at the threshold. Its steepness is
-  the one of highest likelihood on both kinds of score, with Platt's targets.
+- **Threshold** of "unknown". The score of a video is its best logit, measured against background clips
+  (`fsar.recognizer.background`). Scores of known videos are taken as log-normally distributed, since their spread
+  grows with their mean. The mean of an action is drawn to the mean of all, and the spread to `SPREAD`, each with the
+  weight of `PRIOR` examples. The threshold lies where a share `strictness` of known videos falls below it. A user's
+  own background clips raise it until one in ten of them is accepted, at most until twice the strictness.
+- **Probability of "unknown"**: a logistic function of the logarithm of the score. It is one half at the threshold, and
+  as steep as for two normal distributions of equal spread that the threshold parts at 10 % each.
+- **What to expect**: the share of left-out examples that is answered right. The variant and the threshold that answer
+  for an example are chosen without it. The interval is Wilson's. It is wider if the examples come from few groups.
 
-If every class has a single example, nothing can be left out. Then the default variant is used, the probabilities are
-not calibrated, and "unknown" is never answered. `Fit` says so.
+A method whose logits of classes depend on each other, or which reads class texts, cannot be measured against background
+clips. Its threshold parts two kinds of score: of left-out examples matched with all classes, and of the same examples
+matched with all classes but their own. It lies where the error rates of two normal distributions are equal, and lower
+if more than `strictness` of known videos would be missed there.
+
+If every action has a single example, nothing can be left out. Then the given variant is used, the probabilities are not
+calibrated, and "unknown" is never answered. `Fit` says so.
+
+Long: the rules of one fit stand together; a third of the file is documentation.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -27,15 +38,26 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import logsigmoid, one_hot
+from torch.nn.functional import logsigmoid
 
 from fsar.methods.base import Method
-from fsar.methods.episode import Encoding
-from fsar.recognizer.examples import Actions
-from fsar.recognizer.matching import BATCH_BYTES, Supports, episode, match, means, padded, queries
+from fsar.recognizer.background import Cohort
+from fsar.recognizer.examples import Actions, Example
+from fsar.recognizer.left_out import LeftOut, Memory, leave_one_out, strange_scores
+from fsar.recognizer.matching import episode, queries, supports_of
 
-MOST_MISSED = 0.1
-"""Largest share of known videos that the threshold may call unknown, estimated on the examples."""
+STRICTNESS = 0.1
+"""Share of known videos that may be called unknown, unless the user says another one."""
+EVIDENCE = 0.05
+"""Share by which another variant's negative log-likelihood must be lower than the given one's."""
+PRIOR = 20
+"""Examples that the prior of an action's level, and of the spread, counts for."""
+SPREAD = 0.5
+"""Standard deviation of the logarithm of known scores, before any example is seen."""
+FLOOR = 0.1
+"""Smallest score that counts as more similar than unrelated clips, in their standard deviations."""
+SURE = 1.96
+"""Width of the promised interval, in standard errors."""
 
 
 @dataclass(frozen=True)
@@ -47,182 +69,302 @@ class Fit:
     scale: float
     """Factor on the logits before softmax."""
     threshold: float | None
-    """Logit below which an answer is unknown; None if it could not be fitted."""
+    """Score below which an answer is unknown; None if it could not be fitted."""
     left_out: int
     """Number of examples that were left out and named by the others."""
     accuracy: float | None
-    """Share of left-out examples that were named correctly; None if there were none."""
+    """Share of left-out examples that were named correctly, before any is called unknown; None if there were none."""
     known_missed: float | None
     """Share of left-out examples that the threshold calls unknown."""
     unknown_accepted: float | None
     """Share of left-out examples that are accepted as another class if their own class is removed."""
     steepness: float | None = None
-    """Slope of the log-odds of "known" over the score; None if it was not fitted."""
+    """Slope of the log-odds of "known" over the score, or over its logarithm; None if it was not fitted."""
+    thresholds: Mapping[str, float] | None = None
+    """The threshold of each action, of scores against background clips; None for scores that are logits."""
+    right: int | None = None
+    """Left-out examples that were answered right, "unknown" included; None in files of older versions."""
+    expected: tuple[float, float] | None = None
+    """Share of right answers to expect on new videos of enrolled actions: from, to."""
+    groups: int | None = None
+    """Persons or recordings that were left out in turn; None if nobody said them."""
+    strictness: float = STRICTNESS
+    """Share of known videos that may be called unknown."""
 
-    def unknown_probability(self, score: float) -> float | None:
-        """Probability that a video shows no enrolled action, by its best logit; None if it was not fitted."""
-        if self.threshold is None or self.steepness is None:
+    def threshold_of(self, action: str) -> float | None:
+        """Score below which a video is not this action."""
+        return self.threshold if self.thresholds is None else self.thresholds[action]
+
+    def unknown_probability(self, score: float, action: str | None = None) -> float | None:
+        """Probability that a video shows no enrolled action.
+
+        Args:
+            score: of its best action.
+            action: the best action; None for the threshold of all.
+
+        Returns:
+            The probability; None if it was not fitted.
+        """
+        threshold = self.threshold if action is None else self.threshold_of(action)
+        if threshold is None or self.steepness is None:
             return None
-        return torch.sigmoid(torch.tensor(-self.steepness * (score - self.threshold))).item()
+        if self.thresholds is None:
+            odds = self.steepness * (score - threshold)
+        else:
+            odds = self.steepness * math.log(max(score, FLOOR / 100) / threshold)
+        return torch.sigmoid(torch.tensor(-odds, dtype=torch.float64)).item()
 
     def __str__(self) -> str:
         options = ", ".join(f"{key}={value}" for key, value in self.options.items())
         if self.accuracy is None:
             return (
-                f"{options}; with one example per action, nothing can be left out: probabilities are not calibrated "
-                f"and the answer is never 'unknown'. Give at least two examples of one action."
+                f"with one example per action, nothing can be left out: probabilities are not calibrated and the "
+                f"answer is never 'unknown'. Give at least two examples of one action. ({options})"
             )
+        right = round(self.accuracy * self.left_out) if self.right is None else self.right
+        low, high = self.expected or wilson(right, self.left_out)
+        kind = f" ({self.groups} persons or recordings in turn)" if self.groups else ""
+        warning = "" if self.groups else (
+            "; expect less if clips of one action come from one recording or person: sort them into folders, "
+            "ACTION/PERSON/CLIP"
+        )  # fmt: skip
         return (
-            f"{options}; on {self.left_out} left-out examples: accuracy {self.accuracy:.0%}, called unknown by mistake "
-            f"{self.known_missed:.0%}, accepted without their class {self.unknown_accepted:.0%}"
+            f"of {self.left_out} clips left out{kind}, {right} were named right; expect {100 * low:.0f} to "
+            f"{100 * high:.0f} % on new recordings of the same kind{warning}. Of known actions, about "
+            f"{self.known_missed:.0%} were called unknown; of actions that are not enrolled, about "
+            f"{self.unknown_accepted:.0%} were taken for an enrolled one. ({options})"
         )
 
 
-def calibrate(method: Method, actions: Actions) -> tuple[Fit, Method]:
+def calibrate(
+    method: Method,
+    actions: Actions,
+    cohort: Cohort | None = None,
+    own_background: Sequence[Example] = (),
+    strictness: float = STRICTNESS,
+    known: Memory | None = None,
+    fresh: Memory | None = None,
+) -> tuple[Fit, Method]:
     """Choose variant, scale and threshold by leave-one-out.
 
     Args:
         method: a method; its `variants` are tried.
-        actions: at least two.
+        actions: at least two; or one with a cohort.
+        cohort: background clips; None if the method cannot use them.
+        own_background: those of the cohort that the user gave.
+        strictness: share of known videos that may be called unknown.
+        known: what an earlier fit with the same method computed (see `leave_one_out`).
+        fresh: is filled with what a later fit may need.
 
     Returns:
-        The fit and the chosen variant. Without left-out examples, the first variant and no threshold.
+        The fit and the chosen variant. Without left-out examples, the given variant and no threshold.
     """
     variants = method.variants()
     if all(len(action.examples) == 1 for action in actions.values()):
-        return Fit(plain(variants[0].options()), 1.0, None, 0, None, None, None), variants[0]
-    logits_of, ways = leave_one_out(method, actions)
-    rated = []
-    for order, logits in enumerate(logits_of):
-        scale, loss = fit_scale(logits, ways)
-        accuracy = (logits.argmax(-1) == ways).float().mean().item()
-        rated.append(((-accuracy, loss, order), scale, logits))
-    (minus_accuracy, _, order), scale, logits = min(rated, key=lambda entry: entry[0])
-    known, strange = logits.amax(-1), strange_scores(variants[order], actions, logits, ways)
-    threshold = fit_threshold(known, strange)
+        fit = Fit(plain(variants[0].options()), 1.0, None, 0, None, None, None, strictness=strictness)
+        return fit, variants[0]
+    left_out = leave_one_out(method, actions, known, fresh)
+    choice = choose_variant(left_out.logits, left_out.ways)
+    variant = variants[choice.order]
+    strange = strange_scores(variant, actions, left_out, choice.order)
+    if cohort is None:
+        bounds = _by_strangers(left_out.logits[choice.order].amax(-1), strange, strictness)
+    else:
+        statistics = _statistics(cohort, variant, choice.order, left_out.examples, known, fresh)
+        negatives = _scores_of(own_background, variant, actions, cohort)
+        bounds = _by_background(left_out, choice.order, list(actions), statistics, strange, negatives, strictness)
+    right = int((choice.right & bounds.kept).sum())
+    groups = {example.group for example in left_out.examples}
     fit = Fit(
-        options=plain(variants[order].options()),
-        scale=scale,
-        threshold=threshold,
-        left_out=len(ways),
-        accuracy=-minus_accuracy,
-        known_missed=(known < threshold).float().mean().item(),
-        unknown_accepted=(strange >= threshold).float().mean().item(),
-        steepness=fit_steepness(known, strange, threshold),
+        options=plain(variant.options()),
+        scale=choice.scale,
+        threshold=bounds.threshold,
+        left_out=len(left_out.ways),
+        accuracy=choice.right.float().mean().item(),
+        known_missed=1 - bounds.kept.float().mean().item(),
+        unknown_accepted=bounds.accepted.float().mean().item(),
+        steepness=bounds.steepness,
+        thresholds=bounds.thresholds,
+        right=right,
+        expected=wilson(right, len(left_out.ways), None if None in groups else len(groups)),
+        groups=None if None in groups or len(groups) < 2 else len(groups),
+        strictness=strictness,
     )
-    return fit, variants[order]
+    return fit, variant
 
 
-# ----------------------------------------------------------------------- leave one out
+# ----------------------------------------------------------------------- variant
 
 
-def leave_one_out(
-    method: Method, actions: Actions
-) -> tuple[list[Float[Tensor, "example way"]], Int[Tensor, " example"]]:
-    """Name examples by the others, with every variant of the method.
+class Choice(NamedTuple):
+    """A variant that was chosen on left-out examples."""
+
+    order: int
+    """Number of the variant."""
+    scale: float
+    right: Tensor
+    """Whether each left-out example is named right by the variant that the other examples choose."""
+
+
+def choose_variant(logits: Float[Tensor, "variant example way"], ways: Int[Tensor, " example"]) -> Choice:
+    """Choose the variant of lowest negative log-likelihood, if it is clearly lower than that of the first one.
 
     Args:
-        method: a method with its variants.
-        actions: at least one of them has two examples.
+        logits: of left-out examples.
+        ways: the true way of each.
+
+    Example:
+        >>> first, second = torch.tensor([[1.0, 0.9], [0.9, 1.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+        >>> choose_variant(torch.stack([first, first + 0.01 * second]), torch.tensor([0, 1])).order
+        0
+        >>> noisy = torch.tensor([[1.0, 0.9], [1.0, 0.9]])
+        >>> choose_variant(torch.stack([noisy, second]), torch.tensor([0, 1])).order
+        1
+    """
+    if logits.shape[-1] == 1:  # nothing to tell apart
+        return Choice(0, 1.0, torch.ones(len(ways), dtype=torch.bool))
+    scales, losses = zip(*(fit_scale(each, ways) for each in logits), strict=True)
+    loss = torch.stack(losses)  # variant example
+    total = loss.sum(-1, keepdim=True)
+    without_each = _clearly_lowest(total - loss) if len(ways) > 1 else _clearly_lowest(total)
+    named = logits.argmax(-1)[without_each, torch.arange(len(ways))]
+    order = int(_clearly_lowest(total)[0])
+    return Choice(order, scales[order], named == ways)
+
+
+def _clearly_lowest(losses: Float[Tensor, "variant choice"]) -> Int[Tensor, " choice"]:
+    lowest, best = losses.min(0)
+    return torch.where(lowest < (1 - EVIDENCE) * losses[0], best, 0)
+
+
+# ----------------------------------------------------------------------- threshold
+
+
+class Bounds(NamedTuple):
+    """A threshold, and what it does to left-out examples."""
+
+    threshold: float
+    thresholds: Mapping[str, float] | None
+    steepness: float
+    kept: Tensor
+    """Whether each left-out example is not called unknown, by a threshold that was set without it."""
+    accepted: Tensor
+    """Whether each is taken for another action if its own is removed."""
+
+
+def _by_background(
+    left_out: LeftOut,
+    order: int,
+    names: Sequence[str],
+    statistics: Float[Tensor, "example statistic=2"],
+    strange: Float[Tensor, " example"],
+    negatives: tuple[Tensor, Tensor],
+    strictness: float,
+) -> Bounds:
+    """Set the threshold of each action by its level, the spread and the strictness."""
+    mean, deviation = statistics.unbind(-1)
+    logs = ((left_out.logits[order].amax(-1) - mean) / deviation).clamp(min=FLOOR).log()
+    ways = left_out.ways
+    count = torch.bincount(ways, minlength=len(names))
+    total = torch.zeros(len(names)).index_add(0, ways, logs)
+    levels = (total + PRIOR * logs.mean()) / (count + PRIOR)
+    squares = ((logs - levels[ways]) ** 2).sum().item()
+    spread = math.sqrt((PRIOR * SPREAD**2 + squares) / (PRIOR + len(logs)))
+    below = _standard_errors(levels, spread, negatives, strictness)
+    bounds = (levels - below * spread).exp().clamp(min=FLOOR)
+    others = (logs.sum() - logs) / max(len(logs) - 1, 1)
+    own = (total[ways] - logs + PRIOR * others) / (count[ways] - 1 + PRIOR)
+    other_way = left_out.logits[order].masked_fill(_one_hot(ways, len(names)), -torch.inf).argmax(-1)
+    return Bounds(
+        threshold=math.exp(logs.mean().item() - below * spread),
+        thresholds=dict(zip(names, bounds.tolist(), strict=True)),
+        steepness=2 * NormalDist().inv_cdf(1 - STRICTNESS) / spread,
+        kept=logs >= own - below * spread,
+        accepted=(strange - mean) / deviation >= bounds[other_way],
+    )
+
+
+def _standard_errors(levels: Tensor, spread: float, negatives: tuple[Tensor, Tensor], strictness: float) -> float:
+    """How many spreads the threshold lies below the level; the user's background clips may raise it."""
+    asked, most = (-NormalDist().inv_cdf(share) for share in (strictness, min(2 * strictness, 0.5)))
+    scores, named = negatives
+    if not len(scores):
+        return asked
+    above = ((scores.clamp(min=FLOOR).log() - levels[named]) / spread).quantile(0.9).item()
+    return min(asked, max(-above, most))
+
+
+def _statistics(
+    cohort: Cohort, method: Method, order: int, examples: Sequence[Example], known: Memory | None, fresh: Memory | None
+) -> Float[Tensor, "example statistic=2"]:
+    """Statistics of the left-out examples' logits for background clips; those that are known are taken."""
+    keys: list[tuple[int, ...]] = [(order, id(cohort), id(example)) for example in examples]
+    found = {key: known.rows[key] for key in keys if key in known.rows} if known else {}
+    missing = [(key, example) for key, example in zip(keys, examples, strict=True) if key not in found]
+    if missing:
+        made = cohort.of_examples(method, [example for _, example in missing])
+        found |= {key: row for (key, _), row in zip(missing, made, strict=True)}
+    if fresh is not None:
+        fresh.rows |= found
+        fresh.kept.append(cohort)
+    return torch.stack([found[key] for key in keys])
+
+
+@torch.no_grad()
+def _scores_of(
+    examples: Sequence[Example], method: Method, actions: Actions, cohort: Cohort
+) -> tuple[Float[Tensor, " example"], Int[Tensor, " example"]]:
+    """Score and best action of the user's background clips."""
+    if not examples:
+        return torch.zeros(0), torch.zeros(0, dtype=torch.long)
+    logits = method.match(episode(method, [(supports_of(method, actions), queries(examples))])).logits[0].cpu()
+    mean, deviation = cohort.of_examples(method, examples).unbind(-1)
+    best, named = logits.max(-1)
+    return (best - mean) / deviation, named
+
+
+def _one_hot(ways: Int[Tensor, " example"], count: int) -> Tensor:
+    """Where the own class is; nowhere if there is no other one."""
+    return torch.nn.functional.one_hot(ways, count).bool() & (count > 1)
+
+
+def _by_strangers(known: Float[Tensor, " example"], strange: Float[Tensor, " example"], strictness: float) -> Bounds:
+    """Set one threshold for logits, between those of known examples and of the same ones without their class."""
+    threshold = fit_threshold(known, strange, strictness)
+    return Bounds(threshold, None, fit_steepness(known, strange, threshold), known >= threshold, strange >= threshold)
+
+
+def wilson(right: int, count: int, groups: int | None = None) -> tuple[float, float]:
+    """Wilson's interval of a share.
+
+    Args:
+        right: number of successes.
+        count: number of trials.
+        groups: of how many groups the trials are. Trials of one group resemble each other: they count as the geometric
+            mean of both numbers.
 
     Returns:
-        For each variant, the logits of the left-out examples; and their true ways.
+        From, to.
+
+    Example:
+        >>> [round(bound, 2) for bound in wilson(17, 20)]
+        [0.64, 0.95]
+        >>> [round(bound, 2) for bound in wilson(17, 20, groups=5)]
+        [0.54, 0.96]
     """
-    parts, ways = [], []
-    with torch.no_grad():
-        for chunk in _chunks(left_out_rounds(method, actions)):
-            made = method.match_variants(episode(method, [(each.supports, each.query) for each in chunk]))
-            parts.append([logits.flatten(0, 1).cpu() for logits in made])
-            ways += [way for each in chunk for way in each.ways]
-    return [torch.cat(each) for each in zip(*parts, strict=True)], torch.tensor(ways)
+    n = count if groups is None else math.sqrt(count * groups)
+    share = right / count
+    centre = share + SURE**2 / (2 * n)
+    half = SURE * math.sqrt(share * (1 - share) / n + SURE**2 / (4 * n**2))
+    return max(0.0, (centre - half) / (1 + SURE**2 / n)), min(1.0, (centre + half) / (1 + SURE**2 / n))
 
 
-def strange_scores(
-    method: Method, actions: Actions, logits: Float[Tensor, "example way"], ways: Int[Tensor, " example"]
-) -> Float[Tensor, " example"]:
-    """Score left-out examples as if their class were not enrolled.
-
-    If the logit of a class does not depend on the other classes, the example's own class is dropped from its logits.
-    Otherwise the example is matched again, with every class but its own.
-
-    Args:
-        method: the chosen variant.
-        actions: the same as for `leave_one_out`.
-        logits: what `leave_one_out` gave for this variant.
-        ways: what it gave beside them.
-
-    Returns:
-        The best logit of each example without its own class.
-    """
-    if method.traits.independent_ways:
-        return logits.masked_fill(one_hot(ways, logits.shape[1]).bool(), -torch.inf).amax(-1)
-    scores = []
-    for each in left_out_rounds(method, actions):
-        for i, way in enumerate(each.ways):
-            query = {part: tensor[i] for part, tensor in each.query.items()}
-            scores.append(match(method, each.supports.without_way(way), query).max())
-    return torch.stack(scores)
+# ----------------------------------------------------------------------- scale, logits
 
 
-class Round(NamedTuple):
-    """Queries that are matched with one choice of support examples."""
-
-    supports: Supports
-    query: Encoding
-    """Each [query, ...], float32."""
-    ways: Sequence[int]
-    """The true way of each query."""
-
-
-def left_out_rounds(method: Method, actions: Actions) -> Iterator[Round]:
-    """Leave examples out: round k sets aside the k-th example of every class that has at least two.
-
-    Setting one aside in every class at once keeps the classes balanced. It needs as many rounds as the largest class
-    has examples. A left-out example is encoded as a query, which has not read the text of its class.
-
-    If `match` depends on the means of the classes alone, the support of a round is one mean per class, from which the
-    example is subtracted. So all rounds together cost (examples x classes).
-
-    Args:
-        method: the method.
-        actions: the examples.
-
-    Yields:
-        The rounds. If queries see each other, each is alone, as in `Recognizer.predict`.
-    """
-    groups = [action.examples for action in actions.values()]
-    everything = None if method.traits.matches_means else padded(actions)
-    for k in range(max(map(len, groups))):
-        out = {way: group[k] for way, group in enumerate(groups) if 1 < len(group) > k}
-        if everything is None:
-            supports = means(actions, out)
-        else:
-            mask = everything.mask.clone()
-            mask[list(out), k] = False
-            supports = everything._replace(mask=mask)
-        turns = [[way] for way in out] if method.traits.transductive else [list(out)]
-        for turn in turns:
-            if turn:
-                yield Round(supports, queries([out[way] for way in turn]), turn)
-
-
-def _chunks(rounds: Iterable[Round]) -> Iterator[list[Round]]:
-    """Gather consecutive rounds with as many queries each, up to `BATCH_BYTES`."""
-    chunk: list[Round] = []
-    for each in rounds:
-        full = (len(chunk) + 1) * each.supports.bytes > BATCH_BYTES
-        if chunk and (full or len(each.ways) != len(chunk[0].ways)):
-            yield chunk
-            chunk = []
-        chunk.append(each)
-    if chunk:
-        yield chunk
-
-
-# ----------------------------------------------------------------------- fit
-
-
-def fit_scale(logits: Float[Tensor, "example way"], ways: Int[Tensor, " example"]) -> tuple[float, float]:
+def fit_scale(
+    logits: Float[Tensor, "example way"], ways: Int[Tensor, " example"]
+) -> tuple[float, Float[Tensor, " example"]]:
     """Find the scale of highest likelihood with Platt's smoothed targets.
 
     Args:
@@ -230,26 +372,29 @@ def fit_scale(logits: Float[Tensor, "example way"], ways: Int[Tensor, " example"
         ways: the true way of each.
 
     Returns:
-        The scale, and its mean negative log-likelihood.
+        The scale, and the negative log-likelihood of each example.
     """
     examples, classes = logits.shape
     right = (examples + 1) / (examples + 2)
     target = torch.full_like(logits, (1 - right) / (classes - 1)).scatter(1, ways[:, None], right)
     scales = torch.logspace(-2, 3, 201) / max(logits.std().item(), 1e-12)
-    losses = torch.stack([-(target * (s * logits).log_softmax(-1)).sum(-1).mean() for s in scales])
-    best = int(losses.argmin())
-    return scales[best].item(), losses[best].item()
+    losses = -(target * (scales[:, None, None] * logits).log_softmax(-1)).sum(-1)
+    best = int(losses.mean(-1).argmin())
+    return scales[best].item(), losses[best]
 
 
-def fit_threshold(known: Float[Tensor, " example"], strange: Float[Tensor, " example"]) -> float:
+def fit_threshold(
+    known: Float[Tensor, " example"], strange: Float[Tensor, " example"], strictness: float = STRICTNESS
+) -> float:
     """Find the score at which both error rates are equal if both kinds of score are normally distributed.
 
     The best cut through the few scores themselves would jump with every example. If known and strange scores overlap
-    much, the threshold stops where `MOST_MISSED` of the known scores fall below it.
+    much, the threshold stops where a share `strictness` of the known scores falls below it.
 
     Args:
         known: best logits of left-out examples.
         strange: best logits of left-out examples without their own class.
+        strictness: share of known scores that may fall below the threshold.
 
     Returns:
         The threshold.
@@ -261,7 +406,7 @@ def fit_threshold(known: Float[Tensor, " example"], strange: Float[Tensor, " exa
     spread_known, spread_strange = (max(x.std(correction=0).item(), 1e-6) for x in (known, strange))
     share = spread_strange / (spread_known + spread_strange)
     equal = share * known.mean().item() + (1 - share) * strange.mean().item()
-    return min(equal, NormalDist(known.mean().item(), spread_known).inv_cdf(MOST_MISSED))
+    return min(equal, NormalDist(known.mean().item(), spread_known).inv_cdf(strictness))
 
 
 def fit_steepness(known: Float[Tensor, " example"], strange: Float[Tensor, " example"], threshold: float) -> float:

@@ -12,8 +12,10 @@ from fsar.bank.store import BankStore
 from fsar.datasets import Video
 from fsar.methods.base import Method
 from fsar.methods.episode import Encoding
+from fsar.recognizer.background import BACKGROUND, generated_clips
 from fsar.recognizer.examples import Example, compact
-from fsar.recognizer.sources import VideoSource, open_source
+from fsar.recognizer.faults import fault_of
+from fsar.recognizer.sources import Source, VideoSource, open_source
 from fsar.text.words import class_text
 from fsar.video.frame_cache import FrameCache
 from fsar.video.paths import VideoError
@@ -33,6 +35,8 @@ class Ready:
     """What continues with it."""
     seconds: float
     """Time for reading it."""
+    fault: str | None = None
+    """What is wrong with an example, in words."""
 
 
 class ClassTexts(dict[str, str]):
@@ -71,6 +75,7 @@ class ClipEncoder:
         encoder = self._of_queries if action is None else self._of_examples
         try:
             source = open_source(video, self.cache)
+            fault = None if action is None else self._fault(source)
         except VideoError as error:
             return error
         prepared: Prepared | VideoError
@@ -83,7 +88,7 @@ class ClipEncoder:
             prepared = Prepared(dict.fromkeys(encoder.encoder_roles), to_input(self.method, source.frames), {})
         if isinstance(prepared, VideoError):
             return prepared
-        return Ready(source.name, source.content, seen, prepared, encoder, time.perf_counter() - started)
+        return Ready(source.name, source.content, seen, prepared, encoder, time.perf_counter() - started, fault)
 
     @torch.no_grad()
     def query(self, ready: Ready) -> Encoding:
@@ -101,7 +106,27 @@ class ClipEncoder:
             role: compact(encoding, ready.name)
             for role, encoding in ready.encoder.encode(ready.video, ready.prepared).items()
         }
-        return Example(ready.name, ready.content, made.get("support", made["query"]), made["query"])
+        support = made.get("support", made["query"])
+        return Example(ready.name, ready.content, support, made["query"], ready.video.group)
+
+    @torch.no_grad()
+    def background(self) -> tuple[Example, ...]:
+        """Encode the generated background clips, once per encoder and machine: encodings stay on disk."""
+        encoder, made = self._of_examples, []
+        for name, frames in generated_clips():
+            paths = {role: self._store.path(name, role) for role in encoder.encoder_roles}
+            known = {role: self._store.load(path) for role, path in paths.items()}
+            missing = any(encoding is None for encoding in known.values())
+            shown = open_source(frames, self.cache).frames if missing else None
+            clip = None if shown is None else to_input(self.method, shown)
+            video = Video(name, Path(name), BACKGROUND)
+            made.append(self.example(Ready(name, name, video, Prepared(known, clip, paths), encoder, 0.0)))
+        return tuple(made)
+
+    def _fault(self, source: Source) -> str | None:
+        if source.video is None:
+            return None if source.frames is None else fault_of(source.frames)
+        return fault_of(self.cache.read(source.video.path, *source.video.span))
 
     @cached_property
     def _store(self) -> BankStore:

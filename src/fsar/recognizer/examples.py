@@ -8,7 +8,7 @@ subtracting examples in any order gives the same prototype.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -34,6 +34,8 @@ class Example:
     """Hash of the video's content; None in files of older versions."""
     support: Encoding
     query: Encoding
+    group: str | None = None
+    """Person or recording that the video comes from; None if nobody said."""
 
     @property
     def key(self) -> str:
@@ -66,21 +68,22 @@ class Action:
         return replace(self, examples=(*self.examples, example), total=total)
 
     def without(self, example: Example) -> Action:
-        """Take one of several examples away."""
-        rest = tuple(other for other in self.examples if other is not example)
-        return replace(self, examples=rest, total=self._total_without(example))
+        """Take one of several examples away. The last one takes its place, so that the others keep theirs."""
+        *rest, last = self.examples
+        examples = tuple(last if other is example else other for other in rest)
+        total = {part: tensor - example.support[part] for part, tensor in self.total.items()}
+        return replace(self, examples=examples, total=total)
 
-    def mean(self) -> Encoding:
-        """Mean of the support encodings, float32."""
-        return {part: (tensor / len(self.examples)).float() for part, tensor in self.total.items()}
+    def like(self, example: Example) -> Example | None:
+        """Find the example of the same content; None if there is none."""
+        return next((other for other in self.examples if other.key == example.key), None)
 
-    def mean_without(self, example: Example) -> Encoding:
-        """Mean of the support encodings of the other examples, float32."""
-        count = len(self.examples) - 1
-        return {part: (tensor / count).float() for part, tensor in self._total_without(example).items()}
-
-    def _total_without(self, example: Example) -> Encoding:
-        return {part: tensor - example.support[part] for part, tensor in self.total.items()}
+    def mean(self, left_out: Sequence[Example] = ()) -> Encoding:
+        """Mean of the support encodings of all examples but some, float32."""
+        total, count = self.total, len(self.examples) - len(left_out)
+        for example in left_out:
+            total = {part: tensor - example.support[part] for part, tensor in total.items()}
+        return {part: (tensor / count).float() for part, tensor in total.items()}
 
 
 Actions: TypeAlias = Mapping[str, Action]
@@ -120,15 +123,37 @@ def find(actions: Actions, action: str, video: str | os.PathLike[str]) -> Exampl
     Raises:
         ValueError: no such example, or several.
     """
+    return _one([(action, example) for example in actions[action].examples], video, f"example of {action!r}")[1]
+
+
+def find_anywhere(actions: Actions, video: str | os.PathLike[str]) -> tuple[str, Example]:
+    """Find an example by its name, in whatever action it is.
+
+    Args:
+        actions: what is enrolled.
+        video: as for `find`.
+
+    Returns:
+        The action and the example.
+
+    Raises:
+        ValueError: no such example, or several.
+    """
+    everything = [(name, example) for name, action in actions.items() for example in action.examples]
+    return _one(everything, video, "example or file")
+
+
+def _one(examples: list[tuple[str, Example]], video: str | os.PathLike[str], what: str) -> tuple[str, Example]:
+    """Find the only example of a name."""
     wanted = Path(video).parts
-    examples = actions[action].examples
-    exact = [example for example in examples if example.video == os.fspath(video)]
-    found = exact or [example for example in examples if _end_alike(Path(example.video).parts, wanted)]
+    exact = [(name, example) for name, example in examples if example.video == os.fspath(video)]
+    ending = [(name, example) for name, example in examples if _end_alike(Path(example.video).parts, wanted)]
+    found = exact or ending
     if not found:
-        raise ValueError(unknown(os.fspath(video), [example.video for example in examples], f"example of {action!r}"))
+        raise ValueError(unknown(os.fspath(video), [example.video for _, example in examples], what))
     if len(found) > 1:
-        listed = ", ".join(example.video for example in found)
-        raise ValueError(f"{os.fspath(video)!r} names {len(found)} examples of {action!r}: {listed}; give more of it")
+        listed = ", ".join(f"{example.video} ({name})" for name, example in found)
+        raise ValueError(f"{os.fspath(video)!r} names {len(found)} examples: {listed}; give more of its path")
     return found[0]
 
 
@@ -183,12 +208,13 @@ def without(actions: Actions, action: str, example: Example | None) -> Actions:
 
 def with_short_names(actions: Actions) -> Actions:
     """Shorten the examples' names to as many last parts of their paths as tell them apart within their action."""
-    shortened = {}
-    for name, action in actions.items():
-        names = _short([example.video for example in action.examples])
-        examples = zip(action.examples, names, strict=True)
-        shortened[name] = replace(action, examples=tuple(replace(example, video=short) for example, short in examples))
-    return shortened
+    return {name: replace(action, examples=short_names(action.examples)) for name, action in actions.items()}
+
+
+def short_names(examples: Sequence[Example]) -> tuple[Example, ...]:
+    """Shorten the names of some examples, as `with_short_names` does."""
+    names = _short([example.video for example in examples])
+    return tuple(replace(example, video=short) for example, short in zip(examples, names, strict=True))
 
 
 def _short(names: list[str]) -> list[str]:

@@ -1,13 +1,15 @@
 """The file of a recogniser: one safetensors file whose header names everything but the backbone's weights.
 
 The header is JSON under the key `fsar.recognizer`: format, backbone and hash of its weights, method, options, clip
-settings, training, enrolled videos (action, name, hash of content), fit. The tensors are
+settings, training, enrolled videos (action, name, hash of content, group), fit. The tensors are
 
     support.PART, query.PART    encodings of all examples [example, ...], float16; support only if the roles differ
+    background.ROLE.PART        the same of background clips: the user's, then the generated ones
     text                        class texts [way, ...], if the method reads them
     method.NAME                 the method's own state, and the trained part of the backbone
 
-Format 3, which is still read, has float32 encodings, and hashes of content in a list of their own or not at all.
+Formats 3 and 4 are still read. They have no background, and their scores are logits. Format 3 has float32 encodings,
+and hashes of content in a list of their own or not at all.
 """
 
 import json
@@ -23,11 +25,12 @@ from torch import Tensor
 from fsar.files import write_tensors_atomic
 from fsar.methods import effective_options, parse_options
 from fsar.methods.episode import Encoding
-from fsar.recognizer.calibration import Fit, plain
+from fsar.recognizer.background import BACKGROUND
+from fsar.recognizer.calibration import STRICTNESS, Fit, plain
 from fsar.recognizer.examples import Action, Actions, Example
 
-FORMAT = 4
-READABLE = (3, 4)
+FORMAT = 5
+READABLE = (3, 4, 5)
 KEY = "fsar.recognizer"
 METHOD = "method."
 
@@ -48,6 +51,11 @@ class Contents:
     trained: Mapping[str, Any] | None
     """How the method was trained; None if it was not."""
     actions: Actions
+    background: tuple[Example, ...] = ()
+    """The user's background clips."""
+    generated: tuple[Example, ...] = ()
+    """The generated background clips, if they were needed."""
+    strictness: float = STRICTNESS
     state: Mapping[str, Tensor]
     """The method's own parameters, and the trained ones of the backbone."""
     fit: Fit | None
@@ -73,16 +81,19 @@ def write_file(path: Path, contents: Contents) -> None:
         "sampling": contents.sampling,
         "trained": contents.trained,
         "examples": [
-            [name, example.video, example.content]
+            [name, example.video, example.content, example.group]
             for name, action in contents.actions.items()
             for example in action.examples
         ],
+        "background": [[example.video, example.content] for example in contents.background],
+        "generated": [example.video for example in contents.generated],
+        "strictness": contents.strictness,
         "fit": None if contents.fit is None else vars(contents.fit),
     }
     examples = [example for action in contents.actions.values() for example in action.examples]
-    tensors = _stacked("query", [example.query for example in examples])
-    if any(example.support is not example.query for example in examples):
-        tensors |= _stacked("support", [example.support for example in examples])
+    tensors = _encodings(examples) | {
+        f"{BACKGROUND}.{key}": value for key, value in _encodings((*contents.background, *contents.generated)).items()
+    }
     texts = [action.text for action in contents.actions.values() if action.text is not None]
     if texts:
         tensors["text"] = torch.stack(texts)
@@ -110,11 +121,13 @@ def read_file(path: Path) -> Contents:
         )
     examples: dict[str, list[Example]] = {}
     listed = header.get("contents") or [None] * len(header["examples"])
-    for i, (name, video, *content) in enumerate(header["examples"]):
+    for i, (name, video, *rest) in enumerate(header["examples"]):
+        content, group = rest[0] if rest else listed[i], rest[1] if len(rest) > 1 else None
         query = _unstacked("query", tensors, i)
         support = _unstacked("support", tensors, i) or query
-        examples.setdefault(name, []).append(Example(video, content[0] if content else listed[i], support, query))
+        examples.setdefault(name, []).append(Example(video, content, support, query, group))
     texts = list(tensors["text"]) if "text" in tensors else [None] * len(examples)
+    background, generated = _background(header, tensors)
     return Contents(
         backbone=header["backbone"],
         weights=header["weights"],
@@ -124,6 +137,9 @@ def read_file(path: Path) -> Contents:
         sampling=header["sampling"],
         trained=header["trained"],
         actions={name: Action.of(group, text) for (name, group), text in zip(examples.items(), texts, strict=True)},
+        background=background,
+        generated=generated,
+        strictness=header.get("strictness", STRICTNESS),
         state={key.removeprefix(METHOD): value for key, value in tensors.items() if key.startswith(METHOD)},
         fit=_fit(header["method"], header["fit"]) if header["fit"] else None,
     )
@@ -135,7 +151,9 @@ def _options(method: str, stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _fit(method: str, stored: Mapping[str, Any]) -> Fit:
-    return Fit(**{**stored, "options": plain(_options(method, stored["options"]))})
+    expected = stored.get("expected")
+    kept = {"options": plain(_options(method, stored["options"])), "expected": expected and tuple(expected)}
+    return Fit(**{**stored, **kept})
 
 
 def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -144,14 +162,47 @@ def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ValueError: no such file, another kind of file, or a damaged one.
     """
-    if not path.is_file():
-        raise ValueError(f"{path}: no such recogniser file; check the name")
+    require_file(path)
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})[KEY])
             return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError) as error:
         raise ValueError(f"{path}: not a recogniser that fsar wrote, or cut short ({error}); copy it again") from error
+
+
+def require_file(path: Path) -> None:
+    """Refuse a path without a file.
+
+    Raises:
+        ValueError: no such file.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such recogniser file; check the name, or make one with "
+            f"`fsar recognize --examples DIR --save {path}`"
+        )
+
+
+def _encodings(examples: Sequence[Example]) -> dict[str, Tensor]:
+    """Stack encodings; of the support role only if the roles differ."""
+    tensors = _stacked("query", [example.query for example in examples])
+    if any(example.support is not example.query for example in examples):
+        tensors |= _stacked("support", [example.support for example in examples])
+    return tensors
+
+
+def _background(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> tuple[tuple[Example, ...], ...]:
+    """Read the user's background clips, and the generated ones."""
+    listed = header.get("background", []), [(name, name) for name in header.get("generated", [])]
+    inner = {
+        key.removeprefix(f"{BACKGROUND}."): value for key, value in tensors.items() if key.startswith(f"{BACKGROUND}.")
+    }
+    made = []
+    for i, (video, content) in enumerate((*listed[0], *listed[1])):
+        query = _unstacked("query", inner, i)
+        made.append(Example(video, content, _unstacked("support", inner, i) or query, query))
+    return tuple(made[: len(listed[0])]), tuple(made[len(listed[0]) :])
 
 
 def _stacked(role: str, encodings: Sequence[Encoding]) -> dict[str, Tensor]:

@@ -34,7 +34,12 @@ class Supports(NamedTuple):
     @property
     def bytes(self) -> int:
         """Size of the encodings."""
-        return sum(tensor.numel() * tensor.element_size() for tensor in self.encodings.values())
+        return size(self.encodings)
+
+
+def size(encodings: Encoding) -> int:
+    """Bytes of encodings."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in encodings.values())
 
 
 def supports_of(method: Method, actions: Actions) -> Supports:
@@ -42,20 +47,17 @@ def supports_of(method: Method, actions: Actions) -> Supports:
     return means(actions) if method.traits.matches_means else padded(actions)
 
 
-def means(actions: Actions, left_out: Mapping[int, Example] | None = None) -> Supports:
+def means(actions: Actions, left_out: Mapping[int, Sequence[Example]] | None = None) -> Supports:
     """Take the mean of every class as its only example.
 
     Args:
         actions: the classes.
-        left_out: way -> an example that the mean of this class leaves out.
+        left_out: way -> examples that the mean of this class leaves out.
 
     Returns:
         One example per class.
     """
-    each = [
-        action.mean() if (example := (left_out or {}).get(way)) is None else action.mean_without(example)
-        for way, action in enumerate(actions.values())
-    ]
+    each = [action.mean((left_out or {}).get(way, ())) for way, action in enumerate(actions.values())]
     encodings = {part: torch.stack([mean[part] for mean in each])[:, None] for part in each[0]}
     return Supports(encodings, torch.ones(len(each), 1, dtype=torch.bool), texts(actions))
 

@@ -14,7 +14,9 @@ Long: one class has the whole public interface; most of the file is documentatio
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
@@ -23,26 +25,53 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fsar.backbones import Backbone, load_backbone
+from fsar.backbones import Backbone, fast, load_backbone
 from fsar.datasets import VideoDataset, drop_copies, load_data
+from fsar.files import locked
 from fsar.methods import build_method
 from fsar.methods.base import Method
 from fsar.names import unknown
 from fsar.progress import ahead, progress_bar
 from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
-from fsar.recognizer.calibration import Fit, plain
+from fsar.recognizer.background import BACKGROUND, uses_background
+from fsar.recognizer.calibration import STRICTNESS, Fit, plain
 from fsar.recognizer.encoding import ClipEncoder, Ready
-from fsar.recognizer.examples import Actions, find, with_examples, with_short_names, without
-from fsar.recognizer.files import Contents, read_file, write_file
+from fsar.recognizer.examples import (
+    Action,
+    Actions,
+    Example,
+    find,
+    find_anywhere,
+    short_names,
+    with_examples,
+    with_short_names,
+    without,
+)
+from fsar.recognizer.faults import ExampleWarning
+from fsar.recognizer.files import Contents, read_file, require_file, write_file
 from fsar.recognizer.matching import match, similarities
 from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource, expanded
-from fsar.recognizer.state import State
+from fsar.recognizer.state import Once, State
 from fsar.text.words import class_text
 from fsar.training.checkpoint import provenance_of
 from fsar.training.parameters import kept_state
 from fsar.video.frame_cache import FrameCache
+from fsar.video.motion import MOTION
 from fsar.video.paths import VideoError, display
+
+
+def _loaded(name: str) -> Backbone:
+    """Load a backbone for a recogniser, as fast as it can be."""
+    backbone = load_backbone(name)
+    if fast.is_installed() and not backbone.has_text:  # transformers of CLIP gain little
+        fast.speed_up(backbone)
+    return backbone
+
+
+def _cache_for(method: Method) -> FrameCache:
+    """How frames are taken if nobody says it."""
+    return FrameCache.of_clip(method.provenance.clip) if method.provenance else FrameCache(sampling=MOTION)
 
 
 class Recognizer:
@@ -54,7 +83,10 @@ class Recognizer:
     Args:
         backbone: a backbone, or its name for `load_backbone`; `lite0` by default. Its weights must not change later.
         method: a name in `METHODS`, or a method that `load_pretrained` gave. A given method has its own backbone.
-        cache: frames on disk; by default 8 frames per clip, chosen as TSN does.
+        cache: frames on disk; by default 8 frames per clip, taken from where something moves (`fsar.video.motion`), or
+            as a trained method was trained.
+        strictness: share of videos of enrolled actions that may be called unknown. The larger it is, the fewer
+            strangers are accepted.
         options: options of the method.
 
     Raises:
@@ -80,8 +112,11 @@ class Recognizer:
         backbone: str | Backbone | None = None,
         method: str | Method = "place-motion",
         cache: FrameCache | None = None,
+        strictness: float = STRICTNESS,
         **options: Any,
     ):
+        if not 0 < strictness < 1:
+            raise ValueError(f"strictness is {strictness}; expected a share between 0 and 1, such as 0.1")
         if isinstance(method, Method):
             if backbone is not None or options:
                 raise ValueError(
@@ -89,7 +124,7 @@ class Recognizer:
                 )
             self.method = method
         else:
-            built = load_backbone(backbone or "lite0") if isinstance(backbone, str | None) else backbone
+            built = _loaded(backbone or "lite0") if isinstance(backbone, str | None) else backbone
             self.method = build_method(method, built, **options)
         if self.method.traits.leaks_labels:
             raise ValueError(
@@ -97,9 +132,10 @@ class Recognizer:
                 f"variant only serves audits of published numbers. Use variant=paper or variant=official"
             )
         self.backbone = self.method.backbone
-        self.cache = cache or FrameCache()
+        self.cache = cache or _cache_for(self.method)
         self._encoder = ClipEncoder(self.method, self.cache)
-        self._state = State(self.method, {})
+        self._generated = Once(self._encoder.background)
+        self._state = State(self.method, {}, (), self._generated, strictness)
         self._editing = RLock()
 
     # ----------------------------------------------------------------------- examples
@@ -114,6 +150,16 @@ class Recognizer:
         """Enrolled actions, each with the names of its examples."""
         actions = self._state.actions.items()
         return {name: tuple(example.video for example in action.examples) for name, action in actions}
+
+    @property
+    def background(self) -> tuple[str, ...]:
+        """Names of the clips that were enrolled as background."""
+        return tuple(example.video for example in self._state.background)
+
+    @property
+    def enrolled(self) -> Actions:
+        """Everything that is enrolled, with its encodings; a value that never changes."""
+        return self._state.actions
 
     def enroll(self, name: str, videos: VideoSource | Iterable[VideoSource], progress: bool = False) -> None:
         """Add examples of an action. The same content given twice counts once.
@@ -132,6 +178,21 @@ class Recognizer:
             raise ValueError(f"action {name!r} came without a video; give at least one example")
         self._enroll([(name, video) for video in given], return_errors=False, progress=progress)
 
+    def enroll_background(self, videos: VideoSource | Iterable[VideoSource], progress: bool = False) -> None:
+        """Add clips that show none of the actions, such as what people do between them.
+
+        They raise the threshold of "unknown" where actions would be recognised in them.
+
+        Args:
+            videos: as for `enroll`.
+            progress: show a progress bar.
+
+        Raises:
+            ValueError: as for `enroll`; or the method cannot use background clips, since its logits of classes depend
+                on each other or on class texts.
+        """
+        self.enroll(BACKGROUND, videos, progress)
+
     def enroll_folder(
         self, folder: str | os.PathLike[str] | VideoDataset, return_errors: bool = False, progress: bool = False
     ) -> list[VideoError]:
@@ -139,6 +200,8 @@ class Recognizer:
 
         Args:
             folder: with one folder of videos per action, ACTION/VIDEO; or a dataset, whose classes are the actions.
+                The videos of a person or a recording may lie together, ACTION/GROUP/VIDEO: they are left out together
+                when the examples name each other. Clips in a folder `background` or `unknown` show none of the actions.
             return_errors: leave broken videos out.
             progress: show a progress bar.
 
@@ -148,8 +211,9 @@ class Recognizer:
         Raises:
             ValueError: as for `enroll`; nothing is added then.
         """
-        dataset = folder if isinstance(folder, VideoDataset) else drop_copies(load_data(os.fspath(folder)))
-        pairs = [(display(Path(video.label)), video) for video in dataset.videos]
+        dataset = folder if isinstance(folder, VideoDataset) else drop_copies(load_data(os.fspath(folder), groups=True))
+        names = ((BACKGROUND if video.label == UNKNOWN else display(Path(video.label))) for video in dataset.videos)
+        pairs = list(zip(names, dataset.videos, strict=True))
         return self._enroll(pairs, return_errors, progress)
 
     def remove(self, action: str, video: str | os.PathLike[str] | None = None) -> None:
@@ -163,7 +227,7 @@ class Recognizer:
             ValueError: no such action or example, or several examples of that name.
         """
         with self._editing:
-            actions = self._state.actions
+            actions = self._everything
             if action not in actions:
                 raise ValueError(unknown(action, actions, "action"))
             self._replace(without(actions, action, None if video is None else find(actions, action, video)))
@@ -182,7 +246,7 @@ class Recognizer:
         """
         self._check_name(to)
         with self._editing:
-            actions = self._state.actions
+            actions = self._everything
             if action not in actions:
                 raise ValueError(unknown(action, actions, "action"))
             example = find(actions, action, video)
@@ -191,6 +255,29 @@ class Recognizer:
                 example = self._encoder.example(self._read(Path(example.video), to))
             self._replace(with_examples(rest, [(to, example)], self._text))
 
+    def correct(self, video: VideoSource, action: str) -> str | None:
+        """Make a video an example of an action, wherever it was enrolled before.
+
+        Args:
+            video: a new video, or one that was enrolled; of an enrolled one, the name as in `examples` will do.
+            action: what it shows, a new or known action.
+
+        Returns:
+            The action that it was an example of; None if it was none.
+
+        Raises:
+            ValueError: neither a readable video nor the name of one example, or the name `unknown`.
+        """
+        self._check_name(action)
+        with self._editing:
+            actions = self._everything
+            home, example = self._enrolled(video, action)
+            if home == action:
+                return action
+            rest = actions if home is None else without(actions, home, actions[home].like(example))
+            self._replace(with_examples(rest, [(action, example)], self._text))
+            return home
+
     def fit(self) -> Fit:
         """Choose variant, scale and threshold on the examples. The first prediction does this by itself.
 
@@ -198,7 +285,7 @@ class Recognizer:
             What was chosen, and how well the examples name each other.
 
         Raises:
-            ValueError: fewer than two actions are enrolled.
+            ValueError: no action is enrolled.
         """
         return self._ready_state().fitted()[0]
 
@@ -216,7 +303,7 @@ class Recognizer:
             The best action or `unknown`, with the probabilities of all actions.
 
         Raises:
-            ValueError: fewer than two actions are enrolled, the video is broken (a VideoError), or an array of another
+            ValueError: no action is enrolled, the video is broken (a VideoError), or an array of another
                 shape or type.
         """
         self._ready_state()
@@ -237,7 +324,7 @@ class Recognizer:
             The answers, in the order of the videos.
 
         Raises:
-            ValueError: as for `predict`; with `return_errors`, only for fewer than two actions.
+            ValueError: as for `predict`; with `return_errors`, only if no action is enrolled.
         """
         self._ready_state()
         read = ahead(self._encoder.read, expanded(videos), workers or os.cpu_count() or 1)
@@ -305,6 +392,9 @@ class Recognizer:
             sampling=self.cache.sampling,
             trained=None if method.provenance is None else asdict(method.provenance),
             actions=state.actions if paths else with_short_names(state.actions),
+            background=state.background if paths else short_names(state.background),
+            generated=self._generated.known or (),
+            strictness=state.strictness,
             # everything that loading the backbone by its name does not bring back
             state=kept_state(method, (*trained, "own")),
             fit=state.fitted.known[0] if state.fitted.known else None,
@@ -313,7 +403,11 @@ class Recognizer:
 
     @classmethod
     def load(
-        cls, path: str | os.PathLike[str], backbone: Backbone | None = None, cache: FrameCache | None = None
+        cls,
+        path: str | os.PathLike[str],
+        backbone: Backbone | None = None,
+        cache: FrameCache | None = None,
+        strictness: float | None = None,
     ) -> "Recognizer":
         """Read a recogniser that `save` wrote.
 
@@ -321,6 +415,7 @@ class Recognizer:
             path: the file.
             backbone: with the weights that the file was made with; by default it is loaded by the name in the file.
             cache: frames on disk; by default with the frames and sampling in the file.
+            strictness: another share of known videos that may be called unknown; None for the one in the file.
 
         Returns:
             A recogniser that answers as the saved one did.
@@ -329,9 +424,10 @@ class Recognizer:
             ValueError: not such a file, another format, or another backbone's weights.
         """
         contents = read_file(Path(path))
-        backbone = backbone or load_backbone(contents.backbone)
+        backbone = backbone or _loaded(contents.backbone)
         cache = cache or FrameCache.of_clip({"frames": contents.frames, "sampling": contents.sampling})
-        recognizer = cls(backbone, contents.method, cache, **contents.options)
+        wanted = contents.strictness if strictness is None else strictness
+        recognizer = cls(backbone, contents.method, cache, wanted, **contents.options)
         method = recognizer.method
         try:
             method.load_state_dict(dict(contents.state), strict=False)
@@ -347,10 +443,55 @@ class Recognizer:
                 f"is {backbone.name} (weights {backbone.fingerprint()}); use the same weights, or enrol again"
             )
         fitted = None
-        if contents.fit:
+        if contents.fit and wanted == contents.strictness:
             fitted = contents.fit, next(m for m in method.variants() if plain(m.options()) == contents.fit.options)
-        recognizer._state = State(method, contents.actions, fitted)
+        if contents.generated:
+            recognizer._generated = Once(lambda: contents.generated)
+            recognizer._generated()
+        recognizer._state = State(method, contents.actions, contents.background, recognizer._generated, wanted, fitted)
         return recognizer
+
+    @classmethod
+    @contextmanager
+    def edit(
+        cls, path: str | os.PathLike[str], backbone: Backbone | None = None, cache: FrameCache | None = None
+    ) -> Iterator["Recognizer"]:
+        """Change a recogniser's file: load it, and save it at the end. An error leaves the file as it was.
+
+        Another process that edits the file waits until this one is done, so no edit is lost. Processes that load the
+        file meanwhile read it as it was before.
+
+        Args:
+            path: the file.
+            backbone: as for `load`.
+            cache: as for `load`.
+
+        Yields:
+            The recogniser.
+
+        Raises:
+            ValueError: as for `load`.
+            OSError: the file cannot be written.
+
+        Example:
+            >>> import tempfile
+            >>> noise = np.random.default_rng(0).integers(0, 256, (3, 8, 64, 64, 3), np.uint8)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     path = Path(folder) / "mine.fsar"
+            ...     Recognizer("tiny").save(path)
+            ...     with Recognizer.edit(path) as recognizer:
+            ...         recognizer.enroll("noise", list(noise))
+            ...     Recognizer.load(path).actions
+            {'noise': 3}
+        """
+        path = Path(path)
+        require_file(path)
+        with locked(path):
+            recognizer = cls.load(path, backbone, cache)
+            before = recognizer._state
+            yield recognizer
+            if recognizer._state is not before:
+                recognizer.save(path)
 
     # ----------------------------------------------------------------------- parts
 
@@ -365,14 +506,35 @@ class Recognizer:
         bar = progress_bar(zip(pairs, read, strict=True), "enrol", "example", len(pairs), progress)
         for (name, _), ready in bar:
             if not isinstance(ready, VideoError):
-                added.append((name, self._encoder.example(ready)))
+                added.append((name, self._example(ready)))
             elif return_errors:
                 errors.append(ready)
             else:
                 raise ready
         with self._editing:
-            self._replace(with_examples(self._state.actions, added, self._text))
+            self._replace(with_examples(self._everything, added, self._text))
         return errors
+
+    def _example(self, ready: Ready) -> Example:
+        """Encode an example, and warn of one that cannot help."""
+        if ready.fault is not None:
+            warnings.warn(f"{ready.name}: {ready.fault}; is it a good example?", ExampleWarning, stacklevel=4)
+        return self._encoder.example(ready)
+
+    def _enrolled(self, video: VideoSource, action: str) -> tuple[str | None, Example]:
+        """Find a video among the examples, by its name or its content; and encode it as an example of an action.
+
+        Returns:
+            The action that it is an example of, or None; and the example.
+        """
+        actions = self._everything
+        reads_text = self.method.traits.support_reads_text
+        if isinstance(video, str | os.PathLike) and not os.path.exists(video):
+            home, example = find_anywhere(actions, video)
+            return home, self._example(self._read(Path(example.video), action)) if reads_text else example
+        made = self._example(self._read(video, action))
+        homes = (name for name, known in actions.items() if known.like(made) is not None)
+        return next(homes, None), made
 
     def _text(self, name: str) -> Tensor | None:
         """Encoded class text, if the method reads it."""
@@ -384,17 +546,38 @@ class Recognizer:
     def _check_name(self, name: str) -> None:
         if name == UNKNOWN:
             raise ValueError(f"{UNKNOWN!r} is the answer for videos of no action; give the action another name")
+        if name == BACKGROUND and not uses_background(self.method):
+            raise ValueError(
+                f"{self.method.name} cannot use clips of no action, since it compares classes with each other or reads "
+                f"their names; leave them out, or use place-motion"
+            )
         if self.method.traits.reads_text:
             self.method.check_texts([class_text(name)])
 
-    def _replace(self, actions: Actions) -> None:
-        self._state = State(self.method, actions)
+    @property
+    def _everything(self) -> Actions:
+        """Actions and, if there is any, background."""
+        state = self._state
+        return {**state.actions, **({BACKGROUND: Action.of(state.background)} if state.background else {})}
+
+    def _replace(self, everything: Actions) -> None:
+        before = self._state
+        actions = {name: action for name, action in everything.items() if name != BACKGROUND}
+        background = everything[BACKGROUND].examples if BACKGROUND in everything else ()
+        if background == before.background:
+            background = before.background
+        self._state = State(self.method, actions, background, self._generated, before.strictness, before=before)
 
     def _ready_state(self) -> State:
         state = self._state
-        if len(state.actions) < 2:
-            have = ", ".join(state.actions) or "none"
-            raise ValueError(f"a recogniser needs at least two actions; enrolled: {have}. Enrol another one")
+        if not state.actions:
+            raise ValueError("no action is enrolled; enrol examples first")
+        alone = [action for action in state.actions.values() if len(state.actions) == 1]
+        if alone and (len(alone[0].examples) == 1 or not uses_background(self.method)):
+            instead = ", or two examples of one" if uses_background(self.method) else f" with {self.method.name}"
+            raise ValueError(
+                f"a recogniser needs at least two actions{instead}; enrolled: {', '.join(state.actions)}. Enrol more"
+            )
         return state
 
     def _read(self, video: VideoSource, action: str | None = None) -> Ready:
@@ -410,20 +593,22 @@ class Recognizer:
         fit, method = state.fitted()
         query = self._encoder.query(ready)
         logits = match(method, state.supports(), query)
-        score = float(logits.max())
-        unknown_share = fit.unknown_probability(score)
+        best, score = list(state.actions)[int(logits.argmax())], float(logits.max())
+        if fit.thresholds is not None:
+            mean, deviation = state.cohort().statistics(method, {part: each[None] for part, each in query.items()})
+            score = (score - mean.item()) / deviation.item()
+        threshold, unknown_share = fit.threshold_of(best), fit.unknown_probability(score, best)
         shares = ((fit.scale * logits).softmax(-1) * (1 - (unknown_share or 0.0))).tolist()
         probabilities = dict(zip(state.actions, shares, strict=True))
         if unknown_share is not None:
             probabilities[UNKNOWN] = unknown_share
-        best = list(state.actions)[int(logits.argmax())]
         near = similarities(method, state.actions, query)[:nearest] if nearest else []
         return Answer(
             video=ready.name,
-            action=best if fit.threshold is None or score >= fit.threshold else UNKNOWN,
+            action=best if threshold is None or score >= threshold else UNKNOWN,
             probabilities=dict(sorted(probabilities.items(), key=lambda item: -item[1])),
             score=score,
-            threshold=fit.threshold,
+            threshold=threshold,
             nearest=tuple(Neighbour(action, example.video, value) for value, action, example in near),
             seconds=ready.seconds + time.perf_counter() - started,
         )

@@ -24,6 +24,7 @@ class Score:
         1 of 1 videos of other actions were called unknown
         clap: 0 of 1; named wave 1
         wave: 1 of 1
+        probabilities are off by 40% on average
     """
 
     answers: Sequence[tuple[str, Answer]]
@@ -54,12 +55,35 @@ class Score:
         """Share of videos of other actions that were named as an enrolled one; None without such videos."""
         return self._share(lambda truth, action: action != UNKNOWN, known=False)
 
+    @cached_property
+    def reliability(self) -> Sequence[tuple[int, float, float]]:
+        """Reliability diagram: answers, mean probability and share of right ones, for each tenth of probability.
+
+        The probability is the one of the answer that was given, `unknown` included. Empty tenths are left out.
+        """
+        bins: dict[int, list[tuple[float, bool]]] = {}
+        for truth, answer in self.answers:
+            probability = answer.probabilities.get(answer.action, 0.0)
+            bins.setdefault(min(int(probability * 10), 9), []).append((probability, answer.action == truth))
+        return [
+            (len(found), sum(p for p, _ in found) / len(found), sum(right for _, right in found) / len(found))
+            for _, found in sorted(bins.items())
+        ]
+
+    @property
+    def calibration_error(self) -> float | None:
+        """Expected calibration error: how far probabilities are from the share of right answers; None without any."""
+        total = len(self.answers)
+        return sum(n * abs(mean - right) for n, mean, right in self.reliability) / total if total else None
+
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values, ready for JSON."""
         return {
             "accuracy": self.accuracy,
             "known_missed": self.known_missed,
             "unknown_accepted": self.unknown_accepted,
+            "calibration_error": self.calibration_error,
+            "reliability": self.reliability,
             "confusion": self.confusion,
             "answers": [{"truth": truth, **answer.to_dict()} for truth, answer in self.answers],
             "errors": [str(error) for error in self.errors],
@@ -83,6 +107,8 @@ class Score:
                 lines.append(
                     f"{truth}: {counts.get(truth, 0)} of {sum(counts.values())}" + (f"; named {wrong}" if wrong else "")
                 )
+        if self.calibration_error is not None:
+            lines.append(f"probabilities are off by {self.calibration_error:.0%} on average")
         lines += [f"not read: {error}" for error in self.errors]
         return "\n".join(lines)
 

@@ -3,7 +3,7 @@
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -13,9 +13,9 @@ import numpy as np
 from fsar.datasets import Video
 from fsar.datasets.folder import PassedOver, is_video
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
+from fsar.video.motion import MOTION, choose_by_motion
 from fsar.video.paths import VideoError, as_path, display
 from fsar.video.picture import Frames
-from fsar.video.reading import read_frames
 from fsar.video.sampling import frame_indices
 from fsar.video.transforms import resize_short_side
 
@@ -96,7 +96,7 @@ def open_source(video: Any, cache: FrameCache) -> Source:
 
 
 def expanded(videos: VideoSource | Iterable[VideoSource]) -> Iterator[VideoSource]:
-    """Give single videos; a folder of videos stands for those that are directly in it.
+    """Give single videos; a folder stands for the videos in it and in its sub-folders.
 
     Args:
         videos: one video, or several.
@@ -112,7 +112,7 @@ def expanded(videos: VideoSource | Iterable[VideoSource]) -> Iterator[VideoSourc
         videos = [videos]  # type: ignore[list-item]
     for video in videos:
         if _is_path(video):
-            yield from videos_at(as_path(video))
+            yield from videos_below(as_path(video))[0]
         else:
             yield video
 
@@ -121,25 +121,31 @@ def _is_path(video: object) -> bool:
     return isinstance(video, str | os.PathLike) or (isinstance(video, bytes) and os.path.exists(video))
 
 
-def videos_at(path: Path) -> list[Path]:
-    """List the video itself, or the sorted videos of a folder.
+def videos_below(path: Path) -> tuple[list[Path], tuple[str, ...]]:
+    """List the video itself, or the sorted videos of a folder and its sub-folders.
 
     Args:
         path: of a video, which need not exist, or of a folder of videos.
 
     Returns:
-        Paths of single videos.
+        Paths of single videos; and in words, what of the folder was passed over.
 
     Raises:
         ValueError: a folder without videos or frames.
     """
     if not os.path.isdir(path) or is_video(path):
-        return [path]
-    passed = PassedOver(path)
-    videos = passed.videos_in(path)
+        return [path], ()
+    passed, videos = PassedOver(path), []
+    folders = [path]
+    while folders:
+        videos += passed.videos_in(folders.pop(0))
+        inner = [folder for folder, count in passed.deeper.items() if count]
+        for folder in inner:
+            del passed.deeper[folder]
+        folders += inner
     if not videos:
         raise ValueError(f"{display(path)}: no videos in this folder" + "".join(f"; {note}" for note in passed.notes()))
-    return videos
+    return sorted(videos), passed.notes()
 
 
 def _of_bytes(content: bytes, name: str, cache: FrameCache) -> Source:
@@ -150,7 +156,7 @@ def _of_bytes(content: bytes, name: str, cache: FrameCache) -> Source:
         path = Path(folder) / "video"
         path.write_bytes(content)
         try:
-            frames = read_frames(path, cache.frames, cache.sampling, short_side=SHORT_SIDE)
+            frames = np.asarray(replace(cache, folder=Path(folder) / "frames").read(path))
         except VideoError as error:
             raise VideoError(Path(name), error.reason) from error
     return Source(name, None, frames, digest)
@@ -168,7 +174,9 @@ def _of_array(frames: np.ndarray, cache: FrameCache) -> Source:
         )
     digest = blake2b(f"{frames.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(frames).data)
-    if cache.frames is not None:
+    if cache.frames is not None and cache.sampling == MOTION:
+        frames = choose_by_motion(frames, cache.frames, again=lambda numbers: frames[numbers])
+    elif cache.frames is not None:
         frames = frames[frame_indices(len(frames), cache.frames, cache.sampling)]
     name = digest.hexdigest()
     return Source(f"array {name[:8]}", None, resize_short_side(frames, SHORT_SIDE), name)

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from fsar import cache_limit
 from fsar.files import atomic_path, cache_dir, write_text_atomic
+from fsar.video.motion import MOTION, choose_by_motion
 from fsar.video.paths import VideoPath, as_path, readable
 from fsar.video.picture import Frame, Frames, small_frame
 from fsar.video.reading import chosen_by, within
@@ -38,7 +40,7 @@ class FrameCache:
     frames: int | None = 8
     """Frames per video, T; None keeps all."""
     sampling: str = "tsn"
-    """See `fsar.video.reading.frame_indices`."""
+    """See `fsar.video.reading.frame_indices`; or `motion` (see `fsar.video.motion`)."""
 
     @property
     def root(self) -> Path:
@@ -105,7 +107,9 @@ class FrameCache:
         key = self.key(video, start, end)
         path = self.root / key[:2] / f"{key}.npy"
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            frames = np.load(path, mmap_mode="r", allow_pickle=False)
+            cache_limit.used(path)
+            return frames
         except (FileNotFoundError, ValueError, EOFError):  # absent, or damaged by another program
             pass
         except SystemError:  # rare: CPython 3.11 parses headers wrongly in threads (python/cpython issue 106905)
@@ -116,7 +120,9 @@ class FrameCache:
                 _save_one_by_one(temporary, frames)
             else:
                 np.save(temporary, frames, allow_pickle=False)
-                return frames
+        cache_limit.written(path)
+        if isinstance(frames, np.ndarray):
+            return frames
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
     def times(self, video: VideoPath, start: float | None = None, end: float | None = None) -> Times | None:
@@ -203,6 +209,14 @@ def decode_clip(
         end: of a segment, in seconds.
     """
     take = partial(small_frame, short_side=SHORT_SIDE)
+    if count is not None and sampling == MOTION:
+        shown = within(path, start, end)
+        whole = start is None and end is None
+        return choose_by_motion(
+            source.each(take, None if whole else shown),
+            count,
+            again=lambda numbers: source.read(lambda facts: shown(facts).start + numbers, take),
+        )
     if count is not None:
         return source.read(chosen_by(path, count, sampling, None, start, end), take)
     return source.each(take, None if start is None and end is None else within(path, start, end))

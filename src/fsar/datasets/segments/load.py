@@ -187,7 +187,8 @@ def _video(row: Row, finder: "_Finder", measured: "_Measured") -> Video:
         raise ValueError(f"{row.place}: the segment has no label; give its class")
     label = row.label.replace("/", "-")
     start, end = round(start, 3), round(end, 3)
-    return Video(f"{label}/{finder.name(path)}@{_plain(start)}-{_plain(end)}", path, label, start, end)
+    name = finder.name(path)
+    return Video(f"{label}/{name}@{_plain(start)}-{_plain(end)}", path, label, start, end, row.group or name)
 
 
 def _plain(time: float) -> str:

@@ -1,7 +1,8 @@
 """Segments, their `segments.csv`, and what all text tables share.
 
 `segments.csv` has the columns `file`, `start`, `end` and `label`, in any order: the path of a video (from the folder of
-the table), start and end in seconds or as a clock time, and the class.
+the table), start and end in seconds or as a clock time, and the class. A column `group` may name the
+person or the recording.
 
     file,start,end,label
     monday.mp4,12.5,15,wave
@@ -32,6 +33,8 @@ class Row(NamedTuple):
     end: float
     """Seconds."""
     label: str
+    group: str | None = None
+    """Person or recording, if the file says it."""
 
 
 class Segments(NamedTuple):
@@ -131,7 +134,7 @@ def read_segments_csv(file: Path) -> Segments:
             if not row[column]:
                 raise ValueError(f"{place}: the column {column} is empty; give a value, or delete the line")
         start, end = (seconds(row[column], place, table.decimal_comma) for column in ("start", "end"))
-        rows.append(Row(place, row["file"], start, end, row["label"]))
+        rows.append(Row(place, row["file"], start, end, row["label"], row.get("group") or None))
     return Segments(rows, [])
 
 

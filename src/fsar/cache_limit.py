@@ -1,0 +1,109 @@
+"""The cache folder has a limit: what was used least recently goes first.
+
+`FSAR_CACHE_LIMIT` is in GB, 10 by default; 0 stands for no limit. Frames and encodings count and go. A reader marks
+what it uses by the time of change of the file, since many systems do not keep the time of reading.
+"""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+
+from fsar.files import cache_dir
+
+DEFAULT = 10.0
+"""GB."""
+ROOMS = ("frames", "features")
+"""Folders in the cache whose large files may go."""
+SUFFIXES = (".npy", ".safetensors")
+EVERY = 2**28
+"""Bytes that this process writes between two looks at the whole folder."""
+KEPT = 0.9
+"""Share of the limit that stays when something has to go."""
+
+_lock = Lock()
+_written = EVERY  # so that the first file that is written looks at the folder
+
+
+def cache_limit() -> int | None:
+    """Read the limit, in bytes; None for no limit.
+
+    Raises:
+        ValueError: `FSAR_CACHE_LIMIT` is no number of GB.
+    """
+    text = os.environ.get("FSAR_CACHE_LIMIT") or str(DEFAULT)
+    try:
+        size = float(text)
+    except ValueError:
+        size = -1.0
+    if not 0 <= size < float("inf"):
+        raise ValueError(f"FSAR_CACHE_LIMIT is {text!r}; expected a number of GB such as 10, or 0 for no limit")
+    return round(size * 1e9) or None
+
+
+def used(path: Path) -> None:
+    """Mark a file of the cache as used now."""
+    with suppress(OSError):
+        os.utime(path)
+
+
+def written(path: Path) -> None:
+    """Count a new file of the cache, and make room if the limit is passed.
+
+    Args:
+        path: the file. Files outside of the cache folder do not count.
+    """
+    global _written
+    if not path.is_relative_to(cache_dir()):
+        return
+    with _lock:
+        with suppress(OSError):
+            _written += path.stat().st_size
+        if _written < EVERY:
+            return
+        _written = 0
+    limit = cache_limit()
+    if limit is not None:
+        make_room(cache_dir(), limit)
+
+
+def make_room(folder: Path, limit: int) -> int:
+    """Remove the files that were used least recently until `KEPT` of the limit is left.
+
+    Args:
+        folder: the cache folder.
+        limit: bytes.
+
+    Returns:
+        Number of files removed.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for i, name in enumerate("abc"):
+        ...         file = Path(folder) / "frames" / f"{name}.npy"
+        ...         file.parent.mkdir(exist_ok=True)
+        ...         _ = file.write_bytes(bytes(10))
+        ...         os.utime(file, (i, i))
+        ...     make_room(Path(folder), 25), sorted(path.name for path in file.parent.iterdir())
+        (1, ['b.npy', 'c.npy'])
+    """
+    found = []
+    for room in ROOMS:
+        for place, _, names in os.walk(folder / room):
+            for name in names:
+                if name.endswith(SUFFIXES):
+                    with suppress(OSError):  # another process may have removed it
+                        stat = os.stat(os.path.join(place, name))
+                        found.append((stat.st_mtime_ns, stat.st_size, os.path.join(place, name)))
+    total, removed = sum(size for _, size, _ in found), 0
+    if total <= limit:
+        return 0
+    for _, size, path in sorted(found):
+        if total <= KEPT * limit:
+            break
+        with suppress(OSError):
+            os.unlink(path)
+            removed += 1
+        total -= size
+    return removed

@@ -1,0 +1,120 @@
+"""`fsar enroll`, `fsar forget`, `fsar correct`: change a recogniser's file.
+
+A change is written as a whole or not at all. Two processes that change one file take turns.
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fsar.cli.options import device_option, error_option, show_examples, telling
+
+if TYPE_CHECKING:
+    from fsar.recognizer import Recognizer
+
+
+def enroll_options(parser: ArgumentParser) -> None:
+    """Add the options: file, examples."""
+    _model(parser)
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        required=True,
+        help="folder with one folder of clips per action (ACTION/CLIP or ACTION/PERSON/CLIP), or a file of segments",
+    )
+    error_option(parser)
+    device_option(parser)
+    show_examples(parser, "fsar enroll mine.fsar --examples more_actions/")
+
+
+def enroll(options: Namespace) -> int:
+    """Add examples of known and new actions."""
+    from fsar.devices import to_device
+    from fsar.recognizer import Recognizer
+
+    with telling(), Recognizer.edit(options.model) as recognizer:
+        to_device(recognizer.method, options.device)
+        before = recognizer.actions
+        add_examples(recognizer, options)
+        for name, count in recognizer.actions.items():
+            if count != before.get(name, 0):
+                known = f"now {count} examples" if name in before else "a new action"
+                print(f"{name}: {count - before.get(name, 0)} added, {known}")
+        if recognizer.actions == before:
+            print("nothing added: these examples were enrolled already")
+        _settle(recognizer)
+    return 0
+
+
+def add_examples(recognizer: "Recognizer", options: Namespace) -> None:
+    """Enrol the folder in `options.examples`, and tell what was left out."""
+    from fsar.cli.options import tell
+    from fsar.datasets import drop_copies, load_data
+
+    examples = drop_copies(load_data(options.examples, groups=True))
+    tell(examples.notes)
+    errors = recognizer.enroll_folder(examples, return_errors=options.on_error == "skip", progress=True)
+    tell(f"example left out: {error}" for error in errors)
+
+
+def forget_options(parser: ArgumentParser) -> None:
+    """Add the options: file, action, clip."""
+    _model(parser)
+    parser.add_argument("action", metavar="ACTION")
+    parser.add_argument(
+        "clip", metavar="CLIP", nargs="?", help="name of one example, or the end of its path; without it, the action"
+    )
+    show_examples(parser, "fsar forget mine.fsar wave wave2.mp4    # one example", "fsar forget mine.fsar wave")
+
+
+def forget(options: Namespace) -> int:
+    """Remove an action, or one of its examples."""
+    from fsar.recognizer import Recognizer
+
+    with telling(), Recognizer.edit(options.model) as recognizer:
+        recognizer.remove(options.action, options.clip)
+        left = recognizer.actions.get(options.action, 0)
+        print(f"{options.action}: {f'{left} examples left' if left else 'forgotten, with all its examples'}")
+        _settle(recognizer)
+    return 0
+
+
+def correct_options(parser: ArgumentParser) -> None:
+    """Add the options: file, clip, action."""
+    _model(parser)
+    parser.add_argument("clip", metavar="CLIP", help="a video, or the name of an example")
+    parser.add_argument("action", metavar="ACTION", help="what it shows")
+    show_examples(
+        parser,
+        "fsar correct mine.fsar new.mp4 wave      # the answer for new.mp4 was wrong: it shows wave",
+        "fsar correct mine.fsar clap2.mp4 wave    # clap2.mp4 was enrolled as an example of clap",
+    )
+
+
+def correct(options: Namespace) -> int:
+    """Say what a clip shows: it becomes an example of that action, and of no other."""
+    from fsar.recognizer import Recognizer
+
+    with telling(), Recognizer.edit(options.model) as recognizer:
+        before = recognizer.correct(options.clip, options.action)
+        if before == options.action:
+            print(f"{options.clip} is an example of {options.action} already")
+        elif before is None:
+            print(f"{options.clip} is now an example of {options.action}")
+        else:
+            print(f"{options.clip} is now an example of {options.action}, no longer of {before}")
+        _settle(recognizer)
+    return 0
+
+
+def _model(parser: ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a recogniser that `fsar recognize --save` wrote")
+
+
+def _settle(recognizer: "Recognizer") -> None:
+    """Fit before the file is saved, so that the next answer comes at once; and tell what to expect."""
+    counts = recognizer.actions
+    if len(counts) > 1 or max(counts.values(), default=0) > 1:
+        print(recognizer.fit())
+    else:
+        print(f"enrolled now: {', '.join(counts) or 'no action'}; enrol more before it can answer")

@@ -1,0 +1,94 @@
+"""`fsar test`, `fsar check-examples`, `fsar model`: how good a recogniser or its examples are, and what it holds."""
+
+import json
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from fsar.cli.options import device_option, error_option, show_examples, tell, telling
+
+
+def test_options(parser: ArgumentParser) -> None:
+    """Add the options: file, labelled videos, form."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a recogniser that `fsar recognize --save` wrote")
+    parser.add_argument(
+        "videos",
+        type=Path,
+        metavar="LABELLED",
+        help="folder with one folder of clips per action, and a folder `unknown` for clips of other actions",
+    )
+    parser.add_argument("--format", choices=["table", "json"], default="table", help="default: table")
+    error_option(parser)
+    device_option(parser)
+    show_examples(parser, "fsar test mine.fsar tests/", "fsar test mine.fsar tests/ --format json > score.json")
+
+
+def test(options: Namespace) -> int:
+    """Name labelled videos, and count how many are named right."""
+    from fsar.datasets import load_data
+    from fsar.devices import to_device
+    from fsar.recognizer import Recognizer
+
+    recognizer = Recognizer.load(options.model)
+    to_device(recognizer.method, options.device)
+    videos = load_data(options.videos, groups=True)
+    tell(videos.notes)
+    score = recognizer.score(videos, return_errors=options.on_error == "skip", progress=True)
+    print(json.dumps(score.to_dict()) if options.format == "json" else score)
+    return 1 if score.errors else 0
+
+
+def check_options(parser: ArgumentParser) -> None:
+    """Add the options: examples, backbone."""
+    parser.add_argument(
+        "examples",
+        type=Path,
+        metavar="DIR",
+        help="folder with one folder of clips per action (ACTION/CLIP or ACTION/PERSON/CLIP), or a file of segments",
+    )
+    parser.add_argument("--backbone", default="lite0", help="default: lite0")
+    device_option(parser)
+    show_examples(parser, "fsar check-examples my_actions/")
+
+
+def check(options: Namespace) -> int:
+    """Look for examples that do harm or do not help, and say what would help most."""
+    from fsar.devices import to_device
+    from fsar.recognizer import Recognizer
+    from fsar.recognizer.review import review_folder
+
+    recognizer = Recognizer(options.backbone)
+    to_device(recognizer.method, options.device)
+    with telling():
+        print(review_folder(recognizer, options.examples, progress=True))
+    return 0
+
+
+def model_options(parser: ArgumentParser) -> None:
+    """Add the file."""
+    parser.add_argument("model", type=Path, metavar="MODEL", help="a recogniser that `fsar recognize --save` wrote")
+    parser.add_argument("--clips", action="store_true", help="name every example")
+    show_examples(parser, "fsar model mine.fsar", "fsar model mine.fsar --clips")
+
+
+def model(options: Namespace) -> int:
+    """Tell what a recogniser's file holds. The backbone is not needed."""
+    from fsar.recognizer.files import read_file
+
+    contents = read_file(options.model)
+    frames = "all" if contents.frames is None else contents.frames
+    size = options.model.stat().st_size / 1e6
+    trained = ", trained" if contents.trained else ""
+    print(
+        f"{options.model}: {size:.1f} MB, {contents.method}{trained} on {contents.backbone}, {frames} frames per clip"
+    )
+    width = max((len(name) for name in contents.actions), default=0)
+    for name, action in contents.actions.items():
+        groups = {example.group for example in action.examples} - {None}
+        known = f", {len(groups)} groups (persons or recordings)" if groups else ""
+        count = len(action.examples)
+        print(f"{name:{width}}  {count} example{'s' if count > 1 else ''}{known}")
+        if options.clips:
+            for example in action.examples:
+                print(f"{'':{width}}    {example.video}")
+    print(contents.fit or "not fitted yet: the first answer fits it")
+    return 0

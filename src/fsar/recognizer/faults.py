@@ -1,0 +1,40 @@
+"""Examples that cannot help: what is wrong with their frames, in words."""
+
+import numpy as np
+
+from fsar.video.motion import small_grey
+from fsar.video.picture import Frames
+
+EVEN = 4.0
+"""Grey levels: a frame whose brightness deviates less than this from its mean shows nothing."""
+STILL = 6.0
+"""Grey levels: frames of which no cell differs by more than this are the same frame, but for noise and compression."""
+
+
+class ExampleWarning(UserWarning):
+    """An example was enrolled that is unlikely to help."""
+
+
+def fault_of(frames: Frames) -> str | None:
+    """Look for what makes an example useless.
+
+    Args:
+        frames: uint8 [frame, height, width, rgb], those that are encoded.
+
+    Returns:
+        What is wrong, in words; None if nothing is.
+
+    Example:
+        >>> fault_of(np.zeros((8, 48, 64, 3), np.uint8))
+        'all its frames are black'
+        >>> fault_of(np.random.default_rng(0).integers(0, 256, (8, 48, 64, 3), np.uint8)) is None
+        True
+    """
+    grey = np.asarray(frames).mean(-1)
+    if grey.std((1, 2)).max() < EVEN:
+        dark = grey.mean() < 2 * EVEN
+        return "all its frames are black" if dark else "each of its frames has a single colour"
+    cells = np.stack([small_grey(frame) for frame in np.asarray(frames)]).astype(float)
+    if len(cells) == 1 or np.abs(np.diff(cells, axis=0)).max() < STILL:
+        return "nothing moves in it (a picture, or a single frame)"
+    return None

@@ -1,0 +1,252 @@
+"""Leave-one-out: examples are set aside and named by the remaining ones.
+
+The examples are left out in rounds. A round sets aside one example of every action, which keeps the actions balanced.
+If the user said which examples belong together (a person, a recording), a round sets aside one such group in all
+actions: otherwise examples of one recording would name each other, and promise too much. An example is named only if
+its action has others left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeVar
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from fsar.methods.base import Method
+from fsar.recognizer.examples import Action, Actions, Example
+from fsar.recognizer.matching import BATCH_BYTES, Supports, episode, match, means, padded, queries, size
+
+Item = TypeVar("Item")
+
+
+class LeftOut(NamedTuple):
+    """Left-out examples, each matched with what its round left."""
+
+    logits: Float[Tensor, "variant example way"]
+    """For every variant of the method."""
+    ways: Int[Tensor, " example"]
+    """The true way of each."""
+    examples: Sequence[Example]
+
+
+class Round(NamedTuple):
+    """What is set aside together."""
+
+    left: Mapping[int, tuple[Example, ...]]
+    """Way -> its examples that are no support in this round; some others remain."""
+
+    @property
+    def queries(self) -> list[tuple[int, Example]]:
+        """Way and example of everything that is set aside."""
+        return [(way, example) for way, examples in self.left.items() for example in examples]
+
+
+def rounds(actions: Actions) -> list[Round]:
+    """Decide which examples are left out together.
+
+    Args:
+        actions: the examples.
+
+    Returns:
+        Rounds with something to name. Groups that leave nothing to name (a single one, say) are not respected.
+
+    Example:
+        >>> def made(*groups): return Action.of([Example(f"{i}", None, {}, {}, g) for i, g in enumerate(groups)])
+        >>> by_person = rounds({"wave": made("Ann", "Ann", "Bob"), "clap": made("Ann", "Bob")})
+        >>> [len(each.queries) for each in by_person]
+        [3, 2]
+    """
+    grouped = list(_by_group(actions))
+    if not grouped and any(example.group for action in actions.values() for example in action.examples):
+        return list(_by_rank([action.examples for action in actions.values()], actions))
+    single = [tuple(e for e in action.examples if e.group is None) for action in actions.values()]
+    return [*_by_rank(single, actions), *grouped]
+
+
+def _by_rank(single: Sequence[Sequence[Example]], actions: Actions) -> Iterator[Round]:
+    """Leave out the first example of every action, then the second one of each, and so on."""
+    sizes = [len(action.examples) for action in actions.values()]
+    for k in range(max(map(len, single), default=0)):
+        left = {way: (group[k],) for way, group in enumerate(single) if len(group) > k and sizes[way] > 1}
+        if left:
+            yield Round(left)
+
+
+def _by_group(actions: Actions) -> Iterator[Round]:
+    """Leave out everything of one person or recording."""
+    names = sorted({example.group for action in actions.values() for example in action.examples if example.group})
+    for name in names:
+        left = {}
+        for way, action in enumerate(actions.values()):
+            out = tuple(example for example in action.examples if example.group == name)
+            if 0 < len(out) < len(action.examples):
+                left[way] = out
+        if left:
+            yield Round(left)
+
+
+class Memory:
+    """Logits that are known already: an edit changes one action, so most of them stay."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, ...], Tensor] = {}
+        self.kept: list[object] = []
+        """What the keys name by identity, so that no identity is used again."""
+
+
+def leave_one_out(
+    method: Method, actions: Actions, known: Memory | None = None, fresh: Memory | None = None
+) -> LeftOut:
+    """Name examples by the others, with every variant of the method.
+
+    A left-out example is encoded as a query, which has not read the text of its class. If `match` depends on the means
+    of the classes alone, and on each by itself, the support is one mean per class, from which the left-out examples are
+    subtracted. So everything together costs (examples x classes), and an edit costs its own class and examples.
+
+    Args:
+        method: a method with its variants.
+        actions: the examples.
+        known: logits from an earlier call with the same method.
+        fresh: is filled with the logits that a later call may need.
+
+    Returns:
+        Logits, sorted by round. They do not depend on what was known.
+    """
+    plan, traits = rounds(actions), method.traits
+    named = [pair for each in plan for pair in each.queries]
+    ways, examples = torch.tensor([way for way, _ in named]), [example for _, example in named]
+    with torch.no_grad():
+        if traits.matches_means and traits.independent_ways and not traits.transductive:
+            logits = _by_class(method, actions, plan, known or Memory(), fresh or Memory())
+        else:
+            logits = _by_round(method, actions, plan)
+    return LeftOut(logits, ways, examples)
+
+
+def _by_class(
+    method: Method, actions: Actions, plan: Sequence[Round], known: Memory, fresh: Memory
+) -> Float[Tensor, "variant example way"]:
+    """Match class by class; logits that are known are not computed again."""
+    queried = [(each, example) for each in plan for _, example in each.queries]
+    fresh.kept += [*actions.values(), *(example for _, example in queried)]
+    columns = []
+    for way, action in enumerate(actions.values()):
+        asked = [Asked(action, each.left.get(way, ()), (example,)) for each, example in queried]
+        found = {key: known.rows[key] for one in asked for key in one.keys if key in known.rows}
+        found |= _match_class(method, _joined(one for one in asked if one.keys[0] not in found))
+        fresh.rows |= found
+        columns.append(torch.stack([found[one.keys[0]] for one in asked], 1))
+    return torch.stack(columns, -1)
+
+
+class Asked(NamedTuple):
+    """Queries that are matched with one mean."""
+
+    action: Action
+    out: tuple[Example, ...]
+    """What the mean leaves out."""
+    queries: tuple[Example, ...]
+
+    @property
+    def keys(self) -> list[tuple[int, ...]]:
+        """What names the logits of each query."""
+        return [(id(self.action), *map(id, self.out), id(query)) for query in self.queries]
+
+
+def _joined(asked: Iterable[Asked]) -> list[Asked]:
+    """Gather the queries of each mean, up to `BATCH_BYTES`."""
+    gathered: dict[tuple[int, ...], list[Asked]] = {}
+    for one in asked:
+        same = gathered.setdefault(one.keys[0][:-1], [])
+        if same and (len(same[-1].queries) + 1) * size(one.queries[0].query) <= BATCH_BYTES:
+            same[-1] = same[-1]._replace(queries=same[-1].queries + one.queries)
+        else:
+            same.append(one)
+    return [one for same in gathered.values() for one in same]
+
+
+def _match_class(method: Method, asked: Sequence[Asked]) -> dict[tuple[int, ...], Float[Tensor, " variant"]]:
+    """Match queries with means of one class."""
+    found: dict[tuple[int, ...], Tensor] = {}
+    for chunk in _chunks(asked, [(len(one.queries), size(one.queries[0].support)) for one in asked]):
+        pairs = [(means({"": one.action}, {0: one.out}), queries(one.queries)) for one in chunk]
+        logits = torch.stack(method.match_variants(episode(method, pairs)))[..., 0].cpu()  # variant episode query
+        for e, one in enumerate(chunk):
+            found |= dict(zip(one.keys, logits[:, e].unbind(1), strict=False))
+    return found
+
+
+def _by_round(method: Method, actions: Actions, plan: Sequence[Round]) -> Float[Tensor, "variant example way"]:
+    """Match round by round, each with all classes. If queries see each other, each is alone, as in an answer."""
+    everything = None if method.traits.matches_means else padded(actions)
+    asked = []
+    for each in plan:
+        supports = means(actions, each.left) if everything is None else _masked(everything, actions, each)
+        left_out = [example for _, example in each.queries]
+        turns = [[example] for example in left_out] if method.traits.transductive else [left_out]
+        asked += [(supports, queries(turn)) for turn in turns]
+    parts = []
+    for chunk in _chunks(asked, [(len(next(iter(query.values()))), supports.bytes) for supports, query in asked]):
+        logits = torch.stack(method.match_variants(episode(method, chunk)))  # variant episode query way
+        parts.append(logits.flatten(1, 2).cpu())
+    return torch.cat(parts, 1)
+
+
+def strange_scores(method: Method, actions: Actions, left_out: LeftOut, variant: int) -> Float[Tensor, " example"]:
+    """Score left-out examples as if their class were not enrolled.
+
+    If the logit of a class does not depend on the other classes, the example's own class is dropped from its logits.
+    Otherwise the example is matched again, with every class but its own.
+
+    Args:
+        method: the chosen variant.
+        actions: the same as for `leave_one_out`.
+        left_out: what `leave_one_out` gave.
+        variant: number of the chosen variant.
+
+    Returns:
+        The best logit of each example without its own class.
+    """
+    if method.traits.independent_ways:
+        logits = left_out.logits[variant]
+        return logits.masked_fill(one_hot(left_out.ways, logits.shape[1]).bool(), -torch.inf).amax(-1)
+    everything = None if method.traits.matches_means else padded(actions)
+    scores = []
+    for each in rounds(actions):
+        supports = means(actions, each.left) if everything is None else _masked(everything, actions, each)
+        for way, example in each.queries:
+            query = {part: tensor.float() for part, tensor in example.query.items()}
+            scores.append(match(method, supports.without_way(way), query).max())
+    return torch.stack(scores)
+
+
+def _masked(everything: Supports, actions: Actions, each: Round) -> Supports:
+    """Hide what a round leaves out."""
+    mask = everything.mask.clone()
+    for way, action in enumerate(actions.values()):
+        out = each.left.get(way, ())
+        for shot, example in enumerate(action.examples):
+            mask[way, shot] &= not any(example is other for other in out)
+    return everything._replace(mask=mask)
+
+
+def _chunks(items: Sequence[Item], sizes: Sequence[tuple[int, int]]) -> Iterator[list[Item]]:
+    """Gather consecutive items with as many queries each, up to `BATCH_BYTES`.
+
+    Args:
+        items: what is matched.
+        sizes: number of queries, and bytes, of each.
+    """
+    chunk: list[Item] = []
+    for i, item in enumerate(items):
+        count, weight = sizes[i]
+        if chunk and ((len(chunk) + 1) * weight > BATCH_BYTES or count != sizes[i - 1][0]):
+            yield chunk
+            chunk = []
+        chunk.append(item)
+    if chunk:
+        yield chunk

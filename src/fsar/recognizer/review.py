@@ -1,0 +1,255 @@
+"""What is wrong with examples, and what would help most: in words, for people who record clips.
+
+Frames tell what cannot help: black, still, unreadable. Encodings tell the rest: near-copies, examples that the others
+take for another action, and actions that are mistaken for each other.
+"""
+
+import random
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fsar.datasets import VideoDataset, drop_copies, load_data
+from fsar.methods.base import Method
+from fsar.recognizer.calibration import choose_variant
+from fsar.recognizer.examples import Action, Actions, Example
+from fsar.recognizer.faults import ExampleWarning
+from fsar.recognizer.left_out import LeftOut, leave_one_out
+from fsar.recognizer.matching import episode, queries, supports_of
+from fsar.video.paths import VideoError, display
+from fsar.video.reading import probe
+
+if TYPE_CHECKING:
+    from fsar.recognizer.recognizer import Recognizer
+
+NEAR_COPY = 0.98
+"""Mean cosine of two encodings above which one is as good as a copy of the other."""
+ODD_LENGTH = 4.0
+"""How many times longer or shorter than the median a clip may be."""
+SURE = 2.0
+"""How many times more probable another action must be for an example to be named as mislabelled."""
+UNBALANCED = 5
+"""How many times more examples than another one an action may have."""
+DRAWS = 5
+"""Random choices of examples behind each point of the learning curve."""
+
+
+@dataclass(frozen=True)
+class Review:
+    """Findings on examples.
+
+    Example:
+        >>> print(Review({"wave": 3, "clap": 2}, ("wave/a.mp4: all its frames are black",), {1: 0.6, 2: 0.8}, "clap"))
+        2 actions, 5 examples
+        - wave/a.mp4: all its frames are black
+        with 1, 2 examples per action, 60%, 80% of the others were named right
+        two more examples of 'clap' would help most
+    """
+
+    actions: Mapping[str, int]
+    """Examples of each action."""
+    findings: Sequence[str]
+    """One sentence each."""
+    curve: Mapping[int, float] = field(default_factory=dict)
+    """Examples per action -> share of the others that were named right."""
+    wanted: str | None = None
+    """The action that more examples would help most; None if that cannot be told."""
+
+    def __str__(self) -> str:
+        lines = [f"{len(self.actions)} actions, {sum(self.actions.values())} examples"]
+        lines += [f"- {finding}" for finding in self.findings] or ["nothing wrong was found"]
+        if self.curve:
+            counts, shares = ", ".join(map(str, self.curve)), ", ".join(f"{share:.0%}" for share in self.curve.values())
+            lines.append(f"with {counts} examples per action, {shares} of the others were named right")
+        if self.wanted is not None:
+            lines.append(f"two more examples of {self.wanted!r} would help most")
+        return "\n".join(lines)
+
+
+def review_folder(recognizer: "Recognizer", folder: Path | VideoDataset, progress: bool = False) -> Review:
+    """Enrol a folder of examples, and look for what is wrong with them.
+
+    Args:
+        recognizer: an empty one.
+        folder: ACTION/VIDEO, ACTION/GROUP/VIDEO, or a dataset.
+        progress: show a progress bar.
+
+    Returns:
+        The findings.
+
+    Raises:
+        ValueError: no such folder, nothing in it, or the same content in two actions.
+    """
+    dataset = drop_copies(folder if isinstance(folder, VideoDataset) else load_data(folder, groups=True))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ExampleWarning)
+        errors = recognizer.enroll_folder(dataset, return_errors=True, progress=progress)
+    findings = [f"cannot be read: {error}" for error in errors]
+    findings += [str(warning.message) for warning in caught if issubclass(warning.category, ExampleWarning)]
+    findings += [*dataset.notes, *_lengths(dataset)]
+    found = review(recognizer.method, recognizer.enrolled)
+    return Review(found.actions, [*findings, *found.findings], found.curve, found.wanted)
+
+
+def review(method: Method, actions: Actions) -> Review:
+    """Look for what is wrong with enrolled examples.
+
+    Args:
+        method: whose encodings they are.
+        actions: the examples.
+
+    Returns:
+        The findings.
+    """
+    counts = {name: len(action.examples) for name, action in actions.items()}
+    findings = [*_numbers(counts), *_near_copies(actions)]
+    if len(actions) < 2 or max(counts.values()) < 2:
+        return Review(counts, findings)
+    left_out = leave_one_out(method, actions)
+    choice = choose_variant(left_out.logits, left_out.ways)
+    named = Named(left_out, (choice.scale * left_out.logits[choice.order]).softmax(-1), list(actions))
+    findings += [*_groups(actions), *_mistaken(named), *_colliding(named)]
+    return Review(counts, findings, learning_curve(method.variants()[choice.order], actions), _wanted(named, counts))
+
+
+class Named(NamedTuple):
+    """Left-out examples as the others name them."""
+
+    left_out: LeftOut
+    probabilities: Float[Tensor, "example way"]
+    actions: Sequence[str]
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """True and answered action of each."""
+        answers = self.probabilities.argmax(-1).tolist()
+        return [
+            (self.actions[way], self.actions[answer])
+            for way, answer in zip(self.left_out.ways.tolist(), answers, strict=True)
+        ]
+
+
+def _lengths(dataset: VideoDataset) -> Iterator[str]:
+    """Clips that are much longer or shorter than the others, and clips of a single frame."""
+    seconds = {}
+    for video in dataset.videos:
+        try:
+            info = probe(video.path, *video.span)
+        except (VideoError, ValueError):
+            continue  # told already
+        if info.frames == 1:
+            yield f"{display(Path(video.place))}: it has a single frame, and so no action"
+        elif info.duration:
+            seconds[video] = info.duration
+    usual = median(seconds.values()) if seconds else 0.0
+    for video, length in seconds.items():
+        if not usual / ODD_LENGTH <= length <= usual * ODD_LENGTH:
+            kind = "long" if length > usual else "short"
+            yield (
+                f"{display(Path(video.place))}: it is very {kind} ({length:.1f} s; half of the clips last "
+                f"{usual:.1f} s or less); does it show the action once?"
+            )
+
+
+def _numbers(counts: Mapping[str, int]) -> Iterator[str]:
+    """Actions with too few examples to learn anything of them."""
+    most = max(counts.values(), default=0)
+    for name, count in counts.items():
+        if count == 1:
+            yield f"action {name!r} has a single example: nothing can tell how well it is recognised; add one"
+        elif count * UNBALANCED <= most:
+            yield f"action {name!r} has {count} examples where another one has {most}; add examples of it"
+
+
+def _near_copies(actions: Actions) -> Iterator[str]:
+    """Pairs of examples whose encodings are nearly equal."""
+    for name, action in actions.items():
+        for one, other in combinations(action.examples, 2):
+            alike = min(
+                torch.cosine_similarity(one.query[part].float(), other.query[part].float(), dim=-1).mean().item()
+                for part in one.query
+            )
+            if alike > NEAR_COPY:
+                yield f"{one.video} and {other.video} ({name}) are nearly the same clip; one of them teaches nothing"
+
+
+def _groups(actions: Actions) -> Iterator[str]:
+    """Examples of which nobody said what they have in common."""
+    groups = {example.group for action in actions.values() for example in action.examples}
+    if None in groups or len(groups) < 2:
+        yield (
+            "nobody said which examples come from one person or recording; if some do, expect less than is promised. "
+            "Put them into folders, ACTION/PERSON/CLIP"
+        )
+
+
+def _mistaken(named: Named) -> Iterator[str]:
+    """Examples that the others are sure to be of another action."""
+    ways, best = named.left_out.ways, named.probabilities.amax(-1)
+    sure = best > SURE * named.probabilities[torch.arange(len(ways)), ways]
+    for i, (truth, answer) in enumerate(named.pairs):
+        if sure[i]:
+            video = named.left_out.examples[i].video
+            yield f"{video}: enrolled as {truth!r}, but the other examples say {answer!r}; is it right?"
+
+
+def _colliding(named: Named) -> Iterator[str]:
+    """Pairs of actions of which a third of the examples or more are taken for the other."""
+    counts = Counter(truth for truth, _ in named.pairs)
+    mixed = Counter(frozenset(pair) for pair in named.pairs if len(set(pair)) == 2)
+    for pair, mistakes in mixed.most_common():
+        share = mistakes / sum(counts[name] for name in pair)
+        if share >= 1 / 3:
+            first, second = sorted(pair)
+            yield f"{first!r} and {second!r} are hard to tell apart ({share:.0%} of their examples are mixed up)"
+
+
+def learning_curve(method: Method, actions: Actions) -> dict[int, float]:
+    """Name examples by fewer others, to see whether more examples help.
+
+    Args:
+        method: as it is, without a choice of its variants.
+        actions: the examples.
+
+    Returns:
+        Examples per action -> share of the others that were named right, the mean of some random choices.
+    """
+    most = sorted(len(action.examples) for action in actions.values())[len(actions) // 2]
+    counts = [count for count in (1, 2, 3, 5, 8, 12, 20, 50, 100, 200) if count < most]
+    rng = random.Random(0)
+    return {count: sum(_drawn(method, actions, count, rng) for _ in range(DRAWS)) / DRAWS for count in counts}
+
+
+@torch.no_grad()
+def _drawn(method: Method, actions: Actions, count: int, rng: random.Random) -> float:
+    """Choose examples at random, and name all others by them."""
+    support, asked, ways = {}, [], []
+    for way, (name, action) in enumerate(actions.items()):
+        mixed: list[Example] = rng.sample(action.examples, len(action.examples))
+        support[name] = Action.of(mixed[:count], action.text)
+        asked += mixed[count:]
+        ways += [way] * len(mixed[count:])
+    supports = supports_of(method, support)
+    turns = [[example] for example in asked] if method.traits.transductive else [asked]
+    named = torch.cat(
+        [method.match(episode(method, [(supports, queries(turn))])).logits[0].argmax(-1) for turn in turns]
+    )
+    return (named.cpu() == torch.tensor(ways)).float().mean().item()
+
+
+def _wanted(named: Named, counts: Mapping[str, int]) -> str | None:
+    """The action of which the least share is named right; of several, the one with the fewest examples."""
+    right: dict[str, list[bool]] = {}
+    for truth, answer in named.pairs:
+        right.setdefault(truth, []).append(truth == answer)
+    worst = min(((sum(each) / len(each), counts[name], name) for name, each in right.items()), default=None)
+    return worst[2] if worst and worst[0] < 1 else None
