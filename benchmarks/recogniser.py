@@ -71,6 +71,9 @@ def cost(options: argparse.Namespace) -> None:
         return rng.integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
 
     torch.set_num_threads(1)
+    first = Recognizer(StandIn())  # so that the background clips are there
+    first.enroll("action", [clip(), clip()])
+    first.fit()
     print("| actions x examples | fit, s | one more and answer, s | answer, ms | of which encoding | file, MB |")
     print("|---|---:|---:|---:|---:|---:|")
     for count in options.examples:

@@ -94,7 +94,7 @@ def mean_over_shots(
 ) -> Float[Tensor, "episode way *rest"]:
     """Mean over the shots of each class that are not masked; zeros if all are."""
     if shot_mask.all():
-        return values.mean(2)
+        return values.mean(2) if values.shape[2] > 1 else values.squeeze(2)  # a view: no copy of a single shot
     weights = shot_mask / shot_mask.sum(-1, keepdim=True).clamp(min=1)
     weights = weights.reshape(*weights.shape, *[1] * (values.ndim - 3))
     return (values * weights).sum(2)

@@ -100,11 +100,16 @@ def episode(method: Method, pairs: Sequence[tuple[Supports, Encoding]]) -> Episo
     supports, query = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     text = [each.text for each in supports if each.text is not None]
     return Episode(
-        {part: torch.stack([each.encodings[part] for each in supports]).to(device) for part in supports[0].encodings},
-        {part: torch.stack([each[part] for each in query]).to(device) for part in query[0]},
-        torch.stack([each.mask for each in supports]).to(device),
-        torch.stack(text).to(device) if text else None,
+        {part: _stacked([each.encodings[part] for each in supports]).to(device) for part in supports[0].encodings},
+        {part: _stacked([each[part] for each in query]).to(device) for part in query[0]},
+        _stacked([each.mask for each in supports]).to(device),
+        _stacked(text).to(device) if text else None,
     )
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Stack tensors; a single one is not copied."""
+    return tensors[0][None] if len(tensors) == 1 else torch.stack(list(tensors))
 
 
 @torch.no_grad()

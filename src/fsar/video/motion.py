@@ -137,5 +137,6 @@ def choose_by_motion(frames: Iterable[Frame], count: int, again: Callable[[Indic
         held.append(frame)
         if size > HELD:
             held.clear()
-    indices = motion_indices(motion_energy(greys, count), count)
+    few = len(greys) <= count
+    indices = frame_indices(len(greys), count) if few else motion_indices(motion_energy(greys, count), count)
     return again(indices) if size > HELD else np.stack([held[i] for i in indices])
