@@ -8,7 +8,7 @@ its action has others left.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -130,54 +130,54 @@ def leave_one_out(
 def _by_class(
     method: Method, actions: Actions, plan: Sequence[Round], known: Memory, fresh: Memory
 ) -> Float[Tensor, "variant example way"]:
-    """Match class by class; logits that are known are not computed again."""
+    """Match classes by themselves; logits that are known are not computed again."""
+    classes = list(actions.values())
     queried = [(each, example) for each in plan for _, example in each.queries]
-    fresh.kept += [*actions.values(), *(example for _, example in queried)]
-    columns = []
-    for way, action in enumerate(actions.values()):
-        asked = [Asked(action, each.left.get(way, ()), (example,)) for each, example in queried]
-        found = {key: known.rows[key] for one in asked for key in one.keys if key in known.rows}
-        found |= _match_class(method, _joined(one for one in asked if one.keys[0] not in found))
-        fresh.rows |= found
-        columns.append(torch.stack([found[one.keys[0]] for one in asked], 1))
-    return torch.stack(columns, -1)
+    keys = [[_key(each, way, action, example) for way, action in enumerate(classes)] for each, example in queried]
+    found = {key: known.rows[key] for row in keys for key in row if key in known.rows}
+    asked = [one for each in plan for one in _missing(each, classes, found)]
+    for chunk in _chunks(asked, [((len(one.queries), len(one.ways)), one.bytes) for one in asked]):
+        pairs = [(one.supports(classes), queries(one.queries)) for one in chunk]
+        logits = torch.stack(method.match_variants(episode(method, pairs))).cpu()  # variant episode query way
+        for e, one in enumerate(chunk):
+            for q, example in enumerate(one.queries):
+                for w, way in enumerate(one.ways):
+                    found[_key(one.round, way, classes[way], example)] = logits[:, e, q, w]
+    fresh.rows |= found
+    fresh.kept += [*classes, *(example for _, example in queried)]
+    return torch.stack([torch.stack([found[key] for key in row], -1) for row in keys], 1)
 
 
 class Asked(NamedTuple):
-    """Queries that are matched with one mean."""
+    """Queries of a round, and the classes that they must be matched with."""
 
-    action: Action
-    out: tuple[Example, ...]
-    """What the mean leaves out."""
-    queries: tuple[Example, ...]
+    round: Round
+    ways: tuple[int, ...]
+    queries: list[Example]
 
     @property
-    def keys(self) -> list[tuple[int, ...]]:
-        """What names the logits of each query."""
-        return [(id(self.action), *map(id, self.out), id(query)) for query in self.queries]
+    def bytes(self) -> int:
+        """Size of the means."""
+        return len(self.ways) * size(self.queries[0].support)
+
+    def supports(self, classes: Sequence[Action]) -> Supports:
+        """Means of the classes without what the round leaves out."""
+        left = {i: self.round.left.get(way, ()) for i, way in enumerate(self.ways)}
+        return means({str(way): classes[way] for way in self.ways}, left)
 
 
-def _joined(asked: Iterable[Asked]) -> list[Asked]:
-    """Gather the queries of each mean, up to `BATCH_BYTES`."""
-    gathered: dict[tuple[int, ...], list[Asked]] = {}
-    for one in asked:
-        same = gathered.setdefault(one.keys[0][:-1], [])
-        if same and (len(same[-1].queries) + 1) * size(one.queries[0].query) <= BATCH_BYTES:
-            same[-1] = same[-1]._replace(queries=same[-1].queries + one.queries)
-        else:
-            same.append(one)
-    return [one for same in gathered.values() for one in same]
+def _missing(each: Round, classes: Sequence[Action], found: Mapping[tuple[int, ...], Tensor]) -> list[Asked]:
+    """Gather the queries of a round that miss the same classes."""
+    alike: dict[tuple[int, ...], list[Example]] = {}
+    for _, query in each.queries:
+        ways = tuple(way for way, action in enumerate(classes) if _key(each, way, action, query) not in found)
+        alike.setdefault(ways, []).append(query)
+    return [Asked(each, ways, examples) for ways, examples in alike.items() if ways]
 
 
-def _match_class(method: Method, asked: Sequence[Asked]) -> dict[tuple[int, ...], Float[Tensor, " variant"]]:
-    """Match queries with means of one class."""
-    found: dict[tuple[int, ...], Tensor] = {}
-    for chunk in _chunks(asked, [(len(one.queries), size(one.queries[0].support)) for one in asked]):
-        pairs = [(means({"": one.action}, {0: one.out}), queries(one.queries)) for one in chunk]
-        logits = torch.stack(method.match_variants(episode(method, pairs)))[..., 0].cpu()  # variant episode query
-        for e, one in enumerate(chunk):
-            found |= dict(zip(one.keys, logits[:, e].unbind(1), strict=False))
-    return found
+def _key(each: Round, way: int, action: Action, query: Example) -> tuple[int, ...]:
+    """What names the logits of a query for a class in a round."""
+    return (id(action), *map(id, each.left.get(way, ())), id(query))
 
 
 def _by_round(method: Method, actions: Actions, plan: Sequence[Round]) -> Float[Tensor, "variant example way"]:
@@ -234,17 +234,17 @@ def _masked(everything: Supports, actions: Actions, each: Round) -> Supports:
     return everything._replace(mask=mask)
 
 
-def _chunks(items: Sequence[Item], sizes: Sequence[tuple[int, int]]) -> Iterator[list[Item]]:
-    """Gather consecutive items with as many queries each, up to `BATCH_BYTES`.
+def _chunks(items: Sequence[Item], sizes: Sequence[tuple[Hashable, int]]) -> Iterator[list[Item]]:
+    """Gather consecutive items of equal shape, up to `BATCH_BYTES`.
 
     Args:
         items: what is matched.
-        sizes: number of queries, and bytes, of each.
+        sizes: shape, and bytes, of each.
     """
     chunk: list[Item] = []
     for i, item in enumerate(items):
-        count, weight = sizes[i]
-        if chunk and ((len(chunk) + 1) * weight > BATCH_BYTES or count != sizes[i - 1][0]):
+        shape, weight = sizes[i]
+        if chunk and ((len(chunk) + 1) * weight > BATCH_BYTES or shape != sizes[i - 1][0]):
             yield chunk
             chunk = []
         chunk.append(item)
