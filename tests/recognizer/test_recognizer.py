@@ -218,6 +218,7 @@ def test_an_answer_names_the_nearest_examples(recognizer: Recognizer, clips: Cli
     first, second, third = answer.nearest
     assert (first.action, first.video) == ("something_growing", str(enrolled))
     assert first.similarity > second.similarity >= third.similarity
+    assert first.frames == tuple(range(8)) and len(second.frames or ()) == 8  # its own frames, one by one
     assert recognizer.predict(enrolled).nearest == ()
     plain = json.loads(json.dumps(answer.to_dict()))
     assert plain["nearest"][0]["video"] == str(enrolled) and plain["best"] == answer.best

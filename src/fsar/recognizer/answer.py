@@ -16,6 +16,9 @@ class Neighbour:
     """Path or name, as enrolled."""
     similarity: float
     """Logit of this example alone as a class; larger is more similar."""
+    frames: tuple[int, ...] | None = None
+    """For each frame that was taken of the new video, the most similar one of those that were taken of the example,
+    counted from 0; None if the method does not compare frames."""
 
 
 @dataclass(frozen=True)

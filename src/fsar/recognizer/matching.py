@@ -142,3 +142,20 @@ def similarities(method: Method, actions: Actions, query: Encoding) -> list[tupl
     ]
     found = [(logit, *one) for logit, one in zip(torch.cat(logits).tolist(), each, strict=True)]
     return sorted(found, key=lambda entry: -entry[0])
+
+
+@torch.no_grad()
+def correspondence(method: Method, example: Example, query: Encoding) -> tuple[int, ...] | None:
+    """Find the frame of an example that is most similar to each frame of a query.
+
+    Args:
+        method: the chosen variant.
+        example: the example.
+        query: encoding of one video.
+
+    Returns:
+        Numbers of the example's frames; None if `method.match` gives no similarity of frames.
+    """
+    one = {part: tensor[None] for part, tensor in query.items()}
+    named = method.match(episode(method, [(padded({"": Action.of([example])}), one)])).named
+    return tuple(named["frame_similarity"][0, 0, 0].argmax(-1).tolist()) if "frame_similarity" in named else None

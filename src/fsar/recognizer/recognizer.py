@@ -30,6 +30,7 @@ from fsar.datasets import VideoDataset, drop_copies, load_data
 from fsar.files import locked
 from fsar.methods import build_method
 from fsar.methods.base import Method
+from fsar.methods.episode import Encoding
 from fsar.names import unknown
 from fsar.progress import ahead, progress_bar
 from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
@@ -49,7 +50,7 @@ from fsar.recognizer.examples import (
 )
 from fsar.recognizer.faults import ExampleWarning
 from fsar.recognizer.files import Contents, read_file, require_file, write_file
-from fsar.recognizer.matching import match, similarities
+from fsar.recognizer.matching import correspondence, match, similarities
 from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource, expanded
 from fsar.recognizer.state import Once, State
@@ -536,6 +537,10 @@ class Recognizer:
         homes = (name for name, known in actions.items() if known.like(made) is not None)
         return next(homes, None), made
 
+    @staticmethod
+    def _correspondence(method: Method, example: Example, query: Encoding) -> tuple[int, ...] | None:
+        return None if method.traits.reads_text else correspondence(method, example, query)
+
     def _text(self, name: str) -> Tensor | None:
         """Encoded class text, if the method reads it."""
         if not self.method.traits.reads_text:
@@ -609,6 +614,9 @@ class Recognizer:
             probabilities=dict(sorted(probabilities.items(), key=lambda item: -item[1])),
             score=score,
             threshold=threshold,
-            nearest=tuple(Neighbour(action, example.video, value) for value, action, example in near),
+            nearest=tuple(
+                Neighbour(action, example.video, value, self._correspondence(method, example, query))
+                for value, action, example in near
+            ),
             seconds=ready.seconds + time.perf_counter() - started,
         )
