@@ -2,12 +2,17 @@
 
 import resource
 import sys
-from typing import TypeVar
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
 Module = TypeVar("Module", bound=nn.Module)
+
+Precision = Literal["float32", "tf32", "bf16"]
+"""Of the arithmetic in evaluation: 24 bits, products with 11 bits (GPUs since Ampere), products with 8 bits."""
 
 
 def to_device(module: Module, name: str = "auto") -> Module:
@@ -33,6 +38,41 @@ def to_device(module: Module, name: str = "auto") -> Module:
     except (AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"no device {name!r} here: {reason}; expected auto, cpu or cuda") from error
+
+
+@contextmanager
+def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Compute in a precision inside a `with` block.
+
+    Args:
+        precision: float32 also keeps convolutions on a GPU from rounding to tf32, as they do by default.
+        device: where the tensors are.
+
+    Raises:
+        ValueError: the device has no such arithmetic.
+
+    Example:
+        >>> with computing_in("bf16", torch.device("cpu")):
+        ...     (torch.ones(1, 2) @ torch.ones(2, 1)).dtype
+        torch.bfloat16
+    """
+    _require_precision(precision, device)
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = products.allow_tf32, convolutions.allow_tf32
+    products.allow_tf32 = convolutions.allow_tf32 = precision == "tf32"
+    try:
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+            yield
+    finally:
+        products.allow_tf32, convolutions.allow_tf32 = before
+
+
+def _require_precision(precision: Precision, device: torch.device) -> None:
+    of_gpu = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    if precision == "tf32" and not of_gpu:
+        raise ValueError(f"precision tf32 needs a GPU of 2020 or later, and this is {device}; use float32 or bf16")
+    if precision == "bf16" and device.type == "cuda" and not of_gpu:
+        raise ValueError(f"precision bf16 needs a GPU of 2020 or later, and this is {device}; use float32")
 
 
 def peak_memory() -> float:

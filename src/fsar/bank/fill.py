@@ -1,22 +1,30 @@
 """Fill a feature bank: every video is encoded once and then matched any number of times.
 
-The bank on disk has one safetensors file per video. Its name is a hash of the video's content, the frame sampling, the
-role and, if the encoding in that role reads it, the class text. The name of the folder is a hash of everything else
-that the encoding depends on. A file holds the output of `Method.encoder`; `Method.enhance` computes the rest in memory.
-So methods and checkpoints with the same frozen encoder share these files, and datasets and processes do, too. An
-encoding on disk is not computed again, and a killed run resumes.
+The bank on disk has one safetensors file per video, unless `Encoder.on_disk` is false. Its name is a hash of the
+video's content, the frame sampling, the role and, if the encoding in that role reads it, the class text. The name of
+the folder is a hash of everything else that the encoding depends on. A file holds the output of `Method.encoder`;
+`Method.enhance` computes the rest. So methods and checkpoints with the same frozen encoder share these files, and
+datasets and processes do, too. An encoding on disk is not computed again, and a killed run resumes.
+
+The bank that is matched from lies in memory or, if it is large, in a file that has no name and ends with the process
+(`Rows`).
 """
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
-from fsar.bank.store import Bank, BankStore
+from fsar.bank.rows import LARGE, Rows
+from fsar.bank.store import Bank, BankStore, open_store
 from fsar.datasets import Video
+from fsar.devices import Precision, computing_in
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder
 from fsar.methods.episode import Encoding, Role
@@ -37,6 +45,7 @@ def fill_bank(
     keep: bool = True,
     role: Role | None = None,
     enhance: bool = True,
+    precision: Precision = "float32",
     leave_out: Mapping[str, str] | None = None,
     on_error: str = "stop",
     workers: int | None = None,
@@ -56,6 +65,7 @@ def fill_bank(
         keep: read and write encodings on disk. False keeps them in memory, for an encoder that still trains.
         role: encode in this role only; the result then has the same encodings for both roles.
         enhance: False gives the output of `Method.encoder`, as training on a bank needs it.
+        precision: of the arithmetic; the bank stores it, and episodes are matched in the same precision.
         leave_out: id -> reason; these videos are not read, and the result names them as skipped.
         on_error: `stop` at a broken video, or `skip` it and name it in the result.
         workers: decoding threads; by default one per core. Does not change the result.
@@ -66,7 +76,8 @@ def fill_bank(
 
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
-        ValueError: no video; all videos are broken; `folder` holds the bank of another encoder.
+        ValueError: no video; all videos are broken; `folder` holds the bank of another encoder; the device lacks the
+            precision; the disk has no room for a large bank.
 
     Example:
         >>> import tempfile
@@ -88,13 +99,14 @@ def fill_bank(
     skipped = {video.id: leave_out[video.id] for video in videos if leave_out and video.id in leave_out}
     videos = [video for video in videos if video.id not in skipped]
     cache = cache or FrameCache()
-    store = BankStore(method.encoder().key() | {"clip": cache.settings()}, folder) if keep else None
+    store = open_store(method.encoder(), cache, folder, precision) if keep else None
     encoder = VideoEncoder(method, cache, texts, store, role, enhance)
-    rows = {role: _Rows(len(videos)) for role in encoder.roles}
-    kept, damaged = [], {}
+    rows = {role: Rows(len(videos)) for role in encoder.roles}
+    kept: list[str] = []
+    damaged: dict[str, int] = {}
     prepared = ahead(encoder.prepare, videos, workers or os.cpu_count() or 1)
     bar = progress_bar(zip(videos, prepared, strict=True), "encode", "video", len(videos), progress)
-    with torch.no_grad():
+    with torch.no_grad(), computing_in(precision, method.device):
         for video, ready in bar:
             if isinstance(ready, VideoError):
                 if on_error == "stop":
@@ -103,12 +115,23 @@ def fill_bank(
                 continue
             for part, encoding in encoder.encode(video, ready).items():
                 rows[part].append(encoding)
+            if not kept and progress:
+                _tell_size(rows, store)
             kept.append(video.id)
             if lost := cache.damaged(video.path):
                 damaged[video.id] = lost
     if not kept:
         raise ValueError(f"none of the {len(skipped)} videos could be used; the first: {next(iter(skipped.values()))}")
-    return Bank(tuple(kept), rows[encoder.roles[0]].tensors, rows[encoder.roles[-1]].tensors, skipped, damaged)
+    support, query = (rows[part].tensors for part in (encoder.roles[0], encoder.roles[-1]))
+    return Bank(tuple(kept), support, query, skipped, damaged, precision)
+
+
+def _tell_size(rows: Mapping[Role, Rows], store: BankStore | None) -> None:
+    """Say the size of a large bank, when the first video shows it."""
+    size = sum(part.bytes for part in rows.values())
+    if size >= LARGE:
+        kept = "" if store is None else f"; what other checkpoints share is kept in {store.folder}"
+        tqdm.write(f"the bank takes {size / 1e9:.1f} GB, in a file that ends with this process{kept}", file=sys.stderr)
 
 
 @torch.no_grad()
@@ -126,13 +149,14 @@ def enhance_bank(method: Method, start: Bank, videos: Sequence[Video], texts: Ma
     """
     label = {video.id: video.label for video in videos}
     roles = _roles(method.traits.roles_differ, None)
-    made = {role: _Rows(len(start.video_ids)) for role in roles}
-    for i, video_id in enumerate(start.video_ids):
-        begun = {name: tensor[i] for name, tensor in start.query.items()}
-        for role, rows in made.items():
-            text = _text(method.traits, texts, label[video_id], role)
-            rows.append(_of_one(method.enhance, method, begun, role, text))
-    return Bank(start.video_ids, made[roles[0]].tensors, made[roles[-1]].tensors, start.skipped, start.damaged)
+    made = {role: Rows(len(start.video_ids)) for role in roles}
+    with computing_in(start.precision, method.device):
+        for i, video_id in enumerate(start.video_ids):
+            begun = {name: tensor[i] for name, tensor in start.query.items()}
+            for role, rows in made.items():
+                text = _text(method.traits, texts, label[video_id], role)
+                rows.append(_of_one(method.enhance, method, begun, role, text))
+    return replace(start, support=made[roles[0]].tensors, query=made[roles[-1]].tensors)
 
 
 def load_clip(
@@ -266,28 +290,3 @@ def _of_one(
     else:
         batch = {name: tensor[None].to(device) for name, tensor in video.items()}
     return {name: tensor[0].cpu() for name, tensor in function(batch, role, feature).items()}
-
-
-class _Rows:
-    """Encodings of videos, one tensor per name, filled row by row.
-
-    Small tensors, kept one by one, would fragment the memory between large temporary tensors: with 2,400 videos, the
-    process would grow by gigabytes.
-    """
-
-    def __init__(self, count: int):
-        self.count, self.filled = count, 0
-        self.whole: Encoding = {}
-
-    def append(self, encoding: Encoding) -> None:
-        """Fill the next row."""
-        if not self.whole:
-            self.whole = {name: tensor.new_empty((self.count, *tensor.shape)) for name, tensor in encoding.items()}
-        for name, tensor in encoding.items():
-            self.whole[name][self.filled] = tensor
-        self.filled += 1
-
-    @property
-    def tensors(self) -> Encoding:
-        """The rows filled so far."""
-        return {name: tensor[: self.filled] for name, tensor in self.whole.items()}

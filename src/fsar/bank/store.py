@@ -10,8 +10,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fsar import cache_limit
+from fsar.devices import Precision
 from fsar.files import atomic_path, cache_dir, write_text_atomic
-from fsar.methods.base import Encoding
+from fsar.methods.encoder import Encoder
+from fsar.methods.episode import Encoding
+from fsar.video.frame_cache import FrameCache
 
 FORMAT = 1
 
@@ -29,6 +32,8 @@ class Bank:
     """id -> reason, of videos that were left out."""
     damaged: Mapping[str, int] = field(default_factory=dict)
     """id -> number of damaged or lost pictures, for videos that could be read in spite of them."""
+    precision: Precision = "float32"
+    """Precision of the encodings; episodes are matched in the same."""
 
 
 class BankStore:
@@ -71,6 +76,29 @@ class BankStore:
         with atomic_path(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in encoding.items()}, temporary)
         cache_limit.written(path)
+
+
+def open_store(
+    encoder: Encoder, cache: FrameCache, folder: Path | None = None, precision: Precision = "float32"
+) -> BankStore | None:
+    """Open the place on disk of an encoder's encodings.
+
+    Args:
+        encoder: says what else its encodings depend on, and whether they are worth keeping.
+        cache: says how frames are taken.
+        folder: an explicit folder, which keeps any encoding; by default one in the cache folder.
+        precision: encodings of another precision than float32 are kept apart.
+
+    Returns:
+        The store; None if nothing is to be kept.
+
+    Raises:
+        ValueError: as `BankStore`.
+    """
+    if not encoder.on_disk and folder is None:
+        return None
+    apart = {} if precision == "float32" else {"precision": precision}
+    return BankStore(encoder.key() | {"clip": cache.settings()} | apart, folder)
 
 
 def _require_same_encoder(file: Path, header: Mapping[str, object]) -> None:

@@ -29,6 +29,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]", help=trained)
     add("--add-to-card", action="store_true", help="write the results into the checkpoints' model cards")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    add("--precision", choices=["float32", "tf32", "bf16"], default="float32", help="tf32, bf16: faster on new GPUs")
     add("--backbone", help="of --method; default: tiny (see `fsar backbones`)")
     add("--frames", type=int, help="frames per video, T; default: a checkpoint's own, or 8")
     add("--sampling", help="tsn, trx, task-adapter, ...; default: a checkpoint's own, or tsn")
@@ -147,6 +148,7 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
         videos.texts,
         cache=cache,
         folder=options.bank,
+        precision=options.precision,
         on_error=options.on_error,
         leave_out=_short(entry, videos, options.drop_short),
     )

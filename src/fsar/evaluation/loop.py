@@ -10,6 +10,7 @@ from fsar.backbones.base import fingerprint_of
 from fsar.bank.fill import fill_bank
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset, drop_copies
+from fsar.devices import Precision, computing_in
 from fsar.evaluation.episodes import Episodes, EpisodeSampler
 from fsar.evaluation.matching import Scores, match_from_bank, match_naively
 from fsar.methods.base import Method
@@ -30,6 +31,7 @@ def evaluate(
     cache: FrameCache | None = None,
     bank: Bank | None = None,
     naive: bool = False,
+    precision: Precision | None = None,
     progress: bool = True,
 ) -> Result:
     """Evaluate a method on the classes of a split.
@@ -46,6 +48,7 @@ def evaluate(
         cache: how frames are sampled; by default 8 by `tsn`.
         bank: encodings of the split's videos; by default made here. Videos that it skipped are left out.
         naive: encode every video of every episode again, for comparison.
+        precision: of the arithmetic; by default that of `bank`, or float32.
         progress: show progress bars.
 
     Returns:
@@ -54,7 +57,8 @@ def evaluate(
 
     Raises:
         VideoError: a broken video.
-        ValueError: too few classes or videos, or class names that the method cannot read.
+        ValueError: too few classes or videos, class names that the method cannot read, a precision that the device
+            lacks or that is not the bank's.
 
     Example:
         >>> import tempfile
@@ -77,14 +81,18 @@ def evaluate(
     videos = dataset.split(split)
     method.check_texts(list(videos.texts.values()))
     if bank is None:
-        bank = fill_bank(method, videos.videos, videos.texts, cache=cache, progress=progress)
+        precision = precision or "float32"
+        bank = fill_bank(method, videos.videos, videos.texts, cache=cache, precision=precision, progress=progress)
+    elif precision not in (None, bank.precision):
+        raise ValueError(f"precision is {precision}, and the bank was made in {bank.precision}; leave one of them out")
     videos = videos.without(bank.skipped)
     drawn = episodes
     if isinstance(drawn, int):
         drawn = EpisodeSampler(dataset=videos, way=way, shot=shot, query=query, seed=seed).draw(drawn)
     drawn = method.order_queries(drawn)
     if naive:
-        scores = match_naively(method, videos, drawn, cache=cache, progress=progress)
+        with computing_in(bank.precision, method.device):
+            scores = match_naively(method, videos, drawn, cache=cache, progress=progress)
     else:
         scores = match_from_bank(method, bank, drawn, videos.texts, progress=progress)
     return summarize(
@@ -210,6 +218,7 @@ def summarize(
         resplit=dataset.resplit_seed,
         absent=len(dataset.absent),
         copies=len(dataset.copies),
+        precision=bank.precision,
         damaged={video.id: bank.damaged[video.id] for video in dataset.videos if video.id in bank.damaged},
     )
 

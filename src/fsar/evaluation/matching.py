@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,11 +13,14 @@ from torch import Tensor
 from fsar.bank.fill import load_clip
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset
+from fsar.devices import computing_in
 from fsar.evaluation.episodes import Episodes
 from fsar.methods.base import Method
 from fsar.methods.episode import Encoding, Episode
-from fsar.progress import progress_bar
+from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
+
+Gathered = TypeVar("Gathered")
 
 _BATCH_BYTES = 48 * 2**20  # encodings gathered at a time: limits memory, does not change a result
 
@@ -77,22 +81,27 @@ def match_from_bank(
     row = {video_id: i for i, video_id in enumerate(bank.video_ids)}
     rows = np.array([row.get(video_id, -1) for video_id in episodes.video_ids])
     _require_all(rows[np.concatenate([episodes.support.ravel(), episodes.query.ravel()])])
-    class_text = _class_text(method, episodes, texts)
     size = episodes.support[0].size * _bytes(bank.support) + episodes.query[0].size * _bytes(bank.query)
     device = method.device
     batch = max(1, min(method.traits.episodes_per_match, _BATCH_BYTES // size))
 
-    def gather(chosen: Episodes) -> Episode:
-        support, query = torch.from_numpy(rows[chosen.support]), torch.from_numpy(rows[chosen.query])
+    def gather(chosen: Episodes) -> list[Encoding]:
+        parts = (bank.support, chosen.support), (bank.query, chosen.query)
+        return [_rows_of(encoding, rows[videos], device) for encoding, videos in parts]
+
+    def episode(chosen: Episodes, gathered: list[Encoding]) -> Episode:
+        support, query = (_on(device, encoding) for encoding in gathered)
         return Episode(
-            support={name: tensor[support].to(device) for name, tensor in bank.support.items()},
-            query={name: tensor[query].to(device) for name, tensor in bank.query.items()},
-            shot_mask=torch.ones(support.shape, dtype=torch.bool, device=device),
+            support=support,
+            query=query,
+            shot_mask=torch.ones(chosen.support.shape, dtype=torch.bool, device=device),
             text=None if class_text is None else class_text[torch.from_numpy(chosen.way_class)],
             draws=_draws(method, chosen),
         )
 
-    return _match(method, episodes, gather, batch, progress)
+    with computing_in(bank.precision, device):
+        class_text = _class_text(method, episodes, texts)
+        return _match(method, episodes, gather, episode, batch, progress)
 
 
 def match_naively(
@@ -125,24 +134,35 @@ def match_naively(
 
     def clips(videos: Int[np.ndarray, "..."]) -> Tensor:
         flat = [load_clip(method, frame_cache, *sources[episodes.video_ids[i]]) for i in videos.ravel()]
-        return torch.stack(flat).unflatten(0, videos.shape).to(method.device)
+        return torch.stack(flat).unflatten(0, videos.shape)
 
-    def encode(chosen: Episodes) -> Episode:
+    def load(chosen: Episodes) -> tuple[Tensor, Tensor]:
+        return clips(chosen.support), clips(chosen.query)
+
+    def encode(chosen: Episodes, loaded: tuple[Tensor, Tensor]) -> Episode:
+        support, query = (part.to(method.device) for part in loaded)
         text = None if class_text is None else class_text[torch.from_numpy(chosen.way_class)]
-        return method.encode_episode(clips(chosen.support), clips(chosen.query), text, _draws(method, chosen))
+        return method.encode_episode(support, query, text, _draws(method, chosen))
 
-    return _match(method, episodes, encode, 1, progress)
+    return _match(method, episodes, load, encode, 1, progress)
 
 
 def _match(
-    method: Method, episodes: Episodes, make: Callable[[Episodes], Episode], batch: int, progress: bool
+    method: Method,
+    episodes: Episodes,
+    gather: Callable[[Episodes], Gathered],
+    make: Callable[[Episodes, Gathered], Episode],
+    batch: int,
+    progress: bool,
 ) -> Scores:
-    """Build and match the episodes, `batch` at a time."""
+    """Match the episodes, `batch` at a time; meanwhile a thread gathers the next ones."""
 
     def batches() -> Iterator[Tensor]:
-        starts = range(0, len(episodes), batch)
-        for start in progress_bar(starts, "match", f" batches of {batch} episodes", len(starts), progress):
-            yield method.match(make(episodes[start : start + batch])).logits
+        parts = [episodes[start : start + batch] for start in range(0, len(episodes), batch)]
+        together = zip(parts, ahead(gather, parts, workers=1), strict=True)
+        bar = progress_bar(together, "match", f" batches of {batch} episodes", len(parts), progress)
+        for chosen, gathered in bar:
+            yield method.match(make(chosen, gathered)).logits
 
     begun = time.perf_counter()
     with torch.no_grad():
@@ -155,6 +175,17 @@ def _match(
 def _bytes(encoding: Encoding) -> int:
     """Return the bytes of one video's encoding."""
     return sum(tensor[0].numel() * tensor.element_size() for tensor in encoding.values())
+
+
+def _rows_of(encoding: Encoding, rows: Int[np.ndarray, "..."], device: torch.device) -> Encoding:
+    """Gather the encodings of videos [*videos, ...], in memory from which a GPU copies while it computes."""
+    chosen = torch.from_numpy(rows)
+    gathered = {name: tensor[chosen] for name, tensor in encoding.items()}
+    return {name: tensor.pin_memory() for name, tensor in gathered.items()} if device.type == "cuda" else gathered
+
+
+def _on(device: torch.device, encoding: Encoding) -> Encoding:
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in encoding.items()}
 
 
 def _draws(method: Method, episodes: Episodes) -> Tensor | None:

@@ -20,6 +20,8 @@ class Encoder:
 
     is_frozen: bool = True
     """Whether it has no parameters that the method adds and trains; training can then start from a bank."""
+    on_disk: bool = True
+    """Whether a bank keeps the encodings on disk: false for large ones that only one checkpoint can use."""
     roles_differ: bool = False
     """Whether support videos and queries are encoded differently."""
     support_reads_text: bool = False

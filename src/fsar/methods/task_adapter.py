@@ -22,9 +22,10 @@ frozen block's, in the last L blocks:
 | video-text score, 18, cross-entropy | `TaskAdapter.text_scores`, `TaskAdapter.match` |
 
 Support and query never attend to each other. `encode` does what depends on one video alone: for a support video
-everything before the first equation 8; for an inductive query everything, since it is alone in equation 8. With
-`temporal_embedding_at: first_adapted_block` a bank on disk holds what the frozen blocks give (`FrozenTokens`), and
-checkpoints share it. With an embedding at the input the tokens, and so the bank, differ from checkpoint to checkpoint.
+everything before the first equation 8; for an inductive query everything, since it is alone in equation 8. The blocks
+before the first adapted one run once per video, whatever its role (`FrozenTokens`). With `temporal_embedding_at:
+first_adapted_block` they are frozen: a bank on disk holds what they give, and checkpoints share it. With an embedding
+at the input their tokens differ from checkpoint to checkpoint; they are large, so no bank on disk holds them.
 
 Deviations:
 | point | paper | public code (of Task-Adapter++) | ours (switch) |
@@ -219,21 +220,19 @@ class TaskAdapter(Method):
     # ----------------------------------------------------------------------- encode
 
     def encoder(self) -> Encoder:
-        """The frozen tokens before the first adapted block; all of `encode` if the temporal embedding is in them."""
+        """The tokens before the first adapted block."""
         if not self.config.layers:
             return FrameEncoder(self.backbone)
-        if self.adds_index_at("input"):
-            return AdaptedEncoder(self)
-        return FrozenTokens(self.backbone, self.first, None, self.config.half_tokens)
+        temporal = self.temporal if self.adds_index_at("input") else None
+        return FrozenTokens(self.backbone, self.first, temporal, self.config.half_tokens)
 
     def adds_index_at(self, place: str) -> bool:
         """Whether the temporal embedding is added there."""
         return hasattr(self, "temporal") and self.config.temporal_embedding_at == place
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Adapt the frozen tokens, unless `encoder` already did."""
-        whole = not self.config.layers or self.adds_index_at("input")
-        return encoding if whole else self.adapt_alone(encoding, role)
+        """Adapt the tokens that `encoder` gave."""
+        return self.adapt_alone(encoding, role) if self.config.layers else encoding
 
     def adapt_alone(self, encoding: Encoding, role: Role) -> Encoding:
         """Adapt the frozen tokens as far as a video can be adapted without its episode.
@@ -363,6 +362,7 @@ class FrozenTokens(FrameEncoder):
         self.frozen = self.visual.transformer.resblocks[:blocks]
         self.index = temporal
         self.half_tokens = half
+        self.is_frozen = self.on_disk = temporal is None
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Equations 1 and 2."""
@@ -372,37 +372,9 @@ class FrozenTokens(FrameEncoder):
         return {"tokens": tokens.half() if self.half_tokens else tokens}
 
     def key(self) -> dict[str, Any]:
-        """Name the backbone, the number of blocks, and the precision."""
-        return super().key() | {"encoding": "tokens", "blocks": len(self.frozen), "half": self.half_tokens}
-
-
-class AdaptedEncoder(FrameEncoder):
-    """All of Task-Adapter's encoding, for a temporal embedding at the input, with which no token is frozen.
-
-    Args:
-        method: lends its adapters.
-    """
-
-    is_frozen = False
-
-    def __init__(self, method: TaskAdapter):
-        super().__init__(method.backbone)
-        self.method = method
-        self.roles_differ = method.traits.roles_differ
-
-    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Run the blocks before the first adapted one, and then everything that does not need the episode."""
-        method = self.method
-        start = FrozenTokens(self.backbone, method.first, method.temporal, method.config.half_tokens)
-        return method.adapt_alone(start.encode(clips), role)
-
-    def key(self) -> dict[str, Any]:
-        """Name the backbone, the adapters and their options."""
-        state, config = self.method.state_dict(), self.method.config
-        own = {name: tensor for name, tensor in state.items() if name.startswith(("blocks.", "temporal"))}
-        wiring = ("layers", "where", "aim", "task", "task_at", "half_tokens", "temporal_embedding_at")
-        options = {key: getattr(config, key) for key in wiring}
-        return super().key() | {"encoding": "task-adapter", "own": fingerprint_of(own), **options}
+        """Name the backbone, the number of blocks, the precision and, if it is in the tokens, the embedding."""
+        index = {} if self.index is None else {"temporal": fingerprint_of({"temporal": self.index})}
+        return super().key() | {"encoding": "tokens", "blocks": len(self.frozen), "half": self.half_tokens} | index
 
 
 class TaskAdaptedBlock(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from fsar.bank.fill import Prepared, VideoEncoder, to_input
-from fsar.bank.store import BankStore
+from fsar.bank.store import BankStore, open_store
 from fsar.datasets import Video
 from fsar.methods.base import Method
 from fsar.methods.episode import Encoding
@@ -129,8 +129,8 @@ class ClipEncoder:
         return fault_of(self.cache.read(source.video.path, *source.video.span))
 
     @cached_property
-    def _store(self) -> BankStore:
-        return BankStore(self.method.encoder().key() | {"clip": self.cache.settings()})
+    def _store(self) -> BankStore | None:
+        return open_store(self.method.encoder(), self.cache)
 
     @cached_property
     def _of_queries(self) -> VideoEncoder:

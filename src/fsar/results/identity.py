@@ -32,7 +32,9 @@ def recipe_key(result: Result) -> str:
         origin = [_recipe(trained), trained["dataset_fingerprint"] if result.resplit is None else None]
         if is_unfinished(result):
             origin.append(result.trained_weights)
-    return short_hash([result.method, result.options, result.transductive, result.backbone, result.clip, origin], 8)
+    precision = [] if result.precision == "float32" else [result.precision]  # so that older files keep their names
+    what = [result.method, result.options, result.transductive, result.backbone, result.clip, origin, *precision]
+    return short_hash(what, 8)
 
 
 def is_unfinished(result: Result) -> bool:
@@ -177,9 +179,10 @@ def row_name(result: Result) -> str:
 
 
 def kind_name(result: Result) -> str:
-    """Method with its changed options, backbone, and how it was trained."""
+    """Method with its changed options, backbone, how it was trained and, if not float32, the precision."""
     trained = f", trained on {trained_on(result)}" if result.training is not None else ""
-    return f"{method_name(result)} ({result.backbone}{trained})"
+    precision = f", in {result.precision}" if result.precision != "float32" else ""
+    return f"{method_name(result)} ({result.backbone}{trained}{precision})"
 
 
 def method_name(result: Result) -> str:

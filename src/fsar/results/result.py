@@ -82,6 +82,8 @@ class Result:
     """Seed of a random split of the classes; None is the published one."""
     damaged: dict[str, int] = field(default_factory=dict)
     """id -> number of damaged or lost pictures, for videos that were used in spite of them."""
+    precision: str = "float32"
+    """Precision of the arithmetic: float32, tf32 or bf16."""
 
     def save(self, path: Path) -> None:
         """Write the result as JSON."""
