@@ -296,6 +296,7 @@ def test_half_precision_tokens_and_the_corpus_are_told_and_do_not_block() -> Non
     made = result_of(run_of(PP).with_option("half_tokens", True))
     told = said(made, PP)
     assert told["the frozen tokens were kept in half precision here"] is False
+    assert said(replace(made, precision="bf16"), PP)["evaluated in bf16 here"] is False
     assert told["sub-actions here: ssv2-small; in the paper: written by GPT-4"] is False
     other = said(result_of(run_of(PP).with_option("sub_actions", "mine.yaml")), PP)
     assert other["sub-actions here: mine.yaml; in the paper: written by GPT-4"] is False

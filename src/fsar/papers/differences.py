@@ -145,6 +145,8 @@ def _model(pair: Pair) -> Iterator[Difference]:
         yield Difference(f"sub-actions here: {here.corpus}; in the paper: written by {PUBLISHED_CORPUS}", False)
     if result.options.get("half_tokens"):
         yield Difference("the frozen tokens were kept in half precision here", False)
+    if result.precision != "float32":
+        yield Difference(f"evaluated in {result.precision} here", False)
     if result.clip["frames"] != 8:
         yield Difference(f"{result.clip['frames']} frames per video here, 8 in the paper", True)
 
