@@ -24,10 +24,16 @@ EXPECTED = [("wave", "long.mp4", 0.5, 1.25), ("Clap Hands", "at24.mp4", 0.0, 0.5
 def test_a_table_of_segments(films: Path) -> None:
     dataset = load_data(str(write(films / "segments.csv", *ROWS)))
     assert spans(dataset) == EXPECTED and dataset.name == "segments" and dataset.notes == ()
-    assert dataset.videos[0] == Video("wave/long@0.5-1.25", films / "long.mp4", "wave", 0.5, 1.25)
+    assert dataset.videos[0] == Video("wave/long@0.5-1.25", films / "long.mp4", "wave", 0.5, 1.25, "long")
     assert dataset.videos[1].id == "Clap Hands/sub/at24@0-0.5"
     assert dataset.texts == {"wave": "wave", "Clap Hands": "clap hands"}
     assert dataset.splits == {} and dataset.split("all") is dataset
+
+
+def test_segments_of_a_file_or_of_a_named_person_are_a_group(films: Path) -> None:
+    rows = ["file,start,end,label,group", "long.mp4,0.5,1.25,wave,ann", "sub/at24.mp4,0,0.5,clap,"]
+    dataset = load_data(str(write(films / "segments.csv", *rows)))
+    assert [video.group for video in dataset.videos] == ["ann", "sub/at24"]
 
 
 TABLES = {
