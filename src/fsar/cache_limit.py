@@ -1,7 +1,7 @@
-"""The cache folder has a limit: what was used least recently goes first.
+"""The limit of the cache folder: the files that were used least recently are removed first.
 
-`FSAR_CACHE_LIMIT` is in GB, 10 by default; 0 stands for no limit. Frames and encodings count and go. A reader marks
-what it uses by the time of change of the file, since many systems do not keep the time of reading.
+`FSAR_CACHE_LIMIT` is in GB, 10 by default; 0 means no limit. Only frames and encodings count and are removed. A reader
+sets the time of change of a file that it uses, because many systems do not store the time of reading.
 """
 
 import os
@@ -14,22 +14,22 @@ from fsar.files import cache_dir
 DEFAULT = 10.0
 """GB."""
 ROOMS = ("frames", "features")
-"""Folders in the cache whose large files may go."""
+"""Folders in the cache whose large files may be removed."""
 SUFFIXES = (".npy", ".safetensors")
 EVERY = 2**28
-"""Bytes that this process writes between two looks at the whole folder."""
+"""Bytes that this process writes between two checks of the folder."""
 KEPT = 0.9
-"""Share of the limit that stays when something has to go."""
+"""Share of the limit that is kept after removal."""
 
 _lock = Lock()
-_written = EVERY  # so that the first file that is written looks at the folder
+_written = EVERY  # so that the first written file checks the folder
 
 
 def cache_limit() -> int | None:
     """Read the limit, in bytes; None for no limit.
 
     Raises:
-        ValueError: `FSAR_CACHE_LIMIT` is no number of GB.
+        ValueError: `FSAR_CACHE_LIMIT` is not a number of GB.
     """
     text = os.environ.get("FSAR_CACHE_LIMIT") or str(DEFAULT)
     try:
@@ -48,10 +48,10 @@ def used(path: Path) -> None:
 
 
 def written(path: Path) -> None:
-    """Count a new file of the cache, and make room if the limit is passed.
+    """Count a new file of the cache, and remove files if the limit is exceeded.
 
     Args:
-        path: the file. Files outside of the cache folder do not count.
+        path: the file. Files outside the cache folder do not count.
     """
     global _written
     if not path.is_relative_to(cache_dir()):

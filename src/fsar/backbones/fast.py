@@ -1,11 +1,11 @@
 """Image encoders on CPUs through OpenVINO: several times as fast as eager PyTorch, equal to about 1e-5.
 
-OpenVINO is the extra `fast` (`pip install 'fsar[fast]'`). A recogniser that loads its backbone by name uses OpenVINO by
-itself if it is installed. Nothing else does: training needs gradients, and evaluation should not depend on what is
-installed.
+OpenVINO is the extra `fast` (`pip install 'fsar[fast]'`). A recogniser that loads its backbone by name uses
+OpenVINO if it is installed. Training and evaluation do not: training needs gradients, and evaluation must not depend on
+the installed packages.
 
-The model is converted once and kept in the cache folder, named by its weights. Images go through it in batches of one
-size, since a new size would be compiled anew.
+The model is converted once and kept in the cache folder, named by its weights. All batches have one size, because each
+new size would be compiled again.
 """
 
 import importlib.util
@@ -21,7 +21,7 @@ from fsar.backbones.base import Backbone, ImageEncoding
 from fsar.files import atomic_path, cache_dir
 
 BATCH = 8
-"""Images that are encoded together: the frames of a clip."""
+"""Number of images in a batch: the frames of a clip."""
 
 
 def is_installed() -> bool:
@@ -30,7 +30,7 @@ def is_installed() -> bool:
 
 
 def speed_up(backbone: Backbone) -> None:
-    """Let a backbone encode frames by OpenVINO from now on, wherever no gradient is needed and the frames are on a CPU.
+    """Let a backbone encode frames with OpenVINO if no gradient is needed and the frames are on a CPU.
 
     Args:
         backbone: its weights must not change later.
@@ -39,14 +39,14 @@ def speed_up(backbone: Backbone) -> None:
 
 
 class OpenVinoEncoder:
-    """Encodes images as a backbone does; it is compiled at the first call.
+    """Encodes images like a backbone; compiled at the first call.
 
     Args:
-        backbone: on the CPU when this is first called.
+        backbone: must be on the CPU at the first call.
     """
 
     def __init__(self, backbone: Backbone):
-        self._backbone = [backbone]  # hidden from nn.Module, which would register its owner as its part
+        self._backbone = [backbone]  # hidden from nn.Module, which would register the owner as a submodule
         self._compiled: Any = None
         self._lock = Lock()
 
@@ -61,7 +61,7 @@ class OpenVinoEncoder:
         return ImageEncoding(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def _encode(self, images: Tensor) -> list[Tensor]:
-        """Encode up to a batch; what is missing is filled with zeros."""
+        """Encode at most one batch; it is filled up with zeros."""
         batch = images.new_zeros(BATCH, *images.shape[1:])
         batch[: len(images)] = images
         made = self._compiled([batch.numpy()])
@@ -89,7 +89,7 @@ def _compile(backbone: Backbone) -> Any:
     if not path.is_file():
         try:
             _convert(backbone, path)
-        except OSError:  # a full disk, say
+        except OSError:  # for example, a full disk
             raise
         except Exception as error:
             warnings.warn(f"{backbone.name} runs without OpenVINO, which cannot convert it: {error}", stacklevel=2)

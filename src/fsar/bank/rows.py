@@ -12,17 +12,17 @@ from fsar.files import cache_dir
 from fsar.methods.episode import Encoding
 
 LARGE = 2**31
-"""Bytes from which a tensor lies in a file, which the system keeps in memory as far as there is room."""
+"""From this size in bytes, a tensor is in a file, which the system keeps in memory as far as there is room."""
 
 
 class Rows:
-    """Encodings of videos as one tensor for each part, filled row by row.
+    """Encodings of videos, one tensor per name, filled row by row.
 
-    Kept one by one they would lie in memory between the large tensors that come and go, and leave no room for the
-    next of those: the memory of 2,400 videos would grow by gigabytes.
+    Small tensors, kept one by one, would fragment the memory between large temporary tensors: with 2,400 videos, the
+    process would grow by gigabytes.
 
     Args:
-        count: how many rows there may be.
+        count: largest number of rows.
     """
 
     def __init__(self, count: int):
@@ -46,7 +46,7 @@ class Rows:
 
     @property
     def bytes(self) -> int:
-        """Bytes of all rows, the empty ones too."""
+        """Bytes of all rows, including empty ones."""
         return sum(tensor.nbytes for tensor in self.whole.values())
 
     @property

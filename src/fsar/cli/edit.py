@@ -1,6 +1,6 @@
 """`fsar enroll`, `fsar forget`, `fsar correct`: change a recogniser's file.
 
-A change is written as a whole or not at all. Two processes that change one file take turns.
+A change is written whole or not at all. If two processes change one file, they take turns.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -92,7 +92,7 @@ def correct_options(parser: ArgumentParser) -> None:
 
 
 def correct(options: Namespace) -> int:
-    """Say what a clip shows: it becomes an example of that action, and of no other."""
+    """Correct a clip: it becomes an example of the given action only."""
     from fsar.recognizer import Recognizer
 
     with telling(), Recognizer.edit(options.model) as recognizer:
@@ -112,7 +112,7 @@ def _model(parser: ArgumentParser) -> None:
 
 
 def _settle(recognizer: "Recognizer") -> None:
-    """Fit before the file is saved, so that the next answer comes at once; and tell what to expect."""
+    """Fit before the file is saved, so that the next answer is fast; print the expected quality."""
     counts = recognizer.actions
     if len(counts) > 1 or max(counts.values(), default=0) > 1:
         print(recognizer.fit())

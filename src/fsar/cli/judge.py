@@ -1,4 +1,4 @@
-"""`fsar test`, `fsar check-examples`, `fsar model`: how good a recogniser or its examples are, and what it holds."""
+"""`fsar test`, `fsar check-examples`, `fsar model`: test a recogniser, check its examples, show its content."""
 
 import json
 from argparse import ArgumentParser, Namespace
@@ -23,7 +23,7 @@ def test_options(parser: ArgumentParser) -> None:
 
 
 def test(options: Namespace) -> int:
-    """Name labelled videos, and count how many are named right."""
+    """Predict labelled videos, and count the correct answers."""
     from fsar.datasets import load_data
     from fsar.devices import to_device
     from fsar.recognizer import Recognizer
@@ -51,7 +51,7 @@ def check_options(parser: ArgumentParser) -> None:
 
 
 def check(options: Namespace) -> int:
-    """Look for examples that do harm or do not help, and say what would help most."""
+    """Find harmful and useless examples, and say what would help most."""
     from fsar.devices import to_device
     from fsar.recognizer import Recognizer
     from fsar.recognizer.review import review_folder
@@ -71,7 +71,7 @@ def model_options(parser: ArgumentParser) -> None:
 
 
 def model(options: Namespace) -> int:
-    """Tell what a recogniser's file holds. The backbone is not needed."""
+    """Show the content of a recogniser's file; this does not need the backbone."""
     from fsar.recognizer.files import read_file
 
     contents = read_file(options.model)

@@ -1,15 +1,15 @@
-"""Background: clips of no action, which say how similar an unrelated video is.
+"""Background: clips without an action; they show how similar an unrelated video is.
 
-A logit has no scale of its own: it depends on the backbone, the variant of the method and the actions. So the best
+The scale of a logit depends on the backbone, the variant of the method and the actions. So the best
 logit of a video is compared with the logits of the same video for background clips, each taken as a class:
 
     score = (best logit - mean over background clips) / (standard deviation over background clips)
 
-It says by how many standard deviations a video is more similar to an action than to unrelated clips (the test
-normalisation of speaker verification). Twenty clips of the generated world serve all recognisers; a user's own
-background clips are added.
+The score counts by how many standard deviations a video is more similar to an action than to unrelated clips (test
+normalisation, from speaker verification). All recognisers use twenty clips of the generated world, and the user's own
+background clips.
 
-This needs a method that compares every class by itself and reads no class texts (`uses_background`).
+The method must compare every class by itself and read no class texts (`uses_background`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fsar.video.picture import Frames
 
 BACKGROUND = "background"
-"""Name of the folder of a user's own clips of no action."""
+"""Name of the folder with the user's own background clips."""
 SEED = 1000
 """Clips of the generated world that no benchmark uses."""
 

@@ -1,4 +1,4 @@
-"""Examples that cannot help: what is wrong with their frames, in words."""
+"""Find examples that cannot help, by their frames."""
 
 import numpy as np
 
@@ -16,13 +16,13 @@ class ExampleWarning(UserWarning):
 
 
 def fault_of(frames: Frames) -> str | None:
-    """Look for what makes an example useless.
+    """Look for a fault that makes an example useless.
 
     Args:
-        frames: uint8 [frame, height, width, rgb], those that are encoded.
+        frames: the encoded frames, uint8 [frame, height, width, rgb].
 
     Returns:
-        What is wrong, in words; None if nothing is.
+        A description of the fault; None if there is none.
 
     Example:
         >>> fault_of(np.zeros((8, 48, 64, 3), np.uint8))

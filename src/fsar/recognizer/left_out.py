@@ -1,9 +1,9 @@
-"""Leave-one-out: examples are set aside and named by the remaining ones.
+"""Leave-one-out: examples are left out and predicted from the remaining ones.
 
-The examples are left out in rounds. A round sets aside one example of every action, which keeps the actions balanced.
-If the user said which examples belong together (a person, a recording), a round sets aside one such group in all
-actions: otherwise examples of one recording would name each other, and promise too much. An example is named only if
-its action has others left.
+The examples are left out in rounds. A round leaves out one example of every action, so the actions stay balanced. If
+the user named groups of examples (a person, a recording), a round leaves out one group in all actions: otherwise,
+examples of one recording would support each other, and the estimate would be too high. An example is only predicted if
+its action has other examples left.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ Item = TypeVar("Item")
 
 
 class LeftOut(NamedTuple):
-    """Left-out examples, each matched with what its round left."""
+    """Left-out examples, each matched with the remaining examples of its round."""
 
     logits: Float[Tensor, "variant example way"]
-    """For every variant of the method."""
+    """Logits, for every variant of the method."""
     ways: Int[Tensor, " example"]
     """The true way of each."""
     examples: Sequence[Example]
 
 
 class Round(NamedTuple):
-    """What is set aside together."""
+    """Examples that are left out together."""
 
     left: Mapping[int, tuple[Example, ...]]
-    """Way -> its examples that are no support in this round; some others remain."""
+    """Way -> examples that are left out of the support in this round; some others remain."""
 
     @property
     def queries(self) -> list[tuple[int, Example]]:
-        """Way and example of everything that is set aside."""
+        """Way and example of each example to predict."""
         return [(way, example) for way, examples in self.left.items() for example in examples]
 
 
@@ -52,7 +52,7 @@ def rounds(actions: Actions) -> list[Round]:
         actions: the examples.
 
     Returns:
-        Rounds with something to name. Groups that leave nothing to name (a single one, say) are not respected.
+        Rounds with examples to predict. Groups are ignored if they leave nothing to predict, like a single group.
 
     Example:
         >>> def made(*groups): return Action.of([Example(f"{i}", None, {}, {}, g) for i, g in enumerate(groups)])
@@ -68,7 +68,7 @@ def rounds(actions: Actions) -> list[Round]:
 
 
 def _by_rank(single: Sequence[Sequence[Example]], actions: Actions) -> Iterator[Round]:
-    """Leave out the first example of every action, then the second one of each, and so on."""
+    """Leave out the first example of every action, then the second, and so on."""
     sizes = [len(action.examples) for action in actions.values()]
     for k in range(max(map(len, single), default=0)):
         left = {way: (group[k],) for way, group in enumerate(single) if len(group) > k and sizes[way] > 1}
@@ -77,7 +77,7 @@ def _by_rank(single: Sequence[Sequence[Example]], actions: Actions) -> Iterator[
 
 
 def _by_group(actions: Actions) -> Iterator[Round]:
-    """Leave out everything of one person or recording."""
+    """Leave out all examples of one group."""
     names = sorted({example.group for action in actions.values() for example in action.examples if example.group})
     for name in names:
         left = {}
@@ -90,20 +90,20 @@ def _by_group(actions: Actions) -> Iterator[Round]:
 
 
 class Memory:
-    """Logits that are known already: an edit changes one action, so most of them stay."""
+    """Known logits: an edit changes one action, so most logits stay."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[int, ...], Tensor] = {}
         self.kept: list[object] = []
-        """What the keys name by identity, so that no identity is used again."""
+        """Objects that keys identify by `id`; kept so that no `id` is used twice."""
 
 
 def leave_one_out(
     method: Method, actions: Actions, known: Memory | None = None, fresh: Memory | None = None
 ) -> LeftOut:
-    """Name examples by the others, with every variant of the method.
+    """Predict examples from the others, with every variant of the method.
 
-    A left-out example is encoded as a query, which has not read the text of its class. If `match` depends on the means
+    A left-out example is encoded as a query, so it has not read the text of its class. If `match` depends on the means
     of the classes alone, and on each by itself, the support is one mean per class, from which the left-out examples are
     subtracted. So everything together costs (examples x classes), and an edit costs its own class and examples.
 
@@ -111,10 +111,10 @@ def leave_one_out(
         method: a method with its variants.
         actions: the examples.
         known: logits from an earlier call with the same method.
-        fresh: is filled with the logits that a later call may need.
+        fresh: receives the logits that a later call may need.
 
     Returns:
-        Logits, sorted by round. They do not depend on what was known.
+        Logits, sorted by round. They do not depend on `known`.
     """
     plan, traits = rounds(actions), method.traits
     named = [pair for each in plan for pair in each.queries]
@@ -130,7 +130,7 @@ def leave_one_out(
 def _by_class(
     method: Method, actions: Actions, plan: Sequence[Round], known: Memory, fresh: Memory
 ) -> Float[Tensor, "variant example way"]:
-    """Match classes by themselves; logits that are known are not computed again."""
+    """Match classes by themselves; known logits are not computed again."""
     classes = list(actions.values())
     queried = [(each, example) for each in plan for _, example in each.queries]
     keys = [[_key(each, way, action, example) for way, action in enumerate(classes)] for each, example in queried]
@@ -167,7 +167,7 @@ class Asked(NamedTuple):
 
 
 def _missing(each: Round, classes: Sequence[Action], found: Mapping[tuple[int, ...], Tensor]) -> list[Asked]:
-    """Gather the queries of a round that miss the same classes."""
+    """Gather the queries of a round with the same missing classes."""
     alike: dict[tuple[int, ...], list[Example]] = {}
     for _, query in each.queries:
         ways = tuple(way for way, action in enumerate(classes) if _key(each, way, action, query) not in found)
@@ -176,7 +176,7 @@ def _missing(each: Round, classes: Sequence[Action], found: Mapping[tuple[int, .
 
 
 def _key(each: Round, way: int, action: Action, query: Example) -> tuple[int, ...]:
-    """What names the logits of a query for a class in a round."""
+    """Return the key of the logits of a query for a class in a round."""
     return (id(action), *map(id, each.left.get(way, ())), id(query))
 
 
@@ -205,8 +205,8 @@ def strange_scores(method: Method, actions: Actions, left_out: LeftOut, variant:
     Args:
         method: the chosen variant.
         actions: the same as for `leave_one_out`.
-        left_out: what `leave_one_out` gave.
-        variant: number of the chosen variant.
+        left_out: output of `leave_one_out`.
+        variant: index of the chosen variant.
 
     Returns:
         The best logit of each example without its own class.
@@ -225,7 +225,7 @@ def strange_scores(method: Method, actions: Actions, left_out: LeftOut, variant:
 
 
 def _masked(everything: Supports, actions: Actions, each: Round) -> Supports:
-    """Hide what a round leaves out."""
+    """Mask the examples that a round leaves out."""
     mask = everything.mask.clone()
     for way, action in enumerate(actions.values()):
         out = each.left.get(way, ())

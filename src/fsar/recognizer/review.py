@@ -1,7 +1,7 @@
-"""What is wrong with examples, and what would help most: in words, for people who record clips.
+"""Find faults of examples, and say what would help most; for people who record clips.
 
-Frames tell what cannot help: black, still, unreadable. Encodings tell the rest: near-copies, examples that the others
-take for another action, and actions that are mistaken for each other.
+Frames show useless examples: black, still, unreadable. Encodings show the rest: near-copies, examples that look like
+another action, and actions that are confused with each other.
 """
 
 import random
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from fsar.recognizer.recognizer import Recognizer
 
 NEAR_COPY = 0.98
-"""Mean cosine of two encodings above which one is as good as a copy of the other."""
+"""Mean cosine of two encodings; above it, they count as copies."""
 ODD_LENGTH = 4.0
-"""How many times longer or shorter than the median a clip may be."""
+"""A clip may be so many times longer or shorter than the median."""
 SURE = 2.0
-"""How many times more probable another action must be for an example to be named as mislabelled."""
+"""If another action is so many times more probable, an example is reported as mislabelled."""
 UNBALANCED = 5
-"""How many times more examples than another one an action may have."""
+"""An action may have so many times more examples than another one."""
 DRAWS = 5
-"""Random choices of examples behind each point of the learning curve."""
+"""Number of random choices of examples per point of the learning curve."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,13 @@ class Review:
     """
 
     actions: Mapping[str, int]
-    """Examples of each action."""
+    """Action -> number of examples."""
     findings: Sequence[str]
     """One sentence each."""
     curve: Mapping[int, float] = field(default_factory=dict)
-    """Examples per action -> share of the others that were named right."""
+    """Examples per action -> accuracy on the other examples."""
     wanted: str | None = None
-    """The action that more examples would help most; None if that cannot be told."""
+    """The action that more examples would help most; None if unknown."""
 
     def __str__(self) -> str:
         lines = [f"{len(self.actions)} actions, {sum(self.actions.values())} examples"]
@@ -76,7 +76,7 @@ class Review:
 
 
 def review_folder(recognizer: "Recognizer", folder: Path | VideoDataset, progress: bool = False) -> Review:
-    """Enrol a folder of examples, and look for what is wrong with them.
+    """Enrol a folder of examples, and look for faults.
 
     Args:
         recognizer: an empty one.
@@ -101,10 +101,10 @@ def review_folder(recognizer: "Recognizer", folder: Path | VideoDataset, progres
 
 
 def review(method: Method, actions: Actions) -> Review:
-    """Look for what is wrong with enrolled examples.
+    """Look for faults of enrolled examples.
 
     Args:
-        method: whose encodings they are.
+        method: made the encodings.
         actions: the examples.
 
     Returns:
@@ -122,7 +122,7 @@ def review(method: Method, actions: Actions) -> Review:
 
 
 class Named(NamedTuple):
-    """Left-out examples as the others name them."""
+    """Left-out examples with their predictions."""
 
     left_out: LeftOut
     probabilities: Float[Tensor, "example way"]
@@ -139,13 +139,13 @@ class Named(NamedTuple):
 
 
 def _lengths(dataset: VideoDataset) -> Iterator[str]:
-    """Clips that are much longer or shorter than the others, and clips of a single frame."""
+    """Report clips that are much longer or shorter than the others, and clips of a single frame."""
     seconds = {}
     for video in dataset.videos:
         try:
             info = probe(video.path, *video.span)
         except (VideoError, ValueError):
-            continue  # told already
+            continue  # already reported
         if info.frames == 1:
             yield f"{display(Path(video.place))}: it has a single frame, and so no action"
         elif info.duration:
@@ -161,7 +161,7 @@ def _lengths(dataset: VideoDataset) -> Iterator[str]:
 
 
 def _numbers(counts: Mapping[str, int]) -> Iterator[str]:
-    """Actions with too few examples to learn anything of them."""
+    """Report actions with too few examples."""
     most = max(counts.values(), default=0)
     for name, count in counts.items():
         if count == 1:
@@ -171,7 +171,7 @@ def _numbers(counts: Mapping[str, int]) -> Iterator[str]:
 
 
 def _near_copies(actions: Actions) -> Iterator[str]:
-    """Pairs of examples whose encodings are nearly equal."""
+    """Report pairs of examples with nearly equal encodings."""
     for name, action in actions.items():
         for one, other in combinations(action.examples, 2):
             alike = min(
@@ -183,7 +183,7 @@ def _near_copies(actions: Actions) -> Iterator[str]:
 
 
 def _groups(actions: Actions) -> Iterator[str]:
-    """Examples of which nobody said what they have in common."""
+    """Report that no groups are known."""
     groups = {example.group for action in actions.values() for example in action.examples}
     if None in groups or len(groups) < 2:
         yield (
