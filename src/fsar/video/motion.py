@@ -28,6 +28,8 @@ OUTSIDE = 0.01
 """Share of the motion before, and after, the part of the video that frames are taken from."""
 NOISE = 6.0
 """Differences count from so many times the median one of the stillest quarter of the video on."""
+ROUNDING = 0.28
+"""Median difference that rounding alone makes between grey cells; less noise than this cannot be seen in a median."""
 HELD = 2**28
 """Bytes of decoded frames that are held in memory; a longer video is decoded again for the chosen ones."""
 
@@ -79,7 +81,7 @@ def motion_energy(greys: Iterable[Grey], count: int) -> Energy:
     if len(pictures) < 2:
         return np.zeros(0)
     left = np.abs(_unexplained(pictures))
-    noise = np.quantile(np.median(left, (1, 2)), 0.25)
+    noise = max(np.quantile(np.median(left, (1, 2)), 0.25), ROUNDING)
     energy = (left - NOISE * noise).clip(0).mean((1, 2))
     return np.minimum(energy, _cap(energy, count))
 
