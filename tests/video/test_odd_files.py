@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fsar.video import VideoError, probe, read_frames, read_frames_at, stream_frames
+from fsar.video import FrameCache, VideoError, probe, read_frames, read_frames_at, stream_frames
 from fsar.video.paths import as_path
 from tests.video.test_reading import encode, greys, index_of
 
@@ -309,8 +309,9 @@ def test_no_playlist_opens_other_files(tmp_path: Path, small_video: Path, name: 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.mp4")
     for path in (tmp_path / "pipe.mp4", Path(os.devnull)):
-        with pytest.raises(VideoError, match="it is a pipe, socket or device; give a regular file"):
-            probe(path)
+        for read in (probe, FrameCache(tmp_path / "cache").read):
+            with pytest.raises(VideoError, match="it is a pipe, socket or device; give a regular file"):
+                read(path)
 
 
 def test_what_cannot_be_decoded_says_what_it_is(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from fsar import cache_limit
 from fsar.files import atomic_path, cache_dir, write_text_atomic
 from fsar.video.motion import MOTION, choose_by_motion
-from fsar.video.paths import VideoPath, as_path, readable
+from fsar.video.paths import VideoPath, as_path, readable, require_file
 from fsar.video.picture import Frame, Frames, small_frame
 from fsar.video.reading import chosen_by, within
 from fsar.video.sampling import Times
@@ -167,12 +167,14 @@ class FrameCache:
             end: of a segment, in seconds.
 
         Raises:
-            VideoError: there is no such video, or no permission to read it.
+            VideoError: no such video, no permission to read it, an empty file, or no regular file.
         """
         if start is not None or end is not None:
             times = " ".join("" if time is None else f"{time:.3f}" for time in (start, end))
             return blake2b(f"{self.content(video)} {times}".encode(), digest_size=16).hexdigest()
         video = as_path(video)
+        if not os.path.isdir(video):
+            require_file(video)
         with readable(video):
             files = sorted(frame_files(video)) if os.path.isdir(video) else [video]
             stats = [(os.fsencode(file), stat.st_size, stat.st_mtime_ns) for file in files for stat in [file.stat()]]
