@@ -135,7 +135,7 @@ def _film(path: Path, walks: dict[int, Walk]) -> Walk:
     if not with_pictures:
         raise VideoError(path, "it holds no frames; record or export it again")
     decoded = [walk for walk in with_pictures if walk.first is not None]
-    if not decoded and any(walk.encrypted for walk in with_pictures):
+    if any(walk.encrypted for walk in with_pictures):  # some decode by chance, to noise
         raise VideoError(path, "it is encrypted (copy protection, DRM); give a copy without protection")
     if not decoded:
         raise VideoError(path, "no frame could be decoded; the file is broken or cut short")
