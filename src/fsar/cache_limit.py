@@ -1,10 +1,11 @@
 """The limit of the cache folder: the files that were used least recently are removed first.
 
-`FSAR_CACHE_LIMIT` is in GB, 10 by default; 0 means no limit. Only frames and encodings count and are removed. A reader
-sets the time of change of a file that it uses, because many systems do not store the time of reading.
+`FSAR_CACHE_LIMIT` is in GB, 10 by default; 0 stands for no limit. Frames and encodings count and go. A reader sets the
+time of reading of what it uses, since many systems do not.
 """
 
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -42,9 +43,9 @@ def cache_limit() -> int | None:
 
 
 def used(path: Path) -> None:
-    """Mark a file of the cache as used now."""
+    """Mark a file of the cache as used now; its time of change stays."""
     with suppress(OSError):
-        os.utime(path)
+        os.utime(path, ns=(time.time_ns(), os.stat(path).st_mtime_ns))
 
 
 def written(path: Path) -> None:
@@ -95,7 +96,8 @@ def make_room(folder: Path, limit: int) -> int:
                 if name.endswith(SUFFIXES):
                     with suppress(OSError):  # another process may have removed it
                         stat = os.stat(os.path.join(place, name))
-                        found.append((stat.st_mtime_ns, stat.st_size, os.path.join(place, name)))
+                        last = max(stat.st_atime_ns, stat.st_mtime_ns)
+                        found.append((last, stat.st_size, os.path.join(place, name)))
     total, removed = sum(size for _, size, _ in found), 0
     if total <= limit:
         return 0

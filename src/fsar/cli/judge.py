@@ -73,6 +73,7 @@ def model_options(parser: ArgumentParser) -> None:
 def model(options: Namespace) -> int:
     """Show the content of a recogniser's file; this does not need the backbone."""
     from fsar.recognizer.files import read_file
+    from fsar.video.paths import display
 
     contents = read_file(options.model)
     frames = "all" if contents.frames is None else contents.frames
@@ -89,6 +90,6 @@ def model(options: Namespace) -> int:
         print(f"{name:{width}}  {count} example{'s' if count > 1 else ''}{known}")
         if options.clips:
             for example in action.examples:
-                print(f"{'':{width}}    {example.video}")
+                print(f"{'':{width}}    {display(Path(example.video))}")
     print(contents.fit or "not fitted yet: the first answer fits it")
     return 0

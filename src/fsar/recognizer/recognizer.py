@@ -519,7 +519,8 @@ class Recognizer:
     def _example(self, ready: Ready) -> Example:
         """Encode an example, and warn of one that cannot help."""
         if ready.fault is not None:
-            warnings.warn(f"{ready.name}: {ready.fault}; is it a good example?", ExampleWarning, stacklevel=4)
+            name = display(Path(ready.name))
+            warnings.warn(f"{name}: {ready.fault}; is it a good example?", ExampleWarning, stacklevel=4)
         return self._encoder.example(ready)
 
     def _enrolled(self, video: VideoSource, action: str) -> tuple[str | None, Example]:

@@ -179,7 +179,11 @@ def _near_copies(actions: Actions) -> Iterator[str]:
                 for part in one.query
             )
             if alike > NEAR_COPY:
-                yield f"{one.video} and {other.video} ({name}) are nearly the same clip; one of them teaches nothing"
+                yield f"{_shown(one)} and {_shown(other)} ({name}) are nearly the same clip; one of them teaches nothing"
+
+
+def _shown(example: Example) -> str:
+    return display(Path(example.video))
 
 
 def _groups(actions: Actions) -> Iterator[str]:
@@ -198,7 +202,7 @@ def _mistaken(named: Named) -> Iterator[str]:
     sure = best > SURE * named.probabilities[torch.arange(len(ways)), ways]
     for i, (truth, answer) in enumerate(named.pairs):
         if sure[i]:
-            video = named.left_out.examples[i].video
+            video = _shown(named.left_out.examples[i])
             yield f"{video}: enrolled as {truth!r}, but the other examples say {answer!r}; is it right?"
 
 
