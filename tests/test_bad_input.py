@@ -530,7 +530,7 @@ def test_ctrl_c_says_that_nothing_is_lost(data: Path, own_cache: Path) -> None:
     interrupt = signal_at("os.rename", r"bank.*\.safetensors", 2, signal.SIGINT)
     run = forked("evaluate", "--data", data, *QUICK, "--bank", bank, before=interrupt)
     assert run.returncode == 130
-    assert "fsar: interrupted; what was finished is kept" in run.stderr and "Traceback" not in run.stderr
+    assert "fsar: interrupted; finished work is kept" in run.stderr and "Traceback" not in run.stderr
     assert list(bank.rglob("*.safetensors"))
 
 

@@ -94,15 +94,15 @@ def correct_options(parser: ArgumentParser) -> None:
 def correct(options: Namespace) -> int:
     """Correct a clip: it becomes an example of the given action only."""
     from fsar.recognizer import Recognizer
+    from fsar.video.paths import display
 
     with telling(), Recognizer.edit(options.model) as recognizer:
         before = recognizer.correct(options.clip, options.action)
+        clip, action = display(Path(options.clip)), display(Path(options.action))
         if before == options.action:
-            print(f"{options.clip} is an example of {options.action} already")
-        elif before is None:
-            print(f"{options.clip} is now an example of {options.action}")
+            print(f"{clip} is an example of {action} already")
         else:
-            print(f"{options.clip} is now an example of {options.action}, no longer of {before}")
+            print(f"{clip} is now an example of {action}" + (f", no longer of {before}" if before else ""))
         _settle(recognizer)
     return 0
 

@@ -79,9 +79,8 @@ def model(options: Namespace) -> int:
     frames = "all" if contents.frames is None else contents.frames
     size = options.model.stat().st_size / 1e6
     trained = ", trained" if contents.trained else ""
-    print(
-        f"{options.model}: {size:.1f} MB, {contents.method}{trained} on {contents.backbone}, {frames} frames per clip"
-    )
+    made_with = f"{contents.method}{trained} on {contents.backbone}, {frames} frames per clip"
+    print(f"{display(options.model)}: {size:.1f} MB, {made_with}")
     width = max((len(name) for name in contents.actions), default=0)
     for name, action in contents.actions.items():
         groups = {example.group for example in action.examples} - {None}

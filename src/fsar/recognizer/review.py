@@ -179,7 +179,8 @@ def _near_copies(actions: Actions) -> Iterator[str]:
                 for part in one.query
             )
             if alike > NEAR_COPY:
-                yield f"{_shown(one)} and {_shown(other)} ({name}) are nearly the same clip; one of them teaches nothing"
+                pair = f"{_shown(one)} and {_shown(other)} ({name})"
+                yield f"{pair} are nearly the same clip; one of them teaches nothing"
 
 
 def _shown(example: Example) -> str:
