@@ -121,9 +121,21 @@ class Draw(NamedTuple):
 
 
 HEAD = (
-    "examples", "top-1", "right with unknown", "called unknown", "near accepted", "far accepted",
-    "near at 90 % kept", "far at 90 % kept", "near AUROC", "far AUROC", "ECE", "promised", "from", "to",
-)  # fmt: skip
+    "examples",
+    "top-1",
+    "right with unknown",
+    "called unknown",
+    "near accepted",
+    "far accepted",
+    "near at 90 % kept",
+    "far at 90 % kept",
+    "near AUROC",
+    "far AUROC",
+    "ECE",
+    "promised",
+    "from",
+    "to",
+)
 
 
 def chosen(
@@ -177,8 +189,17 @@ def draw(dataset: VideoDataset, backbone: Backbone, shot: int, seed: int, near: 
     at_90, auroc = zip(*(separation(known, each) for each in strangers), strict=True)
     accepted = [each.unknown_accepted for each in strangers]
     promised = None if fit.right is None else fit.right / fit.left_out
-    return Draw(right, known.accuracy, known.known_missed, *accepted, *at_90, *auroc, known.calibration_error,
-                promised, *(fit.expected or (None, None)))  # fmt: skip
+    return Draw(
+        right,
+        known.accuracy,
+        known.known_missed,
+        *accepted,
+        *at_90,
+        *auroc,
+        known.calibration_error,
+        promised,
+        *(fit.expected or (None, None)),
+    )
 
 
 def clips(options: argparse.Namespace) -> None:

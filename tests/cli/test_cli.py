@@ -79,8 +79,18 @@ def test_naive_and_manifest_give_the_same(world: VideoDataset, tmp_path: Path) -
 
 def test_recognize(examples: Path) -> None:
     model = examples / "mine.fsar"
-    run = forked("recognize", "--examples", examples / "examples", examples / "new", "--backbone", "tiny",
-               "--format", "json", "--save", model)  # fmt: skip
+    run = forked(
+        "recognize",
+        "--examples",
+        examples / "examples",
+        examples / "new",
+        "--backbone",
+        "tiny",
+        "--format",
+        "json",
+        "--save",
+        model,
+    )
     assert run.returncode == 0, run.stderr
     rows = json.loads(run.stdout)
     assert len(rows) == 4 and all(Path(row["video"]).name.startswith("something_") for row in rows)

@@ -323,13 +323,35 @@ def run(method: MaFsar, clips: Tensor) -> Tensor:
 
 
 SWITCHES = [
-    {"alpha": 0.75}, {"alpha": 0.0}, {"alpha": 1.0}, {"readout": "visual"}, {"readout": "text"}, {"text": False},
-    {"templates": "{}"}, {"templates": "a photo of action {}"}, {"metric": "bi-mhm"}, {"metric": "trx"},
-    {"metric": "protonet"}, {"fgma": False}, {"gta": False}, {"local": "lsta"}, {"local": "none"}, {"ja": False},
-    {"joint_scale": 0.25}, {"ratio": 0.5}, {"temporal_embedding": False}, {"fc_text_per_layer": True},
-    {"gta_pre_adapter": True}, {"ja_skip": True}, {"prototype": "none"}, {"prototype": "unimodal-transformer"},
-    {"prototype": "multimodal-transformer"}, {"tpcm_norm": False}, {"merge": "after"}, {"hidden": 32},
-]  # fmt: skip
+    {"alpha": 0.75},
+    {"alpha": 0.0},
+    {"alpha": 1.0},
+    {"readout": "visual"},
+    {"readout": "text"},
+    {"text": False},
+    {"templates": "{}"},
+    {"templates": "a photo of action {}"},
+    {"metric": "bi-mhm"},
+    {"metric": "trx"},
+    {"metric": "protonet"},
+    {"fgma": False},
+    {"gta": False},
+    {"local": "lsta"},
+    {"local": "none"},
+    {"ja": False},
+    {"joint_scale": 0.25},
+    {"ratio": 0.5},
+    {"temporal_embedding": False},
+    {"fc_text_per_layer": True},
+    {"gta_pre_adapter": True},
+    {"ja_skip": True},
+    {"prototype": "none"},
+    {"prototype": "unimodal-transformer"},
+    {"prototype": "multimodal-transformer"},
+    {"tpcm_norm": False},
+    {"merge": "after"},
+    {"hidden": 32},
+]
 
 
 def shrunk(options: dict) -> dict:

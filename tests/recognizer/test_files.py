@@ -57,8 +57,9 @@ def test_format_3_is_read(small: Recognizer, tiny: Backbone, tmp_path: Path) -> 
     header |= {"format": 3, "examples": [example[:2] for example in header["examples"]]}
     kept = ("options", "scale", "left_out", "accuracy", "known_missed", "unknown_accepted")
     header["fit"] = {key: header["fit"][key] for key in kept} | {"threshold": -1.0}
-    save_file({key: tensor.float() for key, tensor in tensors.items()}, tmp_path / "old.fsar",
-              {KEY: json.dumps(header)})  # fmt: skip
+    save_file(
+        {key: tensor.float() for key, tensor in tensors.items()}, tmp_path / "old.fsar", {KEY: json.dumps(header)}
+    )
     contents = read_file(tmp_path / "old.fsar")
     assert contents.fit is not None and contents.fit.steepness is None
     old, query = Recognizer.load(tmp_path / "old.fsar", tiny), moving(2, 46, 9)
@@ -91,7 +92,11 @@ def test_two_processes_edit_one_file_and_no_edit_is_lost(small: Recognizer, tmp_
         assert os.waitpid(child, 0)[1] == 0
     assert seen <= set(range(2, 9))
     assert sorted(Recognizer.load(path, small.backbone).actions) == [
-        *(f"down {turn}" for turn in range(3)), "left", "right", *(f"up {turn}" for turn in range(3))]  # fmt: skip
+        *(f"down {turn}" for turn in range(3)),
+        "left",
+        "right",
+        *(f"up {turn}" for turn in range(3)),
+    ]
 
 
 def test_an_edit_that_fails_changes_nothing(small: Recognizer, tmp_path: Path) -> None:

@@ -281,9 +281,17 @@ def test_a_trained_method_recognises(
     from fsar.training.recipes import parse_recipe
 
     recipe = parse_recipe(
-        {"method": "clip-fsar", "options": {"hidden": 16}, "lr": dict.fromkeys(groups, 1e-3), "way": 3, "episodes": 1,
-         "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
-    )  # fmt: skip
+        {
+            "method": "clip-fsar",
+            "options": {"hidden": 16},
+            "lr": dict.fromkeys(groups, 1e-3),
+            "way": 3,
+            "episodes": 1,
+            "episodes_per_step": 1,
+            "val_every": 0,
+            "accelerator": "cpu",
+        }
+    )
     train(recipe, world, tmp_path / "run", progress=False)
     made = Recognizer(method=load_pretrained(tmp_path / "run"))
     for label, paths in clips.items():
@@ -305,9 +313,17 @@ def test_the_command_line_recognises_with_a_checkpoint(
     from fsar.training.recipes import parse_recipe
 
     recipe = parse_recipe(
-        {"method": "ma-fsar", "options": {"hidden": 16}, "lr": {"own": 1e-3}, "way": 3, "episodes": 1,
-         "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
-    )  # fmt: skip
+        {
+            "method": "ma-fsar",
+            "options": {"hidden": 16},
+            "lr": {"own": 1e-3},
+            "way": 3,
+            "episodes": 1,
+            "episodes_per_step": 1,
+            "val_every": 0,
+            "accelerator": "cpu",
+        }
+    )
     train(recipe, world, tmp_path / "run", progress=False)
     examples = tmp_path / "examples"
     for label, paths in clips.items():
@@ -371,9 +387,17 @@ def test_a_trained_method_takes_ones_own_sub_actions(
     from fsar.training.recipes import parse_recipe
 
     recipe = parse_recipe(
-        {"method": "task-adapter-pp", "options": {"layers": 1, "sub_actions": "world"}, "lr": {"own": 1e-3}, "way": 3,
-         "episodes": 1, "episodes_per_step": 1, "val_every": 0, "accelerator": "cpu"}
-    )  # fmt: skip
+        {
+            "method": "task-adapter-pp",
+            "options": {"layers": 1, "sub_actions": "world"},
+            "lr": {"own": 1e-3},
+            "way": 3,
+            "episodes": 1,
+            "episodes_per_step": 1,
+            "val_every": 0,
+            "accelerator": "cpu",
+        }
+    )
     train(recipe, world, tmp_path / "run", progress=False)
     for label, name in zip(clips, ("juggling a cat", "feeding a fish", "walking a snail"), strict=True):
         (tmp_path / "examples" / name).mkdir(parents=True)

@@ -12,8 +12,16 @@ def answer(action: str) -> Answer:
 
 
 def test_accuracy_confusion_and_strangers() -> None:
-    named = [("wave", "wave"), ("wave", "clap"), ("wave", "unknown"), ("clap", "clap"), ("unknown", "clap"),
-             ("unknown", "unknown"), ("unknown", "unknown"), ("unknown", "unknown")]  # fmt: skip
+    named = [
+        ("wave", "wave"),
+        ("wave", "clap"),
+        ("wave", "unknown"),
+        ("clap", "clap"),
+        ("unknown", "clap"),
+        ("unknown", "unknown"),
+        ("unknown", "unknown"),
+        ("unknown", "unknown"),
+    ]
     score = Score([(truth, answer(action)) for truth, action in named])
     assert (score.accuracy, score.known_missed, score.unknown_accepted) == (0.5, 0.25, 0.25)
     assert score.confusion["wave"] == {"wave": 1, "clap": 1, "unknown": 1}

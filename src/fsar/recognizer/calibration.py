@@ -124,10 +124,14 @@ class Fit:
         right = round(self.accuracy * self.left_out) if self.right is None else self.right
         low, high = self.expected or wilson(right, self.left_out)
         kind = f" ({self.groups} persons or recordings in turn)" if self.groups else ""
-        warning = "" if self.groups else (
-            "; expect less if clips of one action come from one recording or person: sort them into folders, "
-            "ACTION/PERSON/CLIP"
-        )  # fmt: skip
+        warning = (
+            ""
+            if self.groups
+            else (
+                "; expect less if clips of one action come from one recording or person: sort them into folders, "
+                "ACTION/PERSON/CLIP"
+            )
+        )
         return (
             f"of {self.left_out} clips left out{kind}, {right} were named right; expect {100 * low:.0f} to "
             f"{100 * high:.0f} % on new recordings of the same kind{warning}. Of known actions, about "

@@ -144,9 +144,20 @@ def test_an_echo_of_the_key_is_hidden(server: Server) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["localhost:8000/v1", "ftp://host/v1", "file:///etc/passwd", "", "http://", "http://ho st/v1", "http://host:99999999",
-     "http://[::1/v1", "http://a..b/v1", "http://host/\n/v1", "http://hôst/v1"],
-)  # fmt: skip
+    [
+        "localhost:8000/v1",
+        "ftp://host/v1",
+        "file:///etc/passwd",
+        "",
+        "http://",
+        "http://ho st/v1",
+        "http://host:99999999",
+        "http://[::1/v1",
+        "http://a..b/v1",
+        "http://host/\n/v1",
+        "http://hôst/v1",
+    ],
+)
 def test_other_addresses_are_refused(url: str) -> None:
     with pytest.raises(ValueError, match=r"--base-url is '.*'; expected http\(s\)://HOST"):
         endpoint(url, "m")
