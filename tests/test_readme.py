@@ -11,13 +11,18 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 
 from fsar import cli
+from fsar.backbones import load_backbone
+from fsar.bank import fill_bank
 from fsar.datasets import VideoDataset
+from fsar.methods import build_method
 from fsar.results.identity import save_result
 from fsar.video.reading import read_frames
 from tests.results.test_results import RESULT
+from tests.test_own import BACKBONE, METHOD
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -50,7 +55,7 @@ def folder(tmp_path: Path, world: VideoDataset, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_python_lines(folder: Path) -> None:
     """The first block enrols and saves; the second loads the file."""
-    first, second = blocks("python")
+    first, second = (block for block in blocks("python") if "ecognizer" in block)
     names: dict[str, object] = {}
     exec(first.replace("lite0", "tiny"), names)
     assert (folder / "mine.fsar").is_file()
@@ -78,6 +83,49 @@ def test_the_life_of_a_recogniser(folder: Path, capsys: pytest.CaptureFixture[st
         assert cli.main(words) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "new_clips/new.mp4 is now an example of clap" in said and "clips left out" in said
+
+
+def test_ten_lines_from_videos_to_a_comparison(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = (block for block in blocks("python") if "load_dataset" in block)
+    assert len([line for line in block.splitlines() if line and not line.startswith(("from", "print"))]) <= 10
+    names: dict[str, object] = {}
+    exec(block.replace("lite0", "tiny").replace("1000", "50"), names)
+    assert names["features"].shape == (14, 8, 128)  # type: ignore[attr-defined]
+    assert "over episodes: " in capsys.readouterr().out
+
+
+def test_the_lines_on_own_parts_and_features(
+    folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset
+) -> None:
+    (own,) = (block for block in blocks("bash") if "check-method" in block)
+    (folder / "my_metric.py").write_text(METHOD)
+    (folder / "my_net.py").write_text(BACKBONE)
+    few = ["episodes=2", "episodes_per_step=1", "val_every=0", "shot=1", "accelerator=cpu"]
+    home = str(world.videos[0].path.parents[1])
+    for words in lines_of(own):
+        words = [home if word == "world" else word for word in words[1:]]
+        words += {"train": ["--data", home, "--set", *few], "evaluate": ["--episodes", "20"]}.get(words[0], [])
+        words += ["--backbone", "tiny"] if words[0] == "recognize" else []
+        assert cli.main(_one_set(words)) == 0, capsys.readouterr().err
+    (block,) = (block for block in blocks("bash") if "trx/features" in block)
+    videos = fill_bank(build_method("otam", load_backbone("tiny")), world.videos, progress=False)
+    label = {video.id: video.label for video in world.videos}
+    labels = [label[video_id] for video_id in videos.video_ids]
+    names = {"features": videos.query["frames"].numpy(), "labels": labels, "names": list(videos.video_ids)}
+    (save,) = (block for block in blocks("python") if "np.savez" in block)
+    exec(save, {"np": np, "splits": [world.splits[label] for label in labels], **names})
+    for words in lines_of(block):
+        more = ["--set", *few] if words[1] == "train" else ["--episodes", "20"]
+        assert cli.main([*words[1:], *more]) == 0, capsys.readouterr().err
+
+
+def _one_set(words: list[str]) -> list[str]:
+    """Join two `--set`, of which the last would win."""
+    if words.count("--set") < 2:
+        return words
+    second = len(words) - 1 - words[::-1].index("--set")
+    first = words.index("--set") + 1
+    return [*words[:first], *words[second + 1 :], *words[first:second]]
 
 
 def lines_of(block: str) -> list[list[str]]:

@@ -75,7 +75,7 @@ def test_the_whole_way_and_again(hmdb51: Path, tmp_path: Path, capsys: pytest.Ca
     command += ["--seed", "0", "1", "--prepare", str(tmp_path / "prepared")]
     assert main(command) == 0
     printed = capsys.readouterr().out
-    assert "5-way 1-shot" in printed and "(2 seeds: sd" in printed
+    assert "5-way 1-shot" in printed and "(2 training seeds: sd" in printed
     results = stored(out)
     assert len(results) == 2
     for result in results:
@@ -192,3 +192,18 @@ def test_every_benchmark_by_a_method_of_each_paper(
         assert result["dataset"] == name and result["absent"] > 0
         assert set(result["confusion"]["classes"]) == set(benchmark(name).classes["test"])
     assert name in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_the_generated_world_needs_no_videos(
+    little_world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr("fsar.reproduce.load_world", lambda progress: little_world)
+    small = ["--set", "episodes=2", "episodes_per_step=1", "val_every=0", "options.out_dim=16", "accelerator=cpu"]
+    command = ["reproduce", "trx", "world", "--out", str(tmp_path), "--shot", "1", "--episodes", "10", *small]
+    assert main(command) == 0
+    (result,) = stored(tmp_path)
+    assert result["dataset"] == "world" and result["training"]["recipe"]["data"] == "world"
+    assert main([*command, "--root", str(tmp_path)]) == 2
+    assert "leave --root and --prepare out" in capsys.readouterr().err
+    assert main(["reproduce", "trx", "hmdb51@arn", "--out", str(tmp_path)]) == 2
+    assert "hmdb51@arn needs the folder of its videos; add --root DIR" in capsys.readouterr().err

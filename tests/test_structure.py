@@ -17,7 +17,7 @@ SOURCE = Path(fsar.__file__).parent
 TESTS = Path(__file__).parent
 PROJECT = TESTS.parent
 ROOMS = (
-    *("lazy", "names", "config", "files", "cache_limit", "progress", "shapes", "devices"),  # the ground
+    *("lazy", "names", "config", "files", "own", "cache_limit", "progress", "shapes", "devices"),  # the ground
     *("video", "results", "backbones", "text", "alignment", "layers", "methods", "datasets"),
     *("bank", "evaluation", "training", "recognizer", "papers", "report", "reproduce", "cli"),
 )

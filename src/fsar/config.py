@@ -4,8 +4,10 @@ A settings class is a frozen dataclass with a docstring under each field. `ablat
 repeats an ablation of its paper, so that listings can show it apart from the options that users need.
 """
 
+import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -125,7 +127,7 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
     Example:
         >>> parse_settings(Setting, {"name": "a", "type": "", "default": "", "words": 1}, "setting", "field")
         Traceback (most recent call last):
-        ValueError: setting: Parser key "words": Expected a <class 'str'>. Got value: 1
+        ValueError: setting: words is 1; expected text
     """
     from jsonargparse import ArgumentError  # takes half a second
 
@@ -138,10 +140,14 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{what}: {key} {name!r} is missing; give it a value")
     try:
-        written = {name: _as_written(value, hints[name]) for name, value in values.items()}
+        written = {name: _as_written(as_list(value), hints[name]) for name, value in values.items()}
         checked = _parser(cls).parse_object(written)  # type: ignore[arg-type]
     except ArgumentError as error:
-        raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+        found = re.search(r'Parser key "([^".]+)', str(error))
+        if found is None or found[1] not in values:
+            raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
+        name = found[1]
+        raise ValueError(f"{what}: {name} is {as_yaml(values[name])}; expected {_type_words(hints[name])}") from error
     return cls(**checked.as_dict())
 
 
@@ -153,6 +159,18 @@ def _parser(cls: type) -> "ArgumentParser":
     parser = ArgumentParser(exit_on_error=False)
     parser.add_class_arguments(cls)
     return parser
+
+
+def as_list(value: Any) -> Any:
+    """Read a tuple as Python prints it, `(2, 3)` or `(2,)`, as the list that it is; leave anything else as it is.
+
+    Example:
+        >>> as_list("(2,)"), as_list("(a photo)"), as_list(3)
+        ([2], '(a photo)', 3)
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"\(\s*[\d.eE+-]+\s*(,\s*[\d.eE+-]+\s*)*,?\s*\)", value):
+        return value
+    return list(ast.literal_eval(value if "," in value else value[:-1] + ",)"))
 
 
 def as_yaml(value: Any) -> str:

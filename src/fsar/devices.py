@@ -1,5 +1,6 @@
 """The device of a model, and the memory in use."""
 
+import platform
 import resource
 import sys
 from collections.abc import Iterator
@@ -73,6 +74,16 @@ def _require_precision(precision: Precision, device: torch.device) -> None:
         raise ValueError(f"precision tf32 needs a GPU of 2020 or later, and this is {device}; use float32 or bf16")
     if precision == "bf16" and device.type == "cuda" and not of_gpu:
         raise ValueError(f"precision bf16 needs a GPU of 2020 or later, and this is {device}; use float32")
+
+
+def device_name(device: torch.device) -> str:
+    """Name a device: the GPU's model, or the kind of processor.
+
+    Example:
+        >>> device_name(torch.device("cpu"))  # doctest: +ELLIPSIS
+        'cpu (...)'
+    """
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
 
 
 def peak_memory() -> float:

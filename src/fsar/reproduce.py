@@ -16,7 +16,7 @@ from pathlib import Path
 
 from fsar.backbones import load_backbone
 from fsar.bank.fill import fill_bank
-from fsar.datasets import VideoDataset, drop_copies
+from fsar.datasets import VideoDataset, drop_copies, load_world
 from fsar.datasets.benchmarks import benchmark, load_benchmark
 from fsar.datasets.check import broken_videos, check_benchmark, short_videos
 from fsar.datasets.prepare import prepare
@@ -39,9 +39,9 @@ class Plan:
 
     method: str
     benchmark: str
-    """Name with version: `ssv2-small@cmn`."""
-    root: Path
-    """Folder of the dataset's videos."""
+    """Name with version: `ssv2-small@cmn`; or `world`, the generated one, to try everything offline."""
+    root: Path | None
+    """Folder of the dataset's videos; None for `world`."""
     folder: Path
     """Folder for all files of the reproduction."""
     shots: tuple[int, ...] = (1, 5)
@@ -69,6 +69,15 @@ class Plan:
         for name in ("shots", "seeds"):
             if not getattr(self, name):
                 raise ValueError(f"a reproduction needs at least one of {name}; got none")
+        if self.on_world and (self.root is not None or self.prepared is not None):
+            raise ValueError("the generated world is rendered into the cache; leave --root and --prepare out")
+        if not self.on_world and self.root is None:
+            raise ValueError(f"{self.benchmark} needs the folder of its videos; add --root DIR")
+
+    @property
+    def on_world(self) -> bool:
+        """Whether it runs on the generated world."""
+        return self.benchmark == "world"
 
 
 @dataclass(frozen=True)
@@ -119,22 +128,30 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
 
 def _jobs(plan: Plan) -> Iterator[_Job]:
     """List the steps: one per shot and seed, or one per shot if the method trains nothing."""
-    known = benchmark(plan.benchmark)
+    family, version = ("world", "world") if plan.on_world else _names(plan.benchmark)
     if not _trains(plan):
         if plan.changes or plan.hardware:
             raise ValueError(f"{plan.method} trains nothing and has no recipe; leave --set and --hardware out")
         yield from (_Job(shot, 0, None) for shot in plan.shots)
         return
-    name = f"{plan.method}/{known.family}"
+    name = f"{plan.method}/{family}"
     if name not in recipe_names():
         raise ValueError(f"there is no recipe {name}; see `fsar recipes`")
     fixed = any(change.startswith("shot=") for change in plan.changes)
     for shot in plan.shots:
         by_shot = f"val_shot={shot}" if fixed else f"shot={shot}"
         for seed in plan.seeds:
-            own = [f"benchmark={known.name}", f"seed={seed}", f"data={json.dumps(str(plan.prepared or plan.root))}"]
+            own = [f"seed={seed}"]
+            if not plan.on_world:
+                own += [f"benchmark={version}", f"data={json.dumps(str(plan.prepared or plan.root))}"]
             own += [] if plan.backbone is None else [f"backbone={plan.backbone}"]
             yield _Job(shot, seed, load_recipe(name, (by_shot, *plan.changes, *own), plan.hardware))
+
+
+def _names(name: str) -> tuple[str, str]:
+    """Family and full name of a benchmark."""
+    known = benchmark(name)
+    return known.family, known.name
 
 
 def _trains(plan: Plan) -> bool:
@@ -143,6 +160,8 @@ def _trains(plan: Plan) -> bool:
 
 def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str]]:
     """Check the videos, write small copies if wanted, and load them; also return the broken ones with reasons."""
+    if plan.root is None:
+        return load_world(progress=progress), {}
     report = check_benchmark(plan.benchmark, plan.root, progress=progress)
     report.save(plan.folder / "check.json")
     if not (report.complete or plan.skip_missing):

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from fsar.evaluation.episodes import Episodes, EpisodeSampler
 from fsar.evaluation.loop import accuracy, confusion, evaluate
 from fsar.evaluation.matching import Scores, match_from_bank, match_naively
 from fsar.methods import METHODS, Method, Prediction, build_method
+from fsar.results.result import Result
 from fsar.results.tables import table
 
 
@@ -237,3 +239,32 @@ def test_batches_are_bounded_by_what_is_gathered(novel: VideoDataset, tiny: Back
     method.match = lambda episode: most.append(episode.support["tokens"].nbytes) or match(episode)
     match_from_bank(method, own, EpisodeSampler(dataset=novel, way=5, shot=5).draw(8), novel.texts, progress=False)
     assert max(most) <= 48 * 2**20
+
+
+def test_every_answer_is_kept_on_request(novel: VideoDataset, bank: Bank, tiny: Backbone, tmp_path: Path) -> None:
+    """Its file holds date, device and answers, and the accuracy follows from them."""
+    method, episodes = build_method("protonet", tiny), 30
+    plain = evaluate(method, novel, way=3, query=2, episodes=episodes, bank=bank, progress=False)
+    kept = evaluate(method, novel, way=3, query=2, episodes=episodes, bank=bank, predictions=True, progress=False)
+    kept.save(tmp_path / "kept.json")
+    again = Result.load(tmp_path / "kept.json")
+    assert again == kept and plain.predictions is None
+    answers = list(again.answers())
+    assert len(answers) == episodes * 6 and answers[-1][0] == episodes - 1
+    assert all(video.startswith(f"{actual}/") for _, video, actual, _ in answers)
+    right = [sum(a == p for number, _, a, p in answers if number == i) for i in range(episodes)]
+    assert tuple(right) == kept.right == plain.right
+    assert kept.device.startswith("cpu (") and datetime.fromisoformat(kept.date).tzinfo is not None
+    with pytest.raises(ValueError, match="does not hold its answers; evaluate with --predictions"):
+        next(plain.answers())
+
+
+def test_a_bank_does_not_fill_a_folder_of_other_files(
+    novel: VideoDataset, tiny: Backbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    home = str(novel.videos[0].path.parent.parent)
+    words = ["evaluate", "--data", home, "--method", "otam", "--episodes", "2", "--bank", str(tmp_path)]
+    assert main(words) == 2
+    assert f"{tmp_path} is no bank, and not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fsar.backbones import Backbone
-from fsar.methods import METHODS, build_method, method_class, parse_method
+from fsar.methods import METHODS, build_method, method_class, parse_method, parse_options
 from fsar.methods.base import Encoding, Episode, Method
 from fsar.methods.episode import Targets
 from fsar.training.episode_loss import EpisodeLoss
@@ -364,7 +364,7 @@ def test_a_method_that_reads_text_needs_a_text_tower(tiny: Backbone) -> None:
     [
         ("otan", {}, "did you mean 'otam'"),
         ("otam", {"smothing": 1}, "did you mean 'smoothing'"),
-        ("otam", {"direction": "up"}, "direction.*Got value: up"),
+        ("otam", {"direction": "up"}, "direction is up; expected both"),
         ("otam", {"smoothing": "much"}, "smoothing"),
         ("place-motion", {"grid": 0}, "grid 0.*at least 1"),
         ("place-motion", {"weight": 1.5}, "weight 1.5"),
@@ -380,6 +380,23 @@ def test_method_specs() -> None:
     assert parse_method("otam:per=prototype,smoothing=0.5") == ("otam", {"per": "prototype", "smoothing": 0.5})
     with pytest.raises(ValueError, match="cannot read 'per'"):
         parse_method("otam:per")
+    assert parse_method("my/own.py:Mine:width=4") == ("my/own.py:Mine", {"width": 4})
+
+
+@pytest.mark.parametrize("written", ["[2, 3]", "(2, 3)", "[2,3]"])
+def test_defaults_are_read_as_they_are_printed(written: str) -> None:
+    name, options = parse_method(f"trx:cardinalities={written},out_dim=16")
+    config = parse_options(name, options)
+    assert (config.cardinalities, config.out_dim) == ((2, 3), 16)
+
+
+def test_a_value_of_another_type_is_named_in_words() -> None:
+    with pytest.raises(ValueError, match="method trx: out_dim is many; expected int$"):
+        parse_options("trx", {"out_dim": "many"})
+    with pytest.raises(ValueError, match=r"cardinalities is 2; expected list of int$"):
+        parse_options("trx", {"cardinalities": 2})
+    with pytest.raises(ValueError, match=r"cannot read the value in 'cardinalities=\[2' as YAML"):
+        parse_method("trx:cardinalities=[2")
 
 
 def test_place_motion_sees_place_and_order(tiny: Backbone) -> None:

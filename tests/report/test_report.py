@@ -127,7 +127,7 @@ def test_one_file_that_loads_nothing(tmp_path: Path) -> None:
 def test_numbers_of_ours() -> None:
     seeds = [result("clip-fsar", accuracy=a, recipe={"seed": i}) for i, a in enumerate((0.501, 0.511, 0.521))]
     text = text_of(*seeds, result("otam", accuracy=0.4321, ci95=0.0123), result("otam", accuracy=0.6543, shot=5))
-    assert "51.1 ± 0.4 3 seeds, sd 1.0" in text
+    assert "51.1 ± 2.5 3 training seeds, sd 1.0" in text
     assert "43.2 ± 1.2" in text and "65.4 ± 0.4" in text
     assert "5-way 1-shot" in text and "5-way 5-shot" in text
     for fact in ("10,000 episodes", benchmark("ssv2-small@cmn").hashes["test"][:12], "protocol clean", "fsar 0.1.0"):

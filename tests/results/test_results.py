@@ -153,7 +153,7 @@ def test_a_number_is_the_same_in_every_table() -> None:
 
 def test_seeds_are_averaged_and_their_spread_is_said() -> None:
     results = [seeded(0, accuracy=0.6, ci95=0.02), seeded(1, accuracy=0.7, ci95=0.04)]
-    assert "65.0 ± 3.0 (2 seeds: sd 7.1)" in table(results)
+    assert "65.0 ± 63.6 (2 training seeds: sd 7.1)" in table(results)
     assert table([results[0], results[0]]) == table(results[:1])  # a copy is no second seed
     (row,) = csv.DictReader(io.StringIO(render(tables(results), "csv")))
     assert (row["training_seed"], row["seed"], row["dataset_fingerprint"]) == ("0 1", "0", "a" * 64)
@@ -203,7 +203,7 @@ def test_a_model_tested_at_other_shots_keeps_its_row() -> None:
 
 def test_independent_episodes_narrow_the_interval() -> None:
     lists = [replace(RESULT, seed=i, episodes_fingerprint=str(i) * 64, accuracy=0.6, ci95=0.03) for i in range(3)]
-    assert f"60.0 ± {3 / math.sqrt(3):.1f} (3 seeds: sd 0.0)" in table(lists)
+    assert f"60.0 ± {3 / math.sqrt(3):.1f} (3 episode seeds: sd 0.0)" in table(lists)
 
 
 def test_copies_of_videos_are_other_videos() -> None:
@@ -212,8 +212,9 @@ def test_copies_of_videos_are_other_videos() -> None:
 
 
 def test_random_splits_share_a_row() -> None:
-    splits = [replace(RESULT, resplit=i, dataset_fingerprint=str(i) * 64, accuracy=0.6 + i / 10) for i in range(2)]
-    assert "65.0 ± 40.0 (2 splits: sd 7.1)" in table(splits)
+    own = [{"dataset_fingerprint": str(i) * 64, "episodes_fingerprint": str(i) * 64} for i in range(2)]
+    splits = [replace(RESULT, resplit=i, accuracy=0.6 + i / 10, **own[i]) for i in range(2)]
+    assert "65.0 ± 63.5 (2 splits: sd 7.1)" in table(splits)
     assert "split at random by seed 0, 1, videos 00000000, 11111111" in tables(splits)[0].heading
     assert len(tables([*splits, replace(splits[0], dataset_fingerprint="c" * 64)])) == 3  # not the same videos dealt
 
@@ -270,7 +271,11 @@ def test_seeds_are_averaged_per_episode_before_they_are_compared() -> None:
     one = compare(*sides)
     differences = (a.mean(0) - b.mean(0)) / 10
     assert one.difference == pytest.approx(differences.mean())
-    assert one.ci95 == pytest.approx(1.96 * differences.std(ddof=1) / math.sqrt(500))
+    over_episodes = 1.96 * differences.std(ddof=1) / math.sqrt(500)
+    of_a, of_b = ((counts.mean(1) / 10).var(ddof=1) / len(counts) for counts in (a, b))
+    freedom = math.floor((of_a + of_b) ** 2 / (of_a**2 / 2 + of_b**2 / 1))  # Welch's, of 3 and of 2 trainings
+    over_trainings = {1: 12.706, 2: 4.303, 3: 3.182}[freedom] * math.sqrt(of_a + of_b)
+    assert one.ci95 == pytest.approx(math.hypot(over_episodes, over_trainings))
     assert one.verdict == "A is better" and compare(*sides[::-1]).verdict == "B is better"
     assert compare([replace(r, right=()) for r in sides[0]] + sides[0], sides[1]) == one  # evaluated again since
     assert compare(sides[0], sides[0]).difference == 0 and compare(sides[0], sides[0]).verdict == "no difference shown"
@@ -427,7 +432,7 @@ def test_list_table_and_comparison_as_printed(runs: Path, capsys: pytest.Capture
     assert main(["results", "runs", "--table"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("ssv2-full@otam-67k test (2 classes, videos aaaaaaaa), 4 episodes (seed 0), 1 query per")
-    assert "| method | 2-way 1-shot | 10-way 5-shot |" in said and "93.8 ± 40.0 (2 seeds: sd 8.8)" in said
+    assert "| method | 2-way 1-shot | 10-way 5-shot |" in said and "93.8 ± 88.9 (2 training seeds: sd 8.8)" in said
     assert main(["results", "--compare", "runs/trx", "runs/plain"]) == 0
     out, wrong = capsys.readouterr()
     assert "| 2-way 1-shot | inductive | 93.8 | 62.5 | +31.25 |" in out and "mean of 2 results [runs/trx]" in out

@@ -15,7 +15,7 @@ from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.evaluation.loop import evaluate
 from fsar.methods import Method, build_method
-from fsar.training.checkpoint import Provenance, load_pretrained, push_to_hub, save_pretrained
+from fsar.training.checkpoint import Provenance, _header, load_pretrained, model_card, push_to_hub, save_pretrained
 
 GROUPS = ("own",)
 
@@ -167,7 +167,7 @@ def test_seeds_of_one_recipe_share_a_row(tiny: Backbone, world: VideoDataset) ->
         method.provenance = replace(own, recipe={**own.recipe, "seed": seed, **settings})
         results.append(evaluate(method, world, episodes=20, progress=False))
     lines = table(results).splitlines()
-    assert len(lines) == 4 and "(2 seeds: sd 0.0)" in lines[2] and "seeds" not in lines[3]
+    assert len(lines) == 4 and "(2 training seeds: sd 0.0)" in lines[2] and "seeds" not in lines[3]
 
 
 class _Hub:
@@ -197,6 +197,25 @@ def test_pushing_uploads_the_three_files(folder: Path, monkeypatch: pytest.Monke
         push_to_hub(folder, "me/model")
     with pytest.raises(ValueError, match="no fsar.json here"):
         push_to_hub(folder / "nowhere", "me/model")
+
+
+def test_the_card_that_is_pushed_names_the_repository(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hub = _Hub()
+    monkeypatch.setattr(fsar.training.checkpoint, "HfApi", lambda: hub)
+    before = (folder / "README.md").read_text()
+    assert main(["push", str(folder), "me/model", "--license", "cc-by-4.0", "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert 'load_pretrained("hf-hub:me/model")' in shown and "license: cc-by-4.0" in shown
+    assert "nothing was uploaded" in shown and not hub.calls and (folder / "README.md").read_text() == before
+    push_to_hub(folder, "me/model", license="cc-by-4.0")
+    assert (folder / "README.md").read_text() == shown.partition("\nnothing was uploaded")[0]
+    header = {**_header(folder), "backbone": "ViT-B-16/openai"}
+    assert "base_model: openai/clip-vit-base-patch16" in model_card(header, "me/model")
+    with pytest.raises(ValueError, match="cannot push to 'model'; expected ORG/NAME"):
+        push_to_hub(folder, "model", dry_run=True)
+    (folder / "README.md").write_text(before)
 
 
 def test_loading_from_the_hub(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

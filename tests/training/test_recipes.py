@@ -395,7 +395,7 @@ def test_a_dump_holds_every_key(tmp_path: Path) -> None:
 def test_hardware_never_changes_how_many_episodes_make_a_step(name: str, preset: str) -> None:
     plain = load_recipe(name)
     if plain.episodes_per_step % HARDWARE[preset]["devices"]:
-        with pytest.raises(ValueError, match="1 episodes per step do not divide over 4 devices"):
+        with pytest.raises(ValueError, match=r"\d episodes per step do not divide over [48] devices"):
             load_recipe(name, hardware=preset)
         return
     fitted = load_recipe(name, hardware=preset)
@@ -526,3 +526,8 @@ def test_task_adapters_settings(name: str) -> None:
     if recipe.method == "task-adapter-pp":
         assert recipe.options["text_layers"] == (2 if temporal else 8)
         assert recipe.options["sub_actions"] == name.partition("/")[2]
+
+
+def test_a_method_without_recipes_says_so() -> None:
+    with pytest.raises(ValueError, match="protonet has no recipe, since it is used as it is: fsar evaluate --method"):
+        load_recipe("protonet/world")

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from fsar import cli
 from fsar.backbones import Backbone, load_backbone
 from fsar.cli import main
-from fsar.datasets import VideoDataset
+from fsar.datasets import VideoDataset, load_folder
 from fsar.methods import METHODS, build_method, default_traits
 from fsar.results.identity import recipe_key, row_name
 from fsar.results.result import Result
@@ -170,6 +170,24 @@ def test_a_run_of_an_older_version_is_the_same_run(whole: Path, world: VideoData
     recipe.write_text(yaml.safe_dump(older))
     train(recipe_of(), world, tmp_path / "run", progress=False)
     assert curve(tmp_path / "run") == curve(whole)
+
+
+def test_the_videos_of_a_run_may_move(
+    world: VideoDataset, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A killed run resumes with its videos elsewhere, and not with other videos."""
+    step = _Run._take_step
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr(_Run, "_take_step", lambda run, n, loaded: step(run, n, loaded) if n < 1 else _interrupt())
+        train(recipe_of(episodes=4, val_every=2, data="here"), world, tmp_path / "run", progress=False)
+    shutil.copytree(home, tmp_path / "there")
+    moved = load_folder(tmp_path / "there", "world")
+    with pytest.raises(ValueError, match="holds a run on other training videos"):
+        fewer = moved.without([moved.split("train").videos[0].id])
+        train(recipe_of(episodes=4, val_every=2, data="there"), fewer, tmp_path / "run", progress=False)
+    train(recipe_of(episodes=4, val_every=2, data="there"), moved, tmp_path / "run", progress=False)
+    assert [line["step"] for line in curve(tmp_path / "run") if "loss" in line] == [1, 2]
+    assert "data: there" in (tmp_path / "run" / "recipe.yaml").read_text()
 
 
 def test_another_recipe_may_not_go_on_in_the_folder(whole: Path, world: VideoDataset) -> None:

@@ -7,11 +7,14 @@
 | `ViT-B-16/openai`, `RN50/openai`, ... | any open_clip model and tag (downloads), or `/random` |
 | `hf-hub:org/name` | a CLIP from the Hugging Face hub (downloads) |
 | `ViT-B-16-quickgelu@FILE.safetensors` | an open_clip model with a local file of weights |
+| `features/512` | none: features of 512 numbers, made elsewhere (`--features FILE` chooses it) |
+| `my_net.py:build` | your own: a function without arguments, or a subclass, that gives a `Backbone` |
 | `timm/resnet50` | a timm model, image only (downloads); also `/random`, or `@FILE.safetensors` |
 """
 
 from fsar.backbones.base import Backbone
 from fsar.names import unknown
+from fsar.own import entered, is_own, load_entered, load_own, name_files
 
 __all__ = ["Backbone", "load_backbone"]
 
@@ -31,6 +34,10 @@ def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
         >>> backbone.dim, backbone.image_size, backbone.has_text
         (128, 64, True)
     """
+    if is_own(name):
+        name_files([name])
+    if is_own(name) or name in entered("fsar.backbones"):
+        return _own(name, freeze_batch_norm)
     # imported here: open_clip and timm each take a second
     if name == "lite0":
         from fsar.backbones.image_only import load_lite0
@@ -40,6 +47,11 @@ def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
         from fsar.backbones.image_only import load_timm
 
         return load_timm(name, freeze_batch_norm)
+
+    if name.startswith("features/"):
+        from fsar.backbones.given import GivenFeatures
+
+        return GivenFeatures(name).eval()
 
     from fsar.backbones.clip import load_open_clip, load_tiny
 
@@ -51,3 +63,19 @@ def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
         if name not in open_clip.list_models():
             raise ValueError(unknown(name, ["tiny", "lite0", "timm/MODEL", *open_clip.list_models()], "backbone"))
     return load_open_clip(name, freeze_batch_norm)
+
+
+def _own(name: str, freeze_batch_norm: bool) -> Backbone:
+    """Build a backbone of one's own."""
+    make, origin = load_own(name) if is_own(name) else load_entered(entered("fsar.backbones")[name])
+    if not callable(make):
+        raise ValueError(f"{name} is {make!r}; expected a function without arguments that gives a Backbone")
+    backbone = make()
+    if not isinstance(backbone, Backbone):
+        raise ValueError(f"{name} gave {type(backbone).__name__}; expected a fsar.backbones.Backbone")
+    lacking = [key for key in ("dim", "image_size", "mean", "std") if not hasattr(backbone, key)]
+    if lacking:
+        raise ValueError(f"{name} lacks {', '.join(lacking)}; set what the docstring of Backbone names")
+    backbone.name, backbone.origin = f"{origin.file}:{origin.name}" if is_own(name) else name, origin
+    backbone.freeze_batch_norm = freeze_batch_norm
+    return backbone.eval()

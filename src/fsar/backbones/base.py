@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fsar.own import Origin
 from fsar.shapes import Clips, FeatureMap, FrameFeatures, TextFeatures
 
 
@@ -52,6 +53,8 @@ class Backbone(nn.Module):
         super().__init__()
         self.name = name
         self.freeze_batch_norm = freeze_batch_norm
+        self.origin: Origin | None = None
+        """Where its code comes from, if it is not of this package."""
         self.checkpointing = False
         """Whether the backward pass computes each block again, instead of keeping its activations."""
         self.fast: Callable[[Tensor], ImageEncoding] | None = None

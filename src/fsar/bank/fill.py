@@ -17,16 +17,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fsar.backbones.given import PREFIX, GivenFeatures
 from fsar.bank.rows import LARGE, Rows
 from fsar.bank.store import Bank, BankStore, open_store
 from fsar.datasets import Video
 from fsar.devices import Precision, computing_in
 from fsar.methods.base import Method, Traits
-from fsar.methods.encoder import Encoder
+from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
 from fsar.progress import ahead, progress_bar
 from fsar.video.frame_cache import FrameCache
@@ -98,8 +100,11 @@ def fill_bank(
         raise ValueError("there is no video to encode; give at least one")
     skipped = {video.id: leave_out[video.id] for video in videos if leave_out and video.id in leave_out}
     videos = [video for video in videos if video.id not in skipped]
+    check_features(method, videos)
+    if videos and videos[0].features is not None:
+        return _given_bank(method, videos, texts, skipped, enhance)
     cache = cache or FrameCache()
-    store = open_store(method.encoder(), cache, folder, precision) if keep else None
+    store = open_store(method.encoder(), cache, folder, precision, _code(method)) if keep else None
     encoder = VideoEncoder(method, cache, texts, store, role, enhance)
     rows = {role: Rows(len(videos)) for role in encoder.roles}
     kept: list[str] = []
@@ -132,6 +137,54 @@ def _tell_size(rows: Mapping[Role, Rows], store: BankStore | None) -> None:
     if size >= LARGE:
         kept = "" if store is None else f"; what other checkpoints share is kept in {store.folder}"
         tqdm.write(f"the bank takes {size / 1e9:.1f} GB, in a file that ends with this process{kept}", file=sys.stderr)
+
+
+def check_features(method: Method, videos: Sequence[Video]) -> None:
+    """Check, before any work, that a method takes videos as they are: read from files, or as features made elsewhere.
+
+    Args:
+        method: any.
+        videos: of one dataset.
+
+    Raises:
+        ValueError: features made elsewhere for a method that looks into the image encoder, or that was built for other
+            features; videos for a method that was built for features made elsewhere.
+    """
+    features, backbone = videos[0].features if videos else None, method.backbone
+    if features is None:
+        if isinstance(backbone, GivenFeatures):
+            raise ValueError(
+                f"{method.name} on {backbone.name} takes features made elsewhere, not videos; give --features FILE"
+            )
+        return
+    file, (frames, dim) = videos[0].path, features.shape
+    if backbone.name != f"{PREFIX}{dim}":
+        raise ValueError(
+            f"{method.name} is built for {backbone.name}, and {file} holds features of {dim} numbers, made elsewhere; "
+            f"expected backbone {PREFIX}{dim}"
+        )
+    if type(method.encoder()) is not FrameEncoder:
+        raise ValueError(
+            f"{method.name} reads more of a video than one feature per frame, and {file} holds no more; choose a "
+            f"method that starts from frame features (protonet, otam, bi-mhm, trx, hyrsm, clip-spm:spm=false)"
+        )
+    trained = method.provenance
+    if trained is not None and trained.clip["frames"] != frames:
+        raise ValueError(
+            f"{method.name} was trained with {trained.clip['frames']} features per video, and {file} has {frames}; "
+            f"make as many for each video"
+        )
+
+
+def _given_bank(
+    method: Method, videos: Sequence[Video], texts: Mapping[str, str] | None, skipped: Mapping[str, str], enhance: bool
+) -> Bank:
+    """The bank of features made elsewhere: they take the place of what the encoder gives."""
+    frames = torch.from_numpy(
+        np.stack([video.features for video in videos if video.features is not None]).astype(np.float32)
+    )
+    start = Bank(tuple(video.id for video in videos), {"frames": frames}, {"frames": frames}, skipped)
+    return enhance_bank(method, start, videos, texts or {}) if enhance else start
 
 
 @torch.no_grad()
@@ -193,6 +246,14 @@ def to_input(method: Method, frames: Frames) -> Tensor:
     backbone = method.backbone
     # a copy, since a memory map of the frame cache is read-only
     return to_clip(frames.copy(), backbone.image_size, *method.normalization, backbone.interpolation)
+
+
+def _code(method: Method) -> dict[str, str]:
+    """The code that encodings depend on, if it is not of this package."""
+    own = method.origins()
+    if type(method.encoder()) is FrameEncoder:
+        own.pop("method", None)  # the backbone alone encodes
+    return own
 
 
 class Prepared(NamedTuple):

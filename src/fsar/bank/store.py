@@ -44,7 +44,7 @@ class BankStore:
         folder: by default, a folder for this encoder in the cache folder.
 
     Raises:
-        ValueError: the folder holds the bank of another encoder or of another version.
+        ValueError: the folder holds the bank of another encoder or of another version, or other files.
     """
 
     def __init__(self, encoder: Mapping[str, object], folder: Path | None = None):
@@ -54,6 +54,10 @@ class BankStore:
         file = self.folder / "bank.json"
         if file.is_file():
             _require_same_encoder(file, header)
+        elif folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise ValueError(
+                f"{folder} is no bank, and not empty; a bank fills its folder with files, so name a new or empty one"
+            )
         else:
             write_text_atomic(file, json.dumps(header, indent=1))
 
@@ -79,7 +83,11 @@ class BankStore:
 
 
 def open_store(
-    encoder: Encoder, cache: FrameCache, folder: Path | None = None, precision: Precision = "float32"
+    encoder: Encoder,
+    cache: FrameCache,
+    folder: Path | None = None,
+    precision: Precision = "float32",
+    code: Mapping[str, str] | None = None,
 ) -> BankStore | None:
     """Open the place on disk of an encoder's encodings.
 
@@ -88,6 +96,7 @@ def open_store(
         cache: says how frames are taken.
         folder: an explicit folder, which keeps any encoding; by default one in the cache folder.
         precision: encodings of another precision than float32 are kept apart.
+        code: of a method and backbone that are not of this package; encodings of other code are kept apart.
 
     Returns:
         The store; None if nothing is to be kept.
@@ -97,7 +106,8 @@ def open_store(
     """
     if not encoder.on_disk and folder is None:
         return None
-    apart = {} if precision == "float32" else {"precision": precision}
+    apart: dict[str, object] = {} if precision == "float32" else {"precision": precision}
+    apart |= {"own": dict(code)} if code else {}
     return BankStore(encoder.key() | {"clip": cache.settings()} | apart, folder)
 
 

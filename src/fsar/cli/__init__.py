@@ -6,10 +6,12 @@ from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping, Sequence
 
 from fsar.cli import (
+    check_method,
     data,
     describe,
     edit,
     evaluate,
+    features,
     judge,
     papers,
     recognize,
@@ -21,6 +23,7 @@ from fsar.cli import (
     train,
 )
 from fsar.names import unknown
+from fsar.own import name_files
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
@@ -38,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.verb:
             parser.print_help()
             return 0
+        name_files(getattr(options, "own", None) or ())
         status = VERBS[options.verb][1](options)
         sys.stdout.flush()  # flush here, inside the handler of a closed pipe
         return status
@@ -110,10 +114,12 @@ VERBS: dict[str, Verb] = {
     ),
     "push": (train.push_options, train.push, "Upload a trained checkpoint to the Hugging Face hub."),
     "recipes": (train.recipes_options, train.recipes, "List the training recipes, or explain their keys."),
+    "features": (features.add_options, features.run, "Write what a backbone or method makes of each video to a file."),
     "splits": (splits.add_options, splits.run, "Show the registered benchmarks; fetch or import their lists."),
     "data": (data.add_options, data.run, "Check a benchmark's videos, or prepare small copies of them."),
     "describe": (describe.add_options, describe.run, "Let a language model write sub-actions for your classes."),
     "methods": (small.methods_options, small.methods, "List the methods, or explain the options of one."),
+    "check-method": (check_method.add_options, check_method.run, "Try the rules of a method on one of your own."),
     "backbones": (small.no_options, small.backbones, "List the backbones."),
     "probe": (small.probe_options, small.probe, "Show frames, length, size and rotation of videos."),
     "world": (small.world_options, small.world, "Render the generated world into a folder."),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def add_options(parser: ArgumentParser) -> None:
     """Add the options: classes, model, file."""
     parser.add_argument("classes", nargs="*", metavar="CLASS", help="names of classes; or give --data")
-    data_options(parser, None)
+    data_options(parser, features=False)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.yaml", help="the corpus to write")
     parser.add_argument("--force", action="store_true", help="replace FILE.yaml")
     parser.add_argument(

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsar.cli.options import data_options, frame_cache, load_checkpoint, load_dataset
+from fsar.cli.options import data_options, frame_cache, load_checkpoint, load_dataset, own_option
 
 if TYPE_CHECKING:
     from fsar.datasets import VideoDataset
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options: methods, videos, episodes."""
-    data_options(parser, "world")
+    data_options(parser)
+    own_option(parser)
     add = parser.add_argument
     add("--split", default="test", help="train, val, test or all")
     add("--classes", nargs="+", help="only these classes of the split")
-    untrained = "untrained (see `fsar methods`); default: protonet otam bi-mhm place-motion"
+    untrained = "untrained (see `fsar methods`); default: protonet otam bi-mhm and, of videos, place-motion"
     add("--method", nargs="+", metavar="NAME[:OPTION=VALUE,...]", help=untrained)
-    trained = "trained: folders that `fsar train` wrote, or hf-hub:ORG/NAME"
+    trained = "trained: folders that `fsar train` wrote, of one run or several, or hf-hub:ORG/NAME"
     add("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]", help=trained)
     add("--add-to-card", action="store_true", help="write the results into the checkpoints' model cards")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -44,6 +45,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--save-manifest", type=Path, help="write the episodes (one way and one shot only)")
     add("--drop-short", action="store_true", help="leave out videos with too few frames (of --method)")
     add("--naive", action="store_true", help="encode every video again in every episode")
+    add("--predictions", action="store_true", help="keep the answer to every query in the results")
     add("--on-error", choices=["stop", "skip"], default="stop", help="what to do if a video cannot be read")
     add("--bank", type=Path, help="folder of the feature bank; default: in the cache")
     add("--out", type=Path, help="folder for one JSON per result; default: RUN/results of a checkpoint")
@@ -51,17 +53,11 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Evaluate every method at every way and shot, and print the table."""
-    from fsar.results.tables import table
+    from fsar.results.tables import interval_words, joined, table
 
-    entries = _in_both_modes(_entries(options))
-    dataset = load_dataset(
-        options.data,
-        options.lists,
-        options.class_names,
-        options.skip_missing,
-        options.benchmark,
-        copies=options.manifest is not None,  # a manifest's episodes are replayed as they are
-    )
+    _require_no_video_options(options)
+    dataset = _dataset(options)
+    entries = _in_both_modes(_entries(options, dataset))
     if options.out:
         options.out.mkdir(parents=True, exist_ok=True)  # an error here comes before the work
     tasks = [(entry, dealt) for entry in entries for dealt in _splits(entry, dataset, options.resplit)]
@@ -72,13 +68,40 @@ def run(options: Namespace) -> int:
     results = [result for entry, dealt in tasks for result in _evaluate(entry, dealt, options)]
     print(table(results))
     encoded = "every video encoded again in every episode" if options.naive else "from the feature bank"
-    print(f"\n{encoded}; accuracy in % ± 95 % interval")
+    print(f"\n{encoded}; accuracy in % ± {interval_words(joined(results))}")
     print("\n".join(dict.fromkeys(_data_line(result) for result in results)))
     for selection in dict.fromkeys(result.selection for result in results):
         print(f"selection: {selection}")
     for folder in dict.fromkeys(str(_kept_in(entry.folder, options.out)) for entry in entries):
         print("add --out DIR to keep these results" if folder == "None" else f"kept in {folder}", file=sys.stderr)
     return 0
+
+
+def _dataset(options: Namespace) -> "VideoDataset":
+    """Load what the options name, or else the generated world; says so, since that renders it."""
+    nothing = (options.data, options.lists, options.benchmark, options.features) == (None,) * 4
+    if nothing:
+        print("fsar: neither --data nor --features is given; this evaluates the generated world", file=sys.stderr)
+    return load_dataset(
+        "world" if nothing else options.data,
+        options.lists,
+        options.class_names,
+        options.skip_missing,
+        options.benchmark,
+        copies=options.manifest is not None,  # a manifest's episodes are replayed as they are
+        features=options.features,
+    )
+
+
+def _require_no_video_options(options: Namespace) -> None:
+    """Refuse what has no effect on features made elsewhere."""
+    if options.features is None:
+        return
+    idle = {"--backbone": options.backbone, "--frames": options.frames, "--sampling": options.sampling}
+    idle |= {"--drop-short": options.drop_short, "--naive": options.naive, "--bank": options.bank}
+    for option, value in idle.items():
+        if value:
+            raise ValueError(f"{option} has no effect on features made elsewhere (--features); leave it out")
 
 
 def _data_line(result: "Result") -> str:
@@ -118,9 +141,11 @@ def _splits(entry: "_Entry", dataset: "VideoDataset", seeds: Sequence[int] | Non
 
 def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
     """Refuse, before any work, what would fail later."""
+    from fsar.bank.fill import check_features
     from fsar.datasets.benchmarks import refuse_mixing
     from fsar.evaluation.episodes import EpisodeSampler
 
+    check_features(entry.method, videos.videos)
     if entry.method.provenance is not None:
         refuse_mixing(entry.method.provenance.dataset, videos.name)
     entry.method.check_texts([videos.texts[label] for label in videos.classes])
@@ -171,6 +196,7 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
             cache=cache,
             bank=bank,
             naive=options.naive,
+            predictions=options.predictions,
         )
         results.append(result)
         if options.add_to_card and folder is not None:
@@ -247,7 +273,7 @@ def _in_both_modes(entries: list[_Entry]) -> list[_Entry]:
     return [entry._replace(method=mode) for entry, mode in modes if mode is not None]
 
 
-def _entries(options: Namespace) -> list[_Entry]:
+def _entries(options: Namespace, dataset: "VideoDataset") -> list[_Entry]:
     """Untrained methods by name, then trained ones from their folders."""
     from fsar.backbones import load_backbone
     from fsar.devices import to_device
@@ -257,22 +283,32 @@ def _entries(options: Namespace) -> list[_Entry]:
         raise ValueError("--save-manifest writes one list of episodes; give one --way, --shot, --seed and --resplit")
     if options.manifest and len(options.seed) > 1:
         raise ValueError("--manifest holds its episodes, so several of --seed have no effect; leave --seed out")
-    default = [] if options.checkpoint else ["protonet", "otam", "bi-mhm", "place-motion"]
+    given = dataset.videos[0].features if dataset.videos else None
+    default = ["protonet", "otam", "bi-mhm", *(["place-motion"] if given is None else [])]
+    default = [] if options.checkpoint else default
     specs = [parse_method(spec) for spec in options.method or default]
     if options.backbone and not specs:
         raise ValueError("--backbone has no effect on checkpoints, which have their own; leave it out, or add --method")
     cache = frame_cache(options)
     entries = []
     if specs:
-        backbone = load_backbone(options.backbone or "tiny")
+        backbone = load_backbone(options.backbone or ("tiny" if given is None else f"features/{given.shape[-1]}"))
         entries = [_Entry(build_method(name, backbone, **chosen), None, cache) for name, chosen in specs]
-    entries += [_trained(spec, options) for spec in options.checkpoint or ()]
+    entries += [_trained(each, options) for spec in options.checkpoint or () for each in _runs(spec)]
     if options.bank and len({str(entry.method.encoder().key()) for entry in entries}) > 1:
         raise ValueError(
             "--bank holds the encodings of one encoder, and these methods have several; name methods that share one "
             "(protonet, otam, bi-mhm, trx), or leave --bank out"
         )
     return [entry._replace(method=to_device(entry.method, options.device)) for entry in entries]
+
+
+def _runs(spec: str) -> list[str]:
+    """The runs of a grid (several seeds, a sweep); any other checkpoint alone."""
+    from fsar.training.grid import runs_below
+
+    folder, colon, rest = spec.partition(":")
+    return [spec] if spec.startswith("hf-hub:") else [f"{run}{colon}{rest}" for run in runs_below(Path(folder))]
 
 
 def _trained(spec: str, options: Namespace) -> _Entry:

@@ -14,48 +14,66 @@ if TYPE_CHECKING:
     from fsar.video.frame_cache import FrameCache
 
 
-def data_options(parser: ArgumentParser, default: str | None) -> None:
+def data_options(parser: ArgumentParser, features: bool = True) -> None:
     """Add the options on videos.
 
     Args:
         parser: gets the options.
-        default: of `--data`.
+        features: whether features made elsewhere can take their place.
     """
     parser.add_argument(
         "--data",
-        default=default,
         help="a folder of class folders; segments of long videos (segments.csv, ELAN, BORIS, Label Studio); or `world`",
     )
+    if features:
+        made = "instead of videos: their features by any model (npz, safetensors or parquet)"
+        parser.add_argument("--features", type=Path, metavar="FILE", help=made)
     parser.add_argument("--benchmark", metavar="NAME", help="see `fsar splits list`; its videos are in --data")
     parser.add_argument("--lists", nargs="+", type=Path, help="split lists; their videos are in --data")
     parser.add_argument("--class-names", type=Path, help="JSON names of the classes that lists give by number")
     parser.add_argument("--skip-missing", action="store_true", help="leave out listed videos that are missing")
 
 
+def own_option(parser: ArgumentParser) -> None:
+    """Ask for files of one's own that may be run."""
+    words = "files of your own that a recipe, checkpoint or recogniser may run"
+    parser.add_argument("--own", nargs="+", type=Path, metavar="FILE.py", help=words)
+
+
 def load_dataset(
-    data: str,
-    lists: Sequence[Path] | None,
-    class_names: Path | None,
-    skip_missing: bool,
+    data: str | None,
+    lists: Sequence[Path] | None = None,
+    class_names: Path | None = None,
+    skip_missing: bool = False,
     benchmark: str | None = None,
     copies: bool = True,
+    features: Path | None = None,
 ) -> "VideoDataset":
     """Load the videos that `data_options` asks for, and tell what was ignored.
 
     Args:
-        data: a folder, or `world`.
+        data: a folder, segments, or `world`.
         lists: split lists; None or none for a folder of class folders.
         class_names: JSON names of classes that lists give by number.
         skip_missing: leave out listed videos that are missing.
         benchmark: name of a registered benchmark.
         copies: keep copies of a video in its class.
+        features: file of features made elsewhere, which takes the place of all others.
 
     Raises:
         ValueError: no such folder, list or benchmark, or options that contradict each other.
     """
     from fsar.datasets import drop_copies
+    from fsar.datasets import load_dataset as load
 
-    dataset = _load(data, lists, class_names, skip_missing, benchmark)
+    dataset = load(
+        data,
+        lists=lists,
+        class_names=class_names,
+        skip_missing=skip_missing,
+        benchmark=benchmark,
+        features=features,
+    )
     if not copies:
         dataset = drop_copies(dataset)
     tell(dataset.notes)
@@ -95,22 +113,6 @@ def telling() -> Iterator[None]:
             yield
         finally:
             tell(dict.fromkeys(str(warning.message) for warning in caught))
-
-
-def _load(
-    data: str, lists: Sequence[Path] | None, class_names: Path | None, skip_missing: bool, benchmark: str | None
-) -> "VideoDataset":
-    from fsar.datasets import load_benchmark, load_data, load_lists, load_world
-
-    if benchmark and (lists or class_names):
-        raise ValueError("--benchmark has its own lists and class names; leave --lists and --class-names out")
-    if benchmark and data == "world":
-        raise ValueError(f"--benchmark {benchmark} needs --data DIR, the folder of its videos")
-    if benchmark:
-        return load_benchmark(benchmark, Path(data), skip_missing)
-    if lists:
-        return load_lists(lists, Path(data), class_names, None, skip_missing)
-    return load_world() if data == "world" else load_data(data)
 
 
 def frame_cache(options: Namespace, sampling: str = "tsn") -> "FrameCache":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsar.cli.edit import add_examples
-from fsar.cli.options import device_option, error_option, show_examples, telling
+from fsar.cli.options import device_option, error_option, own_option, show_examples, telling
 
 if TYPE_CHECKING:
     from fsar.datasets import Video
@@ -35,6 +35,7 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="DIR[:OPTION=VALUE,...]",
         help="a folder that `fsar train` wrote; replaces --method and --backbone",
     )
+    own_option(parser)
     parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
     parser.add_argument("--frames", type=int, help="frames per video; default: 8")
     parser.add_argument("--sampling", help="how frames are chosen; default: motion, where something moves")

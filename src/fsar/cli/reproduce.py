@@ -7,8 +7,8 @@ from pathlib import Path
 def add_options(parser: ArgumentParser) -> None:
     """Add the options: method, benchmark, videos, folder, and changes of the recipe."""
     parser.add_argument("method", help="see `fsar methods`")
-    parser.add_argument("benchmark", help="with its version, as in `fsar splits list`")
-    parser.add_argument("--root", type=Path, required=True, help="folder of the dataset's videos, at any depth")
+    parser.add_argument("benchmark", help="with its version, as in `fsar splits list`; or world")
+    parser.add_argument("--root", type=Path, help="folder of the dataset's videos, at any depth; not for world")
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the runs; after a kill, run the same command to resume"
     )
@@ -18,7 +18,9 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument("--query", type=int, default=1, help="queries per class in the test; default: 1")
     parser.add_argument("--episodes", type=int, default=10_000, help="test episodes; default: 10000")
     parser.add_argument("--backbone", help="instead of the recipe's")
-    parser.add_argument("--hardware", help="1x8gb, 1x24gb or 4x24gb: memory and devices; results do not change")
+    parser.add_argument(
+        "--hardware", help="1x8gb, 1x24gb, 4x24gb, 8x24gb or 8x80gb: memory and devices; results do not change"
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="changes of the recipe")
     parser.add_argument(
         "--protocol",

@@ -2,12 +2,18 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fsar.names import unknown
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fsar.video.frame_cache import FrameCache
 
 SPLITS = ("train", "val", "test")
 
@@ -36,6 +42,18 @@ class Video:
     """End of a segment, in seconds; None for the end of the file."""
     group: str | None = None
     """What videos have in common besides their class, such as a person or a recording; None if nobody said."""
+    features: "np.ndarray | None" = field(default=None, compare=False, repr=False)
+    """Its features [frame, dim] if they were made elsewhere (`load_features`); `path` is then the file of features."""
+    content: str = ""
+    """Hash of these features; empty for a video that is read."""
+
+    def hashed(self, cache: "FrameCache") -> str:
+        """Hash of the content: of the features made elsewhere, or of the file and the times of a segment.
+
+        Raises:
+            VideoError: there is no such video, or no permission to read it.
+        """
+        return self.content or cache.content(self.path, *self.span)
 
     @property
     def span(self) -> tuple[float | None, float | None]:
@@ -45,6 +63,8 @@ class Video:
     @property
     def place(self) -> str:
         """Path of the video, with the times of a segment."""
+        if self.content:
+            return self.id
         if self.span == (None, None):
             return str(self.path)
         return f"{self.path} {self.start or 0:g}-{'end' if self.end is None else format(self.end, 'g')} s"

@@ -127,7 +127,7 @@ def _contents(videos: Sequence[Video], cache: FrameCache, workers: int, progress
 
     def content(video: Video) -> str | None:
         try:
-            return cache.content(video.path, *video.span)
+            return video.hashed(cache)
         except VideoError:
             return None
 
@@ -140,6 +140,8 @@ def _contents(videos: Sequence[Video], cache: FrameCache, workers: int, progress
 
 def _size(video: Video) -> Hashable:
     """Properties that copies share, without reading the video: size and times; None if it cannot be read."""
+    if video.content:
+        return video.content
     try:
         files = frame_files(video.path) if os.path.isdir(video.path) else [video.path]
         return len(files), sum(file.stat().st_size for file in files), video.span

@@ -2,15 +2,17 @@
 
 import math
 from dataclasses import asdict
+from datetime import datetime, timezone
 
 import numpy as np
 from jaxtyping import Int
 
 from fsar.backbones.base import fingerprint_of
-from fsar.bank.fill import fill_bank
+from fsar.bank.fill import check_features, fill_bank
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset, drop_copies
-from fsar.devices import Precision, computing_in
+from fsar.datasets.features import clip_settings
+from fsar.devices import Precision, computing_in, device_name
 from fsar.evaluation.episodes import Episodes, EpisodeSampler
 from fsar.evaluation.matching import Scores, match_from_bank, match_naively
 from fsar.methods.base import Method
@@ -32,6 +34,7 @@ def evaluate(
     bank: Bank | None = None,
     naive: bool = False,
     precision: Precision | None = None,
+    predictions: bool = False,
     progress: bool = True,
 ) -> Result:
     """Evaluate a method on the classes of a split.
@@ -49,6 +52,7 @@ def evaluate(
         bank: encodings of the split's videos; by default made here. Videos that it skipped are left out.
         naive: encode every video of every episode again, for comparison.
         precision: of the arithmetic; by default that of `bank`, or float32.
+        predictions: keep the answer to every query in the result.
         progress: show progress bars.
 
     Returns:
@@ -79,6 +83,7 @@ def evaluate(
     if isinstance(episodes, int):  # given episodes are used as they are
         dataset = drop_copies(dataset, cache, progress=progress)
     videos = dataset.split(split)
+    check_features(method, videos.videos)
     method.check_texts(list(videos.texts.values()))
     if bank is None:
         precision = precision or "float32"
@@ -104,6 +109,7 @@ def evaluate(
         cache=cache,
         seed=seed if isinstance(episodes, int) else None,
         bank=bank,
+        predictions=predictions,
     )
 
 
@@ -162,6 +168,7 @@ def summarize(
     cache: FrameCache,
     seed: int | None,
     bank: Bank,
+    predictions: bool = False,
 ) -> Result:
     """Build the result: accuracy and everything that it depends on.
 
@@ -174,6 +181,7 @@ def summarize(
         cache: how frames were sampled.
         seed: of the episodes; None if they were given.
         bank: names the videos that were left out, and the damaged ones.
+        predictions: keep the answer to every query.
 
     Returns:
         The result.
@@ -190,7 +198,7 @@ def summarize(
         transductive=method.traits.transductive,
         backbone=method.backbone.name,
         weights=method.backbone.fingerprint(),
-        clip=cache.settings(),
+        clip=clip_settings(dataset.videos, cache),
         dataset=dataset.name,
         dataset_fingerprint=dataset.fingerprint(),
         split=split,
@@ -214,13 +222,25 @@ def summarize(
         versions=versions(),
         right=tuple((scores.predicted == episodes.target).sum(1).tolist()),
         videos=len(dataset.videos),
-        files=short_hash([(video.id, cache.content(video.path, *video.span)) for video in dataset.videos], 8),
+        files=short_hash([(video.id, video.hashed(cache)) for video in dataset.videos], 8),
         resplit=dataset.resplit_seed,
         absent=len(dataset.absent),
         copies=len(dataset.copies),
         precision=bank.precision,
+        own=method.origins(),
+        date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        device=device_name(method.device),
+        predictions=_answers(scores, episodes) if predictions else None,
         damaged={video.id: bank.damaged[video.id] for video in dataset.videos if video.id in bank.damaged},
     )
+
+
+def _answers(scores: Scores, episodes: Episodes) -> dict[str, object]:
+    """Every query's video, class and answer, as places in lists of videos and classes."""
+    classes = {"actual": episodes.target, "predicted": scores.predicted}
+    places = {name: np.take_along_axis(episodes.way_class, way, 1).tolist() for name, way in classes.items()}
+    lists = {"video_ids": list(episodes.video_ids), "classes": list(episodes.classes)}
+    return {**lists, "query": episodes.query.tolist(), **places}
 
 
 def trained_weights(method: Method) -> str:

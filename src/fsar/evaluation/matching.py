@@ -128,6 +128,8 @@ def match_naively(
         VideoError: a video cannot be read.
         ValueError: a logit is not finite.
     """
+    if any(video.features is not None for video in dataset.videos):
+        raise ValueError("features made elsewhere are not encoded again; match them from the bank (leave out --naive)")
     frame_cache = cache or FrameCache()
     sources = {video.id: (video.path, *video.span) for video in dataset.videos}
     class_text = _class_text(method, episodes, dataset.texts)

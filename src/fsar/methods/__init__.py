@@ -1,6 +1,7 @@
 """The methods: one paper, one file. `METHODS` maps a name to its class; nothing is imported until asked."""
 
 import importlib
+import re
 import textwrap
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from fsar.config import describe_settings, parse_settings, settings_of
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction, Targets
 from fsar.names import unknown
+from fsar.own import Origin, entered, is_own, load_entered, load_own, name_files, split_spec
 
 __all__ = [
     "METHODS",
@@ -52,13 +54,32 @@ METHODS = {
 def method_class(name: str) -> type[Method]:
     """Look a method up by name.
 
+    Args:
+        name: a key of `METHODS`, a name that an installed package enters, or `FILE.py:NAME` (see `fsar.own`).
+
     Raises:
-        ValueError: no such method; names the nearest one.
+        ValueError: no such method (names the nearest one), or an own one that is no method.
     """
-    if name not in METHODS:
-        raise ValueError(unknown(name, METHODS, "method"))
-    module, _, attribute = METHODS[name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    return _found(name)[0]
+
+
+def _found(name: str) -> tuple[type[Method], Origin | None]:
+    """A method's class, and where it comes from if it is not of this package."""
+    if name in METHODS:
+        module, _, attribute = METHODS[name].partition(":")
+        return getattr(importlib.import_module(module), attribute), None
+    if is_own(name):
+        found, origin = load_own(name)
+    elif name in (others := entered("fsar.methods")):
+        found, origin = load_entered(others[name])
+    else:
+        raise ValueError(f"{unknown(name, [*METHODS, *others], 'method')}, or FILE.py:NAME of your own")
+    if not (isinstance(found, type) and issubclass(found, Method)):
+        raise ValueError(f"{name} is {found!r}; expected a subclass of fsar.methods.Method")
+    called = getattr(found, "name", None)
+    if not isinstance(called, str) or called in METHODS:
+        raise ValueError(f"{name}: its `name` is {called!r}; expected a name that no method of fsar has")
+    return found, origin
 
 
 _GROUPS = {
@@ -89,7 +110,7 @@ def build_method(name: str, backbone: Backbone, *, init_seed: int = 0, **options
     """Build a method over a backbone.
 
     Args:
-        name: a key of `METHODS`.
+        name: a key of `METHODS`, a name that an installed package enters, or `FILE.py:NAME`, which runs that file.
         backbone: it is used as it is, not copied.
         init_seed: fixes the initial values of the parameters that the method adds.
         options: fields of the method's `Config` (`fsar methods NAME` prints them).
@@ -105,10 +126,14 @@ def build_method(name: str, backbone: Backbone, *, init_seed: int = 0, **options
         >>> build_method("otam", load_backbone("tiny"), per="prototype").config.per
         'prototype'
     """
-    cls, config = method_class(name), parse_options(name, options)
+    if is_own(name):
+        name_files([name])
+    (cls, origin), config = _found(name), parse_options(name, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed)
-        return cls(backbone, config).eval()
+        method = cls(backbone, config).eval()
+    method.origin = origin
+    return method
 
 
 def parse_options(name: str, options: Mapping[str, Any]) -> Any:
@@ -210,14 +235,25 @@ def _summary(name: str) -> str:
 def parse_method(spec: str) -> tuple[str, dict[str, Any]]:
     """Split `name:option=value,option=value` into the name and its options, values read as YAML.
 
+    A comma inside brackets belongs to the value.
+
     Raises:
-        ValueError: an option without `=`.
+        ValueError: an option without `=`, or a value that is no YAML.
+
+    Example:
+        >>> parse_method("trx:cardinalities=[2, 3],out_dim=16")
+        ('trx', {'cardinalities': [2, 3], 'out_dim': 16})
     """
-    name, _, rest = spec.partition(":")
+    name, rest = split_spec(spec)
     options = {}
-    for part in filter(None, rest.split(",")):
+    for part in filter(None, re.split(r",(?![^\[({]*[\])}])", rest)):
         option, equals, value = part.partition("=")
         if not equals:
             raise ValueError(f"cannot read {part!r} in {spec!r}; expected method:option=value,option=value")
-        options[option] = yaml.safe_load(value)
+        try:
+            options[option.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"cannot read the value in {part!r} as YAML; expected option=value, as in k=[2, 3]"
+            ) from error
     return name, options

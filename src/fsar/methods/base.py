@@ -15,6 +15,7 @@ from fsar.backbones import Backbone
 from fsar.config import Settings
 from fsar.methods.encoder import PIXELS, Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, query_cross_entropy
+from fsar.own import Origin
 from fsar.shapes import Clips, Logits
 
 
@@ -192,6 +193,7 @@ class Method(TrainingParts, nn.Module):
         self.backbone = backbone
         self.config = config
         self.loss_heads = nn.ModuleDict()  # from `begin_training`; checkpoints do not keep them
+        self.origin: Origin | None = None  # where its code comes from, if it is not of this package
         self.provenance: Any = None  # how it was trained (fsar.training.checkpoint.Provenance); None if it was not
 
     @classmethod
@@ -208,6 +210,11 @@ class Method(TrainingParts, nn.Module):
     def device(self) -> torch.device:
         """Device of the parameters."""
         return next(self.parameters(), torch.empty(0)).device
+
+    def origins(self) -> dict[str, str]:
+        """Say where the code of a `method` and `backbone` of one's own comes from; nothing for those of the package."""
+        parts = {"method": self.origin, "backbone": self.backbone.origin}
+        return {part: str(origin) for part, origin in parts.items() if origin is not None}
 
     @property
     def normalization(self) -> tuple[Sequence[float], Sequence[float]]:

@@ -23,7 +23,6 @@ Deviations:
 
 import math
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Literal
 
 import torch
@@ -83,8 +82,9 @@ class CrossTransformer(nn.Module):
         """
         per_place = linear.weight.unflatten(1, (self.cardinality, -1))  # out place dim
         mapped = torch.einsum("...fd,opd->...pfo", encoded, per_place)
-        chosen = zip(*combinations(range(encoded.shape[-2]), self.cardinality), strict=True)
-        places = (mapped[..., place, list(members), :] for place, members in enumerate(chosen))
+        chosen = torch.combinations(torch.arange(encoded.shape[-2]), self.cardinality).to(encoded.device)
+        # index_select, since the gradient of indexing by a list adds up in the order in which threads come
+        places = (mapped[..., p, :, :].index_select(-2, members) for p, members in enumerate(chosen.T))
         return sum(places, start=linear.bias)
 
     def forward(

@@ -14,7 +14,7 @@ and hashes of content in a list of their own or not at all.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from torch import Tensor
 from fsar.files import write_tensors_atomic
 from fsar.methods import effective_options, parse_options
 from fsar.methods.episode import Encoding
+from fsar.own import Origin, find_named
 from fsar.recognizer.background import BACKGROUND
 from fsar.recognizer.calibration import STRICTNESS, Fit, plain
 from fsar.recognizer.examples import Action, Actions, Example
@@ -59,6 +60,8 @@ class Contents:
     state: Mapping[str, Tensor]
     """The method's own parameters, and the trained ones of the backbone."""
     fit: Fit | None
+    own: Mapping[str, str] = field(default_factory=dict)
+    """Where the code of a `method` and `backbone` of one's own comes from."""
 
 
 def write_file(path: Path, contents: Contents) -> None:
@@ -76,6 +79,7 @@ def write_file(path: Path, contents: Contents) -> None:
         "backbone": contents.backbone,
         "weights": contents.weights,
         "method": contents.method,
+        "own": contents.own,
         "options": contents.options,
         "frames": contents.frames,
         "sampling": contents.sampling,
@@ -119,6 +123,8 @@ def read_file(path: Path) -> Contents:
             f"{path}: written in format {header.get('format')}, this version reads {READABLE[0]} to {READABLE[-1]}; "
             f"enrol the examples again, or use the version of fsar that wrote the file"
         )
+    own = {part: find_named(Origin.read(origin), str(path)) for part, origin in header.get("own", {}).items()}
+    method = own.get("method", header["method"])
     examples: dict[str, list[Example]] = {}
     listed = header.get("contents") or [None] * len(header["examples"])
     for i, (name, video, *rest) in enumerate(header["examples"]):
@@ -129,10 +135,10 @@ def read_file(path: Path) -> Contents:
     texts = list(tensors["text"]) if "text" in tensors else [None] * len(examples)
     background, generated = _background(header, tensors)
     return Contents(
-        backbone=header["backbone"],
+        backbone=own.get("backbone", header["backbone"]),
         weights=header["weights"],
-        method=header["method"],
-        options=_options(header["method"], header["options"]),
+        method=method,
+        options=_options(method, header["options"]),
         frames=header["frames"],
         sampling=header["sampling"],
         trained=header["trained"],
@@ -141,7 +147,7 @@ def read_file(path: Path) -> Contents:
         generated=generated,
         strictness=header.get("strictness", STRICTNESS),
         state={key.removeprefix(METHOD): value for key, value in tensors.items() if key.startswith(METHOD)},
-        fit=_fit(header["method"], header["fit"]) if header["fit"] else None,
+        fit=_fit(method, header["fit"]) if header["fit"] else None,
     )
 
 

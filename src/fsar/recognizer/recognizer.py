@@ -388,6 +388,7 @@ class Recognizer:
             backbone=self.backbone.name,
             weights=self.backbone.fingerprint(),
             method=method.name,
+            own=method.origins(),
             options=method.options(),
             frames=self.cache.frames,
             sampling=self.cache.sampling,

@@ -104,8 +104,9 @@ def _comparability() -> Markup:
     rules = (
         "Numbers share a table only if they were measured on the same videos (by hash), classes, split and protocol, "
         "with the same numbers of episodes and queries.",
-        "± is the 95 % interval over test episodes (1.96 standard errors). It does not cover another training run. If "
-        "there are several seeds, their standard deviation (sd) does.",
+        "± is the 95 % interval over test episodes (1.96 standard errors); of a single training it says nothing of "
+        "another one. If there are several training seeds, it covers seeds and episodes (Student's t), and the "
+        "standard deviation (sd) of the seeds stands beside it.",
         "val selects and test reports, unless the heading of a table says otherwise. Accuracy is in percent.",
     )
     listed = element("ul", *(element("li", rule) for rule in rules))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fsar.results.identity import kind_name, row_names, said_protocol, setting_key, unique
+from fsar.results.intervals import NORMAL, by_run, student_t
 from fsar.results.numbers import percent
 from fsar.results.result import Result
 from fsar.results.tables import data_heading
@@ -47,21 +48,26 @@ class Comparison:
     difference: float
     """Mean over episodes of A minus B."""
     ci95: float
-    """Half the 95 % interval of the difference over episodes; it does not cover other training seeds."""
+    """Half the 95 % interval of the difference."""
+    covers: str
+    """What the interval covers: `episodes`, or `training seeds and episodes` if each trained side has several."""
 
     @property
     def verdict(self) -> str:
-        """Which side is better, if the interval does not contain 0."""
+        """Which side is better, if the interval does not contain 0; of single trainings it says that it is of these."""
         if abs(self.difference) <= self.ci95:
             return "no difference shown"
-        return "A is better" if self.difference > 0 else "B is better"
+        trained = any(r.training is not None for r in (*self.a, *self.b))
+        these = ", these trainings" if trained and self.covers == "episodes" else ""
+        return ("A" if self.difference > 0 else "B") + f" is better{these}"
 
 
 def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
     """Compare two methods at one setting.
 
-    Several results on the same episodes are averaged per episode first. The interval is 1.96 s / sqrt(n) of the n
-    differences per episode.
+    Several results on the same episodes are averaged per episode first. Over episodes, half the interval is
+    1.96 s / sqrt(n) of the n differences per episode. If each trained side has several training seeds, the spread of
+    the seeds is added as in `fsar.results.intervals`; its degrees of freedom are Welch's.
 
     Args:
         a: one result, or several that differ only in their seeds.
@@ -82,6 +88,8 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
     differences = [left - right for left, right in per_episode]
     if len(differences) < 2:
         raise ValueError("one episode has no standard deviation; evaluate more episodes")
+    over_episodes = NORMAL * statistics.stdev(differences) / math.sqrt(len(differences))
+    over_runs = _over_runs(a, b)
     return Comparison(
         a=tuple(a),
         b=tuple(b),
@@ -89,8 +97,26 @@ def compare(a: Sequence[Result], b: Sequence[Result]) -> Comparison:
         accuracy_a=statistics.fmean(left for left, _ in per_episode),
         accuracy_b=statistics.fmean(right for _, right in per_episode),
         difference=statistics.fmean(differences),
-        ci95=1.96 * statistics.stdev(differences) / math.sqrt(len(differences)),
+        ci95=math.hypot(over_episodes, over_runs or 0.0),
+        covers="episodes" if over_runs is None else "training seeds and episodes",
     )
+
+
+def _over_runs(a: Sequence[Result], b: Sequence[Result]) -> float | None:
+    """Half the interval of the difference over trainings; None if a trained side has a single one, or none is."""
+    parts = []  # of each trained side: variance of its mean over seeds, and degrees of freedom
+    for side in (a, b):
+        if side[0].training is None:
+            continue
+        means = [statistics.fmean(sum(r.right) / (r.way * r.query * len(r.right)) for r in run) for run in by_run(side)]
+        if len(means) < 2:
+            return None
+        parts.append((statistics.variance(means) / len(means), len(means) - 1))
+    total = sum(variance for variance, _ in parts)
+    if not parts or total == 0:
+        return 0.0 if parts else None
+    freedom = total**2 / sum(variance**2 / own for variance, own in parts)
+    return student_t(freedom) * math.sqrt(total)
 
 
 def compare_runs(a: Sequence[Result], b: Sequence[Result]) -> tuple[list[Comparison], list[str]]:
@@ -210,13 +236,13 @@ def _shares(results: Sequence[Result]) -> list[float]:
 def _table(comparisons: Sequence[Comparison], heading: str, a: str, b: str) -> Table:
     first = comparisons[0]
     sides = f"A: {_side(first.a, a)}; B: {_side(first.b, b)}."
-    words = f"{heading}; accuracy in %, difference with its 95 % interval over episodes"
+    words = f"{heading}; accuracy in %, difference with its 95 % interval"
     return Table(
         heading=f"{sides} {words}",
-        columns=("setting", "mode", "A", "B", "A - B", "interval", "episodes", "verdict"),
+        columns=("setting", "mode", "A", "B", "A - B", "interval", "over", "episodes", "verdict"),
         rows=tuple(_cells(one) for one in comparisons),
         records=tuple(_record(one, a, b) for one in comparisons),
-        words=frozenset({"setting", "mode", "verdict"}),
+        words=frozenset({"setting", "mode", "over", "verdict"}),
     )
 
 
@@ -240,6 +266,7 @@ def _cells(one: Comparison) -> tuple[str, ...]:
         percent(one.accuracy_b),
         percent(one.difference, 2, sign=True),
         f"{low} to {high}",
+        one.covers,
         str(one.episodes),
         one.verdict,
     )
@@ -258,5 +285,5 @@ def _record(one: Comparison, a: str, b: str) -> dict[str, Any]:
             f"{side}_results": len(results),
         }
     fingerprints = " ".join(dict.fromkeys(r.episodes_fingerprint for r in one.a))
-    numbers = ("episodes", "accuracy_a", "accuracy_b", "difference", "ci95", "verdict")
+    numbers = ("episodes", "accuracy_a", "accuracy_b", "difference", "ci95", "covers", "verdict")
     return shared | sides | {"episodes_fingerprint": fingerprints} | {name: getattr(one, name) for name in numbers}

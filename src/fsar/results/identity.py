@@ -19,8 +19,9 @@ from fsar.results.result import Result, short_hash
 WITHOUT_EFFECT = ("devices", "nodes", "workers", "checkpoint_activations")
 """Keys of a recipe that change numbers only by rounding."""
 _SEEDS = ("seed", "resplit")
-_PLACES = ("data", "lists", "class_names", "benchmark")  # places of the videos; their hash identifies them
-_NOT_IN_A_ROW = (*_SEEDS, *WITHOUT_EFFECT, *_PLACES)
+PLACES = ("data", "features", "lists", "class_names")
+"""Keys of a recipe that say where the videos lie; their hash says which they are."""
+_NOT_IN_A_ROW = (*_SEEDS, *WITHOUT_EFFECT, *PLACES, "benchmark")
 
 
 def recipe_key(result: Result) -> str:
@@ -30,10 +31,13 @@ def recipe_key(result: Result) -> str:
         origin: Any = result.weights
     else:  # the weights differ from seed to seed
         origin = [_recipe(trained), trained["dataset_fingerprint"] if result.resplit is None else None]
+        if trained.get("files"):  # features made elsewhere: others of the same videos are other data
+            origin.append(trained["files"])
         if is_unfinished(result):
             origin.append(result.trained_weights)
     precision = [] if result.precision == "float32" else [result.precision]  # so that older files keep their names
-    what = [result.method, result.options, result.transductive, result.backbone, result.clip, origin, *precision]
+    own = [result.own] if result.own else []  # so that older rows keep their keys
+    what = [result.method, result.options, result.transductive, result.backbone, result.clip, origin, *precision, *own]
     return short_hash(what, 8)
 
 
@@ -222,4 +226,5 @@ def _of_k_shots(result: Result) -> Result:
 
 def _clip_and_weights(result: Result) -> str:
     weights = result.trained_weights or result.weights
-    return f"{result.clip['frames']} frames {result.clip['sampling']}, weights {weights[:8]}"
+    own = "".join(f", {place}" for place in result.own.values())
+    return f"{result.clip['frames']} frames {result.clip['sampling']}, weights {weights[:8]}{own}"

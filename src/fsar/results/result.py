@@ -85,12 +85,24 @@ class Result:
     precision: str = "float32"
     """Precision of the arithmetic: float32, tf32 or bf16."""
 
+    date: str = ""
+    """When it was measured, in UTC to the second; empty in results of older versions."""
+    device: str = ""
+    """What matched the episodes: `cpu (x86_64)`, or the name of the GPU; empty in results of older versions."""
+    predictions: dict[str, Any] | None = None
+    """On request, every query's answer: `video_ids` and `classes`; of each query its video, class (`actual`) and answer
+    (`predicted`) as places in these lists, [episode, query]."""
+    own: dict[str, str] = field(default_factory=dict)
+    """Files, or installed packages, of a `method` and a `backbone` of one's own, with their hash or version."""
+
     def save(self, path: Path) -> None:
         """Write the result as JSON."""
         content = asdict(self)
-        right = json.dumps(content.pop("right"), separators=(",", ":"))  # thousands: one line, not one each
+        # thousands of numbers: one line, not one each
+        long = {name: json.dumps(content.pop(name), separators=(",", ":")) for name in ("predictions", "right")}
         text = json.dumps(content, indent=1).removesuffix("\n}")
-        write_text_atomic(path, f'{text},\n "right": {right}\n}}\n')
+        lines = "".join(f',\n "{name}": {numbers}' for name, numbers in long.items())
+        write_text_atomic(path, f"{text}{lines}\n}}\n")
 
     @classmethod
     def load(cls, path: Path) -> "Result":
@@ -103,6 +115,19 @@ class Result:
         if not _is_result(content):
             raise ValueError(f"{path}: not a result; expected a JSON file that `fsar evaluate` wrote")
         return _from_json(content, path)
+
+    def answers(self) -> Iterator[tuple[int, str, str, str]]:
+        """Go through every query: number of the episode, video, its class, and the class that it was named as.
+
+        Raises:
+            ValueError: the answers were not kept.
+        """
+        kept = self.predictions
+        if kept is None:
+            raise ValueError("this result does not hold its answers; evaluate with --predictions")
+        for episode, rows in enumerate(zip(kept["query"], kept["actual"], kept["predicted"], strict=True)):
+            for video, actual, named in zip(*rows, strict=True):
+                yield episode, kept["video_ids"][video], kept["classes"][actual], kept["classes"][named]
 
     @property
     def percent(self) -> str:

@@ -1,7 +1,6 @@
 """Tables of results: comparable results share a table, results to be averaged share a row."""
 
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from fsar.results.identity import (
     trained_on,
     unique,
 )
+from fsar.results.intervals import Interval, interval_of, said
 from fsar.results.numbers import percent, percent_interval
 from fsar.results.result import Result, Stored, short_hash
 from fsar.results.typeset import Table, markdown, render, without_empty
@@ -77,15 +77,13 @@ def lacking(result: Result) -> str:
 
 def _grouped(results: Sequence[Result]) -> Table:
     columns = list(dict.fromkeys((r.way, r.shot) for r in results))
-    groups: dict[tuple[str, tuple[int, int]], list[Result]] = {}
-    for key, result in zip(row_keys(results), results, strict=True):
-        groups.setdefault((key, (result.way, result.shot)), []).append(result)
-    rows = list(dict.fromkeys(row for row, _ in groups))
-    cells = {place: Joined.of(group) for place, group in groups.items()}
+    cells = _cells(results)
+    rows = list(dict.fromkeys(row for row, _ in cells))
     best = {column: max(cell.accuracy for (_, at), cell in cells.items() if at == column) for column in columns}
     names = row_names(results)
     return Table(
-        heading=f"{data_heading(results)}, protocol {said_protocol(results[0])}; accuracy in % ± 95 % interval",
+        heading=f"{data_heading(results)}, protocol {said_protocol(results[0])}; accuracy in % ± "
+        f"{interval_words(list(cells.values()))}",
         columns=("method", *(f"{way}-way {shot}-shot" for way, shot in columns)),
         rows=tuple((names[row], *(str(cells.get((row, c), "")) for c in columns)) for row in rows),
         records=tuple(cell.record(names[row]) for (row, _), cell in cells.items()),
@@ -96,6 +94,24 @@ def _grouped(results: Sequence[Result]) -> Table:
             if cell.accuracy == best[column] and len(rows) > 1
         ),
     )
+
+
+def interval_words(cells: "Sequence[Joined]") -> str:
+    """Say what the intervals of a table cover."""
+    return said([cell.interval.covers for cell in cells], any(cell.trained_once for cell in cells))
+
+
+def _cells(results: Sequence[Result]) -> "dict[tuple[str, tuple[int, int]], Joined]":
+    """Join the results of each row at each way and shot."""
+    groups: dict[tuple[str, tuple[int, int]], list[Result]] = {}
+    for key, result in zip(row_keys(results), results, strict=True):
+        groups.setdefault((key, (result.way, result.shot)), []).append(result)
+    return {place: Joined.of(group) for place, group in groups.items()}
+
+
+def joined(results: Sequence[Result]) -> "list[Joined]":
+    """Join results as `tables` does, in all tables."""
+    return [cell for group in comparable(results) for cell in _cells(group).values()]
 
 
 @dataclass(frozen=True)
@@ -115,16 +131,19 @@ class Joined:
         return statistics.mean(r.accuracy for r in self.results)
 
     @property
-    def ci95(self) -> float:
-        """Half the 95 % interval of the mean over episodes.
+    def interval(self) -> Interval:
+        """The 95 % interval of the mean, and what it covers."""
+        return interval_of(self.results)
 
-        Results on the same episodes are correlated, so their intervals are averaged, not reduced: an upper bound.
-        Lists of episodes of different seeds are independent.
-        """
-        lists: dict[str, list[float]] = {}
-        for result in self.results:
-            lists.setdefault(result.episodes_fingerprint, []).append(result.ci95)
-        return math.sqrt(sum(statistics.mean(own) ** 2 for own in lists.values())) / len(lists)
+    @property
+    def ci95(self) -> float:
+        """Half the interval."""
+        return self.interval.half
+
+    @property
+    def trained_once(self) -> bool:
+        """Whether a single training stands behind the number, so that the interval says nothing of another one."""
+        return self.results[0].training is not None and self.interval.covers == "episodes"
 
     @property
     def sd(self) -> float | None:
@@ -140,8 +159,10 @@ class Joined:
     def over(self) -> str:
         """Name what differs between the results: seeds, splits or, if one seed has several results, runs."""
         count = len(self.results)
-        if len({r.resplit for r in self.results}) == count:
-            return "splits"
+        trained, splits, episodes = (set(seeds) for seeds in zip(*map(seeds_of, self.results), strict=True))
+        for found, words in ((splits, "splits"), (trained, "training seeds"), (episodes, "episode seeds")):
+            if len(found) == count:
+                return words
         return "seeds" if len({seeds_of(r) for r in self.results}) == count else "runs"
 
     def record(self, name: str) -> dict[str, Any]:
@@ -156,7 +177,8 @@ class Joined:
             key: " ".join(str(v) for v in dict.fromkeys(values) if v is not None) for key, values in several.items()
         }
         own = {"protocol": said_protocol(first), "recipe": recipe_key(first), "row": name, "way": first.way}
-        numbers = {"accuracy": self.accuracy, "ci95": self.ci95, "sd": self.sd, "results": len(self.results)}
+        numbers = {"accuracy": self.accuracy, "ci95": self.ci95, "ci95_over": self.interval.covers, "sd": self.sd}
+        numbers["results"] = len(self.results)
         return plain | words | own | {"shot": first.shot} | numbers
 
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors.torch import save_file
@@ -22,6 +23,7 @@ from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.base import read_safetensors
 from fsar.files import atomic_path, write_text_atomic
 from fsar.methods import Method, build_method, effective_options
+from fsar.own import Origin, find_named
 from fsar.results.numbers import percent_interval
 from fsar.training.parameters import frozen_fingerprint, kept_state
 from fsar.training.standing import CHECKPOINT, unfinished_at
@@ -52,6 +54,8 @@ class Provenance:
     """Number of training episodes at the kept state."""
     results: tuple[Mapping[str, Any], ...] = field(default=())
     """Validation results, for the model card."""
+    files: str = ""
+    """Hash of the training features if they were made elsewhere; empty for videos."""
     unfinished_at: int | None = None
     """Training episodes that the run had when the checkpoint was loaded, if it was not finished then."""
 
@@ -77,6 +81,7 @@ def save_pretrained(method: Method, folder: Path, provenance: Provenance) -> Non
         "method": method.name,
         "options": method.options(),
         "backbone": method.backbone.name,
+        "own": method.origins(),
         "frozen": frozen_fingerprint(method, groups),
         "trained": sum(tensor.numel() for tensor in state.values()),
         "provenance": asdict(provenance),
@@ -98,7 +103,8 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
         The method in evaluation mode; its `provenance` says how it was trained.
 
     Raises:
-        ValueError: no such folder, another format, or another backbone than it was trained on.
+        ValueError: no such folder, another format, another backbone than it was trained on, or code that is not of
+            this package in a file that the user has not named (`fsar.own.name_files`).
 
     Example:
         >>> import tempfile
@@ -115,12 +121,17 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
     folder = _folder(source)
     header = _header(folder)
     provenance = provenance_of(header["provenance"])
+    parts = header.get("own", {})
+    name = find_named(Origin.read(parts["method"]), str(folder)) if "method" in parts else header["method"]
     if backbone is None:
-        backbone = load_backbone(header["backbone"])
+        known = "backbone" not in parts
+        backbone = load_backbone(
+            header["backbone"] if known else find_named(Origin.read(parts["backbone"]), str(folder))
+        )
     elif set(provenance.groups) & {"visual", "text"}:
         backbone = copy.deepcopy(backbone)  # a copy: the caller's stays as it is
-    chosen = effective_options(header["method"], header["options"] | options, keep=options)
-    method = build_method(header["method"], backbone, **chosen)
+    chosen = effective_options(name, header["options"] | options, keep=options)
+    method = build_method(name, backbone, **chosen)
     fixed = sorted(
         key for key in options if key not in method.traits.readouts and options[key] != header["options"][key]
     )
@@ -187,22 +198,31 @@ def _write_header(folder: Path, header: Mapping[str, Any]) -> None:
     write_text_atomic(folder / HEADER, json.dumps(header, indent=1))  # last: a folder without it is no checkpoint
 
 
-def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
+def push_to_hub(
+    folder: Path, repo_id: str, private: bool = False, *, license: str | None = None, dry_run: bool = False
+) -> str:
     """Upload a checkpoint to the Hugging Face hub.
 
     Args:
-        folder: the checkpoint, or a run with one.
+        folder: the checkpoint, or a run with one. Its card is written anew, with the repository's name.
         repo_id: `ORG/NAME`; made if there is none.
         private: whether a new repository is private.
+        license: of the weights, as the hub calls it (`apache-2.0`, `cc-by-nc-4.0`); by default the card names none.
+        dry_run: upload nothing, and return the card.
 
     Returns:
-        The address of the commit.
+        The address of the commit; the card of a dry run.
 
     Raises:
         ValueError: not a checkpoint folder, or the hub refuses (no token, no such account, no network).
     """
     folder = _folder(folder)
-    _header(folder)
+    card = model_card(_header(folder), repo_id, license)
+    if repo_id.count("/") != 1 or not all(repo_id.split("/")):
+        raise ValueError(f"cannot push to {repo_id!r}; expected ORG/NAME")
+    if dry_run:
+        return card
+    write_text_atomic(folder / CARD, card)
     api = HfApi()
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
@@ -211,11 +231,13 @@ def push_to_hub(folder: Path, repo_id: str, private: bool = False) -> str:
         raise ValueError(f"the hub refused {repo_id}: {error}. Log in with `hf auth login`") from error
 
 
-def model_card(header: Mapping[str, Any]) -> str:
+def model_card(header: Mapping[str, Any], repo_id: str | None = None, license: str | None = None) -> str:
     """Write the README of a checkpoint: content, training, use and accuracy.
 
     Args:
         header: of the checkpoint, as `fsar.json` holds it.
+        repo_id: `ORG/NAME` on the hub; None for a folder on this machine.
+        license: of the weights, as the hub calls it.
     """
     provenance = header["provenance"]
     changed = ", ".join(f"{k}={v}" for k, v in provenance["recipe"].get("options", {}).items()) or "defaults"
@@ -224,10 +246,15 @@ def model_card(header: Mapping[str, Any]) -> str:
         f"{percent_interval(r['accuracy'], r['ci95'])} | {r['episodes']} |\n"
         for r in provenance["results"]
     )
+    facts = {"library_name": "fsar", "pipeline_tag": "video-classification",
+             "tags": ["few-shot-learning", "action-recognition", header["method"]]}  # fmt: skip
+    facts |= {"license": license} if license else {}
+    facts |= {"base_model": base} if (base := base_model(header["backbone"])) else {}
+    facts |= {"datasets": [provenance["dataset"]]} if "/" in provenance["dataset"] else {}
+    own = "".join(f"\n- needs `{origin.rpartition(' ')[0]}` of its author" for origin in header.get("own", {}).values())
+    where = f"hf-hub:{repo_id}" if repo_id else "FOLDER"
     return f"""---
-library_name: fsar
-pipeline_tag: video-classification
-tags: [few-shot-learning, action-recognition]
+{yaml.safe_dump(facts, sort_keys=False, default_flow_style=None).strip()}
 ---
 # {header["method"]} on {header["backbone"]}
 
@@ -236,7 +263,7 @@ Few-shot action recognition: names the action in a video from a few labelled exa
 - method `{header["method"]}` ({changed}), backbone `{header["backbone"]}`, {header["trained"]:,} trained numbers
 - trained on {len(provenance["classes"])} classes of {provenance["dataset"]}
   ({provenance["dataset_fingerprint"][:12]}), {provenance["episodes"]:,} episodes
-- selection: {provenance["selection"]}
+- selection: {provenance["selection"]}{own}
 
 | data | episodes | accuracy in %, ± 95 % interval | how many |
 |---|---|---|---|
@@ -244,11 +271,36 @@ Few-shot action recognition: names the action in a video from a few labelled exa
 ```python
 from fsar import load_pretrained
 
-method = load_pretrained("FOLDER")  # or hf-hub:ORG/NAME
+method = load_pretrained("{where}")
 ```
 
-On the command line: `fsar evaluate --checkpoint FOLDER --data DIR`.
+On the command line: `fsar evaluate --checkpoint {where} --data DIR`.
 """
+
+
+def base_model(backbone: str) -> str | None:
+    """Name the repository on the hub that a backbone's weights come from; None if it is not known.
+
+    Args:
+        backbone: as given to `load_backbone`.
+
+    Example:
+        >>> base_model("ViT-B-16/openai"), base_model("timm/resnet50.tv_in1k"), base_model("tiny")
+        ('openai/clip-vit-base-patch16', 'timm/resnet50.tv_in1k', None)
+    """
+    if backbone.startswith("hf-hub:"):
+        return backbone.removeprefix("hf-hub:")
+    if backbone.startswith("timm/") and backbone.count("/") == 1 and "@" not in backbone:
+        return backbone
+    return _OPENAI.get(backbone)
+
+
+_OPENAI = {
+    "ViT-B-32/openai": "openai/clip-vit-base-patch32",
+    "ViT-B-16/openai": "openai/clip-vit-base-patch16",
+    "ViT-L-14/openai": "openai/clip-vit-large-patch14",
+    "ViT-L-14-336/openai": "openai/clip-vit-large-patch14-336",
+}
 
 
 def _folder(source: str | Path) -> Path:

@@ -29,7 +29,7 @@ from fsar.training.lock import sole_owner
 from fsar.training.parameters import RunningStatistics
 from fsar.training.recipes import Recipe
 from fsar.training.run_folder import RunFolder, parameter_counts, require_same_run
-from fsar.training.setup import Setup, make_fabric, prepare
+from fsar.training.setup import Setup, for_features, make_fabric, prepare
 
 SAVE_EVERY = 60.0
 """Seconds between saved states; does not change a result."""
@@ -60,6 +60,7 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
             train(load_recipe("trx/world"), load_world(), Path("runs/trx"))
             method = load_pretrained("runs/trx")
     """
+    recipe = for_features(recipe, dataset)
     require_same_run(recipe, folder)
     fabric = make_fabric(recipe)
     fabric.launch()

@@ -10,7 +10,6 @@ checkpoint/          the best state (fsar/training/checkpoint.py)
 """
 
 import json
-import platform
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,9 +20,12 @@ import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fsar.datasets import VideoDataset
+from fsar.datasets.features import clip_settings
+from fsar.devices import device_name
 from fsar.files import atomic_path, write_text_atomic
-from fsar.results.identity import WITHOUT_EFFECT
-from fsar.results.result import environment
+from fsar.results.identity import PLACES, WITHOUT_EFFECT
+from fsar.results.result import environment, short_hash
 from fsar.training.checkpoint import Provenance, save_pretrained
 from fsar.training.parameters import group_of, trained_state
 from fsar.training.recipes import Recipe
@@ -86,7 +88,8 @@ class RunFolder:
             "step": standing.step,
             "best": standing.best,
             "since_best": standing.since_best,
-            "train_set": setup.videos.train.fingerprint(),
+            "train_set": _identity(setup.videos.train),
+            "own": setup.method.origins(),
             "precision": setup.fabric.strategy.precision.state_dict(),
         }
         with atomic_path(self.path / STATE) as temporary:
@@ -101,8 +104,13 @@ class RunFolder:
         if not (self.path / STATE).is_file():
             return Standing()
         header, tensors = read_state(self.path / STATE)
-        if header["train_set"] != self.setup.videos.train.fingerprint():
+        if header["train_set"] != _identity(self.setup.videos.train):
             raise ValueError(f"{self.path} holds a run on other training videos; choose another folder, or delete it")
+        if header.get("own", {}) != self.setup.method.origins():
+            raise ValueError(
+                f"{self.path} holds a run of other code ({header.get('own')} there, {self.setup.method.origins()} "
+                f"here); restore that version, choose another --out, or delete the folder"
+            )
         own = {key.removeprefix("trained."): value for key, value in tensors.items() if key.startswith("trained.")}
         assert own.keys() == self._trained().keys()
         self.setup.method.load_state_dict(own, strict=False)
@@ -155,7 +163,7 @@ class RunFolder:
 
 
 def require_same_run(recipe: Recipe, folder: Path) -> None:
-    """Check that a folder is new, or holds a run of this recipe.
+    """Check that a folder is new, or holds a run of this recipe. The videos may have moved: `resume` compares them.
 
     Raises:
         ValueError: it holds another run; the message names the keys that differ.
@@ -164,7 +172,8 @@ def require_same_run(recipe: Recipe, folder: Path) -> None:
     if stored is None:
         return
     found, wanted = (yaml.safe_load(each.dump()) for each in (stored, recipe))
-    differing = [key for key in wanted if key not in WITHOUT_EFFECT and found[key] != wanted[key]]
+    free = (*WITHOUT_EFFECT, *PLACES)
+    differing = [key for key in wanted if key not in free and found[key] != wanted[key]]
     if differing:
         listed = "; ".join(f"{key} is {found[key]!r} there, {wanted[key]!r} here" for key in differing)
         raise ValueError(f"{folder} holds another run: {listed}. Give another --out, or delete that folder")
@@ -200,10 +209,11 @@ def _provenance(setup: "Setup", standing: Standing, selected: bool) -> Provenanc
         ]
     return Provenance(
         groups=setup.groups,
-        clip=setup.cache.settings(),
+        clip=clip_settings(train_set.videos, setup.cache),
         recipe=yaml.safe_load(recipe.dump()),
         dataset=train_set.name,
         dataset_fingerprint=train_set.fingerprint(),
+        files=_files(train_set),
         classes=train_set.classes,
         selection=selection,
         episodes=standing.step * recipe.episodes_per_step,
@@ -211,9 +221,20 @@ def _provenance(setup: "Setup", standing: Standing, selected: bool) -> Provenanc
     )
 
 
+def _identity(train_set: VideoDataset) -> str:
+    """Which videos a run trains on."""
+    return train_set.fingerprint() + _files(train_set)
+
+
+def _files(train_set: VideoDataset) -> str:
+    """Hash of features made elsewhere; empty for videos, whose ids stand for them."""
+    contents = [(video.id, video.content) for video in train_set.videos if video.content]
+    return short_hash(contents, 8) if contents else ""
+
+
 def _add_environment(file: Path, device: torch.device) -> None:
     """Record the new environment if it differs from the last one."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+    name = device_name(device)
     known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     here = environment(name)
     if here not in known[-1:]:

@@ -1,21 +1,24 @@
 """Prepare a run: devices, videos, method, bank and optimiser; each is checked before the next costs work."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, SLURMEnvironment
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from fsar.backbones import load_backbone
-from fsar.bank.fill import fill_bank
+from fsar.bank.fill import check_features, fill_bank
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset
 from fsar.datasets.check import broken_videos, short_videos
 from fsar.datasets.copies import find_copies
 from fsar.methods import build_method
 from fsar.methods.base import Method
+from fsar.own import require_named
 from fsar.training.episode_loss import EpisodeLoss
 from fsar.training.loader import EpisodeLoader
 from fsar.training.parameters import freeze, make_optimizer, trained_groups
@@ -73,6 +76,7 @@ def make_fabric(recipe: Recipe) -> Fabric:
     Raises:
         ValueError: this machine has no such devices.
     """
+    environment = cluster_environment(recipe)
     try:
         return Fabric(
             accelerator=recipe.accelerator,
@@ -80,12 +84,59 @@ def make_fabric(recipe: Recipe) -> Fabric:
             num_nodes=recipe.nodes,
             strategy="ddp_find_unused_parameters_true" if recipe.devices * recipe.nodes > 1 else "auto",
             precision=_PRECISIONS[recipe.precision],
+            plugins=environment,
         )
     except (RuntimeError, TypeError, ValueError, MisconfigurationException) as error:
         raise ValueError(
             f"cannot run on accelerator {recipe.accelerator!r} with {recipe.devices} devices: {error}. "
             f"Lower devices, or set accelerator=cpu"
         ) from error
+
+
+def cluster_environment(recipe: Recipe) -> ClusterEnvironment | None:
+    """Say who starts the processes of a run in a Slurm job: Slurm, one task per device, or fsar itself.
+
+    Args:
+        recipe: says how many devices and machines.
+
+    Returns:
+        None outside of Slurm, or under torchrun: Fabric finds its own way.
+
+    Raises:
+        ValueError: Slurm started another number of tasks than there are devices.
+    """
+    job = os.environ
+    if "SLURM_JOB_ID" not in job or "TORCHELASTIC_RUN_ID" in job:
+        return None
+    wanted = recipe.devices * recipe.nodes
+    tasks = int(job.get("SLURM_STEP_NUM_TASKS", job.get("SLURM_NTASKS", "1"))) if "SLURM_STEP_ID" in job else 1
+    if tasks == wanted > 1:
+        job.setdefault("SLURM_NTASKS_PER_NODE", str(recipe.devices))  # Fabric asks for it
+        return SLURMEnvironment(auto_requeue=False)
+    if tasks == 1 and recipe.nodes == 1:
+        return LightningEnvironment()
+    raise ValueError(
+        f"Slurm started {tasks} tasks for a run on {recipe.nodes} x {recipe.devices} devices. Start one task per "
+        f"device (srun --nodes={recipe.nodes} --ntasks-per-node={recipe.devices}, with --set nodes={recipe.nodes} "
+        f"devices={recipe.devices}), or on one machine a single task, which starts the others (--ntasks=1)"
+    )
+
+
+def for_features(recipe: Recipe, dataset: VideoDataset) -> Recipe:
+    """Complete a recipe for features made elsewhere: they decide backbone and frames, and each video is encoded.
+
+    Args:
+        recipe: any.
+        dataset: the videos; if they are read from files, the recipe stays as it is.
+
+    Raises:
+        ValueError: the recipe trains an encoder or changes pixels.
+    """
+    given = dataset.videos[0].features if dataset.videos else None
+    if given is None:
+        return recipe
+    file, (frames, dim) = str(dataset.videos[0].path), given.shape
+    return replace(recipe, features=file, data=None, backbone=f"features/{dim}", frames=frames, from_bank=True)
 
 
 def prepare(fabric: Fabric, recipe: Recipe, dataset: VideoDataset, progress: bool) -> Setup:
@@ -100,6 +151,7 @@ def prepare(fabric: Fabric, recipe: Recipe, dataset: VideoDataset, progress: boo
     Raises:
         ValueError: recipe, method, backbone and videos do not fit each other.
     """
+    require_named(recipe.method, recipe.backbone)
     backbone = load_backbone(recipe.backbone, recipe.freeze_batch_norm)
     method = build_method(recipe.method, backbone, init_seed=recipe.seed, **recipe.options)
     groups = trained_groups(recipe, method)
@@ -108,6 +160,7 @@ def prepare(fabric: Fabric, recipe: Recipe, dataset: VideoDataset, progress: boo
     encoder_is_frozen = method.encoder().is_frozen and "visual" not in groups
     validation = _validation(recipe, videos, cache, keep_bank=encoder_is_frozen and "text" not in groups)
     for of_split in (videos.train, videos.val or videos.train):
+        check_features(method, of_split.videos)
         method.check_texts([of_split.texts[label] for label in of_split.classes])
     method.to(fabric.device)
     shows = progress and fabric.is_global_zero
@@ -142,8 +195,9 @@ def _choose_videos(recipe: Recipe, dataset: VideoDataset, progress: bool) -> Vid
     dataset = dataset if recipe.resplit is None else dataset.resplit(recipe.resplit)
     val_split = "val" if recipe.protocol == "clean" else "test"
     read = [video for video in dataset.videos if dataset.splits.get(video.label) in ("train", val_split)]
+    given = bool(read) and read[0].features is not None  # checked when their file was read
     short = short_videos(read, recipe.frames, recipe.workers, progress) if recipe.drop_short else {}
-    broken = broken_videos(read, recipe.workers, progress) if recipe.on_error == "skip" else {}
+    broken = broken_videos(read, recipe.workers, progress) if recipe.on_error == "skip" and not given else {}
     copies = find_copies(dataset.videos, workers=recipe.workers, progress=progress)
     left_out = short | broken | copies.reasons(read)
     notes = replace(copies, repeated={}).notes(dataset.splits)

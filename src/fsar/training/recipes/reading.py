@@ -12,12 +12,15 @@ import yaml
 
 from fsar.config import parse_settings
 from fsar.names import unknown
+from fsar.own import is_own, name_files
 from fsar.training.recipes.recipe import Recipe
 
 HARDWARE: dict[str, dict[str, Any]] = {
     "1x8gb": {"devices": 1, "precision": "16-mixed", "checkpoint_activations": True},
     "1x24gb": {"devices": 1, "precision": "16-mixed"},
     "4x24gb": {"devices": 4, "precision": "16-mixed"},
+    "8x24gb": {"devices": 8, "precision": "16-mixed"},
+    "8x80gb": {"devices": 8, "precision": "bf16"},
 }
 """Presets. None changes the number of episodes per step, so results only differ by rounding."""
 
@@ -92,6 +95,8 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
         except yaml.YAMLError as error:
             raise ValueError(f"cannot read the value in {override!r} as YAML; quote it, as in key='[1, 2]'") from error
         _set(settings, key.split("."), read)
+        if key in ("method", "backbone") and is_own(str(read)):
+            name_files([str(read)])  # it stands in the user's own command
         if key == "options" and isinstance(read, dict):
             chosen |= set(read)
         elif key.startswith("options."):
@@ -132,6 +137,7 @@ def _read(name: str) -> dict[str, Any]:
     elif packaged in recipe_names():
         text = (_PACKAGED / f"{packaged}.yaml").read_text(encoding="utf-8")
     else:
+        _require_recipes(packaged.partition("/")[0])
         near = difflib.get_close_matches(packaged, recipe_names(), 3)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint}; `fsar recipes` lists them")
@@ -142,6 +148,17 @@ def _read(name: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError(f"{name}: expected `key: value` lines, got {type(settings).__name__}")
     return {str(key): value for key, value in settings.items()}
+
+
+def _require_recipes(method: str) -> None:
+    """Say so if a method is there, and no recipe for it."""
+    from fsar.methods import METHODS  # takes seconds
+
+    if method in METHODS and not any(name.startswith(f"{method}/") for name in recipe_names()):
+        raise ValueError(
+            f"{method} has no recipe, since it is used as it is: fsar evaluate --method {method}. To train an encoder "
+            f"for it, give a recipe of your own as a YAML file"
+        )
 
 
 def _set(settings: dict[str, Any], keys: list[str], value: Any) -> None:

@@ -39,6 +39,9 @@ class Recipe(Settings):
     data: str | None = None
     """A folder with a folder of videos per class, or `world`. With `benchmark` or `lists`: the folder that the videos
     lie in."""
+    features: str | None = None
+    """A file of features made elsewhere (npz, safetensors, parquet), instead of videos; it decides `backbone`, `frames`
+    and `from_bank`."""
     benchmark: str | None = None
     """Name of a benchmark with its version, see `fsar splits list`."""
     lists: tuple[str, ...] = ()
@@ -191,6 +194,7 @@ class Recipe(Settings):
             ValueError: names the key, what was expected, and the fix.
         """
         self._check_ranges()
+        self._check_features()
         self._check_validation()
         self._check_schedule()
         self._check_training()
@@ -211,6 +215,20 @@ class Recipe(Settings):
             raise ValueError(f"recipe: lr is {self.lr}; expected rates of 0 or more")
         if self.sampling not in SAMPLINGS:
             raise ValueError(unknown(self.sampling, SAMPLINGS, "frame sampling"))
+
+    def _check_features(self) -> None:
+        """There is no encoder that could train, and there are no pixels or frames to choose."""
+        if self.features is None:
+            return
+        videos = {key: getattr(self, key) for key in ("benchmark", "lists", "class_names", "drop_short")}
+        pixels = {key: getattr(self, key) for key in ("flip", "jitter", "cached_frames")}
+        towers = {f"lr.{group}": rate for group, rate in self.lr.items() if group != "own"}
+        for key, value in (videos | pixels | towers).items():
+            if value:
+                raise ValueError(
+                    f"recipe: {key} is {value}, but with features made elsewhere there are no videos and no encoder; "
+                    f"leave it out, or begin from a recipe METHOD/features (`fsar recipes`)"
+                )
 
     def _check_validation(self) -> None:
         if self.protocol == "paper" and not self.val_every:
