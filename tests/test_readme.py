@@ -135,7 +135,7 @@ def lines_of(block: str) -> list[list[str]]:
 
 
 def test_the_command_lines(folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset) -> None:
-    lines = commands("fsar train --config trx/world")
+    lines = commands("fsar train --config trx/world --out runs/trx")
     assert [words[1] for words in lines] == ["recognize", "evaluate", "evaluate", "train", "evaluate"]
     home = str(world.videos[0].path.parents[1])
     for words in lines:
