@@ -33,7 +33,7 @@ from fsar.files import atomic_path
 from fsar.names import unknown
 from fsar.text.words import class_text
 from fsar.video.frame_cache import FrameCache
-from fsar.video.reading import display
+from fsar.video.paths import display
 
 ID_NAMES = ("id", "video")
 _ENTRIES = ("features", "label", "split", "role", *ID_NAMES)
