@@ -149,7 +149,13 @@ def test_the_same_weights_give_the_same_logits(name: str, methods: dict[str, Met
 
 @pytest.mark.parametrize("name", EXPECTED["methods"])
 def test_banks_keep_their_header(name: str, methods: dict[str, Method], videos: VideoDataset, tmp_path: Path) -> None:
-    """A bank with another header is refused, or filled again."""
+    """A bank with another header is refused, or filled again; only what one checkpoint alone can use is kept no more."""
+    if not methods[name].encoder().on_disk:
+        header = {"format": 1, "clip": FrameCache().settings(), **EXPECTED["methods"][name]["encoder"]}
+        (tmp_path / "bank.json").write_text(json.dumps(header))
+        with pytest.raises(ValueError, match="holds a bank of another encoder: .*Give another folder, or none"):
+            fill_bank(methods[name], videos.videos[:1], videos.texts, folder=tmp_path, progress=False)
+        return
     fill_bank(methods[name], videos.videos[:1], videos.texts, folder=tmp_path, progress=False)
     header = json.loads((tmp_path / "bank.json").read_text())
     assert header.pop("clip")["frames"] == 8 and header.pop("format") == 1
