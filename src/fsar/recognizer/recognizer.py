@@ -477,6 +477,7 @@ class Recognizer:
 
         Example:
             >>> import tempfile
+            >>> import numpy as np
             >>> noise = np.random.default_rng(0).integers(0, 256, (3, 8, 64, 64, 3), np.uint8)
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     path = Path(folder) / "mine.fsar"
