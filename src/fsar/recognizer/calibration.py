@@ -280,12 +280,17 @@ def _by_background(
     own = (total[ways] - logs + PRIOR * others) / (count[ways] - 1 + PRIOR)
     other_way = left_out.logits[order].masked_fill(_one_hot(ways, len(names)), -torch.inf).argmax(-1)
     return Bounds(
-        threshold=math.exp(logs.mean().item() - below * spread),
-        thresholds=dict(zip(names, bounds.tolist(), strict=True)),
-        steepness=2 * NormalDist().inv_cdf(1 - STRICTNESS) / spread,
+        threshold=_rounded(math.exp(logs.mean().item() - below * spread)),
+        thresholds=dict(zip(names, map(_rounded, bounds.tolist()), strict=True)),
+        steepness=_rounded(2 * NormalDist().inv_cdf(1 - STRICTNESS) / spread),
         kept=logs >= own - below * spread,
         accepted=(strange - mean) / deviation >= bounds[other_way],
     )
+
+
+def _rounded(value: float) -> float:
+    """Keep four digits: the others depend on how examples were batched, and so on the way to the same examples."""
+    return float(f"{value:.4g}")
 
 
 def _standard_errors(levels: Tensor, spread: float, negatives: tuple[Tensor, Tensor], strictness: float) -> float:
