@@ -1,8 +1,8 @@
-"""Methods and backbones of one's own: `my_metric.py:Mine`, or a name that an installed package enters.
+"""Your own methods and backbones: `my_metric.py:Mine`, or a name that an installed package registers.
 
-Code runs only if the user named its file: in a call, in an option of the command line, or by `name_files`. A recipe, a
-checkpoint or a recogniser that somebody else wrote may mention a file, and that runs nothing: they record the file's
-name and the hash of its content, and are read once the user names a file with this hash.
+Code runs only if the user named its file: in a call, in an option of the command line, or with `name_files`. Recipes,
+checkpoints and recognisers of other people may mention a file, but this runs nothing. They record the name of the file
+and the hash of its content, and can be used after the user named a file with this hash.
 
 A package enters its parts in its `pyproject.toml`:
 
@@ -23,15 +23,15 @@ from typing import Any
 
 _MARK = ".py:"
 _named: dict[str, Path] = {}
-"""Hash -> file, of all files that the user named."""
+"""Hash -> file, for all files that the user named."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a part of one's own comes from."""
+    """Origin of a method or backbone."""
 
     file: str
-    """Name of its file, without folder; or of the package that enters it."""
+    """Name of the file, without folder; or of the package that registers it."""
     name: str
     """Of the class or function in the file, or of the entry."""
     hash: str
@@ -76,10 +76,10 @@ def split_spec(spec: str) -> tuple[str, str]:
 
 
 def name_files(files: Iterable[str | Path]) -> None:
-    """Allow to run these files: recipes, checkpoints and recognisers that mention them can then be used.
+    """Allow these files to run: recipes, checkpoints and recognisers that mention them can then be used.
 
     Args:
-        files: Python files of one's own, or `FILE.py:NAME`.
+        files: your Python files, or `FILE.py:NAME`.
 
     Raises:
         ValueError: no such file, or no Python file.

@@ -1,4 +1,4 @@
-"""No backbone: frame features that were made elsewhere, by a model that fsar need not know."""
+"""No backbone: frame features from another program, by any model."""
 
 from torch import Tensor
 
@@ -8,7 +8,7 @@ PREFIX = "features/"
 
 
 class GivenFeatures(Backbone):
-    """Stands for whatever made the features of a file; it has no parameters and encodes nothing.
+    """Represents the unknown model that made the features of a file; it has no parameters and encodes nothing.
 
     Args:
         name: `features/DIM`.

@@ -4,13 +4,13 @@ from argparse import ArgumentParser, Namespace
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask which method, over which backbone."""
+    """Add the options: method, backbone."""
     parser.add_argument("method", metavar="FILE.py:NAME[:OPTION=VALUE,...]", help="your own, or one of `fsar methods`")
     parser.add_argument("--backbone", default="tiny", help="default: tiny, which is small and reads class names")
 
 
 def run(options: Namespace) -> int:
-    """Try every rule, and say in words which the method breaks."""
+    """Check every rule, and explain the ones that the method breaks."""
     from fsar.backbones import load_backbone
     from fsar.methods import parse_method
     from fsar.training.contract import check_method

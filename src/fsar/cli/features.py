@@ -8,7 +8,7 @@ from fsar.cli.options import data_options, frame_cache, load_checkpoint, load_da
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Ask whose features, of which videos, and where to write them."""
+    """Add the options: model, videos, file."""
     data_options(parser)
     own_option(parser)
     add = parser.add_argument

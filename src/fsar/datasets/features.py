@@ -1,4 +1,4 @@
-"""Features made elsewhere: a file with the frame features of labelled videos, by any model.
+"""Features from other programs: a file with the frame features of labelled videos, by any model.
 
 | entry | shape | what |
 |---|---|---|
@@ -7,15 +7,14 @@
 | `id` (or `video`) | [video] | unique and the same in every file of these videos; by default the row's number |
 | `split` | [video] | `train`, `val`, `test` or nothing; all videos of a class are in one split |
 
-| file | how the entries lie in it |
+| file | form of the entries |
 |---|---|
 | `.npz` | arrays of these names |
 | `.safetensors` | `features` is a tensor; the others are JSON lists in the file's metadata |
 | `.parquet` | columns; a row's `features` is a list of frames, or the numbers of its one frame; needs `fsar[parquet]` |
 
-With an entry `role`, as `save_features` writes it, the rows in the role `query` are read. Other entries are ignored.
-Nothing is unpickled. What is evaluated are the numbers in float32: two files with the same
-numbers are the same data.
+If there is an entry `role`, as `save_features` writes it, only rows in the role `query` are read. Other entries are
+ignored. Nothing is unpickled. Numbers are converted to float32; two files with equal numbers are the same data.
 """
 
 import json
@@ -110,11 +109,11 @@ def save_features(path: Path, entries: Mapping[str, np.ndarray]) -> None:
 
 
 def clip_settings(videos: Sequence[Video], cache: FrameCache) -> dict[str, object]:
-    """Say how the clips of videos are taken: as the cache does it, or `given` with features made elsewhere.
+    """Describe how clips are sampled: as in the cache, or `given` for features from other programs.
 
     Args:
         videos: of one dataset.
-        cache: how frames are taken.
+        cache: how frames are sampled.
     """
     given = videos[0].features if videos else None
     return cache.settings() if given is None else {"frames": len(given), "sampling": "given"}

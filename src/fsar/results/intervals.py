@@ -10,7 +10,7 @@ all seeds share, the variance of the mean is  V(a)/S + V(b)/E + V(c)/(S E). Two 
 
 So their sum covers the variance, and counts V(c)/(S E) twice: an upper bound, close if E is large. The sd of a few
 seeds is uncertain, so that its factor is Student's t with S - 1 degrees of freedom instead of 1.96. If every seed has
-episodes of its own (a random split, say), the first spread alone holds everything.
+its own episodes (for example, a random split), the first spread alone covers everything.
 """
 
 import math
@@ -59,7 +59,7 @@ class Interval:
 
 
 def interval_of(results: Sequence[Result]) -> Interval:
-    """Half the 95 % interval of the mean over results that differ in their seeds alone.
+    """Compute half the 95 % interval of the mean over results that differ only in their seeds.
 
     Args:
         results: of one kind, at one way and shot.
@@ -77,7 +77,7 @@ def interval_of(results: Sequence[Result]) -> Interval:
 
 
 def by_run(results: Sequence[Result]) -> list[list[Result]]:
-    """Divide results by what was trained: one group for each training seed and random split."""
+    """Group results by training: one group for each training seed and random split."""
     runs: dict[tuple[int | None, int | None], list[Result]] = {}
     for result in results:
         runs.setdefault(seeds_of(result)[:2], []).append(result)
@@ -85,14 +85,14 @@ def by_run(results: Sequence[Result]) -> list[list[Result]]:
 
 
 def _varied(runs: Sequence[Sequence[Result]]) -> str:
-    """What differs from run to run."""
+    """Name what differs between the runs."""
     seeds, splits = zip(*(seeds_of(run[0])[:2] for run in runs), strict=True)
     several = [("training seeds", seeds), ("splits", splits)]
     return ", ".join(what for what, values in several if len(set(values)) > 1)
 
 
 def _over_episodes(results: Sequence[Result]) -> float:
-    """Half the interval over episodes.
+    """Compute half the interval over episodes.
 
     Results on the same episodes are correlated, so their intervals are averaged, not reduced: an upper bound. Lists of
     episodes of different seeds are independent.
@@ -104,7 +104,7 @@ def _over_episodes(results: Sequence[Result]) -> float:
 
 
 def said(covered: Sequence[str], trained_once: bool) -> str:
-    """Say in words what the intervals of a table cover.
+    """Describe what the intervals of a table cover.
 
     Args:
         covered: `Interval.covers` of its cells.
