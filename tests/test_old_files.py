@@ -149,7 +149,7 @@ def test_the_same_weights_give_the_same_logits(name: str, methods: dict[str, Met
 
 @pytest.mark.parametrize("name", EXPECTED["methods"])
 def test_banks_keep_their_header(name: str, methods: dict[str, Method], videos: VideoDataset, tmp_path: Path) -> None:
-    """A bank with another header is refused, or filled again; only what one checkpoint alone can use is kept no more."""
+    """A bank with another header is refused, or filled again; the bank of a single checkpoint is not kept on disk."""
     if not methods[name].encoder().on_disk:
         header = {"format": 1, "clip": FrameCache().settings(), **EXPECTED["methods"][name]["encoder"]}
         (tmp_path / "bank.json").write_text(json.dumps(header))
