@@ -21,7 +21,10 @@ LISTS = {
     "ssv2-small@cmn": "trx/ssv2_CMN",
     "ssv2-full@otam-67k": "trx/ssv2_OTAM",
 }
-SMALL = ["query=1", "episodes=2", "episodes_per_step=1", "val_every=2", "val_episodes=3", "jitter=false"]
+SMALL = [
+    "query=1", "val_query=1", "test_query=1", "episodes=2", "episodes_per_step=1", "val_every=2", "val_episodes=3",
+    "jitter=false", "freeze_batch_norm=true",
+]  # fmt: skip
 FEW_FRAMES = ["frames=4", "options.frames=4"]
 
 

@@ -199,6 +199,8 @@ class Settings:
 
     variants: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Variant -> values of the fields that follow it; the field `variant` chooses."""
+    before: ClassVar[Mapping[str, Any]] = {}
+    """What files that lack a field mean by that, if it is not the field's default: they were written before it."""
 
     def __post_init__(self) -> None:
         for name, choices in _choices(type(self)).items():  # type: ignore[arg-type]

@@ -5,7 +5,8 @@
     RUN/1-shot_seed-0/results/*.json      its results on the test classes (fsar/results/result.py)
     RUN/report.html                       everything beside the papers' numbers
 
-As in the papers, K-shot results come from K-shot training. With the override `shot=1`, all come from 1-shot training.
+As in the papers, K-shot results come from K-shot training, or from what the recipe's `for_shot` says. With the override
+`shot=1`, all come from 1-shot training.
 The same command, run again, skips finished steps.
 """
 
@@ -50,8 +51,8 @@ class Plan:
     """Seeds of the trainings; all tests use the episodes of seed 0."""
     way: int = 5
     """Classes per test episode."""
-    query: int = 1
-    """Queries per class in the test."""
+    query: int | None = None
+    """Queries per class in the test; None takes the recipe's `test_query`, or 1 if the method trains nothing."""
     episodes: int = 10_000
     """Test episodes."""
     backbone: str | None = None
@@ -92,6 +93,12 @@ class _Job:
     def folder(self, plan: Plan) -> Path:
         return plan.folder / f"{self.shot}-shot_seed-{self.seed}"
 
+    def query(self, plan: Plan) -> int:
+        """Queries per class in the test."""
+        if plan.query is not None:
+            return plan.query
+        return 1 if self.recipe is None else self.recipe.test_query
+
     def split(self, dataset: VideoDataset) -> VideoDataset:
         """Split the classes at random if the recipe says so."""
         own = None if self.recipe is None else self.recipe.resplit
@@ -126,6 +133,18 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
     return results
 
 
+def recipes_of(plan: Plan) -> list[Recipe]:
+    """List the recipes of the trainings of a plan; none if its method trains nothing.
+
+    Args:
+        plan: what to reproduce.
+
+    Raises:
+        ValueError: no such method, benchmark or recipe.
+    """
+    return [job.recipe for job in _jobs(plan) if job.recipe is not None]
+
+
 def _jobs(plan: Plan) -> Iterator[_Job]:
     """List the steps: one per shot and seed, or one per shot if the method trains nothing."""
     family, version = ("world", "world") if plan.on_world else _names(plan.benchmark)
@@ -137,15 +156,13 @@ def _jobs(plan: Plan) -> Iterator[_Job]:
     name = f"{plan.method}/{family}"
     if name not in recipe_names():
         raise ValueError(f"there is no recipe {name}; see `fsar recipes`")
-    fixed = any(change.startswith("shot=") for change in plan.changes)
     for shot in plan.shots:
-        by_shot = f"val_shot={shot}" if fixed else f"shot={shot}"
         for seed in plan.seeds:
             own = [f"seed={seed}"]
             if not plan.on_world:
                 own += [f"benchmark={version}", f"data={json.dumps(str(plan.prepared or plan.root))}"]
             own += [] if plan.backbone is None else [f"backbone={plan.backbone}"]
-            yield _Job(shot, seed, load_recipe(name, (by_shot, *plan.changes, *own), plan.hardware))
+            yield _Job(shot, seed, load_recipe(name, (*plan.changes, *own), plan.hardware, shot))
 
 
 def _names(name: str) -> tuple[str, str]:
@@ -182,10 +199,10 @@ def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str
 
 def _require_episodes(plan: Plan, job: _Job, dataset: VideoDataset) -> None:
     """Refuse episodes that the dataset is too small for, before any training."""
-    wanted = {"test": (plan.way, job.shot, plan.query)}
+    wanted = {"test": (plan.way, job.shot, job.query(plan))}
     if job.recipe is not None:
         wanted["train"] = (job.recipe.way, job.recipe.shot, job.recipe.query)
-        wanted["val"] = (job.recipe.validation_way, job.recipe.validation_shot, 1)
+        wanted["val"] = (job.recipe.validation_way, job.recipe.validation_shot, job.recipe.val_query)
     for split, (way, shots, query) in wanted.items():
         try:
             EpisodeSampler(dataset=job.split(dataset).split(split), way=way, shot=shots, query=query)
@@ -216,7 +233,7 @@ def _known(plan: Plan, job: _Job, method: Method, dataset: VideoDataset, leave_o
     folder = results_folder(job.folder(plan))
     used = dataset.split("test").without(leave_out).fingerprint()
     weights = trained_weights(method)
-    wanted = (method.traits.transductive, plan.way, job.shot, plan.query, plan.episodes, used)
+    wanted = (method.traits.transductive, plan.way, job.shot, job.query(plan), plan.episodes, used)
     for result in (stored.result for stored in (load_results([folder]) if folder.is_dir() else ())):
         episodes = (result.way, result.shot, result.query, result.episodes)
         same = (result.transductive, *episodes, result.dataset_fingerprint) == wanted
@@ -242,7 +259,7 @@ def _new(
         dataset,
         way=plan.way,
         shot=job.shot,
-        query=plan.query,
+        query=job.query(plan),
         episodes=plan.episodes,
         cache=cache,
         bank=bank,

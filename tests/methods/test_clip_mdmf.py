@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from fsar.alignment import otam
-from fsar.backbones import Backbone
+from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.clip import ClipBackbone, tiny_tokenize
 from fsar.bank.fill import enhance_bank
 from fsar.bank.store import Bank
@@ -23,7 +23,7 @@ from fsar.methods import Prediction, Targets, build_method, parse_method
 from fsar.methods.base import Episode
 from fsar.methods.clip_mdmf import ClipMdmf, confidences, distillation, over_time, reliable
 from fsar.training.episode_loss import EpisodeLoss
-from fsar.training.parameters import group_of, kept_state
+from fsar.training.parameters import freeze, group_of, kept_state
 from fsar.training.recipes import load_recipe
 from tests.conftest import GOLDEN
 from tests.methods.test_clip_fsar import CONTEXT, Features
@@ -574,6 +574,28 @@ def test_a_query_is_fused_once_in_each_view(golden: dict[str, Tensor]) -> None:
         view.transformer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].shape[:-2]))
     method.match(episode)
     assert seen == [(2, 4), (2, 4)]
+
+
+def test_a_text_tower_that_trains_gets_gradients_and_new_texts() -> None:
+    """Section 4.2: with `lr.text` the loss reaches the text tower, and no cached text outlives a step."""
+    method = build_method("clip-mdmf", load_backbone("tiny"), hidden=16)
+    labels = ["waving", "clapping"]
+    freeze(method, ("own", "visual"))
+    frozen = method.text_input(labels)
+    assert frozen.equal(method.encode_text(labels)) and method.adapt_text(frozen) is frozen
+    freeze(method, ("own", "visual", "text"))
+    ids = method.text_input(labels)[None]
+    assert not ids.is_floating_point()
+    text = method.adapt_text(ids)
+    torch.testing.assert_close(text[0], frozen, atol=1e-5, rtol=1e-4)
+    text.square().sum().backward()
+    towers = {
+        name: p for name, p in method.named_parameters() if group_of(name) == "text" and "logit_scale" not in name
+    }
+    assert towers and all(parameter.grad is not None for parameter in towers.values())
+    torch.optim.SGD(towers.values(), lr=1e-2).step()
+    torch.testing.assert_close(method.encode_text(labels), method.adapt_text(ids)[0], atol=1e-5, rtol=1e-4)
+    assert not method.encode_text(labels).allclose(frozen, atol=1e-5)
 
 
 def test_text_and_frames_that_are_missing_are_named(golden: dict[str, Tensor]) -> None:

@@ -1,6 +1,8 @@
 """What stands beside a result of ours, and what is said of the difference: every reason true, on either side."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from fsar.papers import Cell, load_papers
 from fsar.papers.compare import Printed, beside
 from fsar.papers.runs import Run, runs_of
+from fsar.reproduce import Plan, recipes_of
 from fsar.results.result import Result
 from tests.papers.made import result_beside, result_of
 
@@ -48,6 +51,22 @@ PP = cell("task-adapter-pp", "ssv2-small", paper="task-adapter-pp")
 
 def run_of(of: Cell) -> Run:
     return runs_of(of)[0]
+
+
+# --------------------------------------------------------------------------- what `fsar reproduce` makes
+
+
+@pytest.mark.parametrize("method", ["clip-spm", "clip-mdmf", "ma-fsar", "task-adapter", "clip-fsar", "hyrsm", "aim"])
+def test_what_reproduce_makes_is_accepted(method: str, tmp_path: Path) -> None:
+    """Its recipes train and test as the papers do, for one shot and for five."""
+    for shot in (1, 5):
+        plan = Plan(method=method, benchmark="hmdb51@arn", root=tmp_path, folder=tmp_path, shots=(shot,))
+        [recipe] = recipes_of(plan)
+        settings = json.loads(json.dumps(asdict(recipe)))
+        run = Run(method=method, recipe=f"{method}/hmdb51", backbone=recipe.backbone, benchmark="hmdb51@arn",
+                  way=5, shot=shot, query=recipe.test_query)  # fmt: skip
+        [value, *_] = beside([result_of(run, settings)])
+        assert value.comparable, (shot, value.differences)
 
 
 # --------------------------------------------------------------------------- what was measured

@@ -143,11 +143,11 @@ def test_backbones_and_lists_are_ours() -> None:
                            """'options.templates="{}"'""",
                            "fsar evaluate --checkpoint R --data V --benchmark ssv2-small@cmn --shot 1"]),
     ("ma-fsar/table-11/7", ["fsar train --config clip-fsar/hmdb51 --data V --benchmark hmdb51@arn --out R --backbone "
-                            "ViT-B-32/openai",
+                            "ViT-B-32/openai --set freeze_batch_norm=true",
                             "fsar evaluate --checkpoint R:readout=text --data V --benchmark hmdb51@arn --shot 1"]),
     ("clip-spm/table-3/1", ["fsar train --config clip-spm/hmdb51 --data V --benchmark hmdb51@arn --out R --set "
                             "'lr={\"visual\": 1e-05}' options.hsmr=false options.spm=false options.padm=false "
-                            "options.ensemble=null",
+                            "options.inductive=true options.ensemble=null",
                             "fsar evaluate --checkpoint R --data V --benchmark hmdb51@arn --shot 1 --query 4"]),
 ])  # fmt: skip
 def test_commands(cell: str, commands: list[str]) -> None:

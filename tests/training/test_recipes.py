@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -39,7 +39,7 @@ FEW_LAYERS = {
 }
 SHORT = [
     "backbone=tiny", "data=world", "way=3", "shot=1", "query=1", "episodes=2", "episodes_per_step=1", "val_every=0",
-    "accelerator=cpu", "workers=1",
+    "accelerator=cpu", "workers=1", "freeze_batch_norm=true",
 ]  # fmt: skip
 
 
@@ -158,6 +158,17 @@ def test_statistics_inside_a_backbone_move_on_request(frozen: bool, world: Video
     assert counts == {0 if frozen else 2}  # of the one step: its support and its queries are encoded apart
 
 
+def test_statistics_move_once_if_activations_are_computed_again(world: VideoDataset, tmp_path: Path) -> None:
+    line = ["backbone=timm/test_resnet/random", "lr.visual=1e-5", "frames=2", "freeze_batch_norm=false"]
+    kept = []
+    for again in ("false", "true"):
+        recipe = load_recipe("otam/hmdb51", [*SHORT, *line, f"checkpoint_activations={again}"])
+        train(recipe, world, tmp_path / again, progress=False)
+        kept.append(load_pretrained(tmp_path / again).backbone.state_dict())
+    statistics = [key for key in kept[0] if "running" in key or "tracked" in key]
+    assert statistics and all(kept[0][key].equal(kept[1][key]) for key in statistics)
+
+
 def test_a_backbone_without_statistics_has_none_to_move(world: VideoDataset, tmp_path: Path) -> None:
     recipe = load_recipe("otam/hmdb51", [*SHORT, "lr.visual=1e-5", "freeze_batch_norm=false"])
     with pytest.raises(ValueError, match="no effect on tiny, which has no BatchNorm"):
@@ -271,7 +282,13 @@ def test_every_milestone_has_its_factor() -> None:
         ({"betas": (0.9, 1.0)}, r"betas are \(0.9, 1.0\); expected two numbers in"),
         ({"betas": (0.5, 0.999), "optimizer": "sgd"}, "sgd has none"),
         ({"freeze_batch_norm": False}, "set lr.visual too"),
-        ({"freeze_batch_norm": False, "lr": {"visual": 1.0}, "checkpoint_activations": True}, "statistics twice"),
+        ({"for_shot": {5: {"shots": 1}}}, "for_shot, 5: unknown recipe key 'shots'; did you mean 'shot'"),
+        ({"for_shot": {0: {"shot": 1}}}, "for_shot has changes for 0 shots"),
+        ({"val_query": 0}, "val_query is 0; expected at least 1"),
+        ({"decay_spares": ("bn",), "decay_norms": False}, "decay_norms has no effect"),
+        ({"jitter": True, "jitter_strength": (0.5, 0.5, 0.5, 0.6)}, "at most 0.5 for the hue"),
+        ({"gray": 0.3}, "no effect without jitter: true"),
+        ({"augment": "queries"}, "no effect without flip or jitter"),
         ({"way": 0}, "way is 0; expected at least 1"),
         ({"sampling": "tsm"}, "did you mean 'tsn'"),
     ],
@@ -349,7 +366,7 @@ def test_each_group_gets_its_rate_and_its_decay() -> None:
 
 
 def test_weight_decay_spares_temperatures_and_what_the_method_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, "options.hidden=16", "weight_decay=0.1", "decay_norms=true"])
+    recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, "options.hidden=16", "weight_decay=0.1", "decay_spares=null"])
     method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
     freeze(method, trained_groups(recipe, method))
     names = {id(parameter): name for name, parameter in method.named_parameters()}
@@ -370,7 +387,36 @@ def test_betas_reach_the_optimiser() -> None:
     assert all(group["betas"] == (0.5, 0.99) for group in make_optimizer(recipe, method).param_groups)
 
 
+def spared(recipe: Recipe, backbone: str) -> set[str]:
+    """Names of the parameters that weight decay leaves out."""
+    method = build_method(recipe.method, load_backbone(backbone), **recipe.options)
+    freeze(method, ("own", "visual"))
+    names = {id(parameter): name for name, parameter in method.named_parameters()}
+    groups = make_optimizer(recipe, method).param_groups
+    return {names[id(p)] for group in groups if not group["weight_decay"] for p in group["params"]}
+
+
+def test_decay_by_names_is_that_of_the_public_codes() -> None:
+    """They leave out what is called `bn` or `norm`, so a temperature, a ViT's `ln_...` and `downsample.1` decay."""
+    recipe = load_recipe("clip-fsar/hmdb51", ["options.hidden=16"])
+    by_name = spared(recipe, "tiny")
+    assert by_name == {"context.norm.weight", "context.norm.bias"}
+    by_kind = spared(replace(recipe, decay_spares=None, decay_norms=False), "tiny")
+    assert by_name < by_kind and {"scale", "backbone.clip.visual.ln_pre.weight"} <= by_kind
+    residual = spared(load_recipe("hyrsm/hmdb51"), "timm/resnet18/random")
+    assert "backbone.model.bn1.weight" in residual and "backbone.model.layer2.0.downsample.1.weight" not in residual
+
+
 # --------------------------------------------------------------------------- reading one
+
+
+def test_a_recipe_says_how_it_trains_for_more_shots() -> None:
+    five, three = load_recipe("hyrsm/hmdb51", shot=5), load_recipe("hyrsm/hmdb51", shot=3)
+    assert [(r.shot, r.query, r.validation_shot) for r in (five, three)] == [(5, 3, 5), (3, 5, 3)]
+    assert load_recipe("hyrsm/hmdb51", ["query=2"], shot=5).query == 2
+    once = load_recipe("clip-fsar/hmdb51", shot=5)
+    assert (once.shot, once.val_shot) == (1, 5)
+    assert (load_recipe("trx/hmdb51", ["shot=1"], shot=5).shot, load_recipe("trx/hmdb51", shot=1).shot) == (1, 1)
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -19,7 +19,7 @@ from fsar.methods import METHODS, build_method, default_traits
 from fsar.results.identity import recipe_key, row_name
 from fsar.results.result import Result
 from fsar.training.checkpoint import load_pretrained
-from fsar.training.loader import EpisodeLoader
+from fsar.training.loader import EpisodeLoader, Loaded
 from fsar.training.loop import _Run, train
 from fsar.training.parameters import freeze, group_of, make_optimizer, trained_groups
 from fsar.training.recipes import Recipe, parse_recipe
@@ -503,6 +503,33 @@ def test_switched_off_it_is_what_evaluation_sees() -> None:
     arguments = (64, (0.5,) * 3, (0.5,) * 3, "bicubic")
     plain = Augmentation(crop=False)(frames, *arguments, np.random.default_rng(0))
     torch.testing.assert_close(plain, to_clip(frames, *arguments), atol=1e-6, rtol=1e-6)
+
+
+def test_colours_change_as_strongly_as_asked() -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
+
+    def clip(seed: int, **settings) -> torch.Tensor:
+        augment = Augmentation(crop=False, jitter=True, **settings)
+        return augment(frames, 56, (0.0,) * 3, (1.0,) * 3, "bilinear", np.random.default_rng(seed))
+
+    plain = Augmentation(crop=False)(frames, 56, (0.0,) * 3, (1.0,) * 3, "bilinear", np.random.default_rng(0))
+    weak, strong = (clip(0, strength=each) for each in ((0.05, 0.05, 0.05, 0.01), (0.5, 0.5, 0.5, 0.25)))
+    assert 0 < (weak - plain).abs().mean() < (strong - plain).abs().mean()
+    grey = [bool((image := clip(seed, gray=0.3)[0])[0].allclose(image[1])) for seed in range(60)]
+    assert 5 < sum(grey) < 35
+
+
+def test_only_queries_are_mirrored_and_recoloured_if_asked(world: VideoDataset) -> None:
+    """The clips of the support come out as without any; crops stay."""
+    method = build_method("otam", load_backbone("tiny"))
+
+    def clips(**changes) -> Loaded:
+        recipe = recipe_of(**{"method": "otam", "options": {}, "lr": {"visual": 1e-5}, "flip": True, **changes})
+        return EpisodeLoader(recipe, world.split("train"), method, None).load(3)
+
+    plain, queries, both = clips(flip=False, jitter=False), clips(augment="queries"), clips()
+    assert queries.support.equal(plain.support) and not both.support.equal(plain.support)
+    assert queries.query.equal(both.query) and not queries.query.equal(plain.query)
 
 
 def test_flips_half_of_the_clips() -> None:

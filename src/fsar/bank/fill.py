@@ -104,7 +104,7 @@ def fill_bank(
     if videos and videos[0].features is not None:
         return _given_bank(method, videos, texts, skipped, enhance)
     cache = cache or FrameCache()
-    store = open_store(method.encoder(), cache, folder, precision, _code(method)) if keep else None
+    store = open_store(method.encoder(), cache, folder, precision, _code(method), method.traits.framing) if keep else None
     encoder = VideoEncoder(method, cache, texts, store, role, enhance)
     rows = {role: Rows(len(videos)) for role in encoder.roles}
     kept: list[str] = []
@@ -245,7 +245,9 @@ def to_input(method: Method, frames: Frames) -> Tensor:
     """
     backbone = method.backbone
     # a copy, since a memory map of the frame cache is read-only
-    return to_clip(frames.copy(), backbone.image_size, *method.normalization, backbone.interpolation)
+    return to_clip(
+        frames.copy(), backbone.image_size, *method.normalization, backbone.interpolation, method.traits.framing
+    )
 
 
 def _code(method: Method) -> dict[str, str]:

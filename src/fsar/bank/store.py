@@ -88,6 +88,7 @@ def open_store(
     folder: Path | None = None,
     precision: Precision = "float32",
     code: Mapping[str, str] | None = None,
+    framing: str = "short-side",
 ) -> BankStore | None:
     """Open the place on disk of an encoder's encodings.
 
@@ -97,6 +98,7 @@ def open_store(
         folder: an explicit folder, which keeps any encoding; by default one in the cache folder.
         precision: encodings of another precision than float32 are kept apart.
         code: of a method and backbone that are not of this package; encodings of other code are kept apart.
+        framing: how frames are resized (`Traits.framing`); encodings of another than the usual one are kept apart.
 
     Returns:
         The store; None if nothing is to be kept.
@@ -108,6 +110,7 @@ def open_store(
         return None
     apart: dict[str, object] = {} if precision == "float32" else {"precision": precision}
     apart |= {"own": dict(code)} if code else {}
+    apart |= {} if framing == "short-side" else {"framing": framing}
     return BankStore(encoder.key() | {"clip": cache.settings()} | apart, folder)
 
 

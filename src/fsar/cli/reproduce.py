@@ -12,10 +12,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, help="folder of the runs; after a kill, run the same command to resume"
     )
-    parser.add_argument("--shot", nargs="+", type=int, default=[1, 5], help="one training per shot; default: 1 5")
+    shots = "one training for each number of shots, as the recipe says for it; default: 1 5"
+    parser.add_argument("--shot", nargs="+", type=int, default=[1, 5], help=shots)
     parser.add_argument("--seed", nargs="+", type=int, default=[0], help="one training per seed; default: 0")
     parser.add_argument("--way", type=int, default=5, help="classes per test episode; default: 5")
-    parser.add_argument("--query", type=int, default=1, help="queries per class in the test; default: 1")
+    parser.add_argument("--query", type=int, help="queries per class in the test; default: the recipe's test_query")
     parser.add_argument("--episodes", type=int, default=10_000, help="test episodes; default: 10000")
     parser.add_argument("--backbone", help="instead of the recipe's")
     parser.add_argument(
@@ -25,7 +26,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--protocol",
         choices=["clean", "paper"],
-        help="paper: select on the test classes, as the field's public code does; every result says so",
+        help="paper: select on the test classes, as most public codes do; every result says so",
     )
     parser.add_argument("--resplit", type=int, metavar="SEED", help="split the classes again, at random")
     parser.add_argument("--prepare", type=Path, metavar="DIR", help="first write copies of short side 256 to DIR")
@@ -38,7 +39,8 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Check the videos, train, test, and print the table."""
-    from fsar.reproduce import Plan, reproduce
+    from fsar.cli.train import warn_of_selection
+    from fsar.reproduce import Plan, recipes_of, reproduce
     from fsar.results.tables import tables
     from fsar.results.typeset import render
 
@@ -60,6 +62,8 @@ def run(options: Namespace) -> int:
         prepared=options.prepare,
         skip_missing=options.skip_missing,
     )
+    for recipe in recipes_of(plan)[:1]:
+        warn_of_selection(recipe)
     print(render(tables(reproduce(plan)), "markdown"))
     print(f"\nwrote {options.out / 'report.html'}: these numbers beside the papers', and what differs")
     return 0

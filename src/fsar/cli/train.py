@@ -27,13 +27,15 @@ def add_options(parser: ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="shot=5 lr.own=1e-4, ...; see `fsar recipes --keys`",
     )
+    shots = "train for a test with so many examples per class: with as many, or as the recipe's for_shot says"
+    add("--shot", type=int, help=shots)
     add("--hardware", help="1x8gb, 1x24gb, 4x24gb, 8x24gb or 8x80gb: memory and devices; the run stays the same")
     add("--devices", type=int, help="processes or GPUs on this machine")
     add("--seed", nargs="+", type=int, help="of everything random; several train one run each, in folders below --out")
     sweep = "train with each of these values, in folders below --out; several keys give all combinations"
     add("--sweep", nargs="+", default=[], metavar="KEY=VALUE,...", help=sweep)
     add("--backbone", help="see `fsar backbones`")
-    protocol = "paper: select on the test classes, as the field does; every result says so"
+    protocol = "paper: select on the test classes, as most public codes do; every result says so"
     add("--protocol", choices=["clean", "paper"], help=protocol)
     add("--resplit", type=int, metavar="SEED", help="split the classes into train, val and test at random")
     on_error = "at a video that cannot be read; skip reads all of them before training"
@@ -49,6 +51,7 @@ def run(options: Namespace) -> int:
     if options.sweep or len(options.seed or ()) > 1:
         return _grid(options)
     recipe = _recipe(options, [f"seed={seed}" for seed in options.seed or ()])
+    warn_of_selection(recipe)
     train(recipe, _videos(recipe, options), options.out)
     where = f"--data {recipe.data}" + (f" --lists {' '.join(recipe.lists)}" if recipe.lists else "")
     where += f" --benchmark {recipe.benchmark}" if recipe.benchmark else ""
@@ -100,7 +103,20 @@ def _recipe(options: Namespace, more: Sequence[str] = ()) -> "Recipe":
               "features")  # fmt: skip
     given = {key: getattr(options, key) for key in direct} | {"lists": options.lists and list(map(str, options.lists))}
     changes = [f"{key}={json.dumps(value, default=str)}" for key, value in given.items() if value is not None]
-    return load_recipe(options.config, [*options.set, *changes, *more], options.hardware)
+    return load_recipe(options.config, [*options.set, *changes, *more], options.hardware, options.shot)
+
+
+def warn_of_selection(recipe: "Recipe") -> None:
+    """Say on standard error if `protocol: paper` selects where the public code of the method keeps its last state."""
+    from fsar.papers.origins import origins
+
+    origin = origins().get(recipe.method)
+    if recipe.protocol == "paper" and origin is not None and origin.keeps == "last":
+        print(
+            f"fsar: protocol=paper keeps the best state on the test classes. The published numbers of {recipe.method} "
+            f"are less optimistic: {origin.selection}. val_every=0 without protocol=paper does the same",
+            file=sys.stderr,
+        )
 
 
 def push_options(parser: ArgumentParser) -> None:

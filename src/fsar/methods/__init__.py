@@ -31,6 +31,7 @@ __all__ = [
     "method_class",
     "parse_method",
     "parse_options",
+    "stored_options",
 ]
 
 METHODS = {
@@ -177,6 +178,26 @@ def effective_options(name: str, options: Mapping[str, Any], keep: Collection[st
     while idle := parse_options(name, options).without_effect().keys() & options.keys() - set(keep):
         options = {key: value for key, value in options.items() if key not in idle}
     return options
+
+
+def stored_options(name: str, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Complete and clear options that a file holds, so that they mean what they meant when it was written.
+
+    Args:
+        name: a key of `METHODS`.
+        stored: all options of the version that wrote the file.
+
+    Returns:
+        The same, with the older meaning of options that came later, and without options that have no effect.
+
+    Raises:
+        ValueError: unknown method or option, or a value that does not fit.
+
+    Example:
+        >>> stored_options("task-adapter-pp", {"variant": "official"})["framing"]
+        'short-side'
+    """
+    return effective_options(name, {**method_class(name).Config.before, **stored})
 
 
 def describe_method(name: str) -> str:

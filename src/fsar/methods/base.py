@@ -49,6 +49,8 @@ class Traits:
     """Whether the scores depend on the order of the queries, as in a faulty public code; only for audits."""
     pixels: str = "normalized"
     """How pixels reach the backbone: normalised by the backbone's own mean and deviation, or a key of `PIXELS`."""
+    framing: str = "short-side"
+    """How frames are resized before the crop: a key of `fsar.video.transforms.FRAMINGS`."""
     episodes_per_match: int = 512
     """How many episodes evaluation matches at once: limits memory, does not change a result."""
 

@@ -26,10 +26,17 @@ Deviations:
 | mixed score | p_text^beta p_visual^(1-beta), not normalised | its logarithm, so that it is a logit |
 | temperature of p_visual | softmax((8 - D) / 8), whatever the number of frames | softmax((T - D) / T); equal at 8 frames |
 | weight w of the contrastive objective | 1.2 to 3.0 by benchmark | 3.0, SSv2's, unless the recipe says otherwise (`class_text_weight`) |
-| weight decay | L2 1e-3, whatever its file says; it spares what `bn` or `norm` names, not ViT's `ln_...` nor a ResNet's `downsample.1` | 1e-3; it spares all normalisation |
-| clips | frames squeezed to 256 x 256; no flips but of Kinetics' queries | the recipe's |
+| weight decay | L2 1e-3, whatever its file says; it spares what `bn` or `norm` names, not ViT's `ln_...`, a ResNet's `downsample.1` or the temperature | the recipes' `decay_spares: [bn, norm]`; without it a temperature never decays |
+| resizing | squeezed to 256 x 256 | short side 256 (`framing: short-side`, `square-256`) |
+| flips and colours | of Kinetics' queries alone; jitter by up to 0.5, 0.5, 0.5, 0.25, grey with 0.3 | flips where no name tells left from right, unless the recipe has `flip: false`; `augment: queries`, `jitter_strength`, `gray` |
+| frames | random ones in the test, too; on Kinetics at a fixed distance | the recipe's: TSN, middle frames in the test; `sampling: clip-fsar-interval` is Kinetics' |
+| several shots, training | 5-shot files train on 1-shot episodes | the recipes' `for_shot` |
+| rate | its epoch counts whole periods twice, so rates fall at about half the episodes that its file names | the recipes' `milestones`, as it runs |
+| class words | of its own lists: `draw_sword`, `Blow DryHair`, brackets | `fsar.text.prompts.class_text`: its lists know the benchmarks' classes alone |
+| initial value of the temperature | 1, learned | the same |
+| reduction | means over queries and over all videos, / batch | the same, mean over the batch's episodes |
 | pixels | CLIP's mean and deviation; in the file of UCF101 5-shot they stand where they are not read, so 0.45 and 0.225 hold | CLIP's |
-| BatchNorm of a ResNet | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
+| BatchNorm of a ResNet | trains from the first step | the same in the recipes (`freeze_batch_norm: false`); support and queries are two batches |
 """  # noqa: E501
 
 from collections.abc import Iterable, Sequence
@@ -81,6 +88,8 @@ class ClipFsar(Method):
         """beta, exponent of the text's probability for `readout: combine`."""
         hidden: int = 2048
         """Channels inside the transformer's feed-forward part."""
+        framing: Literal["short-side", "square-256"] = "short-side"
+        """Resize the short side, or squeeze frames to 256 x 256 pixels whatever their shape, as in the public code."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -115,6 +124,7 @@ class ClipFsar(Method):
             reads_text_alone=config.readout == "text",
             support_reads_text=True,
             independent_ways=config.readout == "visual",
+            framing=config.framing,
             episodes_per_match=64,
         )
 

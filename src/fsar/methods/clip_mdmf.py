@@ -38,7 +38,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | PPS's similarity | of "the representation" f_q | mean of the four best frames' cosines | time mean, or four best (`pps_score: time-mean`, `best-frames`) |
 | PPS's draw | "uniform sampling" by the probabilities | in training and testing, unseeded | the same, as Gumbel noise hashed from the episode's videos, query and class, without a seed (`pps: sample`); `argmax`, also where nothing may be drawn; `expected` (mean token); `off` (zero token; Tables 3, 4) |
 | temperature | t | 1 / 200 | the code's |
-| text tower | trained (section 4.2) | frozen: texts are encoded once, without gradients | frozen |
+| text tower | trained (section 4.2) | frozen: texts are encoded once, without gradients | the code's; a rate `lr.text` in the recipe trains it |
 | tau, eq. 11 | of the tokens; its indices are scrambled | of the first frames: tokens are cut off before | by the variant (`confidence: token`, `first-frame`); softmax over classes |
 | who teaches | eq. 14: over Omega^g KL(P^g, P^l), the global view, though it is called L_{l->g}; Table 5's up->down is local -> global by section 4.4.3's words | `up2down` runs KL(P^g, P^l) over Omega^g | named by the teacher: Table 5's up->down as it was run is `teacher: global`, down->up `teacher: local`, bidirectional `both` |
 | conditions of Table 5 | no equation | visual or text alone: the other view takes the rest of the queries; none: unweighted KL of both, summed over all queries | the code's (`condition`); none takes `query_loss` |
@@ -64,6 +64,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | idle parts of the code | none | class-text CE of weight 0, a filter of frames, two more convolutions | left out |
 """  # noqa: E501
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
@@ -77,9 +78,10 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
+from fsar.backbones.clip import ClipBackbone
 from fsar.config import ablation
 from fsar.layers.temporal import TemporalTransformer
-from fsar.methods.base import Method, Traits
+from fsar.methods.base import PARAMETER_GROUPS, Method, Traits
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
 from fsar.shapes import FrameFeatures, Logits
 from fsar.text.prompts import class_features
@@ -209,6 +211,7 @@ class ClipMdmf(Method):
             trains=("own", "visual"),
             readouts=("pps", "direction", "alpha1", "alpha2"),
             reads_text=True,
+            trains_text=True,
             support_reads_text=True,
             draws=config.pps == "sample",
             pixels=config.pixels or "normalized",
@@ -228,6 +231,24 @@ class ClipMdmf(Method):
     def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
         """Text features [label, dim]; the single prompt needs no random draw."""
         return class_features(self.backbone, labels, self.config.prompt)
+
+    def text_input(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Text features, or, if the text tower trains, token ids [label, token]."""
+        if not self._text_trains():
+            return self.encode_text(labels, rng)
+        assert isinstance(self.backbone, ClipBackbone)
+        return self.backbone.tokenize([self.config.prompt.replace("{}", label) for label in labels])
+
+    def adapt_text(self, text: Tensor) -> Tensor:
+        """Token ids [*labels, token] -> text features [*labels, dim]; features stay."""
+        if text.is_floating_point():
+            return text
+        assert isinstance(self.backbone, ClipBackbone)
+        return self.backbone.clip.encode_text(text.flatten(0, -2)).unflatten(0, text.shape[:-1])
+
+    def _text_trains(self) -> bool:
+        rule = re.compile(PARAMETER_GROUPS["text"])
+        return any(p.requires_grad for name, p in self.named_parameters() if rule.fullmatch(name))
 
     # ----------------------------------------------------------------------- one video
 

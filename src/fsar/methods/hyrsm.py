@@ -22,10 +22,14 @@ Deviations (a dash: not checked):
 | dropout | - | 0.1 after pe; output maps 0.2 (intra), 0.05 (inter); attention weights 0.1 (inter only) | the code's |
 | initial values | - | inter: q, k, v normal of variance 2 / (D + D / heads), output map Xavier; the rest as PyTorch's layers | the code's |
 | Bi-MHM | divided by frames | not divided | the code's |
-| BatchNorm of a ResNet | - | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
+| BatchNorm of a ResNet | - | trains from the first step | the same in the recipes (`freeze_batch_norm: false`); support and queries are two batches |
 | pixels | - | mean 0.45, deviation 0.225 in every channel | `pixels: normalized` (default) or `slowfast` |
-| clips | - | frames squeezed to 256 x 256; of queries alone flips and jitter by up to 0.5, 0.5, 0.5, 0.25, grey with 0.3 | the recipe's, for all videos |
-| weight decay | - | L2 1e-3, whatever its file says; it spares what `bn` or `norm` names | 1e-3; it spares all normalisation |
+| resizing | - | squeezed to 256 x 256 | short side 256 (`framing: short-side`, `square-256`) |
+| flips and colours | - | of queries alone, on every benchmark; jitter by up to 0.5, 0.5, 0.5, 0.25, grey with 0.3 | of all videos, no flip where names tell left from right, 0.2, 0.2, 0.2, 0.05, unless the recipe has `augment: queries`, `jitter_strength`, `gray` |
+| frames | - | random ones in the test, too; on Kinetics at a fixed distance | the recipe's: TSN, middle frames in the test; `sampling: clip-fsar-interval` is Kinetics' |
+| weight decay | - | L2 1e-3, whatever its file says; it spares what `bn` or `norm` names, so `downsample.1` decays | the recipes' `decay_spares: [bn, norm]` |
+| several shots, training | - | files of their own: 5 queries per class for 2 to 4 shots, 3 for 5 shots, 7 for one | the recipes' `for_shot` |
+| rate | - | its epoch counts whole periods twice, so rates fall at about half the episodes that its file names | the recipes' `milestones`, as it runs |
 | reduction | - | means over queries and over frames, / batch | the same, mean over the batch's episodes |
 """  # noqa: E501
 
@@ -121,6 +125,8 @@ class HyRsm(Method):
         """Weight of the class loss, which classifies every frame into the training classes; 0 leaves it out."""
         pixels: Literal["normalized", "slowfast"] = "normalized"
         """By the backbone's mean and deviation, or by 0.45 and 0.225 in every channel, as in the public code."""
+        framing: Literal["short-side", "square-256"] = "short-side"
+        """Resize the short side, or squeeze frames to 256 x 256 pixels whatever their shape, as in the public code."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -152,7 +158,7 @@ class HyRsm(Method):
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
         """Relations and visual tower train; 16 episodes of 5-way 5-shot with 2048 channels take 0.2 to 0.4 GB."""
-        return Traits(trains=("own", "visual"), pixels=config.pixels, episodes_per_match=16)
+        return Traits(trains=("own", "visual"), pixels=config.pixels, framing=config.framing, episodes_per_match=16)
 
     def placed(self, frames: Float[Tensor, "*videos frame dim"]) -> Float[Tensor, "*videos frame dim"]:
         """Add the encoding of the frame's position to every frame."""

@@ -42,7 +42,7 @@ Deviations:
 | sub-actions | GPT-4's: 6 to 9 words, mostly with the label's words | the same | this project's: 13 to 15 words, rarely with the label's words (`sub_actions` reads the public file, too) |
 | label alone, Table 4 | not stated | not in the files | `text: label` reads "a photo of action about ..." |
 | published numbers | - | three GPUs split an episode; SSv2-Full is read with SSv2-Small's texts, 45 of its 100 classes without one | one device; texts of its own |
-| clips | random crops | resized to 257 x 257 whatever the aspect ratio, each frame cropped by itself | short side 256, one crop per clip |
+| clips | random crops | resized to 257 x 257 whatever the aspect ratio, each frame cropped by itself | by the variant (`framing: short-side`, `square-257`); frames of more than 256 pixels are first shrunk to a short side of 256 |
 | precision | not stated | text tower and adapters in fp16 | the run's |
 | A_o | not stated | a quarter of the width, no inner skip, second map zero | the code's |
 | everything else of the visual branch | | | see `task_adapter.py` |
@@ -79,10 +79,20 @@ from fsar.text.prompts import SUB_ACTION_PROMPT, sub_actions
 
 STAGES = 3
 VARIANTS: dict[str, dict[str, Any]] = {
-    "paper": {"residual": "earlier", "stage_score": "cosine-of-mean", "similarity": "frame-wise"},
-    "official": {"residual": "later", "stage_score": "mean-of-cosines", "similarity": "time-mean"},
-    "official-leaky": {"residual": "later", "stage_score": "mean-of-cosines", "similarity": "time-mean"},
+    "paper": {
+        "residual": "earlier",
+        "stage_score": "cosine-of-mean",
+        "similarity": "frame-wise",
+        "framing": "short-side",
+    },
+    "official": {
+        "residual": "later",
+        "stage_score": "mean-of-cosines",
+        "similarity": "time-mean",
+        "framing": "square-257",
+    },
 }
+VARIANTS["official-leaky"] = VARIANTS["official"]
 
 Sentences = Float[Tensor, "label stage token channel"]
 
@@ -98,6 +108,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
 
         method: ClassVar[str] = "task-adapter-pp"
         variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+        before: ClassVar[Mapping[str, Any]] = {"framing": "short-side"}
 
         variant: Literal["paper", "official", "official-leaky"] = "paper"
         """Equations of the paper or the public code; `official-leaky` also lets labels reach the scores: for audits."""
@@ -121,6 +132,9 @@ class TaskAdapterPlusPlus(TaskAdapter):
         """Frame that is added to the attention of equation 15: the earlier or the later of two neighbours."""
         stage_score: Literal["cosine-of-mean", "mean-of-cosines"] | None = None
         """Equations 16 and 17: cosine of a stage's mean frame, or mean of its frames' cosines."""
+        framing: Literal["short-side", "square-257"] | None = None
+        """Resize the short side, and draw one crop per clip; or squeeze frames to 257 x 257 pixels whatever their shape
+        and, in training, crop each by itself."""
         alignment_norm: bool = ablation(False)
         """LayerNorm after the attention of equation 15, as in the public code on SSv2-Full."""
 
@@ -193,6 +207,7 @@ class TaskAdapterPlusPlus(TaskAdapter):
             usual,
             readouts=(*usual.readouts, "sub_actions"),
             trains_text=True,
+            framing=config.framing,
             leaks_labels=config.variant == "official-leaky",
         )
 

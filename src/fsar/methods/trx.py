@@ -17,7 +17,12 @@ Deviations:
 | combination of cardinalities | sum | mean | mean (the code's; the ranking is the same) |
 | distance | squared norm per tuple | squared Frobenius norm / tuples | the code's |
 | pixels | not stated | [0, 1], not normalised | `pixels: normalized` (default) or `unit` |
-| BatchNorm of a ResNet | not stated | trains from the first step | statistics frozen, unless the recipe has `freeze_batch_norm: false` |
+| resizing | not stated | short side 256, bilinear: its default is called nearest, but its function takes that for bilinear | short side 256, the backbone's: bicubic |
+| short videos | not stated | fewer than 8 frames: left out | frames repeat, unless the recipe has `drop_short: true` |
+| flips | not stated | everywhere | not where names tell left from right |
+| BatchNorm of a ResNet | not stated | trains from the first step | the same in the recipes (`freeze_batch_norm: false`); support and queries are two batches |
+| loss | cross-entropy | sum over queries / 16 | mean; the recipes' rate is 25 times the code's |
+| queries per class in training | not stated | 5 | the recipe's: 5 |
 | first step | not stated | after 15 episodes, then every 16 | every `episodes_per_step` |
 """  # noqa: E501
 

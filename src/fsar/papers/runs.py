@@ -258,15 +258,26 @@ def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Ru
         readout = {key: value for key, value in options.items() if key == "readout" and key in readouts}
         given = {key: value for key, value in options.items() if key not in readout}
         own = cell.training if isinstance(cell.training, Mapping) else {}
-        wanted = {"shot": shot, **setting.training, **own, "method": method, "backbone": run.backbone}
+        wanted = {**_for_shot(recipe, shot), **setting.training, **own, "method": method, "backbone": run.backbone}
         if wanted["shot"] != shot:
             wanted["val_shot"] = shot
+        if not any(word in run.backbone for word in _WITH_BATCH_NORM):
+            wanted["freeze_batch_norm"] = True  # there is none to move
         wanted |= {f"options.{key}": value for key, value in {**setting.options, **given}.items()}
         run = _without_idle(replace(run, recipe=recipe, changes=_changes(recipe, wanted), readout=readout))
     together = {**run.tested_options, "inductive": False}
     if traits_of(method, together).transductive:
         run = run.with_option("inductive", False)  # published numbers let queries see each other if they can
     return run.with_option("variant", LEAKY) if leaks(cell) else run
+
+
+_WITH_BATCH_NORM = ("RN50", "resnet")
+"""One of these is in the name of every backbone of a cell that has BatchNorm."""
+
+
+def _for_shot(recipe: str, shot: int) -> dict[str, Any]:
+    """Keys of a packaged recipe as it trains for a test with so many shots."""
+    return {"shot": shot, **_settings(recipe)["for_shot"].get(str(shot), {})}
 
 
 def _without_idle(run: Run) -> Run:

@@ -130,7 +130,7 @@ class ClipEncoder:
 
     @cached_property
     def _store(self) -> BankStore | None:
-        return open_store(self.method.encoder(), self.cache)
+        return open_store(self.method.encoder(), self.cache, framing=self.method.traits.framing)
 
     @cached_property
     def _of_queries(self) -> VideoEncoder:

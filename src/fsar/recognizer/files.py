@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fsar.files import write_tensors_atomic
-from fsar.methods import effective_options, parse_options
+from fsar.methods import parse_options, stored_options
 from fsar.methods.episode import Encoding
 from fsar.own import Origin, find_named
 from fsar.recognizer.background import BACKGROUND
@@ -153,7 +153,7 @@ def read_file(path: Path) -> Contents:
 
 def _options(method: str, stored: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a file, with those at their defaults that have no effect: older versions accepted such."""
-    return asdict(parse_options(method, effective_options(method, stored)))
+    return asdict(parse_options(method, stored_options(method, stored)))
 
 
 def _fit(method: str, stored: Mapping[str, Any]) -> Fit:

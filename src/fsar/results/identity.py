@@ -18,10 +18,12 @@ from fsar.results.result import Result, short_hash
 
 WITHOUT_EFFECT = ("devices", "nodes", "workers", "checkpoint_activations")
 """Keys of a recipe that change numbers only by rounding."""
+OF_THE_TEST = ("for_shot", "test_query")
+"""Keys of a recipe that say how to test it, or how to train for another test."""
 _SEEDS = ("seed", "resplit")
 PLACES = ("data", "features", "lists", "class_names")
 """Keys of a recipe that say where the videos lie; their hash says which they are."""
-_NOT_IN_A_ROW = (*_SEEDS, *WITHOUT_EFFECT, *PLACES, "benchmark")
+_NOT_IN_A_ROW = (*_SEEDS, *WITHOUT_EFFECT, *OF_THE_TEST, *PLACES, "benchmark")
 
 
 def recipe_key(result: Result) -> str:
@@ -159,9 +161,20 @@ def row_keys(results: Sequence[Result]) -> list[str]:
 
 
 def by_each_shot(result: Result) -> Result | None:
-    """If training and test shots are equal, replace the number by 'K' so that such runs share a row; otherwise None."""
-    own_shot = result.training is not None and result.training["recipe"]["shot"] == result.shot
-    return _of_k_shots(result) if own_shot else None
+    """If trained for a test with so many shots, write 'K' for what depends on them, so that such runs share a row.
+
+    Training shots are then as many as test shots, or as many as the recipe's `for_shot` says. Otherwise None.
+    """
+    if result.training is None:
+        return None
+    recipe = result.training["recipe"]
+    as_meant = recipe["shot"] == _for_shots(recipe).get(result.shot, {}).get("shot", result.shot)
+    return _of_k_shots(result) if as_meant else None
+
+
+def _for_shots(recipe: Mapping[str, Any]) -> dict[int, Mapping[str, Any]]:
+    """`Recipe.for_shot`, whose numbers JSON holds as text; an older version had none."""
+    return {int(shot): changes for shot, changes in recipe.get("for_shot", {}).items()}
 
 
 def row_names(results: Sequence[Result]) -> dict[str, str]:
@@ -218,10 +231,15 @@ def _recipe(training: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_k_shots(result: Result) -> Result:
-    """Return these keys without the number of shots in training."""
+    """Return these keys without the number of shots in training, and without what depends on it."""
     if result.training is None:
         return result
-    return replace(result, training={**result.training, "recipe": {**result.training["recipe"], "shot": "K"}})
+    recipe = result.training["recipe"]
+    depending = {"shot", *(key for changes in _for_shots(recipe).values() for key in changes)}
+    own = dict.fromkeys(sorted(depending), "K")
+    if recipe.get("val_shot") == result.shot:
+        own["val_shot"] = None  # as many as in the test, which is what null means with as many in training
+    return replace(result, training={**result.training, "recipe": {**recipe, **own}})
 
 
 def _clip_and_weights(result: Result) -> str:

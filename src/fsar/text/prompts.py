@@ -102,7 +102,8 @@ def templates(name: str) -> tuple[str, ...]:
     return chosen[: int(count)]
 
 
-_CACHE: WeakKeyDictionary[Backbone, dict[tuple[str, str], Tensor]] = WeakKeyDictionary()
+_CACHE: WeakKeyDictionary[Backbone, tuple[int, dict[tuple[str, str], Tensor]]] = WeakKeyDictionary()
+"""Backbone -> how often its text tower has changed, and what it then gave: (class, template set) -> feature."""
 
 
 @torch.no_grad()
@@ -111,8 +112,7 @@ def class_features(
 ) -> Float[Tensor, "label dim"]:
     """Compute the text feature of each class: the mean over templates, not normalised.
 
-    The result is cached per backbone, class text and template set, since the text tower is frozen in every method that
-    reads its features this way.
+    The result is cached per backbone, class text and template set, for as long as the text tower does not change.
 
     Args:
         backbone: with a text tower.
@@ -134,13 +134,21 @@ def class_features(
     if rng is not None:
         own = templates(template_set)
         return torch.cat([class_features(backbone, [label], own[rng.integers(len(own))]) for label in labels])
-    cache = _CACHE.setdefault(backbone, {})
+    cache = _cache_of(backbone)
     for label in dict.fromkeys(labels):
         if (label, template_set) not in cache:
             texts = [template.replace("{}", label) for template in templates(template_set)]
             cache[label, template_set] = backbone.text_features(texts).mean(0)
     device = next(backbone.parameters(), torch.empty(0)).device
     return torch.stack([cache[label, template_set].to(device) for label in labels])
+
+
+def _cache_of(backbone: Backbone) -> dict[tuple[str, str], Tensor]:
+    """Features of the text tower as it is now; a step of the optimiser raises the version of a parameter."""
+    version = sum(p._version for name, p in backbone.named_parameters() if not name.startswith("clip.visual."))
+    if backbone not in _CACHE or _CACHE[backbone][0] != version:
+        _CACHE[backbone] = (version, {})
+    return _CACHE[backbone][1]
 
 
 SubActions = tuple[str, str, str]

@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.base import read_safetensors
 from fsar.files import atomic_path, write_text_atomic
-from fsar.methods import Method, build_method, effective_options
+from fsar.methods import Method, build_method, effective_options, stored_options
 from fsar.own import Origin, find_named
 from fsar.results.numbers import percent_interval
 from fsar.training.parameters import frozen_fingerprint, kept_state
@@ -130,7 +130,7 @@ def load_pretrained(source: str | Path, backbone: Backbone | None = None, **opti
         )
     elif set(provenance.groups) & {"visual", "text"}:
         backbone = copy.deepcopy(backbone)  # a copy: the caller's stays as it is
-    chosen = effective_options(name, header["options"] | options, keep=options)
+    chosen = effective_options(name, stored_options(name, header["options"]) | options, keep=options)
     method = build_method(name, backbone, **chosen)
     fixed = sorted(
         key for key in options if key not in method.traits.readouts and options[key] != header["options"][key]

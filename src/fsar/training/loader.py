@@ -1,6 +1,7 @@
 """Number of an episode -> its clips, classes and targets."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,7 +53,15 @@ class EpisodeLoader:
         self.sampler = EpisodeSampler(
             dataset=dataset, way=recipe.way, shot=recipe.shot, query=recipe.query, seed=recipe.seed
         )
-        self.augment = Augmentation(crop=recipe.crop, flip=recipe.flip, jitter=recipe.jitter)
+        self.augment = Augmentation(
+            crop=recipe.crop,
+            flip=recipe.flip,
+            jitter=recipe.jitter,
+            strength=recipe.jitter_strength,
+            gray=recipe.gray,
+        )
+        plain = replace(self.augment, flip=False, jitter=False)
+        self.augment_support = self.augment if recipe.augment == "all" else plain
         self.cache = FrameCache(frames=None) if recipe.cached_frames else None
 
     def load(self, number: int) -> Loaded:
@@ -79,17 +88,25 @@ class EpisodeLoader:
 
     def _clips(self, drawn: Episodes, number: int) -> tuple[Tensor, Tensor]:
         ids = [drawn.video_ids[i] for i in (*drawn.support.ravel(), *drawn.query.ravel())]
-        clips = [
-            self._clip(self.videos[video_id], np.random.default_rng((self.recipe.seed, number, place)))
-            for place, video_id in enumerate(ids, 1)  # generator 0 draws the templates of class texts
-        ]
         split = drawn.support.size
+        augments = [self.augment_support] * split + [self.augment] * drawn.query.size
+        clips = [
+            self._clip(self.videos[video_id], augment, np.random.default_rng((self.recipe.seed, number, place)))
+            for place, (video_id, augment) in enumerate(zip(ids, augments, strict=True), 1)  # 0 draws the templates
+        ]
         return _stack(clips[:split], drawn.support.shape), _stack(clips[split:], drawn.query.shape)
 
-    def _clip(self, video: Video, rng: np.random.Generator) -> Tensor:
+    def _clip(self, video: Video, augment: Augmentation, rng: np.random.Generator) -> Tensor:
         """Sample and augment a video's frames: [frame, rgb, side, side]."""
         backbone, frames = self.method.backbone, self._frames(video, rng)
-        return self.augment(frames, backbone.image_size, *self.method.normalization, backbone.interpolation, rng)
+        return augment(
+            frames,
+            backbone.image_size,
+            *self.method.normalization,
+            backbone.interpolation,
+            rng,
+            self.method.traits.framing,
+        )
 
     def _frames(self, video: Video, rng: np.random.Generator) -> Frames:
         count, sampling = self.recipe.frames, self.recipe.sampling

@@ -151,8 +151,8 @@ class _Run:
             torch.manual_seed(int(np.random.SeedSequence((self.recipe.seed, number)).generate_state(1)[0]))
             with self.fabric.no_backward_sync(self.setup.module, enabled=i < own - 1):
                 terms, right = self.setup.module(*inputs)
+                statistics.collect(own)  # before activations are computed again, which would move them again
                 self.fabric.backward(sum(terms.values(), torch.zeros((), device=self.fabric.device)) / own)
-            statistics.collect(own)
             for name, value in {**terms, "accuracy": right}.items():
                 means[name] = means.get(name, 0) + value.detach() / own
         statistics.settle(self.fabric.all_reduce)

@@ -65,8 +65,8 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
     backbone = method.backbone
     if not recipe.freeze_batch_norm and not any(isinstance(module, _BATCH_NORMS) for module in backbone.modules()):
         raise ValueError(
-            f"freeze_batch_norm: false has no effect on {backbone.name}, which has no BatchNorm; leave it out, or "
-            f"choose another backbone"
+            f"freeze_batch_norm: false has no effect on {backbone.name}, which has no BatchNorm; set "
+            f"freeze_batch_norm=true, or choose another backbone"
         )
     return tuple(recipe.lr)
 
@@ -93,32 +93,45 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
     """Build the optimiser over all parameters that need gradients.
 
     No weight decay has: single numbers (a temperature, a factor), parameters in `method.no_weight_decay` and, with
-    `decay_norms: false`, normalisation layers.
+    `decay_norms: false`, normalisation layers. `decay_spares` decides by the names alone.
 
     Returns:
         An optimiser; its groups have `lr`, and `base_lr`, the learning rate before the schedule.
     """
-    norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
-    spared = method.no_weight_decay()
+    decays = _decaying(recipe, method)
     buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            single = parameter.numel() == 1  # a single number: no weight decay
-            decays = not single and name not in spared and (recipe.decay_norms or id(parameter) not in norms)
-            buckets.setdefault((group_of(name), decays), []).append(parameter)
+            buckets.setdefault((group_of(name), name in decays), []).append(parameter)
     groups: list[dict[str, Any]] = [
         {
             "params": parameters,
             "lr": recipe.lr[group],
             "base_lr": recipe.lr[group],
-            "weight_decay": recipe.weight_decay if decays else 0.0,
+            "weight_decay": recipe.weight_decay if decaying else 0.0,
         }
-        for (group, decays), parameters in buckets.items()
+        for (group, decaying), parameters in buckets.items()
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     return kinds[recipe.optimizer](groups, betas=recipe.betas)
+
+
+def _decaying(recipe: Recipe, method: Method) -> set[str]:
+    """Names of the parameters that weight decay applies to."""
+    if recipe.decay_spares is not None:
+        words = recipe.decay_spares
+        return {name for name, _ in method.named_parameters() if not any(word in name for word in words)}
+    norms = {id(p) for m in method.modules() if isinstance(m, _NORMS) for p in m.parameters(recurse=False)}
+    spared = method.no_weight_decay()
+    return {
+        name
+        for name, parameter in method.named_parameters()
+        if parameter.numel() > 1  # a single number has no size to keep small
+        and name not in spared
+        and (recipe.decay_norms or id(parameter) not in norms)
+    }
 
 
 class RunningStatistics:

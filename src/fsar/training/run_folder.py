@@ -24,7 +24,7 @@ from fsar.datasets import VideoDataset
 from fsar.datasets.features import clip_settings
 from fsar.devices import device_name
 from fsar.files import atomic_path, write_text_atomic
-from fsar.results.identity import PLACES, WITHOUT_EFFECT
+from fsar.results.identity import OF_THE_TEST, PLACES, WITHOUT_EFFECT
 from fsar.results.result import environment, short_hash
 from fsar.training.checkpoint import Provenance, save_pretrained
 from fsar.training.parameters import group_of, trained_state
@@ -172,7 +172,7 @@ def require_same_run(recipe: Recipe, folder: Path) -> None:
     if stored is None:
         return
     found, wanted = (yaml.safe_load(each.dump()) for each in (stored, recipe))
-    free = (*WITHOUT_EFFECT, *PLACES)
+    free = (*WITHOUT_EFFECT, *OF_THE_TEST, *PLACES)
     differing = [key for key in wanted if key not in free and found[key] != wanted[key]]
     if differing:
         listed = "; ".join(f"{key} is {found[key]!r} there, {wanted[key]!r} here" for key in differing)

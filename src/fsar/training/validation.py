@@ -25,7 +25,9 @@ class Validation:
 
     def __init__(self, recipe: Recipe, videos: VideoDataset, cache: FrameCache, *, keep_bank: bool):
         self.recipe, self.videos, self.cache, self.keep_bank = recipe, videos, cache, keep_bank
-        self.sampler = EpisodeSampler(dataset=videos, way=recipe.validation_way, shot=recipe.validation_shot)
+        self.sampler = EpisodeSampler(
+            dataset=videos, way=recipe.validation_way, shot=recipe.validation_shot, query=recipe.val_query
+        )
 
     def due(self, step: int) -> bool:
         """Whether to validate after so many steps: at regular intervals, and at the end of the run."""

@@ -1,4 +1,4 @@
-"""Frames -> clip: resize, crop, normalise. One draw per clip, never per frame."""
+"""Frames -> clip: resize, crop, normalise. One draw per clip, unless a public code crops every frame by itself."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,32 @@ from torchvision.transforms.v2 import functional as tv
 
 from fsar.video.picture import Frames
 
+JITTER = (0.2, 0.2, 0.2, 0.05)
+"""Largest change of brightness, contrast, saturation and hue, unless another one is asked for."""
 CROP_RATIO = 224 / 256
 """Side of the crop over the short side of the resized frame (paper: 224 out of 256)."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """How frames are resized before a square is cut out of them."""
+
+    side: float
+    """Length of the resized side over the crop's."""
+    squeezed: bool = False
+    """Resize both sides to that length, whatever the aspect ratio; otherwise the short side."""
+    crops_each_frame: bool = False
+    """In training, draw a crop for every frame; otherwise one for all frames of a clip."""
+    interpolation: str | None = None
+    """`bicubic` or `bilinear`; None takes the backbone's."""
+
+
+FRAMINGS = {
+    "short-side": Framing(1 / CROP_RATIO),
+    "square-256": Framing(1 / CROP_RATIO, squeezed=True),
+    "square-257": Framing(257 / 224, squeezed=True, crops_each_frame=True, interpolation="bilinear"),
+}
+"""Ways of resizing; the numbers in the names are pixels for a crop of 224."""
 
 
 def resize_short_side(frames: Frames, short_side: int) -> UInt8[np.ndarray, "frame new_height new_width rgb=3"]:
@@ -29,23 +53,34 @@ def to_clip(
     mean: Sequence[float],
     std: Sequence[float],
     interpolation: str = "bicubic",
+    framing: str = "short-side",
 ) -> Float[torch.Tensor, "frame rgb=3 side side"]:
-    """Make a clip as evaluation sees it: short side to image_size / CROP_RATIO, centre crop, normalise.
+    """Make a clip as evaluation sees it: resize, centre crop, normalise.
 
     Args:
         frames: uint8 [frame, height, width, rgb].
         image_size: pixels, height and width of the result.
         mean, std: per colour channel, of pixels in [0, 1].
         interpolation: `bicubic` or `bilinear`.
+        framing: a key of `FRAMINGS`; by default the short side becomes image_size / CROP_RATIO.
 
     Returns:
         float32 [frame, rgb, image_size, image_size].
     """
-    pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    mode = InterpolationMode(interpolation)
-    pixels = tv.resize(pixels, round(image_size / CROP_RATIO), interpolation=mode, antialias=True)
+    pixels = _resized(frames, image_size, interpolation, FRAMINGS[framing])
     pixels = tv.center_crop(pixels, [image_size, image_size])
     return tv.normalize(tv.to_dtype(pixels, torch.float32, scale=True), list(mean), list(std))
+
+
+def _resized(frames: Frames, image_size: int, interpolation: str, framing: Framing) -> torch.Tensor:
+    """Resize frames: [frame, rgb, height, width], uint8."""
+    side = round(image_size * framing.side)
+    return tv.resize(
+        torch.from_numpy(frames).permute(0, 3, 1, 2),
+        [side, side] if framing.squeezed else side,
+        interpolation=InterpolationMode(framing.interpolation or interpolation),
+        antialias=True,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +92,11 @@ class Augmentation:
     flip: bool = False
     """Mirror every second clip; never where a class name tells left from right."""
     jitter: bool = False
-    """Brightness, contrast and saturation by up to 20 %, hue by up to 5 % of the circle."""
+    """Change the colours."""
+    strength: tuple[float, float, float, float] = JITTER
+    """Largest change of brightness, contrast and saturation, as shares, and of hue, as a share of its circle."""
+    gray: float = 0.0
+    """Of `jitter`: share of the clips that lose their colours."""
 
     def __call__(
         self,
@@ -67,26 +106,37 @@ class Augmentation:
         std: Sequence[float],
         interpolation: str,
         rng: np.random.Generator,
+        framing: str = "short-side",
     ) -> Float[torch.Tensor, "frame rgb=3 side side"]:
         """Make a clip as training sees it; arguments as for `to_clip`, and the source of the draw."""
-        pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-        mode = InterpolationMode(interpolation)
-        pixels = tv.resize(pixels, round(image_size / CROP_RATIO), interpolation=mode, antialias=True)
-        across, down = rng.random(2) if self.crop else (0.5, 0.5)
-        top, left = round(down * (pixels.shape[2] - image_size)), round(across * (pixels.shape[3] - image_size))
-        pixels = tv.crop(pixels, top, left, image_size, image_size)
+        pixels = _resized(frames, image_size, interpolation, FRAMINGS[framing])
+        if FRAMINGS[framing].crops_each_frame:
+            pixels = torch.cat([self._cropped(frame, image_size, rng) for frame in pixels.split(1)])
+        else:
+            pixels = self._cropped(pixels, image_size, rng)
         if self.flip and rng.random() < 0.5:
             pixels = tv.horizontal_flip(pixels)
         pixels = tv.to_dtype(pixels, torch.float32, scale=True)
         if self.jitter:
-            pixels = _jitter(pixels, rng)
+            pixels = _jitter(pixels, self.strength, rng)
+            if self.gray and rng.random() < self.gray:
+                pixels = tv.rgb_to_grayscale(pixels, num_output_channels=3)
         return tv.normalize(pixels, list(mean), list(std))
 
+    def _cropped(self, pixels: torch.Tensor, side: int, rng: np.random.Generator) -> torch.Tensor:
+        """Cut out the same square, a random one or the centre's, of frames [frame, rgb, height, width]."""
+        across, down = rng.random(2) if self.crop else (0.5, 0.5)
+        top, left = round(down * (pixels.shape[2] - side)), round(across * (pixels.shape[3] - side))
+        return tv.crop(pixels, top, left, side, side)
 
-def _jitter(pixels: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+
+def _jitter(
+    pixels: torch.Tensor, strength: tuple[float, float, float, float], rng: np.random.Generator
+) -> torch.Tensor:
     """Change colours, in random order."""
-    brightness, contrast, saturation = rng.uniform(0.8, 1.2, 3)
-    hue = rng.uniform(-0.05, 0.05)
+    most = np.array(strength[:3])
+    brightness, contrast, saturation = rng.uniform(1 - most, 1 + most)
+    hue = rng.uniform(-strength[3], strength[3])
     changes = (
         lambda p: tv.adjust_brightness(p, brightness),
         lambda p: tv.adjust_contrast(p, contrast),

@@ -61,13 +61,17 @@ def _texts_kept(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict
     return {**options, **{key: given[key] for key in misread}}
 
 
-def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None = None) -> Recipe:
+def load_recipe(
+    name: str, overrides: Iterable[str] = (), hardware: str | None = None, shot: int | None = None
+) -> Recipe:
     """Read a recipe by packaged name (`ma-fsar/world`) or path, then apply `key=value` overrides.
 
     Args:
         name: of a recipe; `recipes/ma-fsar/world.yaml` also finds the packaged one. A file of that name comes first.
         overrides: `shot=5`, `lr.own=1e-4`, `options.alpha=0.25`; values are read as YAML.
         hardware: a name in `HARDWARE`, applied before the overrides.
+        shot: labelled videos per class in the test to train for: as many in training, or what `for_shot` says. It is
+            applied before the overrides. Validation has as many as the test.
 
     Returns:
         The recipe, without options of its file that an override leaves without effect.
@@ -79,8 +83,13 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
         >>> recipe = load_recipe("trx/world", ["shot=1", "lr.own=1e-4"])
         >>> recipe.shot, recipe.lr["own"]
         (1, 0.0001)
+        >>> recipe = load_recipe("clip-fsar/hmdb51", shot=5)  # trained on 1-shot episodes, as the public code does
+        >>> recipe.shot, recipe.validation_shot
+        (1, 5)
     """
-    settings = _read(name)
+    settings, overrides = _read(name), tuple(overrides)
+    if shot is not None:
+        settings |= {"shot": shot} | dict((settings.get("for_shot") or {}).get(shot, {}))
     if hardware is not None:
         if hardware not in HARDWARE:
             raise ValueError(unknown(hardware, HARDWARE, "hardware preset"))
@@ -101,6 +110,9 @@ def load_recipe(name: str, overrides: Iterable[str] = (), hardware: str | None =
             chosen |= set(read)
         elif key.startswith("options."):
             chosen.add(key.removeprefix("options."))
+    fixed = any(override.startswith("shot=") for override in overrides)
+    if shot is not None and (fixed or settings["shot"] != shot) and settings.get("val_shot") is None:
+        settings["val_shot"] = shot
     recipe = parse_recipe(settings)
     return replace(recipe, options=_effective_options(recipe, chosen)) if chosen else recipe
 

@@ -1,7 +1,7 @@
 """What a training run depends on: `Recipe`, whose docstrings `fsar recipes --keys` shows."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
 import yaml
@@ -9,6 +9,10 @@ import yaml
 from fsar.config import Settings
 from fsar.names import unknown
 from fsar.video.sampling import SAMPLINGS
+
+
+JITTER = (0.2, 0.2, 0.2, 0.05)
+"""Default of `Recipe.jitter_strength`, and of `fsar.video.transforms.Augmentation`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +70,10 @@ class Recipe(Settings):
     shot: int = 1
     """Labelled videos per class, K."""
     query: int = 1
-    """Queries per class in training; validation has one."""
+    """Queries per class in training."""
+    for_shot: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """How to train for a test with so many labelled videos per class, if it is not simply with as many: keys of a
+    recipe by the number of shots. `fsar train --shot` and `fsar reproduce` apply it."""
     episodes: int = 10_000
     """Training episodes of the whole run."""
     episodes_per_step: int = 16
@@ -83,6 +90,9 @@ class Recipe(Settings):
     """Weight decay: an L2 term in the gradient (Adam, SGD), or decoupled (AdamW)."""
     decay_norms: bool = True
     """Whether weight decay also applies to the parameters of normalisation layers."""
+    decay_spares: tuple[str, ...] | None = None
+    """Spare parameters by their names alone: weight decay leaves out those whose name holds one of these words, and
+    applies to all others. CLIP-FSAR's and HyRSM's codes have `[bn, norm]`. Null decides by the kind of the layer."""
     schedule: Literal["constant", "multi-step", "cosine"] = "constant"
     """How the learning rates change during the run."""
     milestones: tuple[float, ...] = (0.6, 0.8)
@@ -102,14 +112,20 @@ class Recipe(Settings):
     """Mirror a random half of the clips; wrong if class names tell left from right."""
     jitter: bool = False
     """Change colours at random, once per clip."""
+    jitter_strength: tuple[float, float, float, float] = JITTER
+    """Of `jitter`: the largest change of brightness, contrast and saturation, and of hue as a share of its circle."""
+    gray: float = 0.0
+    """Of `jitter`: share of the clips that lose their colours."""
+    augment: Literal["all", "queries"] = "all"
+    """Whose clips are mirrored and recoloured: those of all videos of an episode, or of the queries alone."""
     cached_frames: bool = False
     """Keep all decoded frames of the training videos on disk: faster, for small datasets."""
     from_bank: bool = False
     """Train on encodings of the evaluation frames, each made once; only if nothing that encodes trains."""
 
     protocol: Literal["clean", "paper"] = "clean"
-    """Which classes select the state that is kept: `clean` the val classes; `paper` the test classes, as the field's
-    public code does."""
+    """Which classes select the state that is kept: `clean` the val classes; `paper` the test classes, as most public
+    codes do. Those of TRX and Task-Adapter++ keep their last state: that is `val_every: 0`."""
     val_every: int = 1000
     """Training episodes between validations; 0 validates nothing and keeps the last state."""
     val_episodes: int = 1000
@@ -118,6 +134,10 @@ class Recipe(Settings):
     """Classes per validation episode; null takes `way`."""
     val_shot: int | None = None
     """Labelled videos per class in validation; null takes `shot`."""
+    val_query: int = 1
+    """Queries per class in validation. It matters most if queries see each other."""
+    test_query: int = 1
+    """Queries per class in the test of `fsar reproduce`."""
     patience: int | None = None
     """Stop after so many validations without a better one; null never stops early."""
 
@@ -195,6 +215,7 @@ class Recipe(Settings):
         """
         self._check_ranges()
         self._check_features()
+        self._check_shots()
         self._check_validation()
         self._check_schedule()
         self._check_training()
@@ -230,6 +251,15 @@ class Recipe(Settings):
                     f"leave it out, or begin from a recipe METHOD/features (`fsar recipes`)"
                 )
 
+    def _check_shots(self) -> None:
+        known = {item.name for item in fields(self)} - {"for_shot"}
+        for shot, changes in self.for_shot.items():
+            if shot < 1:
+                raise ValueError(f"recipe: for_shot has changes for {shot} shots; expected at least 1")
+            for key in changes:
+                if key not in known:
+                    raise ValueError(f"recipe: for_shot, {shot}: {unknown(str(key), sorted(known), 'recipe key')}")
+
     def _check_validation(self) -> None:
         if self.protocol == "paper" and not self.val_every:
             raise ValueError(
@@ -260,13 +290,23 @@ class Recipe(Settings):
             raise ValueError(f"recipe: betas are {self.betas}, and sgd has none; leave them out, or choose adam")
         if not self.freeze_batch_norm and "visual" not in self.lr:
             raise ValueError("recipe: freeze_batch_norm: false moves statistics of a frozen encoder; set lr.visual too")
-        if not self.freeze_batch_norm and self.checkpoint_activations:
-            raise ValueError(
-                "recipe: checkpoint_activations would move BatchNorm's statistics twice; leave it out, or "
-                "freeze_batch_norm: false"
-            )
         if self.from_bank and (self.flip or self.jitter or "visual" in self.lr or "text" in self.lr):
             raise ValueError("from_bank trains on encodings made once: leave out flip, jitter, lr.visual and lr.text")
+        if self.decay_spares is not None and not self.decay_norms:
+            raise ValueError("recipe: decay_spares decides by names alone, so decay_norms has no effect; leave one out")
+        self._check_colours()
+
+    def _check_colours(self) -> None:
+        strong, hue = max(self.jitter_strength), self.jitter_strength[3]
+        if min(*self.jitter_strength, self.gray) < 0 or strong > 1 or hue > 0.5 or self.gray > 1:
+            raise ValueError(
+                f"recipe: jitter_strength is {self.jitter_strength} and gray {self.gray}; expected shares in [0, 1], "
+                f"and at most 0.5 for the hue"
+            )
+        if not self.jitter and (self.jitter_strength, self.gray) != (JITTER, 0.0):
+            raise ValueError("recipe: jitter_strength and gray have no effect without jitter: true; add it")
+        if self.augment == "queries" and not (self.flip or self.jitter):
+            raise ValueError("recipe: augment: queries has no effect without flip or jitter; add one, or leave it out")
 
     def _check_steps(self) -> None:
         devices = self.devices * self.nodes
@@ -286,6 +326,8 @@ _AT_LEAST_ONE = (
     "way",
     "shot",
     "query",
+    "val_query",
+    "test_query",
     "episodes",
     "episodes_per_step",
     "val_episodes",
