@@ -4,7 +4,7 @@ import json
 import math
 import shlex
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -17,7 +17,8 @@ from fsar.backbones import load_backbone
 from fsar.cli import main
 from fsar.config import settings_of
 from fsar.datasets import VideoDataset
-from fsar.methods import build_method, default_traits, method_class
+from fsar.methods import build_method, default_traits, method_class, parse_options
+from fsar.papers.origins import origins
 from fsar.training.checkpoint import load_pretrained
 from fsar.training.loop import train
 from fsar.training.parameters import freeze, group_of, make_optimizer, trained_groups
@@ -138,11 +139,48 @@ def public_code_lines() -> Iterator[tuple[str, list[str]]]:
                 yield name, shlex.split(line.partition("--set ")[2])
 
 
-def test_the_public_codes_settings_can_be_given() -> None:
-    recipes = {name: load_recipe(name, overrides) for name, overrides in public_code_lines()}
-    assert len(recipes) == 10 and {recipe.options["variant"] for recipe in recipes.values()} == {"official"}
-    full = recipes["clip-spm/ssv2-full"]
-    assert (full.betas, full.lr, full.weight_decay) == ((0.5, 0.999), {"own": 1.6e-5, "visual": 1.6e-5}, 9.7e-4)
+PUBLIC = yaml.safe_load((resources.files("fsar.training") / "recipes" / "public.yaml").read_text())
+LINES = dict(public_code_lines())
+NOT_OF_A_CODE = {
+    "method", "options", "data", "benchmark", "lists", "class_names", "resplit", "on_error", "cached_frames",
+    "from_bank", "val_way", "val_shot", "patience", "clip_norm", "precision", "accelerator", "devices", "nodes",
+    "checkpoint_activations", "compile", "workers", "seed", "shot", "for_shot", "val_query", "decay_norms",
+    "decay_spares", "augment", "jitter_strength", "gray", "freeze_batch_norm",
+}  # fmt: skip
+"""Keys that a code need not tell: places, hardware, and what most codes have at its default."""
+ONLY_WITH = {
+    "betas": ("optimizer", ("adam", "adamw")),
+    "milestones": ("schedule", ("multi-step",)),
+    "factors": ("schedule", ("multi-step",)),
+    "warmup": ("schedule", ("multi-step",)),
+    "warmup_factor": ("schedule", ("multi-step",)),
+    "val_episodes": ("protocol", ("paper",)),
+}
+
+
+def test_every_public_code_has_its_line_and_its_settings() -> None:
+    assert set(LINES) == {f"{method}/{benchmark}" for method in PUBLIC for benchmark in BENCHMARKS}
+    coded = {name for name, origin in origins().items() if origin.code}
+    assert coded == set(PUBLIC)
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_gives_what_the_public_code_runs_with(name: str) -> None:
+    """Every key that a code decides is written down, or named as unknown; and the recipe with its line has it."""
+    method, _, benchmark = name.partition("/")
+    code, recipe = PUBLIC[method], load_recipe(name, LINES[name])
+    written = {**code["settings"], **code["benchmarks"].get(benchmark, {})}
+    settings = json.loads(json.dumps(asdict(recipe)))
+    options = json.loads(json.dumps(asdict(parse_options(method, recipe.options))))
+    settings |= {f"options.{key}": value for key, value in options.items()}
+    settings |= {f"for_shot.{key}": value for key, value in settings["for_shot"].items()}
+    assert {key: settings[key] for key in written} == written
+    needed = {item.name for item in fields(Recipe)} - NOT_OF_A_CODE
+    needed -= {key for key, (other, values) in ONLY_WITH.items() if settings[other] not in values}
+    assert needed - set(written) == set(code.get("unknown", {}).get(benchmark, ())) & needed
+    kept = "last" if recipe.val_every == 0 else "test" if recipe.protocol == "paper" else "val"
+    assert kept == origins()[method].keeps
+    assert recipe.test_query in origins()[method].queries
 
 
 @pytest.mark.parametrize("frozen", [True, False])

@@ -193,6 +193,8 @@ class TaskAdapter(Method):
         blocks, width = visual.transformer.layers, width_of(visual)
         if config.layers > blocks:
             raise ValueError(f"{self.name} got layers {config.layers}; expected 0 to {blocks}, the backbone's blocks")
+        if config.layers == blocks and config.where == "bottom":
+            raise ValueError(f"{self.name} got where: bottom, which has no effect if all blocks adapt; leave it out")
         require_bottleneck(self.name, config.ratio, width)
         self.first = blocks - config.layers if config.where == "top" else 0
         self.blocks = nn.ModuleList(

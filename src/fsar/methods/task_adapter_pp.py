@@ -189,6 +189,10 @@ class TaskAdapterPlusPlus(TaskAdapter):
             raise ValueError(
                 f"{self.name} got text_layers {config.text_layers}; expected 0 to {blocks}, the text tower's blocks"
             )
+        if config.text_layers == blocks and config.text_where == "bottom":
+            raise ValueError(
+                f"{self.name} got text_where: bottom, which has no effect if all blocks adapt; leave it out"
+            )
         if config.modality == "visual":
             return
         self.first_text = blocks - config.text_layers if config.text_where == "top" else 0

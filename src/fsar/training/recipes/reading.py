@@ -114,6 +114,8 @@ def load_recipe(
     if shot is not None and (fixed or settings["shot"] != shot) and settings.get("val_shot") is None:
         settings["val_shot"] = shot
     recipe = parse_recipe(settings)
+    if recipe.from_bank and recipe.crop and any(override.startswith("crop=") for override in overrides):
+        raise ValueError("crop=true has no effect with from_bank, whose encodings are of centre crops; leave one out")
     return replace(recipe, options=_effective_options(recipe, chosen)) if chosen else recipe
 
 
