@@ -317,6 +317,20 @@ def test_task_adapter_is_a_configuration_of_the_other(tiny: Backbone, clips: Ten
 # --------------------------------------------------------------------------- what it promises
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("task-adapter", {"layers": 6, "where": "bottom"}, "where: bottom, which has no effect"),
+        ("task-adapter-pp", {"text_layers": 3, "text_where": "bottom"}, "text_where: bottom, which has no effect"),
+    ],
+)
+def test_the_first_blocks_are_not_the_first_if_all_adapt(
+    tiny: Backbone, name: str, options: dict, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_method(name, tiny, **options)
+
+
 @pytest.mark.parametrize("name", ["task-adapter", "task-adapter-pp"])
 @pytest.mark.parametrize("inductive", [True, False])
 def test_queries_see_each_other_only_where_declared(tiny: Backbone, clips: Tensor, name: str, inductive: bool) -> None:

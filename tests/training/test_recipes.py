@@ -573,6 +573,12 @@ def test_a_wrong_override_is_named(override: str, message: str) -> None:
         load_recipe("ma-fsar/hmdb51", [override])
 
 
+def test_a_crop_has_no_effect_on_a_bank() -> None:
+    with pytest.raises(ValueError, match="crop=true has no effect with from_bank"):
+        load_recipe("trx/world", ["crop=true"])
+    assert load_recipe("trx/world", ["crop=false"]).from_bank
+
+
 def test_an_unknown_preset_names_the_nearest() -> None:
     with pytest.raises(ValueError, match="unknown hardware preset '1x8'; did you mean '1x8gb'"):
         load_recipe("ma-fsar/hmdb51", hardware="1x8")

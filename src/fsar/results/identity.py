@@ -236,7 +236,7 @@ def _of_k_shots(result: Result) -> Result:
         return result
     recipe = result.training["recipe"]
     depending = {"shot", *(key for changes in _for_shots(recipe).values() for key in changes)}
-    own = dict.fromkeys(sorted(depending), "K")
+    own: dict[str, str | None] = dict.fromkeys(sorted(depending), "K")
     if recipe.get("val_shot") == result.shot:
         own["val_shot"] = None  # as many as in the test, which is what null means with as many in training
     return replace(result, training={**result.training, "recipe": {**recipe, **own}})
