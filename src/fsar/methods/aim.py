@@ -27,6 +27,9 @@ Deviations:
 | stochastic depth of A_T and A_MLP | MA-FSAR: not stated | 0.2 at the last block, linear from 0; drops one place in all videos | `drop_path: 0.2`, drops per video |
 | trained | adapters | adapters, temporal embedding, `ln_post` | adapters, temporal embedding |
 | label smoothing | not stated | 0.1 | none: the loss is of episodes |
+| augmentation | MA-FSAR: crop, flip, jitter | RandAugment and erasing on SSv2 alone, none of them on Kinetics | MA-FSAR's; no flip where names tell left from right |
+| weight decay | not stated | 0.05, on the temporal embedding, too | the same |
+| warm-up | not stated | 2.5 of 50 epochs on SSv2 | that share everywhere |
 | first map of an adapter | not stated | truncated normal 0.02, bias 0 | PyTorch's initial values (deviation 0.021 at width 768) |
 """  # noqa: E501
 

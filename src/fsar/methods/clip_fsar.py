@@ -32,7 +32,7 @@ Deviations:
 | frames | random ones in the test, too; on Kinetics at a fixed distance | the recipe's: TSN, middle frames in the test; `sampling: clip-fsar-interval` is Kinetics' |
 | several shots, training | 5-shot files train on 1-shot episodes | the recipes' `for_shot` |
 | rate | its epoch counts whole periods twice, so rates fall at about half the episodes that its file names | the recipes' `milestones`, as it runs |
-| class words | of its own lists: `draw_sword`, `Blow DryHair`, brackets | `fsar.text.prompts.class_text`: its lists know the benchmarks' classes alone |
+| class words | of its own lists: `draw_sword`, `Blow DryHair`, brackets | `fsar.text.words.class_text`: its lists know the benchmarks' classes alone |
 | initial value of the temperature | 1, learned | the same |
 | reduction | means over queries and over all videos, / batch | the same, mean over the batch's episodes |
 | pixels | CLIP's mean and deviation; in the file of UCF101 5-shot they stand where they are not read, so 0.45 and 0.225 hold | CLIP's |

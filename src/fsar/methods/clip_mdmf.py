@@ -54,8 +54,11 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | eps in cosines | 0 | 0.01 | the code's (`cos_eps`) |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
 | BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
-| class words | not stated | of its own lists | `fsar.text.words.class_text`, in either variant |
-| clips | TSN; random crops, flips everywhere | TRX's frames | the recipe's: TSN; no flip where names tell left from right; 5 queries per class in training, as the code |
+| class words | not stated | of its own lists | `fsar.text.words.class_text`, in either variant: its lists know the benchmarks' classes alone |
+| clips | TSN; random crops, flips everywhere | TRX's frames; flips everywhere | the recipe's: TSN; no flip where names tell left from right |
+| short videos | not stated | fewer frames than are sampled: left out | frames repeat, unless the recipe has `drop_short: true` |
+| queries per class | not stated | 5; 1 in the test | the code's |
+| state that is kept | not stated | chosen on the test classes | the best on the val classes, unless the recipe has `protocol: paper` |
 | first weights of the TCN | not stated | N(0, 0.01), which weight normalisation then overwrites | PyTorch's, as in effect there |
 | kernel, dilations of the TCN | not stated | 3; 1, 2, 4 | the code's |
 | resizing | not stated | bilinear | the backbone's: bicubic for CLIP |

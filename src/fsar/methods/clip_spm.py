@@ -33,7 +33,7 @@ With all three of Table 3 off it is OTAM on prototypes of raw features.
 Deviations (`variant: paper` is the paper's column, `official` the code's; a switch overrides one point):
 | point | paper | public code | ours (switch) |
 |---|---|---|---|
-| queries in eq. 14 | all queries of the episode together | the same | each alone with the support: `inductive: true` (default); `false` is the paper |
+| queries in eq. 14 | all queries of the episode together | the same | each alone with the support: `inductive: true` (default); the recipes have the paper's `false` |
 | eq. 2 | sum over templates | mean | by the variant (`ensemble: sum`, `mean`); the recipes take the mean: a sum of 16 texts drowns the frames that it is added to |
 | eq. 8 | sums | half the sum, mean over t | by the variant (`motion: sum`, `half-mean`) |
 | eq. 7, 9 | the shallow motion is overwritten by SF; the prompt is concatenated un-gated | the same | the same |
@@ -46,14 +46,17 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 | attention of PADM | "Transformer" | over videos, at one frame index at a time | the code's |
 | ConDis | Euclidean distance, summed over videos | squared, mean over support videos + mean over queries | by the variant (`condis: norm`, `square`) |
 | cross-entropy | mean over queries | sum / 16, beside whole other terms, in each of a step's 16 episodes | by the variant (`reduction: mean`; `sum`: the mean over a step's episodes is then the code's step, for any `episodes_per_step`) |
-| factor on d_h | none | a learned number alpha_mo, 1 at first | by the variant (`learned_alpha_mo`) |
+| factor on d_h | none | a learned number alpha_mo, 1 at first; weight decay shrinks it | by the variant (`learned_alpha_mo`); no weight decay, as on any single number |
 | Phi, Psi, Upsilon | "convolutions", "networks", "linear layers" | two convolutions without activation; linear, leaky ReLU, linear, sigmoid; a feed-forward part | the code's; sizes and slope of Psi are the recipe's, on other data HMDB51's (`gate_visual`, `gate_text`, `gate_slope`) |
 | Transformer | encoder | one layer, heads of 256 channels; one for SF, one for PADM | the code's; its `scale`, which nothing reads, is left out |
 | OTAM | "common practice" | both directions, smoothing 0.5, eps 0.01 in the cosine, per prototype | the code's (`direction`, `cos_eps`) |
 | SPM or PADM off (Table 3) | not stated | not in the files | raw frames go on, and no class text is read; the distance is d_spm (of whatever frames) alone, without lambda2 |
 | Table 4 | gate, sum, concat | only all three | cumulative: [tp; f], [tp; f + tp], eq. 9 (`fusion`) |
-| class words | class names | underscores and brackets stay | `fsar.text.words.class_text`, in either variant |
-| clips | TSN; random crops, flips everywhere; 4 queries per class, in the test too | TRX's frames; no flips on SSv2; 1 query in the test | the recipe's: TSN; no flip where names tell left from right; 1 query in the test (`--query 4`) |
+| class words | class names | of its own lists: `draw_sword`, `Blow DryHair`, `[something]` | `fsar.text.words.class_text`, in either variant: its lists know the benchmarks' classes alone, and a model of them could name no others |
+| clips | TSN; random crops, flips everywhere | TRX's frames; no flips on SSv2 | the recipe's: TSN; no flip where names tell left from right |
+| short videos | not stated | fewer frames than are sampled: left out | frames repeat, unless the recipe has `drop_short: true` |
+| queries per class | 4, in the test too | 4; 1 in the test, with the paper's numbers | the recipe's `query`, `test_query`: the paper's |
+| state that is kept | not stated | the best on the test classes, every 1,000 episodes | the best on the val classes, unless the recipe has `protocol: paper` |
 | pixels | not stated | [0, 1], not normalised | by the variant (`pixels: normalized`, `unit`) |
 | BatchNorm of a ResNet | not stated | frozen until the first test, then trains | statistics frozen, unless the recipe has `freeze_batch_norm: false`; then support and queries are two batches |
 | Adam's betas | not stated | 0.5, 0.999 | 0.9, 0.999 (the recipe's `betas`) |

@@ -38,6 +38,15 @@ Deviations:
 | KL target, direction and reduction | "inspired by ActionCLIP" | softmax of 10 x one-hot; video to text only; mean over rows |
 | alpha | 0.75 (HMDB51, UCF101, Kinetics), 0.25 (SSv2) | 0.5 on other data |
 | weight decay | silent | L2 5e-5, without a source |
+| rates, milestones, episodes of a step | silent | 2e-4 for what is added, 1e-5 (SSv2: 5e-5) for RN50; 60 and 80 %; 16 |
+| queries per class | silent | 1 on a ViT, 5 on RN50; 1 in the test |
+| BatchNorm of RN50 | silent | moves in the recipes' line for RN50, as in CLIP-FSAR's code |
+| weights of Table 7's ImageNet ViT | silent | timm's, which have seen ImageNet-21K |
+| eps in cosines | none | 0.01 in OTAM alone: CLIP-FSAR lineage |
+| flips | everywhere | not where names tell left from right |
+| class words | class names | lower case, no underscores, no brackets (`fsar.text.words.class_text`) |
+| Table 4's row without GTA | "it cannot perform temporal modelling" | has no temporal embedding |
+| state that is kept | silent | the best on the val classes |
 """  # noqa: E501
 
 from collections.abc import Iterable, Mapping, Sequence

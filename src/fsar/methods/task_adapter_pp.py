@@ -33,7 +33,7 @@ Deviations:
 | eq. 16-17 | cosine of a stage's mean | mean of its frames' cosines | the paper's (`stage_score: cosine-of-mean`); `mean-of-cosines` |
 | video score | mean of same-index frame cosines | cosine of time means | the paper's (`similarity`) |
 | eq. 17's axes | [query, class] | [class, query], multiplied as [query, class]: with queries in class order, each meets its own class's text | the paper's; `variant: official-leaky` is the code, for audits only |
-| eq. 15 attends over | all queries of the episode (by its shapes) | the same | the query alone: `inductive: true` (default); it is then the sum of two neighbours |
+| eq. 15 attends over | all queries of the episode (by its shapes) | the same | the query alone: `inductive: true` (default); it is then the sum of two neighbours; the recipes have `false` |
 | Tables 4 and 7, alignment | measured with all queries | the same | they mean something with `inductive: false` alone: for a query by itself one layer adds neighbours, three are a fixed filter of 1, 3, 3, 1 |
 | scale of eq. 15's attention | not stated | 512^-0.5, whatever the width | dim^-0.5: the same for ViT-B |
 | LayerNorm after eq. 15's attention | none | on SSv2-Full only | none; `alignment_norm: true` |
@@ -43,6 +43,10 @@ Deviations:
 | label alone, Table 4 | not stated | not in the files | `text: label` reads "a photo of action about ..." |
 | published numbers | - | three GPUs split an episode; SSv2-Full is read with SSv2-Small's texts, 45 of its 100 classes without one | one device; texts of its own |
 | clips | random crops | resized to 257 x 257 whatever the aspect ratio, each frame cropped by itself | by the variant (`framing: short-side`, `square-257`); frames of more than 256 pixels are first shrunk to a short side of 256 |
+| frames | TSN | a frame of each segment: a random one in training, its middle otherwise | the recipe's: `tsn`; `sampling: task-adapter` |
+| class words | labels | of its own lists | `fsar.text.words.class_text`, in either variant: its lists know the benchmarks' classes alone |
+| rate | SGD 1e-3 | the same, constant: a schedule is built and never stepped | the code's |
+| state that is kept | not stated | the last one: it validates after its last epoch alone | the best on the val classes, unless the recipe has `val_every: 0` |
 | precision | not stated | text tower and adapters in fp16 | the run's |
 | A_o | not stated | a quarter of the width, no inner skip, second map zero | the code's |
 | everything else of the visual branch | | | see `task_adapter.py` |
