@@ -196,6 +196,21 @@ def test_a_recipe_trained_for_each_shot_makes_one_row() -> None:
     assert "5-way 1-shot" in made.rows[0][0]
 
 
+def test_a_recipe_that_says_how_it_trains_for_more_shots_makes_one_row() -> None:
+    """As CLIP-FSAR, whose 5-shot model is trained on 1-shot episodes, and HyRSM, with fewer queries."""
+    by_shot = {"for_shot": {"5": {"shot": 1, "query": 3}}}
+    one, five = of_shots(1, 1), of_shots(1, 5)
+    recipes = {"shot": 1, "query": 7, **by_shot}, {"shot": 1, "query": 3, "val_shot": 5, **by_shot}
+    both = [
+        replace(result, training={**TRAINING, "recipe": {**TRAINING["recipe"], **recipe}})
+        for result, recipe in zip((one, five), recipes, strict=True)
+    ]
+    (made,) = tables(both)
+    assert len(made.rows) == 1 and "5-way for K shots as its recipe says" in made.rows[0][0]
+    otherwise = replace(both[1], training={**TRAINING, "recipe": {**both[1].training["recipe"], "shot": 5}})
+    assert len(tables([both[0], otherwise])[0].rows) == 2
+
+
 def test_a_model_tested_at_other_shots_keeps_its_row() -> None:
     (made,) = tables([of_shots(1, 1), of_shots(1, 5), of_shots(5, 5)])
     assert [name.partition(",")[2].partition(",")[0][-6:] for name, *_ in made.rows] == ["1-shot", "5-shot"]

@@ -297,14 +297,14 @@ def _selection(pair: Pair) -> Iterator[Difference]:
         return
     origin = origins()[cell.method]
     if result.training is None:
-        yield Difference(f"nothing was selected here; of {_title(cell.method)}, {origin.selection}", False)
+        yield Difference(f"nothing was selected here; of {_title(cell.method)}: {origin.selection}", False)
         return
     on_test = result.protocol.startswith("paper")
     kept = "test" if on_test else "val" if result.training["recipe"].get("val_every", 1) else "last"
     if kept == origin.keeps:
         return
     equal = {"last": "val_every=0 is the equal here", "test": "protocol=paper is the equal here"}
-    words = f"selection here: {result.selection}; of {_title(cell.method)}, {origin.selection}"
+    words = f"selection here: {result.selection}; of {_title(cell.method)}: {origin.selection}"
     if on_test and origin.keeps == "last":
         words += ", so ours is the more optimistic"
     yield Difference(f"{words} ({equal[origin.keeps]})" if origin.keeps in equal else words, False)
@@ -326,8 +326,15 @@ def _remarks(pair: Pair) -> Iterator[Difference]:
 # ----------------------------------------------------------------------- words
 
 
+_TITLES = {
+    "zero-shot": "zero-shot CLIP", "protonet": "ProtoNet", "otam": "OTAM", "bi-mhm": "Bi-MHM", "trx": "TRX",
+    "hyrsm": "HyRSM", "aim": "AIM", "clip-fsar": "CLIP-FSAR", "task-adapter": "Task-Adapter", **PAPERS,
+}  # fmt: skip
+"""Methods as their authors write them."""
+
+
 def _title(method: str) -> str:
-    return PAPERS.get(method, method)
+    return _TITLES.get(method, method)
 
 
 def _whose(cell: Cell) -> str:

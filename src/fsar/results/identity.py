@@ -214,6 +214,8 @@ def trained_on(result: Result) -> str:
         return ""
     recipe = result.training["recipe"]
     shape = f"{recipe['way']}-way {recipe['shot']}-shot"
+    if recipe["shot"] == "K" and _for_shots(recipe):
+        shape = f"{recipe['way']}-way for K shots as its recipe says"
     words = f"{result.training['dataset']} {shape}, recipe {short_hash(_recipe(result.training))}"
     if not is_unfinished(result):
         return words
