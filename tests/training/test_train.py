@@ -506,6 +506,7 @@ def test_switched_off_it_is_what_evaluation_sees() -> None:
 
 
 def test_colours_change_as_strongly_as_asked() -> None:
+    assert Recipe.jitter_strength == Augmentation.strength
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
 
     def clip(seed: int, **settings) -> torch.Tensor:
