@@ -10,7 +10,6 @@ from fsar.config import Settings
 from fsar.names import unknown
 from fsar.video.sampling import SAMPLINGS
 
-
 JITTER = (0.2, 0.2, 0.2, 0.05)
 """Default of `Recipe.jitter_strength`, and of `fsar.video.transforms.Augmentation`."""
 
