@@ -200,7 +200,7 @@ def test_a_recipe_that_says_how_it_trains_for_more_shots_makes_one_row() -> None
     """As CLIP-FSAR, whose 5-shot model is trained on 1-shot episodes, and HyRSM, with fewer queries."""
     by_shot = {"for_shot": {"5": {"shot": 1, "query": 3}}}
     one, five = of_shots(1, 1), of_shots(1, 5)
-    recipes = {"shot": 1, "query": 7, **by_shot}, {"shot": 1, "query": 3, "val_shot": 5, **by_shot}
+    recipes = {"shot": 1, "query": 7, "val_shot": None, **by_shot}, {"shot": 1, "query": 3, "val_shot": 5, **by_shot}
     both = [
         replace(result, training={**TRAINING, "recipe": {**TRAINING["recipe"], **recipe}})
         for result, recipe in zip((one, five), recipes, strict=True)

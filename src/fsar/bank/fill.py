@@ -104,7 +104,9 @@ def fill_bank(
     if videos and videos[0].features is not None:
         return _given_bank(method, videos, texts, skipped, enhance)
     cache = cache or FrameCache()
-    store = open_store(method.encoder(), cache, folder, precision, _code(method), method.traits.framing) if keep else None
+    store = (
+        open_store(method.encoder(), cache, folder, precision, _code(method), method.traits.framing) if keep else None
+    )
     encoder = VideoEncoder(method, cache, texts, store, role, enhance)
     rows = {role: Rows(len(videos)) for role in encoder.roles}
     kept: list[str] = []
