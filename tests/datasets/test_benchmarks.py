@@ -15,11 +15,13 @@ import pytest
 import yaml
 
 from fsar import cli
+from fsar.backbones import Backbone
 from fsar.cli.evaluate import _check
 from fsar.cli.options import load_dataset
 from fsar.datasets import SPLITS, VideoDataset, benchmarks, load_benchmark, splits
 from fsar.datasets.benchmarks import BENCHMARKS, benchmark, refuse_mixing
 from fsar.datasets.splits import Recognised, fetch_lists, import_lists, recognise
+from fsar.methods import build_method
 from fsar.text.words import class_text
 from tests.conftest import SHARED, needs_shared
 
@@ -545,7 +547,7 @@ def test_options_that_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureF
     assert cli.main([*words, "--lists", "test.txt"]) == 2
     assert "--benchmark has its own lists" in capsys.readouterr().err
     assert cli.main(words[:3]) == 2
-    assert "--benchmark hmdb51@arn needs --data DIR" in capsys.readouterr().err
+    assert "no videos are named; add --data DIR (and --benchmark" in capsys.readouterr().err
     assert cli.main(words) == 2
     assert "none of the 6766 videos of hmdb51@arn is below" in capsys.readouterr().err
     train = ["train", "--config", "trx/world", "--out", str(tmp_path / "run"), *words[1:]]
@@ -555,13 +557,15 @@ def test_options_that_exclude_each_other(tmp_path: Path, capsys: pytest.CaptureF
     assert load_dataset(str(tmp_path), None, None, True, "hmdb51").name == "hmdb51@arn"
 
 
-def test_versions_are_not_mixed() -> None:
+def test_versions_are_not_mixed(tiny: Backbone) -> None:
     message = "trained on ssv2-full@otam-67k, .*evaluate it with --benchmark ssv2-full@otam-67k"
     with pytest.raises(ValueError, match=message):
         refuse_mixing("ssv2-full@otam-67k", "ssv2-full@otam-77k")
     for other in ("ssv2-full@otam-67k", "hmdb51@arn", "my_actions"):
         refuse_mixing("ssv2-full@otam-67k", other)
         refuse_mixing(other, "ssv2-full@otam-67k")
-    entry: Any = SimpleNamespace(method=SimpleNamespace(provenance=SimpleNamespace(dataset="ssv2-full@otam-67k")))
+    method = build_method("protonet", tiny)
+    method.provenance = SimpleNamespace(dataset="ssv2-full@otam-67k")
+    entry: Any = SimpleNamespace(method=method)
     with pytest.raises(ValueError, match=message):  # where `fsar evaluate` has read a checkpoint
         _check(entry, VideoDataset("ssv2-full@otam-77k", (), {}, {}), Namespace())

@@ -186,8 +186,8 @@ def test_provenance() -> None:
 
 
 def test_curves_bars_and_confusions() -> None:
-    ways = [result("clip-fsar", way=way, accuracy=0.6 - way / 50) for way in (5, 6, 8)]
-    shots = [result(m, shot=shot, accuracy=0.5 + shot / 50) for shot in (1, 3, 5) for m in ("trx", "clip-fsar")]
+    ways = [result("ma-fsar", way=way, accuracy=0.6 - way / 50) for way in (5, 6, 8)]
+    shots = [result(m, shot=shot, accuracy=0.5 + shot / 50) for shot in (1, 3, 5) for m in ("trx", "ma-fsar")]
     html = page([*ways, *shots[2:]], [])
     assert "1-shot, over ways" in html and "5-way, over shots" in html
     assert "over ways" not in page(ways[:2], [])
@@ -195,10 +195,10 @@ def test_curves_bars_and_confusions() -> None:
     assert "accuracy, %" in curve and "ways (classes per episode)" in curve and ">8</text>" in curve
     bars = html[html.index("Accuracy of each class") :].partition("</figure>")[0]
     assert all(
-        element("title", f"clip-fsar, {label}: {50 + i:.1f} %") in bars
+        element("title", f"ma-fsar, {label}: {50 + i:.1f} %") in bars
         for i, label in enumerate(benchmark("ssv2-small@cmn").classes["test"])
     )
-    assert confused([result("clip-fsar")])[0] == (
+    assert confused([result("ma-fsar")])[0] == (
         10.0,
         *(benchmark("ssv2-small@cmn").classes["test"][i] for i in (1, 0)),
     )

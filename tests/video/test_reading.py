@@ -323,3 +323,9 @@ def test_the_same_frames_give_the_same_file(tmp_path: Path) -> None:
         write_video(tmp_path / name, frames, 12.0)
     assert (tmp_path / "one.mp4").read_bytes() == (tmp_path / "two.mp4").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one.mp4", "two.mp4"]
+
+
+def test_what_makes_an_encoder_crash_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the frames are 48 pixels wide; libx265 needs 64"):
+        write_video(tmp_path / "narrow.mp4", greys(width=48), 10.0, codec="libx265")
+    assert not [*tmp_path.iterdir()]

@@ -30,7 +30,7 @@ at the input their tokens differ from checkpoint to checkpoint; they are large, 
 Deviations:
 | point | paper | public code (of Task-Adapter++) | ours (switch) |
 |---|---|---|---|
-| queries in eq. 8 | all queries of the episode together | the same | each alone: `inductive: true` (default); `false` is the paper |
+| queries in eq. 8 | all queries of the episode together | the same | each alone: `inductive: true` (default); `false` is the paper, and so the recipes |
 | eq. 11, when no metric is named | mean of same-index frame cosines | cosine of time means | the paper's (`similarity: frame-wise`); `time-mean` |
 | metrics that give distances | "arbitrary metric" | none | probabilities: softmax over classes of -distance |
 | temporal embedding | not stated | [8, channel], zero at first, before `ln_pre` | the code's (`temporal_embedding_at`); `first_adapted_block` leaves the frozen blocks frozen |

@@ -163,7 +163,8 @@ def row_keys(results: Sequence[Result]) -> list[str]:
 def by_each_shot(result: Result) -> Result | None:
     """If trained for a test with so many shots, write 'K' for what depends on them, so that such runs share a row.
 
-    Training shots are then as many as test shots, or as many as the recipe's `for_shot` says. Otherwise None.
+    Training shots are then as many as the recipe's `for_shot` says or, if it says nothing, as many as test shots.
+    Otherwise None.
     """
     if result.training is None:
         return None

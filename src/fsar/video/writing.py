@@ -38,6 +38,8 @@ def write_video(path: VideoPath, frames: Iterable[Frame], fps: float, codec: str
     first = next(frames, None)
     if first is None:
         raise ValueError("there is no frame to write; give at least one")
+    if codec == "libx265" and first.shape[1] < 64:  # x265 writes beyond its memory, and the process may crash
+        raise ValueError(f"the frames are {first.shape[1]} pixels wide; libx265 needs 64, or choose another codec")
     with atomic_path(as_path(path)) as temporary, av.open(os.fspath(temporary), "w") as container:
         stream = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
         stream.height, stream.width = first.shape[:2]
