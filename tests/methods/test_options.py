@@ -12,12 +12,14 @@ from itertools import combinations
 from typing import Any, Literal, get_args, get_origin
 from zlib import crc32
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from torch import Tensor
 
 from fsar.backbones.clip import TINY_VOCABULARY, ClipBackbone, tiny_tokenize
+from fsar.bank.fill import to_input
 from fsar.methods import METHODS, Targets, method_class
 from fsar.methods.base import Method
 from fsar.text.prompts import dump_sub_actions
@@ -84,6 +86,10 @@ def _other_values(field: dataclasses.Field, default: Any) -> list[Any]:
     return [0.5 * default, *([0.0] if default <= 1 else [])]
 
 
+WIDE = np.random.default_rng(0).integers(0, 256, (2, 20, 36, 3), np.uint8)  # frame height width rgb
+"""Frames of a video that is not square."""
+
+
 class Run:
     """What a method computes with some options; training is looked at only if evaluation tells nothing."""
 
@@ -122,7 +128,11 @@ class Run:
         text = None if text is None else self.method.adapt_text(text)
         episode = self.method.encode_episode(support, query, text, draws)
         prediction = self.method.match(episode)
-        outputs = {"logits": prediction.logits, **{f"named {key}": value for key, value in prediction.named.items()}}
+        outputs = {
+            "clip": to_input(self.method, WIDE),
+            "logits": prediction.logits,
+            **{f"named {key}": value for key, value in prediction.named.items()},
+        }
         for role, encoding in (("support", episode.support), ("query", episode.query)):
             outputs |= {f"{role} {key}": value for key, value in encoding.items()}
         return outputs if text is None else outputs | {"text": text}
