@@ -339,7 +339,10 @@ def test_options_that_mean_nothing_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_the_default_methods_of_videos_say_which_data_are_used(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_methods_of_videos_say_which_data_are_used(
+    little_world: VideoDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fsar.datasets.load_world", lambda: little_world)
     assert main(["evaluate", "--split", "nowhere", "--method", "otam"]) == 2
     assert "neither --data nor --features is given; this evaluates the generated world" in capsys.readouterr().err
 
