@@ -195,6 +195,12 @@ def test_methods_with_their_texts_off_take_features(mine: VideoDataset) -> None:
         assert default_traits(name).reads_text
 
 
+def test_a_method_without_parameters_computes_where_it_is_sent() -> None:
+    method = build_method("otam", load_backbone(f"features/{DIM}"))
+    assert not list(method.parameters()) and not method.state_dict()  # old checkpoints fit
+    assert method.to("meta").device.type == "meta"
+
+
 def test_features_and_backbone_must_fit(mine: VideoDataset, little_world: VideoDataset, tiny) -> None:
     with pytest.raises(ValueError, match=r"protonet is built for tiny, and .*mine.npz holds features of 16 numbers"):
         evaluate(build_method("protonet", tiny), mine, way=2, episodes=2)

@@ -1,5 +1,6 @@
 """No backbone: frame features from another program, by any model."""
 
+import torch
 from torch import Tensor
 
 from fsar.backbones.base import Backbone, ImageEncoding
@@ -26,6 +27,8 @@ class GivenFeatures(Backbone):
         if not dim.isdecimal() or int(dim) < 1:
             raise ValueError(f"cannot read backbone {name!r}; expected {PREFIX}DIM, as in {PREFIX}512")
         self.dim = int(dim)
+        # a method without parameters, too, knows where to compute
+        self.register_buffer("place", torch.empty(0), persistent=False)
 
     def encode_images(self, images: Tensor) -> ImageEncoding:
         """Refuse: there is no image encoder.

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
+from itertools import chain
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -210,8 +211,8 @@ class Method(TrainingParts, nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Device of the parameters."""
-        return next(self.parameters(), torch.empty(0)).device
+        """Device of the parameters or, if there are none, of the buffers."""
+        return next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
 
     def origins(self) -> dict[str, str]:
         """Say where the code of a `method` and `backbone` of one's own comes from; nothing for those of the package."""
