@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from fsar import Recognizer
 from fsar.backbones import Backbone
 from fsar.recognizer.files import KEY, read_file, read_parts
+from fsar.video import probe
 from tests.recognizer.conftest import Clips, moving
 
 
@@ -107,3 +108,15 @@ def test_an_edit_that_fails_changes_nothing(small: Recognizer, tmp_path: Path) -
         recognizer.remove("left")
         raise ZeroDivisionError
     assert path.read_bytes() == before
+
+
+def test_a_file_keeps_how_long_examples_last(small: Recognizer, clips: Clips, tmp_path: Path) -> None:
+    path = clips["something_growing"][0]
+    small.enroll("growing", [path, clips["something_growing"][1].read_bytes()])
+    info = probe(path)
+    small.save(tmp_path / "mine.fsar")
+    actions = read_file(tmp_path / "mine.fsar").actions
+    file, content = (example.length for example in actions["growing"].examples)
+    assert file is not None and content is not None
+    assert file == pytest.approx((info.duration, info.fps)) and content.fps == pytest.approx(info.fps)
+    assert all(example.length is None for example in actions["left"].examples)  # frames in memory have no times

@@ -26,6 +26,8 @@ class Encoder:
     """Whether support videos and queries are encoded differently."""
     support_reads_text: bool = False
     """Whether the encoding of a support video reads its class text."""
+    by_frame: bool = False
+    """Whether `encode` is `of_clip` of `of_frames`, so that windows of a long video can share encoded frames."""
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
         """Encode videos one by one: [*clips, frame, rgb, height, width] -> tensors [*clips, ...].
@@ -34,6 +36,28 @@ class Encoder:
             clips: normalised as `Method.normalization` says.
             role: of the videos in an episode.
             text: for support videos and `support_reads_text`: their own class texts [*clips, ...].
+        """
+        raise NotImplementedError
+
+    def of_frames(self, clips: Clips) -> Encoding:
+        """Encode every frame by itself: the part of `encode` that costs time, if `by_frame`.
+
+        Args:
+            clips: as for `encode`.
+
+        Returns:
+            Tensors [*clips, frame, ...].
+        """
+        raise NotImplementedError
+
+    def of_clip(self, frames: Encoding) -> Encoding:
+        """Make the encoding of a clip from its encoded frames, if `by_frame`.
+
+        Args:
+            frames: tensors [*clips, frame, ...], as `of_frames` gives them.
+
+        Returns:
+            What `encode` gives for these frames.
         """
         raise NotImplementedError
 
@@ -55,8 +79,23 @@ class FrameEncoder(Encoder):
         self.pixels = pixels
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Encode every frame by itself; role and text have no effect."""
+        """Encode the frames, and join them; role and text have no effect."""
+        return self.of_clip(self.of_frames(clips))
+
+    @property
+    def by_frame(self) -> bool:  # type: ignore[override]
+        """True unless a subclass encodes a clip in another way, or the backbone sees a whole clip at once."""
+        backbone = type(self.backbone)
+        inherited = backbone.features is Backbone.features and backbone.features_and_map is Backbone.features_and_map
+        return inherited and type(self).encode is FrameEncoder.encode
+
+    def of_frames(self, clips: Clips) -> Encoding:
+        """Give the frame features."""
         return {"frames": self.backbone.features(clips)}
+
+    def of_clip(self, frames: Encoding) -> Encoding:
+        """Give the frames as they are."""
+        return frames
 
     def key(self) -> dict[str, Any]:
         """Name the backbone, its weights and, if they differ from the backbone's own, the pixels."""

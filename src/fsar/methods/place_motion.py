@@ -14,7 +14,8 @@ recogniser chooses `weight` and `alignment` by leave-one-out over the examples, 
 
 | what | function |
 |---|---|
-| grid, motion, unit vectors | `PlaceMotionEncoder.encode` |
+| grid | `PlaceMotionEncoder.of_frames` |
+| motion, unit vectors | `PlaceMotionEncoder.of_clip` |
 | similarity, alignment | `PlaceMotion.match` |
 """
 
@@ -31,7 +32,7 @@ from fsar.alignment import bi_mhm, otam
 from fsar.backbones import Backbone
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
-from fsar.methods.episode import Encoding, Episode, Prediction, Role, mean_over_shots
+from fsar.methods.episode import Encoding, Episode, Prediction, mean_over_shots
 from fsar.shapes import Clips, Logits
 
 STILL = 1e-3
@@ -142,15 +143,19 @@ class PlaceMotionEncoder(FrameEncoder):
         super().__init__(backbone)
         self.config = config
 
-    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Encode what each frame shows, and where; with `motion`, minus the mean over the frames of the video."""
+    def of_frames(self, clips: Clips) -> Encoding:
+        """Encode what each frame shows, and where."""
         features, maps = self.backbone.features_and_map(clips)
-        place = pool_grid(maps, self.config.grid)
+        return {"appearance": features, "place": pool_grid(maps, self.config.grid)}
+
+    def of_clip(self, frames: Encoding) -> Encoding:
+        """Subtract, with `motion`, the mean over the frames of the clip, and make unit vectors."""
+        place = frames["place"]
         least = STILL * place.norm(dim=-1, keepdim=True)
         if self.config.motion:
             place = place - place.mean(-2, keepdim=True)
         place = place / torch.maximum(place.norm(dim=-1, keepdim=True), least).clamp(min=1e-12)
-        return {"appearance": F.normalize(features, dim=-1), "place": place}
+        return {"appearance": F.normalize(frames["appearance"], dim=-1), "place": place}
 
     def key(self) -> dict[str, Any]:
         """Name the backbone, the grid and `motion`."""

@@ -13,7 +13,7 @@ from fsar.datasets import Video
 from fsar.methods.base import Method
 from fsar.methods.episode import Encoding
 from fsar.recognizer.background import BACKGROUND, generated_clips
-from fsar.recognizer.examples import Example, compact
+from fsar.recognizer.examples import Example, Length, compact
 from fsar.recognizer.faults import fault_of
 from fsar.recognizer.sources import Source, VideoSource, open_source
 from fsar.text.words import class_text
@@ -37,6 +37,8 @@ class Ready:
     """Time for reading it."""
     fault: str | None = None
     """What is wrong with an example, in words."""
+    length: Length | None = None
+    """How long an example lasts."""
 
 
 class ClassTexts(dict[str, str]):
@@ -75,7 +77,7 @@ class ClipEncoder:
         encoder = self._of_queries if action is None else self._of_examples
         try:
             source = open_source(video, self.cache)
-            fault = None if action is None else self._fault(source)
+            fault, length = (None, None) if action is None else (self._fault(source), self._length(source))
         except VideoError as error:
             return error
         prepared: Prepared | VideoError
@@ -88,7 +90,7 @@ class ClipEncoder:
             prepared = Prepared(dict.fromkeys(encoder.encoder_roles), to_input(self.method, source.frames), {})
         if isinstance(prepared, VideoError):
             return prepared
-        return Ready(source.name, source.content, seen, prepared, encoder, time.perf_counter() - started, fault)
+        return Ready(source.name, source.content, seen, prepared, encoder, time.perf_counter() - started, fault, length)
 
     @torch.no_grad()
     def query(self, ready: Ready) -> Encoding:
@@ -107,7 +109,7 @@ class ClipEncoder:
             for role, encoding in ready.encoder.encode(ready.video, ready.prepared).items()
         }
         support = made.get("support", made["query"])
-        return Example(ready.name, ready.content, support, made["query"], ready.video.group)
+        return Example(ready.name, ready.content, support, made["query"], ready.video.group, ready.length)
 
     @torch.no_grad()
     def background(self) -> tuple[Example, ...]:
@@ -127,6 +129,10 @@ class ClipEncoder:
         if source.video is None:
             return None if source.frames is None else fault_of(source.frames)
         return fault_of(self.cache.read(source.video.path, *source.video.span))
+
+    def _length(self, source: Source) -> Length | None:
+        video = source.video
+        return Length.of(source.times if video is None else self.cache.times(video.path, *video.span))
 
     @cached_property
     def _store(self) -> BankStore | None:

@@ -11,13 +11,37 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from fsar.methods.episode import Encoding
 from fsar.names import unknown
+from fsar.video.sampling import Times
+
+
+class Length(NamedTuple):
+    """How long a video lasts."""
+
+    seconds: float
+    fps: float
+    """Frames per second, on average."""
+
+    @classmethod
+    def of(cls, times: Times | None) -> Length | None:
+        """Measure a video.
+
+        Args:
+            times: start of each frame and, last, end of the video, in seconds; None for a video without times.
+
+        Example:
+            >>> import numpy as np
+            >>> Length.of(np.array([1.0, 1.5, 2.0, 2.5, 3.0]))
+            Length(seconds=2.0, fps=2.0)
+        """
+        seconds = 0.0 if times is None else float(times[-1] - times[0])
+        return None if times is None or seconds <= 0 else cls(seconds, (len(times) - 1) / seconds)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +60,8 @@ class Example:
     query: Encoding
     group: str | None = None
     """Person or recording that the video comes from; None if nobody said."""
+    length: Length | None = None
+    """How long the video lasts; None if it came without times, or in files of older versions."""
 
     @property
     def key(self) -> str:

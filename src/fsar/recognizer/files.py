@@ -1,7 +1,8 @@
 """The file of a recogniser: one safetensors file whose header names everything but the backbone's weights.
 
 The header is JSON under the key `fsar.recognizer`: format, backbone and hash of its weights, method, options, clip
-settings, training, enrolled videos (action, name, hash of content, group), fit. The tensors are
+settings, training, enrolled videos (action, name, hash of content, group), their lengths (seconds and frames per
+second, or null), fit. The tensors are
 
     support.PART, query.PART    encodings of all examples [example, ...], float16; support only if the roles differ
     background.ROLE.PART        the same of background clips: the user's, then the generated ones
@@ -28,7 +29,7 @@ from fsar.methods.episode import Encoding
 from fsar.own import Origin, find_named
 from fsar.recognizer.background import BACKGROUND
 from fsar.recognizer.calibration import STRICTNESS, Fit, plain
-from fsar.recognizer.examples import Action, Actions, Example
+from fsar.recognizer.examples import Action, Actions, Example, Length
 
 FORMAT = 5
 READABLE = (3, 4, 5)
@@ -89,6 +90,7 @@ def write_file(path: Path, contents: Contents) -> None:
             for name, action in contents.actions.items()
             for example in action.examples
         ],
+        "lengths": [example.length for action in contents.actions.values() for example in action.examples],
         "background": [[example.video, example.content] for example in contents.background],
         "generated": [example.video for example in contents.generated],
         "strictness": contents.strictness,
@@ -126,12 +128,13 @@ def read_file(path: Path) -> Contents:
     own = {part: find_named(Origin.read(origin), str(path)) for part, origin in header.get("own", {}).items()}
     method = own.get("method", header["method"])
     examples: dict[str, list[Example]] = {}
+    lengths = [each and Length(*each) for each in header.get("lengths", [None] * len(header["examples"]))]
     listed = header.get("contents") or [None] * len(header["examples"])
     for i, (name, video, *rest) in enumerate(header["examples"]):
         content, group = rest[0] if rest else listed[i], rest[1] if len(rest) > 1 else None
         query = _unstacked("query", tensors, i)
         support = _unstacked("support", tensors, i) or query
-        examples.setdefault(name, []).append(Example(video, content, support, query, group))
+        examples.setdefault(name, []).append(Example(video, content, support, query, group, lengths[i]))
     texts = list(tensors["text"]) if "text" in tensors else [None] * len(examples)
     background, generated = _background(header, tensors)
     return Contents(

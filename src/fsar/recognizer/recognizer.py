@@ -50,7 +50,8 @@ from fsar.recognizer.examples import (
 )
 from fsar.recognizer.faults import ExampleWarning
 from fsar.recognizer.files import Contents, read_file, require_file, write_file
-from fsar.recognizer.matching import correspondence, match, similarities
+from fsar.recognizer.judgement import judge
+from fsar.recognizer.matching import correspondence, similarities
 from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource, expanded
 from fsar.recognizer.state import Once, State
@@ -598,25 +599,16 @@ class Recognizer:
         """Encode a video that was read, and match it with one state."""
         started = time.perf_counter()
         state = self._ready_state()
-        fit, method = state.fitted()
         query = self._encoder.query(ready)
-        logits = match(method, state.supports(), query)
-        best, score = list(state.actions)[int(logits.argmax())], float(logits.max())
-        if fit.thresholds is not None:
-            mean, deviation = state.cohort().statistics(method, {part: each[None] for part, each in query.items()})
-            score = (score - mean.item()) / deviation.item()
-        threshold, unknown_share = fit.threshold_of(best), fit.unknown_probability(score, best)
-        shares = ((fit.scale * logits).softmax(-1) * (1 - (unknown_share or 0.0))).tolist()
-        probabilities = dict(zip(state.actions, shares, strict=True))
-        if unknown_share is not None:
-            probabilities[UNKNOWN] = unknown_share
+        (judged,) = judge(state, {part: each[None] for part, each in query.items()})
+        method = state.fitted()[1]
         near = similarities(method, state.actions, query)[:nearest] if nearest else []
         return Answer(
             video=ready.name,
-            action=best if threshold is None or score >= threshold else UNKNOWN,
-            probabilities=dict(sorted(probabilities.items(), key=lambda item: -item[1])),
-            score=score,
-            threshold=threshold,
+            action=judged.action,
+            probabilities=dict(sorted(judged.probabilities.items(), key=lambda item: -item[1])),
+            score=judged.score,
+            threshold=judged.threshold,
             nearest=tuple(
                 Neighbour(action, example.video, value, self._correspondence(method, example, query))
                 for value, action, example in near

@@ -16,7 +16,7 @@ from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.motion import MOTION, choose_by_motion
 from fsar.video.paths import VideoError, as_path, display
 from fsar.video.picture import Frames
-from fsar.video.sampling import frame_indices
+from fsar.video.sampling import Times, frame_indices
 from fsar.video.transforms import resize_short_side
 
 
@@ -53,6 +53,8 @@ class Source:
     """The frames to encode, if they are in memory."""
     content: str
     """Hash of its content."""
+    times: Times | None = None
+    """Start of each frame and, last, end of the video, in seconds, if the frames in memory come from a file."""
 
 
 def open_source(video: Any, cache: FrameCache) -> Source:
@@ -156,10 +158,11 @@ def _of_bytes(content: bytes, name: str, cache: FrameCache) -> Source:
         path = Path(folder) / "video"
         path.write_bytes(content)
         try:
-            frames = np.asarray(replace(cache, folder=Path(folder) / "frames").read(path))
+            here = replace(cache, folder=Path(folder) / "frames")
+            frames, times = np.asarray(here.read(path)), here.times(path)
         except VideoError as error:
             raise VideoError(Path(name), error.reason) from error
-    return Source(name, None, frames, digest)
+    return Source(name, None, frames, digest, times)
 
 
 def _of_array(frames: np.ndarray, cache: FrameCache) -> Source:

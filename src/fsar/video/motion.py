@@ -34,6 +34,7 @@ HELD = 2**28
 """Bytes of decoded frames that are held in memory; a longer video is decoded again for the chosen ones."""
 
 Grey = UInt8[np.ndarray, "row column"]
+Differences = Float[np.ndarray, "step row column"]
 Energy = Float[np.ndarray, " step"]
 """Motion between each frame and the next one."""
 
@@ -80,14 +81,33 @@ def motion_energy(greys: Iterable[Grey], count: int) -> Energy:
     pictures = np.stack([np.asarray(grey, float) for grey in greys])
     if len(pictures) < 2:
         return np.zeros(0)
-    left = np.abs(_unexplained(pictures))
+    return energy_of(unexplained(pictures), count)
+
+
+def energy_of(left: Differences, count: int) -> Energy:
+    """Measure the motion of each step of a video.
+
+    Args:
+        left: of its steps, as `unexplained` gives it.
+        count: how many frames will be chosen.
+
+    Returns:
+        At least 0.
+    """
     noise = max(np.quantile(np.median(left, (1, 2)), 0.25), ROUNDING)
     energy = (left - NOISE * noise).clip(0).mean((1, 2))
     return np.minimum(energy, _cap(energy, count))
 
 
-def _unexplained(pictures: Float[np.ndarray, "frame row column"]) -> Float[np.ndarray, "step row column"]:
-    """Difference of consecutive frames that no shift, zoom or change of light explains."""
+def unexplained(pictures: Float[np.ndarray, "frame row column"]) -> Differences:
+    """Compute the difference of consecutive frames that no shift, zoom or change of light explains.
+
+    Args:
+        pictures: grey cells of at least two frames.
+
+    Returns:
+        Absolute differences; each depends on its two frames alone.
+    """
     difference, between = np.diff(pictures, axis=0), (pictures[1:] + pictures[:-1]) / 2
     down, across = np.gradient(between, axis=(1, 2))
     rows = np.linspace(-1, 1, pictures.shape[1])[:, None]
@@ -97,7 +117,7 @@ def _unexplained(pictures: Float[np.ndarray, "frame row column"]) -> Float[np.nd
     target = difference.reshape(len(causes), -1, 1)
     transposed = causes.transpose(0, 2, 1)
     strengths = np.linalg.pinv(transposed @ causes) @ (transposed @ target)
-    return (target - causes @ strengths).reshape(difference.shape)
+    return np.abs(target - causes @ strengths).reshape(difference.shape)
 
 
 def _cap(energy: Energy, count: int) -> float:

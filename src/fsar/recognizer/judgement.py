@@ -1,0 +1,62 @@
+"""What a recogniser's state says of encoded videos: the one place where logits become probabilities."""
+
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fsar.methods.base import Method
+from fsar.methods.episode import Encoding
+from fsar.recognizer.answer import UNKNOWN
+from fsar.recognizer.matching import Supports, episode
+from fsar.recognizer.state import State
+
+
+class Judgement(NamedTuple):
+    """What one encoded video shows."""
+
+    action: str
+    """The best action, or `unknown`."""
+    probabilities: dict[str, float]
+    """All actions in the order of enrolment and, if it could be fitted, `unknown`. They sum to one."""
+    score: float
+    threshold: float | None
+
+
+@torch.no_grad()
+def judge(state: State, query: Encoding) -> list[Judgement]:
+    """Name encoded videos.
+
+    Args:
+        state: with at least one action; it is fitted if it was not.
+        query: encodings in the query role [query, ...].
+
+    Returns:
+        One judgement for each query. It does not depend on the other queries.
+    """
+    fit, method = state.fitted()
+    logits = _logits(method, state.supports(), query)
+    scores, ways = logits.max(-1)
+    if fit.thresholds is not None:
+        mean, deviation = state.cohort().statistics(method, query)
+        scores = (scores - mean) / deviation
+    names, made = list(state.actions), []
+    for own, score, way in zip(logits, scores.tolist(), ways.tolist(), strict=True):
+        best = names[way]
+        threshold, unknown = fit.threshold_of(best), fit.unknown_probability(score, best)
+        shares = ((fit.scale * own).softmax(-1) * (1 - (unknown or 0.0))).tolist()
+        probabilities = dict(zip(names, shares, strict=True))
+        if unknown is not None:
+            probabilities[UNKNOWN] = unknown
+        known = threshold is None or score >= threshold
+        made.append(Judgement(best if known else UNKNOWN, probabilities, score, threshold))
+    return made
+
+
+def _logits(method: Method, supports: Supports, query: Encoding) -> Float[Tensor, "query way"]:
+    """Match queries with the enrolled actions; one by one if they would see each other."""
+    count = len(next(iter(query.values())))
+    size = 1 if method.traits.transductive else count
+    parts = [{name: each[start : start + size] for name, each in query.items()} for start in range(0, count, size)]
+    return torch.cat([method.match(episode(method, [(supports, part)])).logits[0].cpu() for part in parts])
