@@ -10,13 +10,16 @@ MA-FSAR are not part of matching. So AIM is left out (its matching is that of it
 import argparse
 import resource
 import time
+from zlib import crc32
 
 import torch
+from torch import nn
 
 from fsar.backbones import Backbone
 from fsar.bank.fill import enhance_bank
 from fsar.bank.store import Bank
 from fsar.datasets import Video, VideoDataset
+from fsar.devices import Precision
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.matching import match_from_bank
 from fsar.methods import METHODS, build_method
@@ -32,15 +35,31 @@ class Stub(Backbone):
     def __init__(self) -> None:
         super().__init__("stub")
         self.dim = DIM
+        self.place = nn.Parameter(torch.zeros(()), requires_grad=False)  # says on which device the module is
 
     @property
     def logit_scale(self) -> torch.Tensor:
         """As CLIP's."""
-        return torch.tensor(100.0)
+        return torch.tensor(100.0, device=self.place.device)
 
     def text_features(self, texts: list[str]) -> torch.Tensor:
-        """Random texts."""
-        return torch.randn(len(texts), DIM)
+        """Random texts: the same for the same words."""
+        seeds = [torch.Generator().manual_seed(crc32(text.encode())) for text in texts]
+        return torch.stack([torch.randn(DIM, generator=seed) for seed in seeds]).to(self.place.device)
+
+
+def dataset_of(clips: int = CLIPS) -> VideoDataset:
+    """Videos of 24 classes, without files."""
+    labels = [f"class {c}" for c in range(CLASSES)]
+    videos = tuple(Video(f"{label}/{i}", None, label) for label in labels for i in range(clips))  # type: ignore[arg-type]
+    return VideoDataset("random", videos, {label: label for label in labels}, {})
+
+
+def bank_of(dataset: VideoDataset, precision: Precision = "float32") -> Bank:
+    """Random features [video, frame, dim] for all of them, to be matched in a precision; the same at every call."""
+    seed = torch.Generator().manual_seed(0)
+    features = {"frames": torch.randn(len(dataset.videos), FRAMES, DIM, generator=seed)}
+    return Bank(tuple(video.id for video in dataset.videos), features, features, precision=precision)
 
 
 def main() -> None:
@@ -51,11 +70,8 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10_000)
     options = parser.parse_args()
 
-    labels = [f"class {c}" for c in range(CLASSES)]
-    videos = tuple(Video(f"{label}/{i}", None, label) for label in labels for i in range(CLIPS))  # type: ignore[arg-type]
-    dataset = VideoDataset("random", videos, {label: label for label in labels}, {})
-    features = {"frames": torch.randn(len(videos), FRAMES, DIM)}
-    bank = Bank(tuple(video.id for video in videos), features, features)
+    dataset = dataset_of()
+    bank = bank_of(dataset)
     print("| method | shot | draw, s | match, s | episodes/s | peak memory, GB |\n|---|---:|---:|---:|---:|---:|")
     for name in options.methods:
         for shot in options.shot:
@@ -63,7 +79,7 @@ def main() -> None:
             episodes = EpisodeSampler(dataset=dataset, shot=shot).draw(options.episodes)
             drawn = time.perf_counter() - start
             method = build_method(name, Stub(), **{"ma-fsar": {"fgma": False}}.get(name, {}))
-            enhanced = enhance_bank(method, bank, videos, dataset.texts)
+            enhanced = enhance_bank(method, bank, dataset.videos, dataset.texts)
             scores = match_from_bank(method, enhanced, episodes, dataset.texts, progress=False)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             speed = options.episodes / scores.seconds

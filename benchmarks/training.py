@@ -18,18 +18,22 @@ import time
 import torch
 
 from fsar.backbones import load_backbone
-from fsar.devices import peak_memory
+from fsar.devices import computing_in, peak_memory
 from fsar.methods import build_method
+from fsar.text.prompts import read_sub_actions
 from fsar.training.episode_loss import EpisodeLoss
 from fsar.training.parameters import freeze, make_optimizer
 from fsar.training.recipes import Recipe
 
 FRAMES = 8
+LABELS = list(read_sub_actions("ssv2-small"))[:64]
 
 
 def rows(patch: int) -> list[dict]:
     """Measure the chosen rows and print the table."""
     vit, full = f"ViT-B-{patch}-quickgelu/random", {"own": 1e-5, "visual": 1e-5}
+    adapted = {"backbone": vit, "lr": {"own": 1e-3}}
+    two_towers = {"layers": 6, "text_layers": 2, "sub_actions": "ssv2-small"}
     return [
         {"name": "OTAM, full", "method": "otam", "backbone": "timm/resnet50/random", "lr": {"visual": 1e-5}},
         {"name": "HyRSM, full", "method": "hyrsm", "backbone": "timm/resnet50/random", "lr": full},
@@ -43,6 +47,11 @@ def rows(patch: int) -> list[dict]:
             "lr": {"own": 2e-4},
             "checkpoint": True,
         },
+        {"name": "Task-Adapter, L = 2", "method": "task-adapter", "options": {"layers": 2}, **adapted},
+        {"name": "Task-Adapter, L = 6", "method": "task-adapter", "options": {"layers": 6}, **adapted},
+        {"name": "Task-Adapter++, L = 6", "method": "task-adapter-pp", "options": two_towers, **adapted},
+        {"name": "CLIP-MDMF, full", "method": "clip-mdmf", "backbone": vit, "lr": full},
+        {"name": "CLIP-SPM, full", "method": "clip-spm", "backbone": vit, "lr": full},
     ]
 
 
@@ -50,7 +59,8 @@ def measure(row: dict, way: int, episodes: int) -> dict:
     """Train on random clips; measure time and memory."""
     device = "cuda" if torch.cuda.is_available() else "cpu"
     method = build_method(row["method"], load_backbone(row["backbone"]), **row.get("options", {})).to(device)
-    method.begin_training([f"action {i}" for i in range(64)])
+    labels = LABELS[:way]
+    method.begin_training(LABELS)
     freeze(method, tuple(row["lr"]))
     if row.get("checkpoint"):
         method.backbone.checkpoint_activations()
@@ -59,11 +69,14 @@ def measure(row: dict, way: int, episodes: int) -> dict:
     loaded = 0.0 if device == "cuda" else peak_memory()
     support = torch.randn(1, way, 1, FRAMES, 3, size, size, device=device)
     query, ways = torch.randn(1, way, FRAMES, 3, size, size, device=device), torch.arange(way, device=device)[None]
-    text = method.encode_text([f"action {i}" for i in range(way)])[None] if method.traits.reads_text else None
+    with torch.no_grad():
+        text = method.text_input(labels)[None] if method.traits.reads_text else None
+    draws = torch.rand(1, way, way, device=device) if method.traits.draws else None
     times = []
     for _ in range(episodes + 1):
         begun = time.perf_counter()
-        terms, _ = loss(support, query, text, ways, ways)
+        with computing_in(row.get("precision", "float32"), torch.device(device)):
+            terms, _ = loss(support, query, text, ways, ways, draws)
         sum(terms.values()).backward()
         optimizer.step()
         optimizer.zero_grad()

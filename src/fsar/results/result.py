@@ -6,7 +6,7 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from hashlib import blake2b
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -223,7 +223,15 @@ def _from_json(content: Mapping[str, Any], path: Path) -> Result:
 def versions() -> dict[str, str]:
     """Versions of everything that may change a number."""
     packages = ("fsar", "torch", "torchvision", "open_clip_torch", "timm", "av", "numpy", "lightning-fabric")
-    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+    return {"python": platform.python_version()} | {package: _version(package) for package in packages}
+
+
+def _version(package: str) -> str:
+    """The version that is installed; a source tree on the path, or part of another package, has none of its own."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"
 
 
 def environment(device: str) -> dict[str, Any]:

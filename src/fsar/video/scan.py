@@ -6,6 +6,7 @@ every decoded frame must be the one that the index expects next.
 """
 
 from fractions import Fraction
+from numbers import Rational
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def _index(path: Path, container: InputContainer, walk: Walk, start: float, end:
         fps=fps,
         duration=end,
         start=min(start, float(pts[0] * stream.time_base)) if len(pts) and stream.time_base else start,
-        tick=stream.time_base or Fraction(1, 25),
+        tick=tick_of(stream.time_base),
         look=look,
         interlaced=first.interlaced_frame,
         damaged=max(walk.corrupt, int(cut)) + lost,
@@ -205,6 +206,19 @@ def _index(path: Path, container: InputContainer, walk: Walk, start: float, end:
         pts=pts,
         keys=keys,
     )
+
+
+def tick_of(time_base: Rational | None) -> Fraction:
+    """The unit of a stream's times as a Fraction: PyAV 19 has a type of its own, in which zero means unknown.
+
+    Args:
+        time_base: in seconds; None or zero if the stream says none.
+
+    Example:
+        >>> tick_of(Fraction(1, 10240)), tick_of(None)
+        (Fraction(1, 10240), Fraction(1, 25))
+    """
+    return Fraction(int(time_base.numerator), int(time_base.denominator)) if time_base else Fraction(1, 25)
 
 
 def _rate(stream: av.VideoStream, frames: int, seconds: float) -> float | None:
