@@ -6,7 +6,6 @@ every decoded frame must be the one that the index expects next.
 """
 
 from fractions import Fraction
-from numbers import Rational
 from pathlib import Path
 from typing import Any
 
@@ -208,17 +207,17 @@ def _index(path: Path, container: InputContainer, walk: Walk, start: float, end:
     )
 
 
-def tick_of(time_base: Rational | None) -> Fraction:
+def tick_of(time_base: Any) -> Fraction:
     """The unit of a stream's times as a Fraction: PyAV 19 has a type of its own, in which zero means unknown.
 
     Args:
-        time_base: in seconds; None or zero if the stream says none.
+        time_base: any rational number, in seconds; None or zero if the stream says none.
 
     Example:
         >>> tick_of(Fraction(1, 10240)), tick_of(None)
         (Fraction(1, 10240), Fraction(1, 25))
     """
-    return Fraction(int(time_base.numerator), int(time_base.denominator)) if time_base else Fraction(1, 25)
+    return Fraction(time_base.numerator, time_base.denominator) if time_base else Fraction(1, 25)
 
 
 def _rate(stream: av.VideoStream, frames: int, seconds: float) -> float | None:
