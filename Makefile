@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 JOBS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
+# Python keeps what it compiles: otherwise each process of the suite, of which there are many, compiles 300 files again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test test-quick check format clean
 
 $(VENV)/.installed: pyproject.toml

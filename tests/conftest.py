@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 import torch
 
 from fsar.backbones import Backbone, load_backbone
+from fsar.backbones.clip import TINY_VOCABULARY, ClipBackbone, tiny_tokenize
 from fsar.datasets import VideoDataset, load_folder
 from fsar.datasets.base import SPLITS
 from fsar.datasets.world import FRAMES_PER_SECOND, render_clip
@@ -36,6 +38,25 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def tiny() -> Backbone:
     return load_backbone("tiny")
+
+
+SMALL_VISION = {"image_size": 16, "patch_size": 8, "width": 32, "layers": 6, "head_width": 8}
+SMALL_TEXT = {"context_length": 24, "vocab_size": TINY_VOCABULARY, "width": 32, "heads": 4, "layers": 3}
+
+
+@pytest.fixture(scope="session")
+def small() -> ClipBackbone:
+    """As deep as `tiny`, of 4 patches and 32 channels with random weights: for whatever does not ask what it knows."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = open_clip.CLIP(embed_dim=32, vision_cfg=SMALL_VISION, text_cfg=SMALL_TEXT, quick_gelu=True)
+    return ClipBackbone("small", clip.eval(), first_words)
+
+
+def first_words(texts: list[str]) -> torch.Tensor:
+    """Token ids of the first words of each text, and its end."""
+    ids = tiny_tokenize(texts)
+    return torch.cat([ids[:, : SMALL_TEXT["context_length"] - 1], ids.max().expand(len(ids), 1)], 1)
 
 
 @pytest.fixture(scope="session")

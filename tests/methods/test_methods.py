@@ -48,15 +48,15 @@ def case(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def method(case: tuple[str, dict[str, Any]], tiny: Backbone) -> Method:
+def method(case: tuple[str, dict[str, Any]], small: Backbone) -> Method:
     """Shared by the tests of a case, which leave it as it is."""
-    return build(case, tiny)
+    return build(case, small)
 
 
 @pytest.fixture(scope="module")
 def clips() -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(WAY * SHOT + QUERY, FRAMES, 3, 64, 64, generator=generator)
+    return torch.randn(WAY * SHOT + QUERY, FRAMES, 3, 16, 16, generator=generator)
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +121,8 @@ def test_no_label_reaches_a_score(method: Method, episode: Episode) -> None:
         assert logits_of(method, episode).equal(logits)
 
 
-def test_the_check_of_labels_finds_a_leak(tiny: Backbone, clips: torch.Tensor) -> None:
-    leaky = build(("task-adapter-pp", {"variant": "official-leaky"}), tiny)
+def test_the_check_of_labels_finds_a_leak(small: Backbone, clips: torch.Tensor) -> None:
+    leaky = build(("task-adapter-pp", {"variant": "official-leaky"}), small)
     episode = with_queries(episode_of(leaky, clips), [0, 1, 2])  # it needs as many queries as classes
     logits, order = logits_of(leaky, episode), [2, 0, 1]
     assert not torch.allclose(logits_of(leaky, with_queries(episode, order)), logits[:, order], atol=1e-3)
@@ -158,8 +158,8 @@ def test_means_of_the_support_are_enough_where_the_traits_say_so(method: Method,
 @pytest.mark.parametrize(
     "spec", ["protonet:similarity=frame-wise", "otam:per=prototype", "place-motion:alignment=otam", "aim:text=true"]
 )
-def test_means_of_the_support_are_enough_with_these_options(spec: str, tiny: Backbone, clips: torch.Tensor) -> None:
-    method = build(parse_method(spec), tiny)
+def test_means_of_the_support_are_enough_with_these_options(spec: str, small: Backbone, clips: torch.Tensor) -> None:
+    method = build(parse_method(spec), small)
     assert method.traits.matches_means and means_are_enough(method, episode_of(method, clips))
 
 
@@ -170,8 +170,8 @@ def means_are_enough(method: Method, episode: Episode) -> bool:
 
 
 @torch.no_grad()
-def test_variants_match_as_each_would_alone(tiny: Backbone, clips: torch.Tensor) -> None:
-    method = build_method("place-motion", tiny)
+def test_variants_match_as_each_would_alone(small: Backbone, clips: torch.Tensor) -> None:
+    method = build_method("place-motion", small)
     episode = episode_of(method, clips)
     together = method.match_variants(episode)
     assert len(together) == len(method.variants()) == 15
@@ -245,8 +245,8 @@ def test_masked_shots_are_as_good_as_absent(method: Method, episode: Episode) ->
     )
 
 
-def test_gradients_reach_what_the_method_adds(case: tuple[str, dict], tiny: Backbone, clips: torch.Tensor) -> None:
-    method = build(case, tiny)
+def test_gradients_reach_what_the_method_adds(case: tuple[str, dict], small: Backbone, clips: torch.Tensor) -> None:
+    method = build(case, small)
     own = [p for name, p in method.named_parameters() if not name.startswith("backbone.")]
     if own:
         assert "own" in method.traits.trains, "the method adds parameters: `traits_of` must name 'own' in trains"
@@ -261,10 +261,10 @@ def test_gradients_reach_what_the_method_adds(case: tuple[str, dict], tiny: Back
         method.zero_grad()
 
 
-def test_half_precision_trains(case: tuple[str, dict], tiny: Backbone, clips: torch.Tensor) -> None:
+def test_half_precision_trains(case: tuple[str, dict], small: Backbone, clips: torch.Tensor) -> None:
     """With the loss scaled as in a run's first step: 65,536, over 16 episodes. Few clips and frames: this is slow."""
     has_frames = "frames" in {field.name for field in fields(method_class(case[0]).Config)}
-    method, clips = build(case, tiny, **({"frames": 3} if has_frames else {})), clips[:, :3]
+    method, clips = build(case, small, **({"frames": 3} if has_frames else {})), clips[:, :3]
     if not method.traits.trains:
         return
     method.begin_training(LABELS[:2])
@@ -332,18 +332,18 @@ def test_the_bank_is_keyed_by_everything_that_encodes(method: Method, clips: tor
 
 
 def test_options_and_parameters_give_the_method_again(
-    case: tuple[str, dict], method: Method, episode: Episode, tiny: Backbone
+    case: tuple[str, dict], method: Method, episode: Episode, small: Backbone
 ) -> None:
     """As a checkpoint keeps them."""
-    again = build_method(method.name, tiny, init_seed=7, **method.options())
+    again = build_method(method.name, small, init_seed=7, **method.options())
     state = {name: tensor.clone() for name, tensor in kept_state(method, ("own",)).items()}
     assert not again.load_state_dict(state, strict=False).unexpected_keys
     assert logits_of(again, episode).equal(logits_of(method, episode))
 
 
 @torch.no_grad()
-def test_the_other_mode_shares_parameters_and_nothing_else(case: tuple[str, dict], tiny: Backbone) -> None:
-    method = build(case, tiny)
+def test_the_other_mode_shares_parameters_and_nothing_else(case: tuple[str, dict], small: Backbone) -> None:
+    method = build(case, small)
     other = method.other_mode()
     assert (other is not None) == hasattr(method.config, "inductive")
     if other is not None:
@@ -353,7 +353,7 @@ def test_the_other_mode_shares_parameters_and_nothing_else(case: tuple[str, dict
         assert "extra" not in dict(method.named_parameters())
 
 
-def test_a_method_that_reads_text_needs_a_text_tower(tiny: Backbone) -> None:
+def test_a_method_that_reads_text_needs_a_text_tower(small: Backbone) -> None:
     blind = Backbone("blind")
     with pytest.raises(ValueError, match=r"'zero-shot' reads class names, but backbone 'blind' has no text.*CLIP"):
         build_method("zero-shot", blind)
@@ -370,9 +370,9 @@ def test_a_method_that_reads_text_needs_a_text_tower(tiny: Backbone) -> None:
         ("place-motion", {"weight": 1.5}, "weight 1.5"),
     ],
 )
-def test_wrong_options_are_named(tiny: Backbone, name: str, options: dict, message: str) -> None:
+def test_wrong_options_are_named(small: Backbone, name: str, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        build_method(name, tiny, **options)
+        build_method(name, small, **options)
 
 
 def test_method_specs() -> None:
@@ -422,11 +422,11 @@ def test_place_motion_forgets_what_stays(tiny: Backbone) -> None:
 
 
 @pytest.mark.parametrize("name", ["clip-mdmf", "clip-spm"])
-def test_the_public_codes_pixels_are_not_normalised(name: str, tiny: Backbone) -> None:
+def test_the_public_codes_pixels_are_not_normalised(name: str, small: Backbone) -> None:
     """Pixels of [0, 1] reach the backbone; only the official variant, and no bank of the other kind is taken."""
-    own, none = (tiny.mean, tiny.std), ((0.0,) * 3, (1.0,) * 3)
+    own, none = (small.mean, small.std), ((0.0,) * 3, (1.0,) * 3)
     for options, expected in (({}, own), ({"variant": "official"}, none), ({"pixels": "unit"}, none)):
-        assert build_method(name, tiny, **options).normalization == expected
-    plain, unit = build_method(name, tiny), build_method(name, tiny, variant="official")
+        assert build_method(name, small, **options).normalization == expected
+    plain, unit = build_method(name, small), build_method(name, small, variant="official")
     assert plain.encoder().key() != unit.encoder().key()
-    assert build_method(name, tiny, variant="official", pixels="normalized").encoder().key() == plain.encoder().key()
+    assert build_method(name, small, variant="official", pixels="normalized").encoder().key() == plain.encoder().key()

@@ -48,7 +48,7 @@ def plus_plus(backbone: Backbone, **options) -> TaskAdapterPlusPlus:
 
 @pytest.fixture(scope="module")
 def clips() -> Tensor:
-    return torch.randn(WAY * SHOT + QUERY, 8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    return torch.randn(WAY * SHOT + QUERY, 8, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 @torch.no_grad()
@@ -191,7 +191,7 @@ def test_equations_16_and_17_are_those_of_the_file(score_golden: dict[str, Tenso
 @torch.no_grad()
 def test_score_and_loss_are_those_of_the_public_code(
     score_golden: dict[str, Tensor],
-    tiny: Backbone,
+    small: Backbone,
     monkeypatch: pytest.MonkeyPatch,
     variant: str,
     prefix: str,
@@ -200,7 +200,7 @@ def test_score_and_loss_are_those_of_the_public_code(
     """The whole of `match`, over features of the file's 24 channels (for which the code scales by 512)."""
     at_512 = partial(neighbours, scale=512**-0.5)
     monkeypatch.setattr(task_adapter_pp, "neighbours", lambda frames, norm, earlier, _: at_512(frames, norm, earlier))
-    method = plus_plus(tiny, variant=variant, inductive=False, layers=0, alignment_norm=norm == "layernorm")
+    method = plus_plus(small, variant=variant, inductive=False, layers=0, alignment_norm=norm == "layernorm")
     method.alignment_norm = golden_norm(score_golden, norm)
     query, text = score_golden["z_query_one_per_class_in_class_order"], score_golden["text_features_class_stage"]
     support, mask = score_golden["z_support_classmajor"].unflatten(0, (5, 2)), torch.ones(1, 5, 2, dtype=torch.bool)
@@ -255,11 +255,11 @@ def test_stage_windows(frames: int, windows: list[tuple[int, int]]) -> None:
 
 
 @torch.no_grad()
-def test_a_query_alone_is_the_sum_of_its_neighbours(tiny: Backbone, clips: Tensor) -> None:
-    query = tiny.features(clips[:2])[None]
-    paper, _ = plus_plus(tiny)._align(query)
+def test_a_query_alone_is_the_sum_of_its_neighbours(small: Backbone, clips: Tensor) -> None:
+    query = small.features(clips[:2])[None]
+    paper, _ = plus_plus(small)._align(query)
     torch.testing.assert_close(paper, query[:, :, 1:] + query[:, :, :-1])
-    official, _ = plus_plus(tiny, variant="official")._align(query)
+    official, _ = plus_plus(small, variant="official")._align(query)
     torch.testing.assert_close(official, 2 * query[:, :, 1:])
 
 
@@ -267,38 +267,38 @@ def test_a_query_alone_is_the_sum_of_its_neighbours(tiny: Backbone, clips: Tenso
 
 
 @torch.no_grad()
-def test_a_new_one_with_zero_task_adapter_is_the_frozen_encoder(tiny: Backbone, clips: Tensor) -> None:
+def test_a_new_one_with_zero_task_adapter_is_the_frozen_encoder(small: Backbone, clips: Tensor) -> None:
     """AIM's adapters add nothing at first, except that S-MSA's adds its input: which is the frozen block's own."""
-    frozen = tiny.features(clips)
+    frozen = small.features(clips)
     support, query = frozen[: WAY * SHOT].unflatten(0, (1, WAY, SHOT)), frozen[None, WAY * SHOT :]
     for options in ({}, {"layers": 6}, {"where": "bottom"}, {"aim": False}, {"inductive": False}):
-        method = build_method("task-adapter", tiny, zero_init_task=True, **options)
+        method = build_method("task-adapter", small, zero_init_task=True, **options)
         episode = encoded(method, clips)
         torch.testing.assert_close(method._frames_of(episode.query, None, None), query, **close)
         torch.testing.assert_close(method._frames_of(episode.support, episode.shot_mask, None), support, **close)
-    assert not torch.allclose(build_method("task-adapter", tiny).encode(clips)["frames"], frozen, atol=1e-3)
+    assert not torch.allclose(build_method("task-adapter", small).encode(clips)["frames"], frozen, atol=1e-3)
 
 
 @torch.no_grad()
-def test_no_layers_is_protonet_times_zero_shot(tiny: Backbone, clips: Tensor) -> None:
-    method = build_method("task-adapter", tiny, layers=0)
+def test_no_layers_is_protonet_times_zero_shot(small: Backbone, clips: Tensor) -> None:
+    method = build_method("task-adapter", small, layers=0)
     episode = encoded(method, clips)
-    cosines = ProtoNet(tiny, ProtoNet.Config(similarity="frame-wise", cos_eps=0.0)).match(episode).logits
+    cosines = ProtoNet(small, ProtoNet.Config(similarity="frame-wise", cos_eps=0.0)).match(episode).logits
     texts = cosine_similarity(episode.query["frames"].mean(-2)[:, :, None], episode.text[:, None], dim=-1)
     torch.testing.assert_close(method.match(episode).logits, 64 * cosines * texts, **close)
 
 
 @torch.no_grad()
-def test_the_text_tower_without_order_is_clips_own(tiny: Backbone) -> None:
-    method = plus_plus(tiny)
+def test_the_text_tower_without_order_is_clips_own(small: Backbone) -> None:
+    method = plus_plus(small)
     prompts = [prompt for own in method.prompts(LABELS) for prompt in own]
     assert prompts[0] == "A video of action about waving: A hand rises with an open palm."
-    expected = tiny.text_features(prompts).unflatten(0, (3, 3))
+    expected = small.text_features(prompts).unflatten(0, (3, 3))
     torch.testing.assert_close(method.encode_text(LABELS), expected, **close)
     assert not torch.allclose(shaken(method).encode_text(LABELS), expected, atol=1e-2)
-    mean = plus_plus(tiny, text="average", text_layers=0).encode_text(LABELS)
+    mean = plus_plus(small, text="average", text_layers=0).encode_text(LABELS)
     torch.testing.assert_close(mean, expected.mean(1, keepdim=True), **close)
-    concat = plus_plus(tiny, text="concat", text_layers=0).prompts(["waving"])
+    concat = plus_plus(small, text="concat", text_layers=0).prompts(["waving"])
     assert concat == [
         [
             "A video of action about waving: A hand rises with an open palm. The raised hand swings from side to side. "
@@ -308,10 +308,10 @@ def test_the_text_tower_without_order_is_clips_own(tiny: Backbone) -> None:
 
 
 @torch.no_grad()
-def test_task_adapter_is_a_configuration_of_the_other(tiny: Backbone, clips: Tensor) -> None:
+def test_task_adapter_is_a_configuration_of_the_other(small: Backbone, clips: Tensor) -> None:
     """Table 6, without sub-actions: the label's text, no alignment, no order."""
-    reduced = plus_plus(tiny, text="label", alignment="none", text_layers=0)
-    torch.testing.assert_close(logits(reduced, clips), logits(build_method("task-adapter", tiny), clips), **close)
+    reduced = plus_plus(small, text="label", alignment="none", text_layers=0)
+    torch.testing.assert_close(logits(reduced, clips), logits(build_method("task-adapter", small), clips), **close)
 
 
 # --------------------------------------------------------------------------- what it promises
@@ -325,17 +325,17 @@ def test_task_adapter_is_a_configuration_of_the_other(tiny: Backbone, clips: Ten
     ],
 )
 def test_the_first_blocks_are_not_the_first_if_all_adapt(
-    tiny: Backbone, name: str, options: dict, message: str
+    small: Backbone, name: str, options: dict, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        build_method(name, tiny, **options)
+        build_method(name, small, **options)
 
 
 @pytest.mark.parametrize("name", ["task-adapter", "task-adapter-pp"])
 @pytest.mark.parametrize("inductive", [True, False])
-def test_queries_see_each_other_only_where_declared(tiny: Backbone, clips: Tensor, name: str, inductive: bool) -> None:
+def test_queries_see_each_other_only_where_declared(small: Backbone, clips: Tensor, name: str, inductive: bool) -> None:
     make = plus_plus if name == "task-adapter-pp" else lambda b, **o: build_method(name, b, **o)
-    method = shaken(make(tiny, inductive=inductive))
+    method = shaken(make(small, inductive=inductive))
     assert method.traits.transductive != inductive
     episode = encoded(method, clips)
     with torch.no_grad():
@@ -350,9 +350,9 @@ def test_queries_see_each_other_only_where_declared(tiny: Backbone, clips: Tenso
 @pytest.mark.parametrize("inductive", [True, False])
 @pytest.mark.parametrize("variant", ["paper", "official"])
 @torch.no_grad()
-def test_no_label_reaches_a_score(tiny: Backbone, clips: Tensor, variant: str, inductive: bool) -> None:
+def test_no_label_reaches_a_score(small: Backbone, clips: Tensor, variant: str, inductive: bool) -> None:
     """The queries' order, which an evaluation may sort by class, moves rows and changes none."""
-    method = shaken(plus_plus(tiny, variant=variant, inductive=inductive))
+    method = shaken(plus_plus(small, variant=variant, inductive=inductive))
     episode = encoded(method, clips[:-1])  # one query per class
     order = torch.tensor([2, 0, 1])
     shuffled = replace(episode, query={name: tensor[:, order] for name, tensor in episode.query.items()})
@@ -361,9 +361,9 @@ def test_no_label_reaches_a_score(tiny: Backbone, clips: Tensor, variant: str, i
 
 
 @torch.no_grad()
-def test_the_leaky_variant_leaks(tiny: Backbone, clips: Tensor) -> None:
+def test_the_leaky_variant_leaks(small: Backbone, clips: Tensor) -> None:
     """What the audit is for: the scores of a query depend on its position."""
-    method = shaken(plus_plus(tiny, variant="official-leaky"))
+    method = shaken(plus_plus(small, variant="official-leaky"))
     episode = encoded(method, clips[:-1])
     order = torch.tensor([2, 0, 1])
     shuffled = replace(episode, query={name: tensor[:, order] for name, tensor in episode.query.items()})
@@ -373,35 +373,35 @@ def test_the_leaky_variant_leaks(tiny: Backbone, clips: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_other_mode_shares_everything_but_the_mode(tiny: Backbone, clips: Tensor) -> None:
-    method = shaken(plus_plus(tiny))
+def test_other_mode_shares_everything_but_the_mode(small: Backbone, clips: Tensor) -> None:
+    method = shaken(plus_plus(small))
     other = method.other_mode()
     assert other.traits.transductive and not method.traits.transductive
     assert all(a is b for a, b in zip(method.parameters(), other.parameters(), strict=True))
     torch.testing.assert_close(logits(other.other_mode(), clips), logits(method, clips))
     assert not torch.allclose(logits(other, clips), logits(method, clips), atol=1e-3)
-    assert build_method("task-adapter", tiny, layers=0).other_mode() is None
-    assert build_method("task-adapter", tiny, task=False).other_mode() is None
+    assert build_method("task-adapter", small, layers=0).other_mode() is None
+    assert build_method("task-adapter", small, task=False).other_mode() is None
 
 
 @torch.no_grad()
-def test_one_score_of_a_joint_model_can_be_read_out(tiny: Backbone, clips: Tensor) -> None:
+def test_one_score_of_a_joint_model_can_be_read_out(small: Backbone, clips: Tensor) -> None:
     """Table 5; a model that has only one reads the same."""
-    both, visual, text = (shaken(plus_plus(tiny, readout=readout)) for readout in ("both", "visual", "text"))
+    both, visual, text = (shaken(plus_plus(small, readout=readout)) for readout in ("both", "visual", "text"))
     episode = encoded(both, clips)
     named = both.match(episode).named
     torch.testing.assert_close(visual.match(episode).logits, 64 * named["visual_scores"], **close)
     torch.testing.assert_close(text.match(episode).logits, 64 * named["text_scores"], **close)
     torch.testing.assert_close(both.match(episode).logits, 64 * named["visual_scores"] * named["text_scores"], **close)
-    alone = build_method("task-adapter", tiny, modality="text")
+    alone = build_method("task-adapter", small, modality="text")
     torch.testing.assert_close(
-        logits(alone, clips), logits(build_method("task-adapter", tiny, readout="text"), clips), **close
+        logits(alone, clips), logits(build_method("task-adapter", small, readout="text"), clips), **close
     )
 
 
 @torch.no_grad()
-def test_attention_and_stages_can_be_looked_at(tiny: Backbone, clips: Tensor) -> None:
-    plain, looking = (shaken(plus_plus(tiny, inductive=False, keep_attention=keep)) for keep in (False, True))
+def test_attention_and_stages_can_be_looked_at(small: Backbone, clips: Tensor) -> None:
+    plain, looking = (shaken(plus_plus(small, inductive=False, keep_attention=keep)) for keep in (False, True))
     named = looking.match(encoded(looking, clips)).named
     assert named["task_attention"].shape == (1, 2, 8, WAY * SHOT, WAY * SHOT)
     torch.testing.assert_close(named["task_attention"].sum(-1), torch.ones(named["task_attention"].shape[:-1]))
@@ -413,8 +413,8 @@ def test_attention_and_stages_can_be_looked_at(tiny: Backbone, clips: Tensor) ->
 
 
 @torch.no_grad()
-def test_half_tokens_change_little(tiny: Backbone, clips: Tensor) -> None:
-    full, half = (shaken(build_method("task-adapter", tiny, half_tokens=half)) for half in (False, True))
+def test_half_tokens_change_little(small: Backbone, clips: Tensor) -> None:
+    full, half = (shaken(build_method("task-adapter", small, half_tokens=half)) for half in (False, True))
     episode = encoded(half, clips)
     assert episode.support["tokens"].dtype == torch.float16
     torch.testing.assert_close(half.match(episode).logits, logits(full, clips), atol=0.1, rtol=0)
@@ -422,10 +422,10 @@ def test_half_tokens_change_little(tiny: Backbone, clips: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_the_prefix_of_a_text_is_remembered_only_while_it_is_frozen(tiny: Backbone) -> None:
+def test_the_prefix_of_a_text_is_remembered_only_while_it_is_frozen(small: Backbone) -> None:
     from copy import deepcopy
 
-    method = plus_plus(deepcopy(tiny)).requires_grad_(False)
+    method = plus_plus(deepcopy(small)).requires_grad_(False)
     before = method.encode_text(LABELS)
     assert len(method._known) == len(LABELS)
     torch.testing.assert_close(method.encode_text(LABELS), before)
@@ -434,9 +434,9 @@ def test_the_prefix_of_a_text_is_remembered_only_while_it_is_frozen(tiny: Backbo
     assert not torch.allclose(method.encode_text(LABELS), before, atol=1e-3)
 
 
-def test_gradients_reach_the_adapters_and_stop_at_the_frozen_blocks(tiny: Backbone, clips: Tensor) -> None:
+def test_gradients_reach_the_adapters_and_stop_at_the_frozen_blocks(small: Backbone, clips: Tensor) -> None:
     for place, crosses in (("input", True), ("first_adapted_block", False)):
-        method = plus_plus(tiny, temporal_embedding_at=place)
+        method = plus_plus(small, temporal_embedding_at=place)
         for name, parameter in method.named_parameters():
             parameter.requires_grad_(not name.startswith("backbone."))
         assert method.encoder().encode(clips[:2], "support")["tokens"].requires_grad == crosses
@@ -489,26 +489,26 @@ ROWS_PP = ROWS | {
 @pytest.mark.parametrize("inductive", [True, False])
 @pytest.mark.parametrize("row", ROWS_PP)
 @torch.no_grad()
-def test_every_row_of_the_tables_is_a_switch(tiny: Backbone, clips: Tensor, row: str, inductive: bool) -> None:
+def test_every_row_of_the_tables_is_a_switch(small: Backbone, clips: Tensor, row: str, inductive: bool) -> None:
     """Each gives finite logits of its own, in both modes, and says its options again."""
-    base = shaken(plus_plus(tiny, inductive=inductive))
+    base = shaken(plus_plus(small, inductive=inductive))
     options = effective_options("task-adapter-pp", {"inductive": inductive} | ROWS_PP[row], keep=ROWS_PP[row])
-    changed = shaken(plus_plus(tiny, **options))
+    changed = shaken(plus_plus(small, **options))
     found = logits(changed, clips)
     assert torch.isfinite(found).all() and found.shape == (1, QUERY, WAY)
     assert not torch.allclose(found, logits(base, clips), atol=1e-3)
     assert ROWS_PP[row].items() <= {k: v for k, v in changed.config.changed().items() if k != "sub_actions"}.items()
     if row in ROWS:
         options = effective_options("task-adapter", {"inductive": inductive} | ROWS[row], keep=ROWS[row])
-        found = logits(shaken(build_method("task-adapter", tiny, **options)), clips)
+        found = logits(shaken(build_method("task-adapter", small, **options)), clips)
         assert torch.isfinite(found).all()
 
 
-def test_variants_fill_in_what_is_not_chosen(tiny: Backbone) -> None:
-    chosen = plus_plus(tiny, variant="official", residual="earlier")
+def test_variants_fill_in_what_is_not_chosen(small: Backbone) -> None:
+    chosen = plus_plus(small, variant="official", residual="earlier")
     assert chosen.config.stage_score == "mean-of-cosines" and chosen.config.residual == "earlier"
     assert chosen.config.changed() == {"variant": "official", "residual": "earlier", "sub_actions": SUB_ACTIONS}
-    assert build_method("task-adapter-pp", tiny, **chosen.options()).options() == chosen.options()
+    assert build_method("task-adapter-pp", small, **chosen.options()).options() == chosen.options()
 
 
 @pytest.mark.parametrize(
@@ -532,24 +532,24 @@ def test_variants_fill_in_what_is_not_chosen(tiny: Backbone) -> None:
         ({"variant": "offical"}, "variant"),
     ],
 )
-def test_options_without_effect_are_refused(tiny: Backbone, options: dict, message: str) -> None:
+def test_options_without_effect_are_refused(small: Backbone, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        plus_plus(tiny, **options)
+        plus_plus(small, **options)
 
 
 @torch.no_grad()
-def test_the_mean_of_three_ordered_sentences_is_a_class_text(tiny: Backbone) -> None:
+def test_the_mean_of_three_ordered_sentences_is_a_class_text(small: Backbone) -> None:
     """Order adapters may stand before the mean."""
-    method = shaken(plus_plus(tiny, text="average"))
-    stages = shaken(plus_plus(tiny)).encode_text(LABELS)
+    method = shaken(plus_plus(small, text="average"))
+    stages = shaken(plus_plus(small)).encode_text(LABELS)
     torch.testing.assert_close(method.encode_text(LABELS), stages.mean(1, keepdim=True))
 
 
 @pytest.mark.parametrize("name", ["task-adapter", "task-adapter-pp"])
 @torch.no_grad()
-def test_the_visual_score_alone_asks_for_no_text(tiny: Backbone, clips: Tensor, name: str) -> None:
-    both = shaken(build_method(name, tiny, **({"sub_actions": SUB_ACTIONS} if name.endswith("pp") else {})))
-    alone = shaken(build_method(name, tiny, readout="visual"))
+def test_the_visual_score_alone_asks_for_no_text(small: Backbone, clips: Tensor, name: str) -> None:
+    both = shaken(build_method(name, small, **({"sub_actions": SUB_ACTIONS} if name.endswith("pp") else {})))
+    alone = shaken(build_method(name, small, readout="visual"))
     alone.check_texts(["a class without sub-actions"])
     episode = encoded(alone, clips)
     assert not alone.traits.reads_text and episode.text is None and own(alone).keys() == own(both).keys()
@@ -558,13 +558,13 @@ def test_the_visual_score_alone_asks_for_no_text(tiny: Backbone, clips: Tensor, 
 
 
 @torch.no_grad()
-def test_otam_compares_with_prototypes(tiny: Backbone, clips: Tensor) -> None:
+def test_otam_compares_with_prototypes(small: Backbone, clips: Tensor) -> None:
     """Equation 10 comes before the metric; distances become probabilities."""
-    method = build_method("task-adapter", tiny, layers=0, metric="otam", modality="visual")
+    method = build_method("task-adapter", small, layers=0, metric="otam", modality="visual")
     episode = encoded(method, clips)
     prototypes = episode.support["frames"].mean(2, keepdim=True)
     mask = torch.ones(1, WAY, 1, dtype=torch.bool)
-    expected = build_method("otam", tiny, per="prototype").match(
+    expected = build_method("otam", small, per="prototype").match(
         replace(episode, support={"frames": prototypes}, shot_mask=mask)
     )
     torch.testing.assert_close(method.match(episode).logits, 64 * expected.logits.softmax(-1), **close)
@@ -572,26 +572,26 @@ def test_otam_compares_with_prototypes(tiny: Backbone, clips: Tensor) -> None:
 
 @pytest.mark.parametrize("place", ["input", "first_adapted_block"])
 @pytest.mark.parametrize("frames", [1, 4])
-def test_another_number_of_frames_is_named(tiny: Backbone, clips: Tensor, place: str, frames: int) -> None:
-    method = build_method("task-adapter", tiny, temporal_embedding_at=place)
+def test_another_number_of_frames_is_named(small: Backbone, clips: Tensor, place: str, frames: int) -> None:
+    method = build_method("task-adapter", small, temporal_embedding_at=place)
     with pytest.raises(ValueError, match=f"built for 8 frames per video and got {frames}"):
         method.encode(clips[:2, :frames])
-    again = build_method("task-adapter", tiny, temporal_embedding_at=place, frames=frames)
-    assert again.encode(clips[:2, :frames])["frames"].shape == (2, frames, 128)
+    again = build_method("task-adapter", small, temporal_embedding_at=place, frames=frames)
+    assert again.encode(clips[:2, :frames])["frames"].shape == (2, frames, small.dim)
 
 
-def test_both_modes_share_a_folder(tiny: Backbone, world: VideoDataset, tmp_path: Path) -> None:
+def test_both_modes_share_a_folder(small: Backbone, world: VideoDataset, tmp_path: Path) -> None:
     """`--bank`: each mode finds its own encodings there, and neither the other's."""
-    method = build_method("task-adapter", tiny, layers=1)
+    method = build_method("task-adapter", small, layers=1)
     videos = world.split("test").videos[:2]
     for mode in (method, method.other_mode(), method):
         bank = fill_bank(mode, videos, folder=tmp_path, progress=False)
         assert ("frames" in bank.query) == (not mode.traits.transductive) and "tokens" in bank.support
 
 
-def test_unknown_classes_and_missing_towers_are_named(tiny: Backbone) -> None:
+def test_unknown_classes_and_missing_towers_are_named(small: Backbone) -> None:
     with pytest.raises(ValueError, match="no sub-actions for 1 of 1 classes \\('juggling a cat'\\).*fsar describe"):
-        build_method("task-adapter-pp", tiny).check_texts(["juggling a cat"])
+        build_method("task-adapter-pp", small).check_texts(["juggling a cat"])
     with pytest.raises(ValueError, match="no text encoder; use"):
         build_method("task-adapter", Backbone("blind"))
 
