@@ -14,6 +14,7 @@ from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark
 from fsar.video.writing import write_video
 from tests.conftest import SHARED, needs_shared
+from tests.processes import forked_together
 
 LISTS = {
     "kinetics100@cmn": "trx/kinetics_CMN",
@@ -210,3 +211,15 @@ def test_the_generated_world_needs_no_videos(
     assert "leave --root and --prepare out" in capsys.readouterr().err
     assert main(["reproduce", "trx", "hmdb51@arn", "--out", str(tmp_path)]) == 2
     assert "hmdb51@arn needs the folder of its videos; add --root DIR" in capsys.readouterr().err
+
+
+def test_one_process_tests_what_two_have_trained(
+    little_world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fsar.reproduce.load_world", lambda progress: little_world)
+    small = ["episodes=2", "episodes_per_step=2", "val_every=0", "options.out_dim=16", "accelerator=cpu", "devices=2"]
+    command = ["reproduce", "trx", "world", "--out", str(tmp_path), "--shot", "1", "--episodes", "10", "--set", *small]
+    first, second = forked_together(*command)
+    assert [first.returncode, second.returncode] == [0, 0], (first.stderr, second.stderr)
+    assert "5-way 1-shot" in first.stdout and "report.html" in first.stdout and not second.stdout
+    assert len(stored(tmp_path)) == 1

@@ -1,10 +1,12 @@
 """The device of a model, and the memory in use."""
 
+import copy
 import platform
 import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Literal, TypeVar
 
 import torch
@@ -39,6 +41,48 @@ def to_device(module: Module, name: str = "auto") -> Module:
     except (AssertionError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"no device {name!r} here: {reason}; expected auto, cpu or cuda") from error
+
+
+def copies_on(module: Module, devices: int = 1) -> list[Module]:
+    """Copy a module to more devices of its kind.
+
+    Args:
+        module: stays on its device.
+        devices: how many, with its own: the machine's GPUs, or so many copies on the CPU.
+
+    Returns:
+        The module itself, then its copies.
+
+    Raises:
+        ValueError: less than one device, or more than this machine has.
+
+    Example:
+        >>> layer = nn.Linear(2, 2)
+        >>> first, second = copies_on(layer, 2)
+        >>> first is layer, second is layer, bool((second.weight == layer.weight).all())
+        (True, False, True)
+    """
+    if devices < 1:
+        raise ValueError(f"devices is {devices}; expected 1 or more")
+    own = device_of(module)
+    others = [own] * (devices - 1)
+    if own.type == "cuda":
+        gpus = [torch.device("cuda", i) for i in range(torch.cuda.device_count())]
+        if devices > len(gpus):
+            raise ValueError(f"devices is {devices}, and this machine has {len(gpus)} GPUs; expected at most so many")
+        others = [gpu for gpu in gpus if gpu != own][: devices - 1]
+    return [module, *(copy.deepcopy(module).to(other) for other in others)]
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's parameters or, if it has none, of its buffers; the CPU if it has neither.
+
+    Example:
+        >>> device_of(nn.Linear(2, 2).to("meta"))
+        device(type='meta')
+    """
+    device = next(chain(module.parameters(), module.buffers()), torch.empty(0)).device
+    return torch.device("cuda", torch.cuda.current_device()) if device == torch.device("cuda") else device
 
 
 @contextmanager
@@ -76,14 +120,19 @@ def _require_precision(precision: Precision, device: torch.device) -> None:
         raise ValueError(f"precision bf16 needs a GPU of 2020 or later, and this is {device}; use float32")
 
 
-def device_name(device: torch.device) -> str:
+def device_name(device: torch.device, count: int = 1) -> str:
     """Name a device: the GPU's model, or the kind of processor.
+
+    Args:
+        device: one of them.
+        count: how many there are.
 
     Example:
         >>> device_name(torch.device("cpu"))  # doctest: +ELLIPSIS
         'cpu (...)'
     """
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+    return name if count == 1 else f"{count} x {name}"
 
 
 def peak_memory() -> float:

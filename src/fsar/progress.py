@@ -1,10 +1,10 @@
 """Progress bars with rate and remaining time, and threads that work ahead."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from itertools import cycle, islice
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -54,14 +54,47 @@ def ahead(function: Callable[[Item], Made], items: Iterable[Item], workers: int)
         [1, 2, 3]
     """
     with ThreadPoolExecutor(workers) as pool:
-        rest = iter(items)
-        waiting = [pool.submit(function, item) for item in islice(rest, 2 * workers)]
-        try:
-            while waiting:
-                result = waiting.pop(0).result()
-                with suppress(StopIteration):
-                    waiting.append(pool.submit(function, next(rest)))
-                yield result
-        finally:
-            for future in waiting:
-                future.cancel()
+        yield from _in_order(lambda item: pool.submit(function, item), items, 2 * workers)
+
+
+def in_turn(functions: Sequence[Callable[[Item], Made]], items: Iterable[Item]) -> Iterator[Made]:
+    """Map with several functions that take turns; results come in order.
+
+    Args:
+        functions: each runs in a thread of its own; a single one runs in the caller's.
+        items: item i goes to function i modulo their number.
+
+    Raises:
+        Exception: the exception of a function, when its item is next.
+
+    Example:
+        >>> list(in_turn([len, lambda word: -len(word)], ["a", "bb", "ccc"]))
+        [1, -2, 3]
+    """
+    if len(functions) == 1:
+        yield from map(functions[0], items)
+        return
+    with ExitStack() as stack:
+        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in functions]
+        turns = cycle(zip(pools, functions, strict=True))
+
+        def submit(item: Item) -> "Future[Made]":
+            pool, function = next(turns)
+            return pool.submit(function, item)
+
+        yield from _in_order(submit, items, 2 * len(functions))
+
+
+def _in_order(submit: Callable[[Item], "Future[Made]"], items: Iterable[Item], ahead_by: int) -> Iterator[Made]:
+    """Submit a few items ahead of the reader; yield the results in the order of the items."""
+    rest = iter(items)
+    waiting = [submit(item) for item in islice(rest, ahead_by)]
+    try:
+        while waiting:
+            result = waiting.pop(0).result()
+            with suppress(StopIteration):
+                waiting.append(submit(next(rest)))
+            yield result
+    finally:
+        for future in waiting:
+            future.cancel()

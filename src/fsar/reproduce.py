@@ -31,6 +31,7 @@ from fsar.results.result import Result, load_results, results_folder
 from fsar.training.checkpoint import load_pretrained
 from fsar.training.loop import train
 from fsar.training.recipes import Recipe, load_recipe, recipe_names
+from fsar.training.setup import is_first_process
 from fsar.video.frame_cache import FrameCache
 
 
@@ -113,7 +114,7 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
         progress: show progress bars.
 
     Returns:
-        The results, whose files are in `plan.folder`.
+        The results, whose files are in `plan.folder`. If several processes train, those after the first return none.
 
     Raises:
         ValueError: no such method, benchmark or recipe; videos that are missing or broken (unless `skip_missing`); or
@@ -124,11 +125,12 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
     readable = dataset.without(broken)
     for job in jobs:
         _require_episodes(plan, job, readable)
-    results = []
     for job in jobs:
         if job.recipe is not None:
             train(job.recipe, readable, job.folder(plan), progress)
-        results += _test(plan, job, dataset, broken, progress)
+    if not is_first_process():  # it alone tests, on all devices; the others would wait too long between trainings
+        return []
+    results = [result for job in jobs for result in _test(plan, job, dataset, broken, progress)]
     write_report([plan.folder], plan.folder / "report.html")
     return results
 
@@ -219,11 +221,12 @@ def _test(plan: Plan, job: _Job, dataset: VideoDataset, broken: Mapping[str, str
     else:
         method, cache = load_pretrained(job.folder(plan)), FrameCache.of_clip(recipe.clip)
     method = to_device(method, "cpu" if recipe is not None and recipe.accelerator == "cpu" else "auto")
+    devices = recipe.devices if recipe is not None and method.device.type == "cuda" else 1
     if recipe is not None and recipe.drop_short:
         broken = {**short_videos(dataset.split("test").videos, recipe.frames, progress=progress), **broken}
     modes = [mode for mode in (method, method.other_mode()) if mode is not None]
     return [
-        _known(plan, job, mode, dataset, broken) or _new(plan, job, mode, dataset, broken, cache, progress)
+        _known(plan, job, mode, dataset, broken) or _new(plan, job, mode, dataset, broken, cache, devices, progress)
         for mode in modes
     ]
 
@@ -249,11 +252,20 @@ def _new(
     dataset: VideoDataset,
     leave_out: Mapping[str, str],
     cache: FrameCache,
+    devices: int,
     progress: bool,
 ) -> Result:
     """Evaluate, and keep the result."""
     videos = dataset.split("test")
-    bank = fill_bank(method, videos.videos, videos.texts, cache=cache, leave_out=leave_out, progress=progress)
+    bank = fill_bank(
+        method,
+        videos.videos,
+        videos.texts,
+        cache=cache,
+        leave_out=leave_out,
+        devices=devices,
+        progress=progress,
+    )
     result = evaluate(
         method,
         dataset,
@@ -263,6 +275,7 @@ def _new(
         episodes=plan.episodes,
         cache=cache,
         bank=bank,
+        devices=devices,
         progress=progress,
     )
     save_result(result, results_folder(job.folder(plan)))

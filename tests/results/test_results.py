@@ -15,7 +15,7 @@ from fsar.backbones import Backbone
 from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.results.comparison import compare, compare_runs, comparison_tables
-from fsar.results.identity import file_name, save_result
+from fsar.results.identity import file_name, row_name, save_result
 from fsar.results.numbers import percent
 from fsar.results.result import Result, load_results
 from fsar.results.tables import listing, table, tables
@@ -60,6 +60,13 @@ def test_a_result_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert Result.load(tmp_path / "result.json") == result
     lines = (tmp_path / "result.json").read_text().splitlines()
     assert len(lines) < 100 and sum("2,0,1,1,2" in line for line in lines) == 1
+
+
+def test_options_are_called_the_same_before_and_after(tmp_path: Path) -> None:
+    result = replace(RESULT, method="trx", changed={"cardinalities": (2, 3)})
+    result.save(tmp_path / "result.json")
+    names = [row_name(one) for one in (result, Result.load(tmp_path / "result.json"))]
+    assert names == ["trx cardinalities=[2, 3] (tiny)"] * 2
 
 
 def test_results_of_before_still_load(tmp_path: Path) -> None:
@@ -452,6 +459,50 @@ def test_list_table_and_comparison_as_printed(runs: Path, capsys: pytest.Capture
     out, wrong = capsys.readouterr()
     assert "| 2-way 1-shot | inductive | 93.8 | 62.5 | +31.25 |" in out and "mean of 2 results [runs/trx]" in out
     assert "10-way 5-shot inductive: only B has it" in wrong
+
+
+def test_rows_are_called_as_one_likes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """All seeds of a row, wherever its name stands; and a label hides nothing."""
+    names = ["--name", "runs/trx/0=TRX (ours)", "runs/plain=OTAM"]
+    assert main(["results", "--table", *names]) == 0
+    said = capsys.readouterr().out
+    assert "| TRX (ours) | 93.8 ± 88.9 (2 training seeds: sd 8.8) |" in said and "| OTAM | 62.5" in said
+    assert main(["results", "--compare", "runs/trx", "runs/plain", *names]) == 0
+    assert "A: TRX (ours), mean of 2 results [runs/trx]; B: OTAM [runs/plain]" in capsys.readouterr().out
+    assert main(["report", "runs", "--out", "page.html", *names]) == 0
+    assert "OTAM</b>" in Path("page.html").read_text()
+    unfinished = {**TRAINING, "unfinished_at": 11, "recipe": {**TRAINING["recipe"], "episodes": 20}}
+    keep(runs / "early", replace(RESULT, training=unfinished, protocol="paper: selected on the test classes"))
+    assert main(["results", "runs/early", "--table", "--name", "runs/early=Mine"]) == 0
+    assert "| Mine, unfinished: 11 of 20 episodes [paper: selected on the test" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--name", "Mine"), "--name got 'Mine'; expected RUN=LABEL, as runs/ma=MA-FSAR"),
+        (("--name", "runs/none=A"), "--name runs/none=A: none of these results is in runs/none"),
+        (("--name", "runs=A"), "--name calls 2 rows 'A' (otam (tiny) | trx (tiny, trained on world 5-way 1-shot, "),
+        (("--name", "runs/trx/0=A", "runs/trx/1=B"), "--name gives one row several names (A, B): trx (tiny, trained"),
+        (("--caption", "A"), "--caption has no effect on markdown; add --format latex, or leave it out"),
+        (("--label", "tab:a", "--format", "latex"), "--label is of one table, and these results make 2; narrow them"),
+    ],
+)
+def test_names_that_fit_no_row_are_refused(
+    words: tuple[str, ...], message: str, runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "--label" in words:
+        keep(runs / "other", replace(RESULT, dataset="world"))
+    assert main(["results", "--table", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_table_has_a_caption_and_a_label_of_its_own(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--caption", r"Accuracy on \emph{SSv2}.", "--label", "tab:main"]
+    assert main(["results", "--table", "--format", "latex", *own]) == 0
+    said = capsys.readouterr().out
+    assert r"\caption{Accuracy on \emph{SSv2}.}" + "\n" + r"\label{tab:main}" in said
+    assert said.splitlines()[1].startswith("% ssv2-full@otam-67k test (2 classes, videos aaaaaaaa), 4 episodes")
 
 
 @pytest.mark.parametrize("form", ["markdown", "csv", "latex"])

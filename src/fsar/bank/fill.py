@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,11 +27,11 @@ from fsar.backbones.given import PREFIX, GivenFeatures
 from fsar.bank.rows import LARGE, Rows
 from fsar.bank.store import Bank, BankStore, open_store
 from fsar.datasets import Video
-from fsar.devices import Precision, computing_in
+from fsar.devices import Precision, computing_in, copies_on
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
-from fsar.progress import ahead, progress_bar
+from fsar.progress import ahead, in_turn, progress_bar
 from fsar.video.frame_cache import FrameCache
 from fsar.video.paths import VideoError
 from fsar.video.picture import Frames
@@ -51,6 +52,7 @@ def fill_bank(
     leave_out: Mapping[str, str] | None = None,
     on_error: str = "stop",
     workers: int | None = None,
+    devices: int = 1,
     progress: bool = True,
 ) -> Bank:
     """Encode each video once, or once per role if the method encodes support videos and queries differently.
@@ -71,6 +73,8 @@ def fill_bank(
         leave_out: id -> reason; these videos are not read, and the result names them as skipped.
         on_error: `stop` at a broken video, or `skip` it and name it in the result.
         workers: decoding threads; by default one per core. Does not change the result.
+        devices: GPUs, or copies on the CPU, that encode videos in turn (`fsar.devices.copies_on`). Does not change the
+            result.
         progress: show a progress bar.
 
     Returns:
@@ -79,7 +83,7 @@ def fill_bank(
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
         ValueError: no video; all videos are broken; `folder` holds the bank of another encoder; the device lacks the
-            precision; the disk has no room for a large bank.
+            precision; the machine lacks the devices; the disk has no room for a large bank.
 
     Example:
         >>> import tempfile
@@ -107,20 +111,22 @@ def fill_bank(
     store = (
         open_store(method.encoder(), cache, folder, precision, _code(method), method.traits.framing) if keep else None
     )
-    encoder = VideoEncoder(method, cache, texts, store, role, enhance)
+    encoders = [VideoEncoder(one, cache, texts, store, role, enhance) for one in copies_on(method, devices)]
+    encoder = encoders[0]
     rows = {role: Rows(len(videos)) for role in encoder.roles}
     kept: list[str] = []
     damaged: dict[str, int] = {}
     prepared = ahead(encoder.prepare, videos, workers or os.cpu_count() or 1)
-    bar = progress_bar(zip(videos, prepared, strict=True), "encode", "video", len(videos), progress)
-    with torch.no_grad(), computing_in(precision, method.device):
-        for video, ready in bar:
-            if isinstance(ready, VideoError):
+    made = in_turn([partial(_encoded, one, precision) for one in encoders], zip(videos, prepared, strict=True))
+    bar = progress_bar(zip(videos, made, strict=True), "encode", "video", len(videos), progress)
+    with computing_in(precision, method.device):
+        for video, encodings in bar:
+            if isinstance(encodings, VideoError):
                 if on_error == "stop":
-                    raise ready
-                skipped[video.id] = str(ready)
+                    raise encodings
+                skipped[video.id] = str(encodings)
                 continue
-            for part, encoding in encoder.encode(video, ready).items():
+            for part, encoding in encodings.items():
                 rows[part].append(encoding)
             if not kept and progress:
                 _tell_size(rows, store)
@@ -272,7 +278,7 @@ class Prepared(NamedTuple):
 
 
 class VideoEncoder:
-    """Encodes one video: reads the output of the encoder from disk or computes it, and then applies `enhance`."""
+    """Encodes videos on one device: reads the encoder's output from disk or computes it, then applies `enhance`."""
 
     def __init__(
         self,
@@ -330,6 +336,17 @@ class VideoEncoder:
     def _path(self, store: BankStore, frames: str, video: Video, role: Role) -> Path:
         key = role if self.encoder.roles_differ else ""
         return store.path(frames, key, _text(self.encoder, self.texts, video.label, role))
+
+
+def _encoded(
+    encoder: VideoEncoder, precision: Precision, prepared: tuple[Video, Prepared | VideoError]
+) -> dict[Role, Encoding] | VideoError:
+    """Encode what was prepared of a video, in a thread of the encoder's device; a broken video stays an error."""
+    video, ready = prepared
+    if isinstance(ready, VideoError):
+        return ready
+    with torch.no_grad(), computing_in(precision, encoder.method.device):  # each thread has its own modes
+        return encoder.encode(video, ready)
 
 
 def _text(reader: Encoder | Traits, texts: Mapping[str, str] | None, label: str, role: Role) -> str | None:

@@ -8,7 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from fsar.cli.options import data_options, frame_cache, load_checkpoint, load_dataset, own_option
+from fsar.cli.options import data_options, devices_option, frame_cache, load_checkpoint, load_dataset, own_option
 
 if TYPE_CHECKING:
     from fsar.datasets import VideoDataset
@@ -29,7 +29,7 @@ def add_options(parser: ArgumentParser) -> None:
     trained = "trained: folders that `fsar train` wrote, of one run or several, or hf-hub:ORG/NAME"
     add("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]", help=trained)
     add("--add-to-card", action="store_true", help="write the results into the checkpoints' model cards")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    devices_option(parser)
     add("--precision", choices=["float32", "tf32", "bf16"], default="float32", help="tf32, bf16: faster on new GPUs")
     add("--backbone", help="of --method; default: tiny (see `fsar backbones`)")
     add("--frames", type=int, help="frames per video, T; default: a checkpoint's own, or 8")
@@ -174,6 +174,7 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
         cache=cache,
         folder=options.bank,
         precision=options.precision,
+        devices=options.devices,
         on_error=options.on_error,
         leave_out=_short(entry, videos, options.drop_short),
     )
@@ -196,6 +197,7 @@ def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> l
             cache=cache,
             bank=bank,
             naive=options.naive,
+            devices=options.devices,
             predictions=options.predictions,
         )
         results.append(result)

@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fsar.cli.options import data_options, frame_cache, load_checkpoint, load_dataset, own_option
+from fsar.cli.options import data_options, devices_option, frame_cache, load_checkpoint, load_dataset, own_option
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -19,7 +19,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--part", help="which of the method's tensors becomes `features`; default: frames")
     add("--half", action="store_true", help="write float16")
     add("--split", default="all", help="train, val, test or all")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    devices_option(parser)
     add("--frames", type=int, help="frames per video, T; default: a checkpoint's own, or 8")
     add("--sampling", help="tsn, trx, task-adapter, ...; default: a checkpoint's own, or tsn")
     add("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
@@ -55,7 +55,9 @@ def run(options: Namespace) -> int:
     method = to_device(method, options.device)
     videos = dataset.split(options.split)
     method.check_texts(list(videos.texts.values()))
-    bank = fill_bank(method, videos.videos, videos.texts, cache=cache, on_error=options.on_error)
+    bank = fill_bank(
+        method, videos.videos, videos.texts, cache=cache, devices=options.devices, on_error=options.on_error
+    )
     for video_id, reason in bank.skipped.items():
         print(f"fsar: left out {video_id}: {reason}", file=sys.stderr)
     written = export_features(method, videos, bank, options.out, options.part, options.half)

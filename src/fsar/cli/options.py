@@ -91,11 +91,24 @@ def device_option(parser: ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
 
 
+def devices_option(parser: ArgumentParser) -> None:
+    """Ask where to compute, and on how many devices."""
+    device_option(parser)
+    words = "GPUs that share the work (copies on the CPU, without one); the result stays the same"
+    parser.add_argument("--devices", type=int, default=1, metavar="N", help=words)
+
+
 def error_option(parser: ArgumentParser) -> None:
     """Ask what to do at a broken video."""
     parser.add_argument(
         "--on-error", choices=["stop", "skip"], default="stop", help="at an unreadable video; default: stop"
     )
+
+
+def name_option(parser: ArgumentParser) -> None:
+    """Ask for the names of rows."""
+    words = "name the row of the results in RUN, a folder or file"
+    parser.add_argument("--name", nargs="+", default=[], metavar="RUN=LABEL", help=words)
 
 
 def show_examples(parser: ArgumentParser, *lines: str) -> None:

@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from fsar.cli.options import name_option
+
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options: what to report on, and the file to write."""
@@ -14,6 +16,7 @@ def add_options(parser: ArgumentParser) -> None:
         default=[Path("runs")],
         help="results (JSON), and folders of results and training runs; default: runs",
     )
+    name_option(parser)
     parser.add_argument(
         "--out", type=Path, default=Path("report.html"), metavar="FILE.html", help="default: report.html"
     )
@@ -22,6 +25,7 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Write the page."""
     from fsar.report import write_report
+    from fsar.results.naming import read_names
     from fsar.video.paths import display
 
     if options.out.suffix not in (".html", ".htm") or options.out.is_dir():
@@ -29,6 +33,6 @@ def run(options: Namespace) -> int:
     for path in options.paths:
         if not path.exists():
             raise ValueError(f"{display(path)}: no such file or folder; name results, or folders that hold them")
-    results, runs = write_report(options.paths, options.out)
+    results, runs = write_report(options.paths, options.out, read_names(options.name))
     print(f"wrote {display(options.out)}: {results} results, {runs} training runs")
     return 0

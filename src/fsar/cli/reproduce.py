@@ -43,6 +43,7 @@ def run(options: Namespace) -> int:
     from fsar.reproduce import Plan, recipes_of, reproduce
     from fsar.results.tables import tables
     from fsar.results.typeset import render
+    from fsar.training.setup import is_first_process
 
     changes = [*options.set]
     changes += [f"{key}={value}" for key in ("protocol", "resplit") if (value := getattr(options, key)) is not None]
@@ -64,6 +65,9 @@ def run(options: Namespace) -> int:
     )
     for recipe in recipes_of(plan)[:1]:
         warn_of_selection(recipe)
-    print(render(tables(reproduce(plan)), "markdown"))
+    results = reproduce(plan)
+    if not is_first_process():
+        return 0
+    print(render(tables(results), "markdown"))
     print(f"\nwrote {options.out / 'report.html'}: these numbers beside the papers', and what differs")
     return 0

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fsar.cli.options import name_option
 from fsar.names import unknown
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ def add_options(parser: ArgumentParser) -> None:
     add("--table", action="store_true", help="a row per method, a column per way and shot, seeds joined")
     compare = "two result files, or folders of runs, on the same episodes"
     add("--compare", nargs=2, type=Path, metavar=("A", "B"), help=compare)
+    name_option(parser)
     add("--format", default="markdown", help="markdown, csv or latex")
+    add("--caption", help="of the table, in LaTeX; default: its conditions, which are a comment beside your caption")
+    add("--label", help="of the table, in LaTeX: tab:main")
     add("--out", type=Path, metavar="FILE", help="write there instead of to the terminal")
 
 
@@ -37,7 +41,8 @@ def run(options: Namespace) -> int:
     if options.compare and (options.paths or options.table):
         what = "--table" if options.table else f"path {options.paths[0]}"
         raise ValueError(f"--compare names its two runs and makes its own table; leave {what} out")
-    text = render(_compared(options) if options.compare else _collected(options), options.format)
+    made = _compared(options) if options.compare else _collected(options)
+    text = render(_captioned(made, options), options.format)
     printable = text.encode("utf-8", "backslashreplace").decode()  # names of files need not be valid UTF-8
     if options.out is None:
         print(printable)
@@ -47,13 +52,29 @@ def run(options: Namespace) -> int:
     return 0
 
 
+def _captioned(made: "list[Table]", options: Namespace) -> "list[Table]":
+    """Give the table its caption and label."""
+    from dataclasses import replace
+
+    wanted = {name: value for name in ("caption", "label") if (value := getattr(options, name)) is not None}
+    for name in wanted:
+        if options.format != "latex":
+            raise ValueError(f"--{name} has no effect on {options.format}; add --format latex, or leave it out")
+        if len(made) > 1:
+            raise ValueError(
+                f"--{name} is of one table, and these results make {len(made)}; narrow them by --where or paths"
+            )
+    return [replace(table, **wanted) for table in made]
+
+
 def _collected(options: Namespace) -> list["Table"]:
+    from fsar.results.naming import named, read_names
     from fsar.results.tables import listing, tables
 
     paths = options.paths or [_DEFAULT]
     if not options.paths and not _DEFAULT.is_dir():
         raise ValueError(f"no folder {_DEFAULT} here; give a PATH: folders of runs, or result files")
-    stored = _chosen(paths, options.where)
+    stored = named(_chosen(paths, options.where), read_names(options.name))
     if not options.table:
         return [listing(stored)]
     return tables(sorted((one.result for one in stored), key=lambda result: (result.way, result.shot)))
@@ -63,8 +84,11 @@ def _compared(options: Namespace) -> list["Table"]:
     import sys
 
     from fsar.results.comparison import compare_runs, comparison_tables
+    from fsar.results.naming import named, read_names
 
-    a, b = ([one.result for one in _chosen([path], options.where)] for path in options.compare)
+    sides = [_chosen([path], options.where) for path in options.compare]
+    both = [one.result for one in named([*sides[0], *sides[1]], read_names(options.name))]
+    a, b = both[: len(sides[0])], both[len(sides[0]) :]
     made, left_out = compare_runs(a, b)
     for reason in left_out:
         print(f"fsar: left out {reason}", file=sys.stderr)

@@ -47,12 +47,15 @@ def add_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Train, or resume."""
     from fsar.training.loop import train
+    from fsar.training.setup import is_first_process
 
     if options.sweep or len(options.seed or ()) > 1:
         return _grid(options)
     recipe = _recipe(options, [f"seed={seed}" for seed in options.seed or ()])
     warn_of_selection(recipe)
     train(recipe, _videos(recipe, options), options.out)
+    if not is_first_process():
+        return 0
     where = f"--data {recipe.data}" + (f" --lists {' '.join(recipe.lists)}" if recipe.lists else "")
     where += f" --benchmark {recipe.benchmark}" if recipe.benchmark else ""
     where = where if recipe.features is None else f"--features {recipe.features}"
@@ -64,6 +67,7 @@ def _grid(options: Namespace) -> int:
     """Train every combination of swept values and seeds, and print what validation says."""
     from fsar.training.grid import cells, refuse_run_folder, run_grid
     from fsar.training.loop import train
+    from fsar.training.setup import is_first_process
 
     refuse_run_folder(options.out)
     grid = cells(options.sweep, options.seed or ())
@@ -76,7 +80,10 @@ def _grid(options: Namespace) -> int:
         print(f"fsar: {folder.name}", file=sys.stderr)
         train(recipe, datasets[place], folder)
 
-    print(run_grid(grid, lambda cell: _recipe(options, cell.overrides), train_one, options.out))
+    text = run_grid(grid, lambda cell: _recipe(options, cell.overrides), train_one, options.out)
+    if not is_first_process():
+        return 0
+    print(text)
     print(f"wrote {len(grid)} runs to {options.out}; next: fsar evaluate --checkpoint {options.out} --data ...")
     return 0
 

@@ -12,7 +12,7 @@ from fsar.bank.fill import check_features, fill_bank
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset, drop_copies
 from fsar.datasets.features import clip_settings
-from fsar.devices import Precision, computing_in, device_name
+from fsar.devices import Precision, device_name
 from fsar.evaluation.episodes import Episodes, EpisodeSampler
 from fsar.evaluation.matching import Scores, match_from_bank, match_naively
 from fsar.methods.base import Method
@@ -34,6 +34,7 @@ def evaluate(
     bank: Bank | None = None,
     naive: bool = False,
     precision: Precision | None = None,
+    devices: int = 1,
     predictions: bool = False,
     progress: bool = True,
 ) -> Result:
@@ -52,6 +53,7 @@ def evaluate(
         bank: encodings of the split's videos; by default made here. Videos that it skipped are left out.
         naive: encode every video of every episode again, for comparison.
         precision: of the arithmetic; by default that of `bank`, or float32.
+        devices: GPUs, or copies on the CPU, that share the work (`fsar.devices.copies_on`). Does not change the result.
         predictions: keep the answer to every query in the result.
         progress: show progress bars.
 
@@ -62,7 +64,7 @@ def evaluate(
     Raises:
         VideoError: a broken video.
         ValueError: too few classes or videos, class names that the method cannot read, a precision that the device
-            lacks or that is not the bank's.
+            lacks or that is not the bank's, more devices than there are.
 
     Example:
         >>> import tempfile
@@ -87,7 +89,15 @@ def evaluate(
     method.check_texts(list(videos.texts.values()))
     if bank is None:
         precision = precision or "float32"
-        bank = fill_bank(method, videos.videos, videos.texts, cache=cache, precision=precision, progress=progress)
+        bank = fill_bank(
+            method,
+            videos.videos,
+            videos.texts,
+            cache=cache,
+            precision=precision,
+            devices=devices,
+            progress=progress,
+        )
     elif precision not in (None, bank.precision):
         raise ValueError(f"precision is {precision}, and the bank was made in {bank.precision}; leave one of them out")
     videos = videos.without(bank.skipped)
@@ -96,10 +106,11 @@ def evaluate(
         drawn = EpisodeSampler(dataset=videos, way=way, shot=shot, query=query, seed=seed).draw(drawn)
     drawn = method.order_queries(drawn)
     if naive:
-        with computing_in(bank.precision, method.device):
-            scores = match_naively(method, videos, drawn, cache=cache, progress=progress)
+        scores = match_naively(
+            method, videos, drawn, cache=cache, precision=bank.precision, devices=devices, progress=progress
+        )
     else:
-        scores = match_from_bank(method, bank, drawn, videos.texts, progress=progress)
+        scores = match_from_bank(method, bank, drawn, videos.texts, devices=devices, progress=progress)
     return summarize(
         method,
         videos,
@@ -109,6 +120,7 @@ def evaluate(
         cache=cache,
         seed=seed if isinstance(episodes, int) else None,
         bank=bank,
+        devices=devices,
         predictions=predictions,
     )
 
@@ -168,6 +180,7 @@ def summarize(
     cache: FrameCache,
     seed: int | None,
     bank: Bank,
+    devices: int = 1,
     predictions: bool = False,
 ) -> Result:
     """Build the result: accuracy and everything that it depends on.
@@ -181,6 +194,7 @@ def summarize(
         cache: how frames were sampled.
         seed: of the episodes; None if they were given.
         bank: names the videos that were left out, and the damaged ones.
+        devices: how many shared the work.
         predictions: keep the answer to every query.
 
     Returns:
@@ -229,7 +243,7 @@ def summarize(
         precision=bank.precision,
         own=method.origins(),
         date=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        device=device_name(method.device),
+        device=device_name(method.device, devices),
         predictions=_answers(scores, episodes) if predictions else None,
         damaged={video.id: bank.damaged[video.id] for video in dataset.videos if video.id in bank.damaged},
     )

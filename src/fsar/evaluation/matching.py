@@ -1,8 +1,9 @@
 """Episodes and encodings -> logits of every query."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -13,11 +14,11 @@ from torch import Tensor
 from fsar.bank.fill import load_clip
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset
-from fsar.devices import computing_in
+from fsar.devices import Precision, computing_in, copies_on
 from fsar.evaluation.episodes import Episodes
 from fsar.methods.base import Method
 from fsar.methods.episode import Encoding, Episode
-from fsar.progress import ahead, progress_bar
+from fsar.progress import ahead, in_turn, progress_bar
 from fsar.video.frame_cache import FrameCache
 
 Gathered = TypeVar("Gathered")
@@ -49,6 +50,7 @@ def match_from_bank(
     episodes: Episodes,
     texts: Mapping[str, str] | None = None,
     *,
+    devices: int = 1,
     progress: bool = True,
 ) -> Scores:
     """Match episodes with the encodings of a bank, many episodes at a time.
@@ -58,13 +60,15 @@ def match_from_bank(
         bank: encodings by this method of all videos in the episodes (`fill_bank`).
         episodes: the episodes.
         texts: class -> words; needed if the method reads class names.
+        devices: GPUs, or copies on the CPU, that match batches of episodes in turn (`fsar.devices.copies_on`). Does
+            not change the result.
         progress: show a progress bar.
 
     Returns:
         Logits [episode, query, way], on the CPU.
 
     Raises:
-        ValueError: the bank lacks a video, texts are missing, or a logit is not finite.
+        ValueError: the bank lacks a video, texts are missing, the machine lacks the devices, or a logit is not finite.
 
     Example:
         >>> from pathlib import Path
@@ -82,26 +86,26 @@ def match_from_bank(
     rows = np.array([row.get(video_id, -1) for video_id in episodes.video_ids])
     _require_all(rows[np.concatenate([episodes.support.ravel(), episodes.query.ravel()])])
     size = episodes.support[0].size * _bytes(bank.support) + episodes.query[0].size * _bytes(bank.query)
-    device = method.device
+    pinned = method.device.type == "cuda"
     batch = max(1, min(method.traits.episodes_per_match, _BATCH_BYTES // size))
 
     def gather(chosen: Episodes) -> list[Encoding]:
         parts = (bank.support, chosen.support), (bank.query, chosen.query)
-        return [_rows_of(encoding, rows[videos], device) for encoding, videos in parts]
+        return [_rows_of(encoding, rows[videos], pinned) for encoding, videos in parts]
 
-    def episode(chosen: Episodes, gathered: list[Encoding]) -> Episode:
-        support, query = (_on(device, encoding) for encoding in gathered)
+    def episode(one: Method, chosen: Episodes, gathered: list[Encoding]) -> Episode:
+        support, query = (_on(one.device, encoding) for encoding in gathered)
         return Episode(
             support=support,
             query=query,
-            shot_mask=torch.ones(chosen.support.shape, dtype=torch.bool, device=device),
-            text=None if class_text is None else class_text[torch.from_numpy(chosen.way_class)],
-            draws=_draws(method, chosen),
+            shot_mask=torch.ones(chosen.support.shape, dtype=torch.bool, device=one.device),
+            text=_text_of(class_text, chosen, one.device),
+            draws=_draws(one, chosen),
         )
 
-    with computing_in(bank.precision, device):
+    with computing_in(bank.precision, method.device):
         class_text = _class_text(method, episodes, texts)
-        return _match(method, episodes, gather, episode, batch, progress)
+        return _match(copies_on(method, devices), bank.precision, episodes, gather, episode, batch, progress)
 
 
 def match_naively(
@@ -110,6 +114,8 @@ def match_naively(
     episodes: Episodes,
     *,
     cache: FrameCache | None = None,
+    precision: Precision = "float32",
+    devices: int = 1,
     progress: bool = True,
 ) -> Scores:
     """Match episodes and encode their videos again for every episode, as public codes do; for comparison.
@@ -119,6 +125,8 @@ def match_naively(
         dataset: holds all videos of the episodes, and the class texts.
         episodes: the episodes.
         cache: how frames are sampled; by default 8 by `tsn`.
+        precision: of the arithmetic.
+        devices: as in `match_from_bank`.
         progress: show a progress bar.
 
     Returns:
@@ -126,13 +134,12 @@ def match_naively(
 
     Raises:
         VideoError: a video cannot be read.
-        ValueError: a logit is not finite.
+        ValueError: the machine lacks the devices or the precision, or a logit is not finite.
     """
     if any(video.features is not None for video in dataset.videos):
         raise ValueError("features made elsewhere are not encoded again; match them from the bank (leave out --naive)")
     frame_cache = cache or FrameCache()
     sources = {video.id: (video.path, *video.span) for video in dataset.videos}
-    class_text = _class_text(method, episodes, dataset.texts)
 
     def clips(videos: Int[np.ndarray, "..."]) -> Tensor:
         flat = [load_clip(method, frame_cache, *sources[episodes.video_ids[i]]) for i in videos.ravel()]
@@ -141,36 +148,41 @@ def match_naively(
     def load(chosen: Episodes) -> tuple[Tensor, Tensor]:
         return clips(chosen.support), clips(chosen.query)
 
-    def encode(chosen: Episodes, loaded: tuple[Tensor, Tensor]) -> Episode:
-        support, query = (part.to(method.device) for part in loaded)
-        text = None if class_text is None else class_text[torch.from_numpy(chosen.way_class)]
-        return method.encode_episode(support, query, text, _draws(method, chosen))
+    def encode(one: Method, chosen: Episodes, loaded: tuple[Tensor, Tensor]) -> Episode:
+        support, query = (part.to(one.device) for part in loaded)
+        text = _text_of(class_text, chosen, one.device)
+        return one.encode_episode(support, query, text, _draws(one, chosen))
 
-    return _match(method, episodes, load, encode, 1, progress)
+    with computing_in(precision, method.device):
+        class_text = _class_text(method, episodes, dataset.texts)
+        return _match(copies_on(method, devices), precision, episodes, load, encode, 1, progress)
 
 
 def _match(
-    method: Method,
+    copies: Sequence[Method],
+    precision: Precision,
     episodes: Episodes,
     gather: Callable[[Episodes], Gathered],
-    make: Callable[[Episodes, Gathered], Episode],
+    make: Callable[[Method, Episodes, Gathered], Episode],
     batch: int,
     progress: bool,
 ) -> Scores:
-    """Match the episodes, `batch` at a time; meanwhile a thread gathers the next ones."""
+    """Match the episodes, `batch` at a time, by copies of the method in turn; threads gather the next batches."""
 
-    def batches() -> Iterator[Tensor]:
-        parts = [episodes[start : start + batch] for start in range(0, len(episodes), batch)]
-        together = zip(parts, ahead(gather, parts, workers=1), strict=True)
-        bar = progress_bar(together, "match", f" batches of {batch} episodes", len(parts), progress)
-        for chosen, gathered in bar:
-            yield method.match(make(chosen, gathered)).logits
+    def match(one: Method, gathered: tuple[Episodes, Gathered]) -> Tensor:
+        with torch.no_grad(), computing_in(precision, one.device):  # each thread has its own modes
+            return one.match(make(one, *gathered)).logits
 
     begun = time.perf_counter()
-    with torch.no_grad():
-        logits = torch.cat(list(batches())).float().cpu().numpy()
+    parts = [episodes[start : start + batch] for start in range(0, len(episodes), batch)]
+    together = zip(parts, ahead(gather, parts, workers=len(copies)), strict=True)
+    made = in_turn([partial(match, one) for one in copies], together)
+    bar = progress_bar(made, "match", f" batches of {batch} episodes", len(parts), progress)
+    on_devices = list(bar)  # a GPU still computes while the next batches are begun
+    logits = torch.cat([one.float().cpu() for one in on_devices]).numpy()
     if not np.isfinite(logits).all():
-        raise ValueError(f"{method.name} gave logits that are not finite; please report this with the options used")
+        name = copies[0].name
+        raise ValueError(f"{name} gave logits that are not finite; please report this with the options used")
     return Scores(logits, time.perf_counter() - begun)
 
 
@@ -179,11 +191,11 @@ def _bytes(encoding: Encoding) -> int:
     return sum(tensor[0].numel() * tensor.element_size() for tensor in encoding.values())
 
 
-def _rows_of(encoding: Encoding, rows: Int[np.ndarray, "..."], device: torch.device) -> Encoding:
+def _rows_of(encoding: Encoding, rows: Int[np.ndarray, "..."], pinned: bool) -> Encoding:
     """Gather the encodings of videos [*videos, ...], in memory from which a GPU copies while it computes."""
     chosen = torch.from_numpy(rows)
     gathered = {name: tensor[chosen] for name, tensor in encoding.items()}
-    return {name: tensor.pin_memory() for name, tensor in gathered.items()} if device.type == "cuda" else gathered
+    return {name: tensor.pin_memory() for name, tensor in gathered.items()} if pinned else gathered
 
 
 def _on(device: torch.device, encoding: Encoding) -> Encoding:
@@ -193,6 +205,11 @@ def _on(device: torch.device, encoding: Encoding) -> Encoding:
 def _draws(method: Method, episodes: Episodes) -> Tensor | None:
     draws = method.draws_of(episodes)
     return None if draws is None else draws.to(method.device)
+
+
+def _text_of(class_text: Tensor | None, episodes: Episodes, device: torch.device) -> Tensor | None:
+    """The texts of each way, [episode, way, ...]."""
+    return None if class_text is None else class_text.to(device)[torch.from_numpy(episodes.way_class)]
 
 
 def _require_all(rows: np.ndarray) -> None:

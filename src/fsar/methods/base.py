@@ -4,7 +4,6 @@ import copy
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import wraps
-from itertools import chain
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from fsar.backbones import Backbone
 from fsar.config import Settings
+from fsar.devices import device_of
 from fsar.methods.encoder import PIXELS, Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, query_cross_entropy
 from fsar.own import Origin
@@ -212,7 +212,7 @@ class Method(TrainingParts, nn.Module):
     @property
     def device(self) -> torch.device:
         """Device of the parameters or, if there are none, of the buffers."""
-        return next(chain(self.parameters(), self.buffers()), torch.empty(0)).device
+        return device_of(self)
 
     def origins(self) -> dict[str, str]:
         """Say where the code of a `method` and `backbone` of one's own comes from; nothing for those of the package."""

@@ -20,7 +20,7 @@ def provenance_section(results: Sequence[Result]) -> Markup:
 
 
 def _origin(result: Result) -> Markup:
-    long = ("per_class", "confusion", "right", "training", "skipped", "damaged")
+    long = ("per_class", "confusion", "right", "training", "skipped", "damaged", "predictions", "label")
     content: dict[str, Any] = {key: value for key, value in asdict(result).items() if key not in long}
     content["seen_classes"] = list(result.seen_classes)
     blocks = [("Result", content)]

@@ -1,7 +1,7 @@
 """The whole page: head, a section for each group of comparable results, training runs, papers, provenance."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -12,24 +12,26 @@ from fsar.report.paper_tables import papers_section
 from fsar.report.provenance import provenance_section
 from fsar.report.runs import Run, read_runs, runs_section
 from fsar.results.identity import comparable, said_protocol, unique
+from fsar.results.naming import named
 from fsar.results.result import Result, load_results
 
 
-def write_report(paths: Sequence[Path], out: Path) -> tuple[int, int]:
+def write_report(paths: Sequence[Path], out: Path, names: Mapping[Path, str] | None = None) -> tuple[int, int]:
     """Write the page on all results and training runs in files and folders.
 
     Args:
         paths: result files, and folders of results and training runs, at any depth.
         out: the HTML file.
+        names: of rows, as `fsar.results.naming.named` takes them.
 
     Returns:
         The numbers of results and of training runs.
 
     Raises:
-        ValueError: nothing to report, a file that is not a result, or an unreadable log.
+        ValueError: nothing to report, a file that is not a result, an unreadable log, or a name that fits no row.
         OSError: the page cannot be written.
     """
-    results = unique([stored.result for stored in load_results(paths)])
+    results = unique([stored.result for stored in named(load_results(paths), names or {})])
     runs = read_runs(paths)
     if not results and not runs:
         raise ValueError(

@@ -197,15 +197,24 @@ def row_name(result: Result) -> str:
 
 
 def kind_name(result: Result) -> str:
-    """Method with its changed options, backbone, how it was trained and, if not float32, the precision."""
+    """Method with its changed options, backbone, how it was trained and, if not float32, the precision.
+
+    A label that the reader chose takes their place; it does not hide that a run is unfinished.
+    """
+    if result.label:
+        return f"{result.label}, {_unfinished(result)}" if is_unfinished(result) else result.label
     trained = f", trained on {trained_on(result)}" if result.training is not None else ""
     precision = f", in {result.precision}" if result.precision != "float32" else ""
     return f"{method_name(result)} ({result.backbone}{trained}{precision})"
 
 
 def method_name(result: Result) -> str:
-    """Method with its changed options."""
-    changed = ", ".join(f"{key}={value}" for key, value in result.changed.items() if key != "inductive")
+    """Method with its changed options, each as `--method` takes it and as its file holds it."""
+    changed = ", ".join(
+        f"{key}={list(value) if isinstance(value, tuple) else value}"
+        for key, value in result.changed.items()
+        if key != "inductive"
+    )
     return f"{result.method} {changed}" if changed else result.method
 
 
@@ -218,9 +227,12 @@ def trained_on(result: Result) -> str:
     if recipe["shot"] == "K" and _for_shots(recipe):
         shape = f"{recipe['way']}-way for K shots as its recipe says"
     words = f"{result.training['dataset']} {shape}, recipe {short_hash(_recipe(result.training))}"
-    if not is_unfinished(result):
-        return words
-    return f"{words}, unfinished: {result.training['unfinished_at']:,} of {recipe['episodes']:,} episodes"
+    return f"{words}, {_unfinished(result)}" if is_unfinished(result) else words
+
+
+def _unfinished(result: Result) -> str:
+    assert result.training is not None
+    return f"unfinished: {result.training['unfinished_at']:,} of {result.training['recipe']['episodes']:,} episodes"
 
 
 def _training_key(result: Result) -> tuple[Any, ...]:

@@ -94,10 +94,13 @@ class Result:
     (`predicted`) as places in these lists, [episode, query]."""
     own: dict[str, str] = field(default_factory=dict)
     """Files, or installed packages, of a `method` and a `backbone` of one's own, with their hash or version."""
+    label: str = ""
+    """Name of its row that the reader chose (`fsar.results.naming`); files have none."""
 
     def save(self, path: Path) -> None:
         """Write the result as JSON."""
         content = asdict(self)
+        del content["label"]
         # thousands of numbers: one line, not one each
         long = {name: json.dumps(content.pop(name), separators=(",", ":")) for name in ("predictions", "right")}
         text = json.dumps(content, indent=1).removesuffix("\n}")

@@ -37,6 +37,10 @@ class Table:
     """Columns of words; other columns hold numbers and are aligned right."""
     best: frozenset[tuple[int, int]] = field(default=frozenset())
     """Row and column of the cells that LaTeX prints bold, both from 0."""
+    caption: str = ""
+    """Caption in LaTeX, as LaTeX reads it; by default the heading."""
+    label: str = ""
+    """Label in LaTeX."""
 
 
 def render(tables: Sequence[Table], form: str) -> str:
@@ -97,17 +101,23 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _latex(table: Table) -> str:
-    """Write a `table` environment; the heading is its caption, so the numbers keep their conditions."""
+    """Write a `table` environment.
+
+    The heading is its caption, so that the numbers keep their conditions; beside a caption of one's own, a comment.
+    """
     align = "".join("l" if name in table.words else "r" for name in table.columns)
     rows = [
         [rf"\textbf{{{_escape(cell)}}}" if (i, j) in table.best else _escape(cell) for j, cell in enumerate(row)]
         for i, row in enumerate(table.rows)
     ]
+    caption = table.caption or _escape(table.heading)
     lines = [
         r"% needs \usepackage{booktabs}",
+        *([f"% {_one_line(table.heading)}"] if table.caption and table.heading else []),
         r"\begin{table}",
         r"\centering",
-        *([rf"\caption{{{_escape(table.heading)}}}"] if table.heading else []),
+        *([rf"\caption{{{caption}}}"] if caption else []),
+        *([rf"\label{{{table.label}}}"] if table.label else []),
         rf"\begin{{tabular}}{{{align}}}",
         r"\toprule",
         _row([_escape(name) for name in table.columns]),

@@ -93,6 +93,12 @@ def make_fabric(recipe: Recipe) -> Fabric:
         ) from error
 
 
+def is_first_process() -> bool:
+    """Whether this process speaks for all that train together; true if it trains alone."""
+    together = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return not together or torch.distributed.get_rank() == 0
+
+
 def cluster_environment(recipe: Recipe) -> ClusterEnvironment | None:
     """Say who starts the processes of a run in a Slurm job: Slurm, one task per device, or fsar itself.
 
