@@ -115,6 +115,7 @@ class Draw(NamedTuple):
     near_auroc: float | None
     far_auroc: float | None
     calibration: float | None
+    calibration_all: float | None
     promised: float | None
     low: float | None
     high: float | None
@@ -131,7 +132,8 @@ HEAD = (
     "far at 90 % kept",
     "near AUROC",
     "far AUROC",
-    "ECE",
+    "ECE of known",
+    "ECE of all asked",
     "promised",
     "from",
     "to",
@@ -197,6 +199,7 @@ def draw(dataset: VideoDataset, backbone: Backbone, shot: int, seed: int, near: 
         *at_90,
         *auroc,
         known.calibration_error,
+        Score([*known.answers, *strangers[0].answers, *strangers[1].answers]).calibration_error,
         promised,
         *(fit.expected or (None, None)),
     )

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from torch import Tensor
 
 from fsar.backbones import Backbone
 from fsar.methods import Method, build_method
-from fsar.methods.episode import Episode
+from fsar.methods.episode import Episode, Prediction
 from fsar.recognizer.examples import Action, Actions, Example
 from fsar.recognizer.left_out import Memory, leave_one_out, rounds
 from tests.recognizer.test_calibration import PLACE_MOTION, enrolled
@@ -67,7 +66,7 @@ def test_an_edit_gives_what_a_new_fit_would_and_costs_less(
     method, asked = build_method("place-motion", tiny), 0
     whole = type(method).match_variants
 
-    def counted(self: Method, episode: Episode) -> list[Tensor]:
+    def counted(self: Method, episode: Episode) -> list[Prediction]:
         nonlocal asked
         asked += episode.shot_mask.shape[0] * episode.shot_mask.shape[1] * episode.query["place"].shape[1]
         return whole(self, episode)

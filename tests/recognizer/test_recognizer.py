@@ -7,6 +7,7 @@ from pathlib import Path
 import open_clip
 import pytest
 import torch
+from torch import Tensor
 
 from fsar import Recognizer
 from fsar.backbones import Backbone
@@ -45,7 +46,7 @@ def test_fit_says_what_it_picked(recognizer: Recognizer) -> None:
     assert fit.options["weight"] in (1.0, 0.8, 0.5, 0.2, 0.0)
     assert "weight=" in str(fit) and "of 12 clips left out, " in str(fit) and "ACTION/PERSON/CLIP" in str(fit)
     low, high = fit.expected  # type: ignore[misc]
-    assert 0 <= low < fit.right / 12 < high <= 1  # type: ignore[operator]
+    assert 0 <= low < fit.right / 12 <= high <= 1  # type: ignore[operator]
 
 
 def test_one_example_per_action_works_and_says_so(tiny: Backbone, clips: Clips) -> None:
@@ -237,16 +238,21 @@ def test_frames_in_memory_are_named_as_the_file(recognizer: Recognizer, clips: C
 def test_an_answer_costs_no_hash_and_meets_means_alone(small: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     small.predict(moving(0, 40, 7))
     shots: list[int] = []
-    match = PlaceMotion.match
+    match, alone = PlaceMotion.match, PlaceMotion.logits
 
     def watched(self: PlaceMotion, episode: Episode) -> Prediction:
         shots.append(episode.shot_mask.shape[-1])
         return match(self, episode)
 
+    def watched_alone(self: PlaceMotion, episode: Episode) -> Tensor:
+        shots.append(episode.shot_mask.shape[-1])
+        return alone(self, episode)
+
     def hashed(self: Backbone) -> str:
         raise AssertionError("the weights were hashed already")
 
     monkeypatch.setattr(PlaceMotion, "match", watched)
+    monkeypatch.setattr(PlaceMotion, "logits", watched_alone)
     monkeypatch.setattr(type(small.backbone), "fingerprint", hashed)
     small.predict(moving(0, 40, 8))
     small.enroll("left", moving(44, 0, 5))

@@ -334,7 +334,7 @@ class Method(TrainingParts, nn.Module):
         """List methods with the same encoder, this one first; leave-one-out can choose between them."""
         return (self,)
 
-    def match_variants(self, episode: Episode) -> list[Logits]:
+    def match_variants(self, episode: Episode) -> list[Prediction]:
         """Match an episode with every one of `variants`.
 
         Override it if the variants share most of the work.
@@ -343,9 +343,13 @@ class Method(TrainingParts, nn.Module):
             episode: as `match` takes it.
 
         Returns:
-            The logits of each variant, in the order of `variants`.
+            What `match` of each variant gives, in the order of `variants`.
         """
-        return [variant.match(episode).logits for variant in self.variants()]
+        return [variant.match(episode) for variant in self.variants()]
+
+    def logits(self, episode: Episode) -> Logits:
+        """Match an episode for its logits alone. Override it if they cost less than all that `match` gives."""
+        return self.match(episode).logits
 
     def other_mode(self) -> "Method | None":
         """Return the same method with `inductive` switched, sharing every parameter; None if that changes nothing."""

@@ -103,10 +103,29 @@ class PlaceMotion(Method):
         similarity = self._mix({part: _similarity(episode, part) for part, share in self._shares.items() if share > 0})
         return Prediction(self._align(similarity), {"frame_similarity": similarity})
 
-    def match_variants(self, episode: Episode) -> list[Logits]:
+    def match_variants(self, episode: Episode) -> list[Prediction]:
         """Match with every weight and alignment; the similarities of both parts are computed once."""
         parts = {part: _similarity(episode, part) for part in self._shares}
-        return [variant._align(variant._mix(parts)) for variant in self.variants()]
+        mixed: dict[float, ClassSimilarity] = {}
+        made = []
+        for variant in self.variants():
+            weight = variant.config.weight
+            if weight not in mixed:
+                mixed[weight] = variant._mix(parts)
+            made.append(Prediction(variant._align(mixed[weight]), {"frame_similarity": mixed[weight]}))
+        return made
+
+    def logits(self, episode: Episode) -> Logits:
+        """Frame-wise, compare each frame of a query only with the frame of the same number."""
+        shared = [(share, episode.query[part], episode.support[part]) for part, share in self._shares.items() if share]
+        if self.config.alignment != "frame-wise" or shared[0][1].shape[-2] != shared[0][2].shape[-2]:
+            return self.match(episode).logits
+        logits = sum(
+            share * query.flatten(-2) @ mean_over_shots(support, episode.shot_mask).flatten(-2).mT
+            for share, query, support in shared
+        )
+        empty = ~episode.shot_mask.any(-1)
+        return (logits / shared[0][1].shape[-2]).masked_fill(empty[:, None], -torch.inf)  # type: ignore[union-attr]
 
     @property
     def _shares(self) -> dict[str, float]:

@@ -40,7 +40,8 @@ class Answer:
     probabilities: Mapping[str, float]
     """All actions and, if it could be fitted, `unknown`; the likeliest first. They sum to one."""
     score: float
-    """The best action's logit."""
+    """How similar the video is to the best action, measured against unrelated clips (`fsar.recognizer.background`); or
+    the best action's logit, if the method cannot be measured so."""
     threshold: float | None
     """The answer is unknown if the score is below this; None if it could not be fitted."""
     nearest: tuple[Neighbour, ...] = ()

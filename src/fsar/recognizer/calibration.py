@@ -5,22 +5,30 @@ All of it rests on leave-one-out (`fsar.recognizer.left_out`): examples are set 
 - **Variant** of the method (for place-motion: its weight and alignment). The variant with the lowest negative
   log-likelihood wins if it is lower by `EVIDENCE` than that of the variant as given. Otherwise the given one stays: a
   few examples must not choose by chance.
-- **Scale** of the logits before softmax: the scale of highest likelihood. Its targets are smoothed as in Platt scaling,
-  (n + 1) / (n + 2), so that a perfect score on few examples does not give certainty.
-- **Threshold** of "unknown". The score of a video is its best logit, measured against background clips
-  (`fsar.recognizer.background`). Scores of known videos are taken as log-normally distributed, since their spread
-  grows with their mean. The mean of an action is drawn to the mean of all, and the spread to `SPREAD`, each with the
-  weight of `PRIOR` examples. The threshold lies where a share `strictness` of known videos falls below it. A user's
-  own background clips raise it until one in ten of them is accepted, at most until twice the strictness.
+- **Scale** of the logits before softmax. The logits are divided by their standard deviation over background clips, so
+  that scales of all recognisers can be compared: the logarithm of the scale is taken as normally distributed around
+  `USUAL_SCALE`, and the most probable scale is used. A perfect result on few examples so does not give certainty.
+- **Threshold** of "unknown". The score of a video is its best logit, measured against background clips and against
+  other orders of its frames (`fsar.recognizer.background`). Scores of known videos are taken as log-normally
+  distributed, since their spread grows with their mean. The mean of an action is drawn to the mean of all, and the
+  spread to `SPREAD`, each with the weight of `PRIOR` examples. The threshold lies where a share `strictness` of known
+  videos falls below it. A user's own background clips raise it until one in ten of them is accepted, at most until
+  twice the strictness.
 - **Probability of "unknown"**: a logistic function of the logarithm of the score. It is one half at the threshold, and
-  as steep as for two normal distributions of equal spread that the threshold parts at 10 % each.
+  its slope is `STEEPNESS` over the spread.
 - **What to expect**: the share of left-out examples that is answered right. The variant and the threshold that answer
-  for an example are chosen without it. The interval is Wilson's. It is wider if the examples come from few groups.
+  for an example are chosen without it. The interval is Wilson's with `SURE` standard errors: left-out examples support
+  each other, so their shares deviate more than those of independent trials. It is wider if the examples come from few
+  groups.
+
+The constants were chosen on five gestures of EgoGestAR, five object manipulations of Something-Something V2 and four
+movements of whole bodies (Weizmann), ten draws of 2, 3, 5 and 10 examples each.
 
 A method whose logits of classes depend on each other, or which reads class texts, cannot be measured against background
-clips. Its threshold parts two kinds of score: of left-out examples matched with all classes, and of the same examples
-matched with all classes but their own. It lies where the error rates of two normal distributions are equal, and lower
-if more than `strictness` of known videos would be missed there.
+clips. Its scale is the one of highest likelihood with Platt's smoothed targets, (n + 1) / (n + 2). Its threshold parts
+two kinds of score: of left-out examples matched with all classes, and of the same examples matched with all classes but
+their own. It lies where the error rates of two normal distributions are equal, and lower if more than `strictness` of
+known videos would be missed there.
 
 If every action has a single example, nothing can be left out. Then the given variant is used, the probabilities are not
 calibrated, and "unknown" is never answered. `Fit` says so.
@@ -38,13 +46,13 @@ from typing import Any, NamedTuple
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import logsigmoid
+from torch.nn.functional import logsigmoid, one_hot
 
 from fsar.methods.base import Method
 from fsar.recognizer.background import Cohort
 from fsar.recognizer.examples import Actions, Example
-from fsar.recognizer.left_out import LeftOut, Memory, leave_one_out, strange_scores
-from fsar.recognizer.matching import episode, queries, supports_of
+from fsar.recognizer.left_out import Memory, leave_one_out, strange_scores
+from fsar.recognizer.matching import episode, orders, queries, supports_of
 
 STRICTNESS = 0.1
 """Share of known videos that may be called unknown, unless the user says another one."""
@@ -52,12 +60,18 @@ EVIDENCE = 0.05
 """Share by which another variant's negative log-likelihood must be lower than the given one's."""
 PRIOR = 20
 """Examples that the prior of an action's level, and of the spread, counts for."""
-SPREAD = 0.5
+SPREAD = 0.4
 """Standard deviation of the logarithm of known scores, before any example is seen."""
+STEEPNESS = 2.0
+"""Slope of the log-odds of "known" over the logarithm of the score, times the spread."""
+USUAL_SCALE, SCALE_SPREAD = 0.3, 0.5
+"""Mean and standard deviation of the logarithm of the scale, before any example is seen."""
+CERTAIN = 0.99
+"""Target probability of the true action when the scale is fitted: a single mistake must not decide."""
 FLOOR = 0.1
 """Smallest score that counts as more similar than unrelated clips, in their standard deviations."""
-SURE = 1.96
-"""Width of the promised interval, in standard errors."""
+SURE = 2.4
+"""Width of the promised interval, in standard errors of independent trials; 1.96 of those that were observed."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +81,8 @@ class Fit:
     options: dict[str, Any]
     """Options of the chosen variant."""
     scale: float
-    """Factor on the logits before softmax."""
+    """Factor on the logits before softmax; on logits over their standard deviation over background clips, if there are
+    `thresholds`."""
     threshold: float | None
     """Score below which an answer is unknown; None if it could not be fitted."""
     left_out: int
@@ -170,18 +185,23 @@ def calibrate(
     left_out = leave_one_out(method, actions, known, fresh)
     choice = choose_variant(left_out.logits, left_out.ways)
     variant = variants[choice.order]
-    strange = strange_scores(variant, actions, left_out, choice.order)
+    logits, scale = left_out.logits[choice.order], choice.scale
     if cohort is None:
-        bounds = _by_strangers(left_out.logits[choice.order].amax(-1), strange, strictness)
+        strange = strange_scores(variant, actions, left_out, choice.order)
+        bounds = _by_strangers(logits.amax(-1), strange, strictness)
     else:
         statistics = _statistics(cohort, variant, choice.order, left_out.examples, known, fresh)
-        negatives = _scores_of(own_background, variant, actions, cohort)
-        bounds = _by_background(left_out, choice.order, list(actions), statistics, strange, negatives, strictness)
+        mean, deviation = statistics[:, None].unbind(-1)
+        similar = (logits - mean) / deviation
+        scale = probable_scale(similar, left_out.ways)
+        negatives = _negatives(own_background, variant, actions, cohort)
+        named = Scored(left_out.ways, similar, left_out.orders[choice.order])
+        bounds = _by_background(named, list(actions), negatives, strictness)
     right = int((choice.right & bounds.kept).sum())
     groups = {example.group for example in left_out.examples}
     fit = Fit(
         options=plain(variant.options()),
-        scale=choice.scale,
+        scale=scale,
         threshold=bounds.threshold,
         left_out=len(left_out.ways),
         accuracy=choice.right.float().mean().item(),
@@ -256,19 +276,26 @@ class Bounds(NamedTuple):
     """Whether each is taken for another action if its own is removed."""
 
 
-def _by_background(
-    left_out: LeftOut,
-    order: int,
-    names: Sequence[str],
-    statistics: Float[Tensor, "example statistic=2"],
-    strange: Float[Tensor, " example"],
-    negatives: tuple[Tensor, Tensor],
-    strictness: float,
-) -> Bounds:
+class Scored(NamedTuple):
+    """Left-out examples, measured against background clips."""
+
+    ways: Int[Tensor, " example"]
+    similar: Float[Tensor, "example way"]
+    """Logits in standard deviations over background clips."""
+    order: Float[Tensor, "example way"]
+
+    def best(self, without_own: bool = False) -> tuple[Float[Tensor, " example"], Int[Tensor, " example"]]:
+        """Score and way of the best logit, maybe of other actions than the true one."""
+        logits = self.similar
+        if without_own:
+            logits = logits.masked_fill(one_hot(self.ways, logits.shape[-1]).bool(), -torch.inf)
+        best, way = logits.max(-1)
+        return best + self.order.gather(-1, way[:, None])[:, 0], way
+
+
+def _by_background(named: Scored, names: Sequence[str], negatives: tuple[Tensor, Tensor], strictness: float) -> Bounds:
     """Set the threshold of each action by its level, the spread and the strictness."""
-    mean, deviation = statistics.unbind(-1)
-    logs = ((left_out.logits[order].amax(-1) - mean) / deviation).clamp(min=FLOOR).log()
-    ways = left_out.ways
+    logs, ways = named.best()[0].clamp(min=FLOOR).log(), named.ways
     count = torch.bincount(ways, minlength=len(names))
     total = torch.zeros(len(names)).index_add(0, ways, logs)
     levels = (total + PRIOR * logs.mean()) / (count + PRIOR)
@@ -278,13 +305,13 @@ def _by_background(
     bounds = (levels - below * spread).exp().clamp(min=FLOOR)
     others = (logs.sum() - logs) / max(len(logs) - 1, 1)
     own = (total[ways] - logs + PRIOR * others) / (count[ways] - 1 + PRIOR)
-    other_way = left_out.logits[order].masked_fill(_one_hot(ways, len(names)), -torch.inf).argmax(-1)
+    strange, other_way = named.best(without_own=True)
     return Bounds(
         threshold=_rounded(math.exp(logs.mean().item() - below * spread)),
         thresholds=dict(zip(names, map(_rounded, bounds.tolist()), strict=True)),
-        steepness=_rounded(2 * NormalDist().inv_cdf(1 - STRICTNESS) / spread),
+        steepness=_rounded(STEEPNESS / spread),
         kept=logs >= own - below * spread,
-        accepted=(strange - mean) / deviation >= bounds[other_way],
+        accepted=strange >= bounds[other_way],
     )
 
 
@@ -320,21 +347,17 @@ def _statistics(
 
 
 @torch.no_grad()
-def _scores_of(
+def _negatives(
     examples: Sequence[Example], method: Method, actions: Actions, cohort: Cohort
 ) -> tuple[Float[Tensor, " example"], Int[Tensor, " example"]]:
     """Score and best action of the user's background clips."""
     if not examples:
         return torch.zeros(0), torch.zeros(0, dtype=torch.long)
-    logits = method.match(episode(method, [(supports_of(method, actions), queries(examples))])).logits[0].cpu()
+    prediction = method.match(episode(method, [(supports_of(method, actions), queries(examples))]))
+    best, named = prediction.logits[0].cpu().max(-1)
     mean, deviation = cohort.of_examples(method, examples).unbind(-1)
-    best, named = logits.max(-1)
-    return (best - mean) / deviation, named
-
-
-def _one_hot(ways: Int[Tensor, " example"], count: int) -> Tensor:
-    """Where the own class is; nowhere if there is no other one."""
-    return torch.nn.functional.one_hot(ways, count).bool() & (count > 1)
+    order = orders([prediction])[0][0].cpu().gather(-1, named[:, None])[:, 0]
+    return (best - mean) / deviation + order, named
 
 
 def _by_strangers(known: Float[Tensor, " example"], strange: Float[Tensor, " example"], strictness: float) -> Bounds:
@@ -390,6 +413,28 @@ def fit_scale(
     losses = -(target * (scales[:, None, None] * logits).log_softmax(-1)).sum(-1)
     best = int(losses.mean(-1).argmin())
     return scales[best].item(), losses[best]
+
+
+def probable_scale(similar: Float[Tensor, "example way"], ways: Int[Tensor, " example"]) -> float:
+    """Find the most probable scale of logits that were measured against background clips.
+
+    Args:
+        similar: of left-out examples.
+        ways: the true way of each.
+
+    Example:
+        >>> sure, unsure = 3 * torch.eye(4), 0.3 * torch.eye(4)
+        >>> ways = torch.arange(4)
+        >>> 1 < probable_scale(unsure, ways) < probable_scale(sure, ways)
+        True
+    """
+    classes = similar.shape[-1]
+    wrong = (1 - CERTAIN) / max(classes - 1, 1)
+    target = torch.full_like(similar, wrong).scatter(1, ways[:, None], CERTAIN)
+    logs = torch.linspace(-3, 4, 141)
+    losses = -(target * (logs.exp()[:, None, None] * similar).log_softmax(-1)).sum((1, 2))
+    prior = (logs - USUAL_SCALE) ** 2 / (2 * SCALE_SPREAD**2)
+    return math.exp(logs[int((losses + prior).argmin())].item())
 
 
 def fit_threshold(

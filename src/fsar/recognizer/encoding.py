@@ -115,11 +115,11 @@ class ClipEncoder:
     def background(self) -> tuple[Example, ...]:
         """Encode the generated background clips, once per encoder and machine if its encodings stay on disk."""
         encoder, store, made = self._of_examples, self._store, []
-        for name, frames in generated_clips():
+        for name, render in generated_clips():
             paths = {} if store is None else {role: store.path(name, role) for role in encoder.encoder_roles}
             known = {role: store.load(paths[role]) if store else None for role in encoder.encoder_roles}
             missing = any(encoding is None for encoding in known.values())
-            shown = open_source(frames, self.cache).frames if missing else None
+            shown = open_source(render(), self.cache).frames if missing else None
             clip = None if shown is None else to_input(self.method, shown)
             video = Video(name, Path(name), BACKGROUND)
             made.append(self.example(Ready(name, name, video, Prepared(known, clip, paths), encoder, 0.0)))

@@ -9,7 +9,7 @@ from torch import Tensor
 from fsar.methods.base import Method
 from fsar.methods.episode import Encoding
 from fsar.recognizer.answer import UNKNOWN
-from fsar.recognizer.matching import Supports, episode
+from fsar.recognizer.matching import Supports, episode, orders
 from fsar.recognizer.state import State
 
 
@@ -36,11 +36,12 @@ def judge(state: State, query: Encoding) -> list[Judgement]:
         One judgement for each query. It does not depend on the other queries.
     """
     fit, method = state.fitted()
-    logits = _logits(method, state.supports(), query)
+    logits, order = _matched(method, state.supports(), query)
     scores, ways = logits.max(-1)
     if fit.thresholds is not None:
         mean, deviation = state.cohort().statistics(method, query)
-        scores = (scores - mean) / deviation
+        scores = (scores - mean) / deviation + order.gather(-1, ways[:, None])[:, 0]
+        logits = logits / deviation[:, None]
     names, made = list(state.actions), []
     for own, score, way in zip(logits, scores.tolist(), ways.tolist(), strict=True):
         best = names[way]
@@ -54,9 +55,12 @@ def judge(state: State, query: Encoding) -> list[Judgement]:
     return made
 
 
-def _logits(method: Method, supports: Supports, query: Encoding) -> Float[Tensor, "query way"]:
-    """Match queries with the enrolled actions; one by one if they would see each other."""
+def _matched(
+    method: Method, supports: Supports, query: Encoding
+) -> tuple[Float[Tensor, "query way"], Float[Tensor, "query way"]]:
+    """Match queries with the enrolled actions, one by one if they would see each other: logits and orders."""
     count = len(next(iter(query.values())))
     size = 1 if method.traits.transductive else count
     parts = [{name: each[start : start + size] for name, each in query.items()} for start in range(0, count, size)]
-    return torch.cat([method.match(episode(method, [(supports, part)])).logits[0].cpu() for part in parts])
+    made = [method.match(episode(method, [(supports, part)])) for part in parts]
+    return torch.cat([each.logits[0].cpu() for each in made]), torch.cat([each[0].cpu() for each in orders(made)])

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from fsar.methods.base import Method
+from fsar.methods.episode import Episode
 from fsar.recognizer.examples import Action, Actions, Example
-from fsar.recognizer.matching import BATCH_BYTES, Supports, episode, match, means, padded, queries, size
+from fsar.recognizer.matching import BATCH_BYTES, Supports, episode, match, means, orders, padded, queries, size
 
 Item = TypeVar("Item")
 
@@ -31,6 +32,8 @@ class LeftOut(NamedTuple):
     ways: Int[Tensor, " example"]
     """The true way of each."""
     examples: Sequence[Example]
+    orders: Float[Tensor, "variant example way"]
+    """How much each logit rests on the order of the frames (`fsar.recognizer.matching.order`)."""
 
 
 class Round(NamedTuple):
@@ -90,7 +93,7 @@ def _by_group(actions: Actions) -> Iterator[Round]:
 
 
 class Memory:
-    """Known logits: an edit changes one action, so most logits stay."""
+    """Known logits and orders: an edit changes one action, so most of them stay."""
 
     def __init__(self) -> None:
         self.rows: dict[tuple[int, ...], Tensor] = {}
@@ -121,16 +124,22 @@ def leave_one_out(
     ways, examples = torch.tensor([way for way, _ in named]), [example for _, example in named]
     with torch.no_grad():
         if traits.matches_means and traits.independent_ways and not traits.transductive:
-            logits = _by_class(method, actions, plan, known or Memory(), fresh or Memory())
+            logits, order = _by_class(method, actions, plan, known or Memory(), fresh or Memory())
         else:
-            logits = _by_round(method, actions, plan)
-    return LeftOut(logits, ways, examples)
+            logits, order = _by_round(method, actions, plan)
+    return LeftOut(logits, ways, examples, order)
+
+
+def _matched(method: Method, episode: Episode) -> Float[Tensor, "kind=2 variant episode query way"]:
+    """Logits and orders of every variant, on the CPU."""
+    made = method.match_variants(episode)
+    return torch.stack([torch.stack([each.logits for each in made]), torch.stack(orders(made))]).cpu()
 
 
 def _by_class(
     method: Method, actions: Actions, plan: Sequence[Round], known: Memory, fresh: Memory
-) -> Float[Tensor, "variant example way"]:
-    """Match classes by themselves; known logits are not computed again."""
+) -> Float[Tensor, "kind=2 variant example way"]:
+    """Match classes by themselves; what is known is not computed again."""
     classes = list(actions.values())
     queried = [(each, example) for each in plan for _, example in each.queries]
     keys = [[_key(each, way, action, example) for way, action in enumerate(classes)] for each, example in queried]
@@ -138,14 +147,14 @@ def _by_class(
     asked = [one for each in plan for one in _missing(each, classes, found)]
     for chunk in _chunks(asked, [((len(one.queries), len(one.ways)), one.bytes) for one in asked]):
         pairs = [(one.supports(classes), queries(one.queries)) for one in chunk]
-        logits = torch.stack(method.match_variants(episode(method, pairs))).cpu()  # variant episode query way
+        made = _matched(method, episode(method, pairs))
         for e, one in enumerate(chunk):
             for q, example in enumerate(one.queries):
                 for w, way in enumerate(one.ways):
-                    found[_key(one.round, way, classes[way], example)] = logits[:, e, q, w]
+                    found[_key(one.round, way, classes[way], example)] = made[:, :, e, q, w]
     fresh.rows |= found
     fresh.kept += [*classes, *(example for _, example in queried)]
-    return torch.stack([torch.stack([found[key] for key in row], -1) for row in keys], 1)
+    return torch.stack([torch.stack([found[key] for key in row], -1) for row in keys], 2)
 
 
 class Asked(NamedTuple):
@@ -180,7 +189,7 @@ def _key(each: Round, way: int, action: Action, query: Example) -> tuple[int, ..
     return (id(action), *map(id, each.left.get(way, ())), id(query))
 
 
-def _by_round(method: Method, actions: Actions, plan: Sequence[Round]) -> Float[Tensor, "variant example way"]:
+def _by_round(method: Method, actions: Actions, plan: Sequence[Round]) -> Float[Tensor, "kind=2 variant example way"]:
     """Match round by round, each with all classes. If queries see each other, each is alone, as in an answer."""
     everything = None if method.traits.matches_means else padded(actions)
     asked = []
@@ -191,9 +200,8 @@ def _by_round(method: Method, actions: Actions, plan: Sequence[Round]) -> Float[
         asked += [(supports, queries(turn)) for turn in turns]
     parts = []
     for chunk in _chunks(asked, [(len(next(iter(query.values()))), supports.bytes) for supports, query in asked]):
-        logits = torch.stack(method.match_variants(episode(method, chunk)))  # variant episode query way
-        parts.append(logits.flatten(1, 2).cpu())
-    return torch.cat(parts, 1)
+        parts.append(_matched(method, episode(method, chunk)).flatten(2, 3))
+    return torch.cat(parts, 2)
 
 
 def strange_scores(method: Method, actions: Actions, left_out: LeftOut, variant: int) -> Float[Tensor, " example"]:

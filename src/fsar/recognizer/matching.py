@@ -8,11 +8,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from fsar.methods.base import Method
-from fsar.methods.episode import Encoding, Episode
+from fsar.methods.episode import Encoding, Episode, Prediction
 from fsar.recognizer.examples import Action, Actions, Example
 
 BATCH_BYTES = 2**26
 """Support encodings that are matched together."""
+EQUAL = 1e-6
+"""Similarities that deviate less than this are equal."""
 
 
 class Supports(NamedTuple):
@@ -117,6 +119,49 @@ def match(method: Method, supports: Supports, query: Encoding) -> Float[Tensor, 
     """Match one query, an encoding without leading axes; logits on the CPU."""
     one = {part: tensor[None] for part, tensor in query.items()}
     return method.match(episode(method, [(supports, one)])).logits[0, 0].cpu()
+
+
+def orders(predictions: Sequence[Prediction]) -> list[Tensor]:
+    """Tell for each logit whether it rests on the order of the frames (see `order`); 0 if frames are not compared."""
+    known: dict[int, Tensor] = {}
+    made = []
+    for prediction in predictions:
+        similarity = prediction.named.get("frame_similarity")
+        if similarity is None:
+            made.append(torch.zeros_like(prediction.logits))
+            continue
+        if id(similarity) not in known:  # variants share similarities
+            known[id(similarity)] = order(similarity)
+        made.append(known[id(similarity)])
+    return made
+
+
+def order(similarity: Float[Tensor, "*pairs query_frame support_frame"]) -> Float[Tensor, "*pairs"]:
+    """Measure how much more similar two videos are with their frames in order than in a random order.
+
+    Frames of one scene resemble each other in any order. If the order adds nothing, it is another movement in the same
+    scene.
+
+    Args:
+        similarity: of all pairs of frames, as many of the query as of the support.
+
+    Returns:
+        Mean similarity of frames with the same number, minus its mean over all orders of the query's frames, in
+        standard deviations over these orders (both in closed form: Hoeffding, 1951, A combinatorial central limit
+        theorem, theorem 2). 0 for videos with a single frame or with different numbers of frames.
+
+    Example:
+        >>> order(torch.eye(8)), order(torch.eye(8).flip(0)), order(torch.ones(8, 8))
+        (tensor(7.), tensor(-1.), tensor(0.))
+    """
+    frames, others = similarity.shape[-2:]
+    if frames != others or frames < 2:
+        return similarity.new_zeros(similarity.shape[:-2])
+    mean = similarity.mean((-2, -1))
+    left = similarity - similarity.mean(-1, keepdim=True) - similarity.mean(-2, keepdim=True) + mean[..., None, None]
+    deviation = (left.square().sum((-2, -1)) / (frames - 1)).sqrt() / frames
+    gain = similarity.diagonal(dim1=-2, dim2=-1).mean(-1) - mean
+    return torch.where(deviation > EQUAL, gain / deviation.clamp(min=EQUAL), 0)
 
 
 def similarities(method: Method, actions: Actions, query: Encoding) -> list[tuple[float, str, Example]]:
