@@ -380,9 +380,9 @@ def wilson(right: int, count: int, groups: int | None = None) -> tuple[float, fl
 
     Example:
         >>> [round(bound, 2) for bound in wilson(17, 20)]
-        [0.64, 0.95]
+        [0.59, 0.96]
         >>> [round(bound, 2) for bound in wilson(17, 20, groups=5)]
-        [0.54, 0.96]
+        [0.47, 0.97]
     """
     n = count if groups is None else math.sqrt(count * groups)
     share = right / count
@@ -423,9 +423,8 @@ def probable_scale(similar: Float[Tensor, "example way"], ways: Int[Tensor, " ex
         ways: the true way of each.
 
     Example:
-        >>> sure, unsure = 3 * torch.eye(4), 0.3 * torch.eye(4)
-        >>> ways = torch.arange(4)
-        >>> 1 < probable_scale(unsure, ways) < probable_scale(sure, ways)
+        >>> similar, ways = 3 * torch.eye(4), torch.arange(4)
+        >>> probable_scale(similar, ways) > probable_scale(similar, ways.flip(0))  # named right, named wrong
         True
     """
     classes = similar.shape[-1]
