@@ -20,6 +20,7 @@ from fsar.cli import (
     results,
     small,
     splits,
+    spot,
     train,
 )
 from fsar.names import unknown
@@ -92,6 +93,7 @@ VERBS: dict[str, Verb] = {
         "The main job in minutes, offline: evaluates, recognises, writes a report.",
     ),
     "recognize": (recognize.add_options, recognize.run, "Name videos by a folder of example clips per action."),
+    "spot": (spot.add_options, spot.run, "Tell when which action happens in long videos."),
     "enroll": (edit.enroll_options, edit.enroll, "Add examples to a recogniser."),
     "forget": (edit.forget_options, edit.forget, "Remove an action from a recogniser, or one of its examples."),
     "correct": (edit.correct_options, edit.correct, "Say what a clip shows: it becomes an example of that action."),

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from fsar.backbones import Backbone, fast, load_backbone
 from fsar.datasets import VideoDataset, drop_copies, load_data
+from fsar.datasets.segments.segment import Segment
 from fsar.files import locked
 from fsar.methods import build_method
 from fsar.methods.base import Method
@@ -36,6 +37,7 @@ from fsar.progress import ahead, progress_bar
 from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
 from fsar.recognizer.background import BACKGROUND, uses_background
 from fsar.recognizer.calibration import STRICTNESS, Fit, plain
+from fsar.recognizer.contract import Contract, contract_of
 from fsar.recognizer.encoding import ClipEncoder, Ready
 from fsar.recognizer.examples import (
     Action,
@@ -55,6 +57,8 @@ from fsar.recognizer.matching import correspondence, similarities
 from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource, expanded
 from fsar.recognizer.state import Once, State
+from fsar.recognizer.timeline import Rule, WindowScores, scan, spot
+from fsar.recognizer.windows import BATCH, Windows
 from fsar.text.words import class_text
 from fsar.training.checkpoint import provenance_of
 from fsar.training.parameters import kept_state
@@ -337,6 +341,80 @@ class Recognizer:
                 yield ready
             else:
                 raise ready
+
+    def timeline(
+        self,
+        video: str | os.PathLike[str],
+        windows: Sequence[float] | None = None,
+        rate: float | None = None,
+        rule: Rule | None = None,
+        fps: float | None = None,
+        progress: bool = False,
+    ) -> list[Segment]:
+        """Tell when which action happens in a long video.
+
+        Args:
+            video: a file, or a folder of frames.
+            windows: lengths of the windows in seconds; by default as long as the examples.
+            rate: frames per second that are looked at; by default by the examples.
+            rule: how segments are chosen from the answers for windows (see `fsar.recognizer.timeline`).
+            fps: frames per second of a folder of frames.
+            progress: show a progress bar.
+
+        Returns:
+            Segments in the order of time, which do not overlap. What is unknown gives no segment.
+
+        Raises:
+            ValueError: as for `predict`; or the examples' durations are not known, and `windows` is not given.
+        """
+        return spot(self.scan(video, self.contract(windows, rate), fps, progress), rule)
+
+    def contract(self, windows: Sequence[float] | None = None, rate: float | None = None) -> Contract:
+        """Tell what is looked at in a long video: the lengths of windows, and frames per second.
+
+        Args:
+            windows: lengths in seconds; by default as long as the examples.
+            rate: frames per second; by default by the examples.
+
+        Raises:
+            ValueError: as for `timeline`.
+        """
+        return contract_of(self._ready_state().actions, self.cache, windows, rate)
+
+    def scan(
+        self,
+        video: str | os.PathLike[str],
+        contract: Contract | None = None,
+        fps: float | None = None,
+        progress: bool = False,
+    ) -> WindowScores:
+        """Answer all windows of a long video; `spot` chooses segments from the answers.
+
+        Args:
+            video: as for `timeline`.
+            contract: what is looked at; by default that of `contract()`.
+            fps: as for `timeline`.
+            progress: show a progress bar.
+
+        Raises:
+            ValueError: as for `timeline`.
+        """
+        return scan(self._ready_state(), self.method, self.cache, video, contract or self.contract(), fps, progress)
+
+    def windows(self, contract: Contract | None = None, batch: int = BATCH) -> Windows:
+        """Prepare to answer the windows of a stream whose frames come one by one.
+
+        Args:
+            contract: what is looked at; by default that of `contract()`.
+            batch: frames that are encoded together.
+
+        Returns:
+            What takes the frames; later edits of the recogniser have no effect on it.
+
+        Raises:
+            ValueError: as for `timeline`.
+        """
+        return Windows(self._ready_state(), self.method, self.cache, contract or self.contract(), batch)
 
     def score(
         self, folder: str | os.PathLike[str] | VideoDataset, return_errors: bool = False, progress: bool = False

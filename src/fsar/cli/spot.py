@@ -1,0 +1,169 @@
+"""`fsar spot`: when does which action happen in long videos?"""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fsar.cli.options import device_option, error_option, show_examples, tell
+
+if TYPE_CHECKING:
+    from fsar.datasets.segments.segment import Segment
+    from fsar.recognizer import Recognizer
+    from fsar.recognizer.contract import Contract
+    from fsar.recognizer.timeline import Rule
+
+FORMATS = ("table", "csv", "json", "vtt", "srt", "eaf", "boris", "label-studio")
+
+
+def add_options(parser: ArgumentParser) -> None:
+    """Add the options: recogniser, videos, windows, rule, form."""
+    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="videos, or folders of videos")
+    model_options(parser)
+    rule_options(parser)
+    parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="write one file per video into this folder")
+    parser.add_argument(
+        "--scores", type=Path, metavar="DIR", help="keep the answers for all windows, one .npz per video"
+    )
+    error_option(parser)
+    device_option(parser)
+    show_examples(
+        parser,
+        "fsar spot long.mp4 --model mine.fsar",
+        "fsar spot recordings/ --model mine.fsar --format csv > segments.csv",
+        "fsar spot long.mp4 --model mine.fsar --format vtt --out subtitles/",
+    )
+
+
+def model_options(parser: ArgumentParser) -> None:
+    """Add what is looked at: the recogniser, lengths of windows, frames per second."""
+    parser.add_argument("--model", type=Path, required=True, help="a recogniser that `fsar recognize --save` wrote")
+    parser.add_argument(
+        "--window",
+        nargs="+",
+        type=float,
+        metavar="SECONDS",
+        help="lengths of windows; default: as long as the examples",
+    )
+    parser.add_argument("--rate", type=float, help="frames per second that are looked at; default: by the examples")
+    parser.add_argument("--fps", type=float, help="frames per second of a folder of frames")
+
+
+def rule_options(parser: ArgumentParser) -> None:
+    """Add how segments are chosen."""
+    parser.add_argument("--begin", type=float, help="probability from which a segment is possible; default: 0.25")
+    parser.add_argument("--keep", type=float, help="probability that joins two segments of one action; default: 0.2")
+    parser.add_argument("--shortest", type=float, metavar="SECONDS", help="drop shorter segments; default: 0")
+
+
+def run(options: Namespace) -> int:
+    """Spot every video; the segments of each are printed or written at once."""
+    from fsar.datasets.segments.write import FORMATS as WRITERS
+    from fsar.datasets.segments.write import OF_ONE_VIDEO
+
+    rule, videos = rule_of(options), list(videos_of(options.videos))
+    if options.format in OF_ONE_VIDEO and len(videos) > 1 and options.out is None:
+        raise ValueError(f"--format {options.format} is about one video, and there are {len(videos)}; add --out DIR")
+    files = _files(videos, options.out, WRITERS[options.format][0])
+    recognizer, contract = loaded(options)
+    found: list[Segment] = []
+    failed = 0
+    for video, file in zip(videos, files, strict=True):
+        segments = _spotted(recognizer, contract, video, rule, options)
+        failed += segments is None
+        if segments is not None:
+            found += segments
+            if file is not None:
+                _write(file, options.format, segments, video)
+    if options.out is None:
+        print(_text(options.format, found, videos[0]), end="")
+    return 1 if failed else 0
+
+
+def loaded(options: Namespace) -> "tuple[Recognizer, Contract]":
+    """Load the recogniser, and tell what is looked at and what it costs."""
+    from fsar.devices import to_device
+    from fsar.recognizer import Recognizer
+
+    recognizer = Recognizer.load(options.model)
+    to_device(recognizer.method, options.device)
+    contract = recognizer.contract(options.window, options.rate)
+    tell([f"{recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; {contract}"])
+    if not recognizer.method.encoder().by_frame:
+        per_second = contract.windows_per_second() * (recognizer.cache.frames or 1)
+        tell(
+            [
+                f"{recognizer.method.name} encodes a whole clip at once, so each window is encoded by itself: "
+                f"{per_second:.0f} frames for a second of video, instead of {contract.rate:.0f}"
+            ]
+        )
+    return recognizer, contract
+
+
+def rule_of(options: Namespace) -> "Rule":
+    """The rule that the options ask for."""
+    from fsar.recognizer.timeline import Rule
+
+    given = {name: getattr(options, name) for name in ("begin", "keep", "shortest")}
+    return Rule(**{name: value for name, value in given.items() if value is not None})
+
+
+def videos_of(paths: list[Path]) -> Iterator[Path]:
+    """The videos themselves, and those of folders; tells what was passed over."""
+    from fsar.recognizer.sources import videos_below
+
+    for path in paths:
+        found, notes = videos_below(path)
+        tell(notes)
+        yield from found
+
+
+def _spotted(
+    recognizer: "Recognizer", contract: "Contract", video: Path, rule: "Rule", options: Namespace
+) -> "list[Segment] | None":
+    """Spot one video; None if it could not be read and the user wants to go on."""
+    from fsar.recognizer.timeline import spot
+    from fsar.video.paths import VideoError, display
+
+    try:
+        scores = recognizer.scan(video, contract, options.fps, progress=True)
+    except VideoError as error:
+        if options.on_error == "stop":
+            raise
+        print(f"fsar: left out {display(error.path)}: {error.reason}", file=sys.stderr)
+        return None
+    if scores.duration < contract.lengths[0]:
+        tell([f"{display(video)} lasts {scores.duration:g} s, less than the shortest window; it is one window"])
+    if options.scores is not None:
+        scores.save(_beside(video, options.scores, ".npz"))
+    return spot(scores, rule)
+
+
+def _files(videos: list[Path], folder: Path | None, suffix: str) -> list[Path | None]:
+    """Where to write the segments of each video; None to print them."""
+    if folder is None:
+        return [None] * len(videos)
+    files = [_beside(video, folder, suffix) for video in videos]
+    for file in files:
+        if files.count(file) > 1:
+            raise ValueError(f"several videos would be written to {file}; spot them in separate runs")
+    return list(files)
+
+
+def _beside(video: Path, folder: Path, suffix: str) -> Path:
+    return folder / f"{video.stem}{suffix}"
+
+
+def _write(file: Path, form: str, segments: "list[Segment]", video: Path) -> None:
+    from fsar.files import write_text_atomic
+
+    write_text_atomic(file, _text(form, segments, video))
+
+
+def _text(form: str, segments: "list[Segment]", video: Path) -> str:
+    from fsar.datasets.segments.write import FORMATS as WRITERS
+    from fsar.datasets.segments.write import to_eaf
+
+    return to_eaf(segments, str(video)) if form == "eaf" else WRITERS[form][1](segments)

@@ -1,0 +1,96 @@
+"""Test streams: labelled clips joined to a long video in random order, with the truth beside it.
+
+Between two clips, the last picture of the first one stands still for a random time. So a stream has known actions,
+strangers and stillness, and the truth is exact. A real recording has more: people go on moving between actions.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fsar.datasets.base import Video
+from fsar.datasets.segments.segment import Segment
+from fsar.progress import progress_bar
+from fsar.video.picture import Frame
+from fsar.video.reading import probe, read_frames, read_frames_at
+from fsar.video.writing import write_video
+
+FPS = 12.0
+SHORT_SIDE = 256
+
+
+def join_clips(
+    videos: Sequence[Video],
+    out: Path,
+    seed: int = 0,
+    pause: tuple[float, float] = (0.5, 2.0),
+    fps: float = FPS,
+    progress: bool = False,
+) -> list[Segment]:
+    """Join clips to one video file.
+
+    Args:
+        videos: labelled clips; each is shown once.
+        out: the video to write.
+        seed: of the order and the pauses.
+        pause: shortest and longest pause in seconds, before the first clip, between clips and after the last one.
+        fps: frames per second of the stream.
+        progress: show a progress bar.
+
+    Returns:
+        Where each clip is, in order.
+
+    Raises:
+        ValueError: no clip, a pause that is negative or ends before it begins, or a broken video (a VideoError).
+        OSError: the file cannot be written.
+    """
+    if not videos:
+        raise ValueError("there is no clip to join; give at least one")
+    if not 0 <= pause[0] <= pause[1]:
+        raise ValueError(f"pause is {pause[0]:g} to {pause[1]:g} s; expected two times, the shorter one first")
+    rng = np.random.default_rng(seed)
+    order = [videos[i] for i in rng.permutation(len(videos))]
+    segments: list[Segment] = []
+
+    def frames() -> Iterator[Frame]:
+        size: tuple[int, int] | None = None
+        shown = 0
+        for number, video in enumerate(progress_bar(order, "join", "clip", len(order), progress)):
+            clip = _at_rate(video, fps)
+            size = size or (clip.shape[2] // 2 * 2, clip.shape[1] // 2 * 2)
+            clip = np.stack([_fitted(frame, size) for frame in clip])
+            for _ in range(_still(rng, pause, fps) if number == 0 else 0):
+                shown += 1
+                yield clip[0]
+            segments.append(Segment(out.name, shown / fps, (shown + len(clip)) / fps, video.label))
+            yield from clip
+            still = _still(rng, pause, fps)
+            shown += len(clip) + still
+            yield from [clip[-1]] * still
+
+    write_video(out, frames(), fps)
+    return segments
+
+
+def _still(rng: np.random.Generator, pause: tuple[float, float], fps: float) -> int:
+    return round(float(rng.uniform(*pause)) * fps)
+
+
+def _at_rate(video: Video, fps: float) -> np.ndarray:
+    """Read a clip at the stream's frame rate; a folder of frames as it is."""
+    start, end = video.span
+    info = probe(video.path, start, end)
+    if info.duration is None:
+        return read_frames(video.path, None, short_side=SHORT_SIDE)
+    count = max(1, round(info.duration * fps))
+    times = (start or 0.0) + np.minimum((np.arange(count) + 0.5) / fps, info.duration)
+    return read_frames_at(video.path, times.tolist(), SHORT_SIDE)
+
+
+def _fitted(frame: Frame, size: tuple[int, int]) -> Frame:
+    """Scale a frame into the stream's size; what stays empty is black."""
+    if (frame.shape[1], frame.shape[0]) == size:
+        return frame
+    return np.asarray(ImageOps.pad(Image.fromarray(frame), size))

@@ -1,0 +1,323 @@
+"""The timeline of a long video: when which action happens.
+
+Windows of several lengths are answered first (`fsar.recognizer.windows`). `spot` then chooses segments from them:
+
+1. **Smoothing.** The probabilities of a window are averaged with those of its neighbours of the same length. An action
+   that is really there is seen by all of them.
+2. **Candidates.** A window is a candidate for an action if its probability is at least `begin`, and its length is
+   possible: at most `SPREAD` times as long as the longest example, or as short as the shortest one.
+3. **Settlement.** Of all sets of candidates that do not overlap, of one action or several, the one with the largest sum
+   of probability x seconds^`LONGER` is taken. So a part of a long gesture that looks like a short gesture loses to the
+   whole. This is weighted interval scheduling, and solved exactly. Non-maximum suppression, which takes the best
+   candidate first, names fewer segments right.
+4. **Hysteresis.** Two segments of one action become one if every window between them keeps a probability of `keep`.
+   So an action that lasts longer than its examples is one segment.
+5. Segments shorter than `shortest` are dropped.
+
+"Unknown" is no candidate, so it gives no segment.
+"""
+
+import json
+import os
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float
+
+from fsar.datasets.segments.segment import Segment
+from fsar.files import atomic_path, cache_dir
+from fsar.methods.base import Method
+from fsar.progress import progress_bar
+from fsar.recognizer.contract import Contract
+from fsar.recognizer.state import State
+from fsar.recognizer.windows import Window, Windows
+from fsar.video.frame_cache import SHORT_SIDE, FrameCache
+from fsar.video.paths import VideoPath, as_path
+from fsar.video.stream import TimedFrames
+
+VERSION = 1
+"""Of the answers for windows, in the cache."""
+LONGER = 1.5
+"""Power of a candidate's seconds in its weight; with 1, the sum is the number of seconds expected to be right."""
+_TOUCH = 1e-3  # seconds; segments that share less do not overlap
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """How segments are chosen from windows."""
+
+    begin: float = 0.25
+    """Probability from which a window is a candidate."""
+    keep: float = 0.2
+    """Probability that windows between two segments of one action must keep, so that they become one."""
+    shortest: float = 0.0
+    """Seconds; shorter segments are dropped."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.begin <= 1 or not 0 <= self.keep <= 1 or self.shortest < 0:
+            raise ValueError(
+                f"begin is {self.begin:g}, keep {self.keep:g} and shortest {self.shortest:g}; expected probabilities "
+                f"between 0 and 1, and seconds from 0 on"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class WindowScores:
+    """The answers for all windows of a video."""
+
+    video: str
+    """Path or name."""
+    duration: float
+    """Seconds."""
+    actions: tuple[str, ...]
+    spans: Mapping[str, tuple[float, float]]
+    """Action -> shortest and longest window that may show it, in seconds; an action without an entry may have any."""
+    starts: Float[np.ndarray, " window"]
+    """Seconds."""
+    ends: Float[np.ndarray, " window"]
+    """Seconds."""
+    probabilities: Float[np.ndarray, "window action"]
+    """They and the probability of "unknown" sum to one."""
+
+    @property
+    def lengths(self) -> Float[np.ndarray, " window"]:
+        """Seconds of each window, rounded to hundredths."""
+        return np.round(self.ends - self.starts, 2)
+
+    @classmethod
+    def of(
+        cls,
+        video: str,
+        duration: float,
+        actions: Sequence[str],
+        windows: Sequence[Window],
+        spans: Mapping[str, tuple[float, float]],
+    ) -> "WindowScores":
+        """Gather windows.
+
+        Args:
+            video: path or name.
+            duration: seconds.
+            actions: all that were enrolled.
+            windows: in any order.
+            spans: as the attribute.
+        """
+        rows = [[window.shows.probabilities[name] for name in actions] for window in windows]
+        return cls(
+            video,
+            duration,
+            tuple(actions),
+            dict(spans),
+            np.array([window.start for window in windows], float),
+            np.array([window.end for window in windows], float),
+            np.array(rows, float).reshape(len(windows), len(actions)),
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything to an .npz file, whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        words = {"video": self.video, "duration": self.duration, "actions": self.actions, "spans": self.spans}
+        arrays = {"starts": self.starts, "ends": self.ends, "probabilities": self.probabilities}
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, words=np.array(json.dumps(words)), **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "WindowScores":
+        """Read a file that `save` wrote.
+
+        Raises:
+            ValueError: no such file, or another kind of file.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                words = json.loads(str(file["words"]))
+                arrays = [file[name] for name in ("starts", "ends", "probabilities")]
+                spans = {name: (low, high) for name, (low, high) in words["spans"].items()}
+                return cls(words["video"], words["duration"], tuple(words["actions"]), spans, *arrays)
+        except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
+            raise ValueError(f"{path}: not scores that `fsar spot --scores` wrote ({error}); run it again") from error
+
+
+# ----------------------------------------------------------------------- from windows to segments
+
+
+def spot(scores: WindowScores, rule: Rule | None = None, merge: bool = True) -> list[Segment]:
+    """Choose segments from the answers for windows.
+
+    Args:
+        scores: of one video.
+        rule: how; None for the usual values.
+        merge: False leaves repetitions apart, as counting needs it.
+
+    Returns:
+        Segments in the order of time; they do not overlap.
+
+    Example:
+        >>> starts = np.array([0.0, 0.5, 1.0, 1.5])
+        >>> p = np.array([[0.2], [0.9], [0.3], [0.0]])
+        >>> spot(WindowScores("a.mp4", 3.5, ("wave",), {}, starts, starts + 2, p))
+        [Segment(video='a.mp4', start=0.5, end=2.5, action='wave', probability=0.4667)]
+    """
+    rule = rule or Rule()
+    smooth = _smoothed(scores)
+    chosen = _settled(_candidates(scores, smooth, rule.begin))
+    segments = [_Chosen(*each) for each in chosen]
+    merged = _merged(scores, smooth, segments, rule.keep) if merge else segments
+    return [
+        Segment(scores.video, round(each.start, 3), round(each.end, 3), scores.actions[each.way], round(each.score, 4))
+        for each in merged
+        if each.end - each.start >= rule.shortest
+    ]
+
+
+class _Chosen(NamedTuple):
+    score: float
+    start: float
+    end: float
+    way: int
+
+
+def _smoothed(scores: WindowScores) -> Float[np.ndarray, "window action"]:
+    """Average each window with the one before and the one after of its length."""
+    smooth = scores.probabilities.copy()
+    for length in np.unique(scores.lengths):
+        places = np.flatnonzero(scores.lengths == length)
+        places = places[np.argsort(scores.starts[places], kind="stable")]
+        padded = np.pad(scores.probabilities[places], ((1, 1), (0, 0)), mode="edge")
+        smooth[places] = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
+    return smooth
+
+
+def _possible(scores: WindowScores, way: int) -> np.ndarray:
+    """Tell which windows are neither too short nor too long for an action."""
+    low, high = scores.spans.get(scores.actions[way], (0.0, np.inf))
+    whole = scores.lengths >= min(low, round(scores.duration, 2))  # the whole of a short video
+    return whole & (scores.lengths <= max(high, scores.lengths.min(initial=np.inf)))
+
+
+def _candidates(scores: WindowScores, smooth: np.ndarray, begin: float) -> list[_Chosen]:
+    found = []
+    for way in range(len(scores.actions)):
+        for i in np.flatnonzero(_possible(scores, way) & (smooth[:, way] >= begin)):
+            found.append(_Chosen(float(smooth[i, way]), float(scores.starts[i]), float(scores.ends[i]), way))
+    return sorted(found, key=lambda each: (each.end, each.start, each.way))
+
+
+def _settled(candidates: Sequence[_Chosen]) -> list[_Chosen]:
+    """Choose candidates that do not overlap, with the largest sum of weights.
+
+    Args:
+        candidates: in the order of their ends.
+    """
+    ends = [each.end for each in candidates]
+    best, before = [0.0], [0] * len(candidates)  # best[i]: of the first i candidates
+    for i, each in enumerate(candidates):
+        before[i] = bisect_right(ends, each.start + _TOUCH, 0, i)
+        best.append(max(best[-1], best[before[i]] + each.score * (each.end - each.start) ** LONGER))
+    chosen, i = [], len(candidates)
+    while i:
+        if best[i] == best[i - 1]:
+            i -= 1
+        else:
+            chosen.append(candidates[i - 1])
+            i = before[i - 1]
+    return chosen[::-1]
+
+
+def _merged(scores: WindowScores, smooth: np.ndarray, segments: Sequence[_Chosen], keep: float) -> list[_Chosen]:
+    """Make one segment of two neighbours of one action if the windows between them keep a probability."""
+    made: list[_Chosen] = []
+    for each in segments:
+        last = made[-1] if made else None
+        if last is not None and last.way == each.way and _bridged(scores, smooth, last, each, keep):
+            seconds = last.end - last.start, each.end - each.start
+            score = (last.score * seconds[0] + each.score * seconds[1]) / sum(seconds)
+            made[-1] = _Chosen(score, last.start, each.end, each.way)
+        else:
+            made.append(each)
+    return made
+
+
+def _bridged(scores: WindowScores, smooth: np.ndarray, one: _Chosen, other: _Chosen, keep: float) -> bool:
+    """Tell whether all possible windows with a centre between those of two segments keep a probability."""
+    if other.start - one.end > min(one.end - one.start, other.end - other.start) / 4:
+        return False
+    centres = (scores.starts + scores.ends) / 2
+    low, high = one.end - (one.end - one.start) / 2, other.start + (other.end - other.start) / 2
+    between = _possible(scores, one.way) & (centres >= low) & (centres <= high)
+    return bool(between.any()) and bool((smooth[between, one.way] >= keep).all())
+
+
+# ----------------------------------------------------------------------- from a video to windows
+
+
+def scan(
+    state: State,
+    method: Method,
+    cache: FrameCache,
+    video: VideoPath,
+    contract: Contract,
+    fps: float | None = None,
+    progress: bool = False,
+) -> WindowScores:
+    """Answer all windows of a video, or read the answers from the cache.
+
+    The cache knows the answers by the video's content, the recogniser and the contract. So a run over many videos that
+    was killed resumes, and segments can be chosen again by other rules at once.
+
+    Args:
+        state: with at least one action.
+        method: the recogniser's method.
+        cache: how frames are taken of a clip.
+        video: a file, or a folder of frames.
+        contract: windows and rate.
+        fps: frames per second of a folder of frames.
+        progress: show a progress bar in seconds of video.
+
+    Returns:
+        The answers.
+
+    Raises:
+        ValueError: the video cannot be read (a VideoError), or as for `Windows`.
+    """
+    path = as_path(video)
+    known = cache_dir() / "windows" / _key(state, method, cache, (cache.content(path), contract, fps))
+    with suppress(ValueError):  # absent, or damaged by another program
+        return replace(WindowScores.load(known), video=os.fspath(path))
+    frames = TimedFrames(path, SHORT_SIDE, fps)
+    windows, found = Windows(state, method, cache, contract), []
+    bar = progress_bar((), "spot", "s", round(frames.duration), progress)
+    for time, frame in frames.wanted(windows.wants):
+        bar.update(int(time) - bar.n)
+        found += windows.add(time, frame)
+    found += windows.finish(frames.duration)
+    bar.close()
+    scores = WindowScores.of(os.fspath(path), frames.duration, list(state.actions), found, contract.spans)
+    scores.save(known)
+    return scores
+
+
+def _key(state: State, method: Method, cache: FrameCache, video: tuple[str, Contract, float | None]) -> str:
+    """Name the answers by everything that they depend on."""
+    parts = (
+        VERSION,
+        video,
+        cache.settings(),
+        method.encoder().key(),
+        method.name,
+        method.options(),
+        [(name, sorted(example.key for example in action.examples)) for name, action in state.actions.items()],
+        [example.key for example in state.background],
+        vars(state.fitted()[0]),
+    )
+    return f"{blake2b(repr(parts).encode(), digest_size=16).hexdigest()}.npz"
