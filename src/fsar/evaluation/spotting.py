@@ -77,8 +77,10 @@ class SpottingScore:
             f"{self.true} true segments and {self.found} found ones in {self.videos} videos, {self.minutes:.1f} minutes"
         ]
         for threshold, f1 in self.f1.items():
-            low, high = self.intervals.get(threshold, (None, None))
-            between = "" if low is None else f" (95 % interval over videos {100 * low:.1f} to {100 * high:.1f})"
+            between = ""
+            if threshold in self.intervals:
+                low, high = self.intervals[threshold]
+                between = f" (95 % interval over videos {100 * low:.1f} to {100 * high:.1f})"
             precision = 100 * self.average_precision[threshold]
             lines.append(f"tIoU {threshold:g}: F1 {100 * f1:.1f}{between}, mAP {precision:.1f}")
         lines.append(

@@ -29,7 +29,7 @@ class Contract:
     Example:
         >>> contract = Contract.of_examples({"clap": [Length(1.0, 30.0)], "wave": [Length(2.0, 30.0)]}, frames=8)
         >>> contract.lengths, contract.rate, contract.spans["wave"]
-        ((1.0, 1.41, 2.0), 24.0, (1.6, 2.5))
+        ((1.0, 2.0), 24.0, (1.6, 2.5))
     """
 
     lengths: tuple[float, ...]

@@ -127,9 +127,14 @@ class WindowScores:
             OSError: the file cannot be written.
         """
         words = {"video": self.video, "duration": self.duration, "actions": self.actions, "spans": self.spans}
-        arrays = {"starts": self.starts, "ends": self.ends, "probabilities": self.probabilities}
         with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(file, words=np.array(json.dumps(words)), **arrays)
+            np.savez_compressed(
+                file,
+                words=np.array(json.dumps(words)),
+                starts=self.starts,
+                ends=self.ends,
+                probabilities=self.probabilities,
+            )
 
     @classmethod
     def load(cls, path: Path) -> "WindowScores":
@@ -295,8 +300,8 @@ def scan(
     with suppress(ValueError):  # absent, or damaged by another program
         return replace(WindowScores.load(known), video=os.fspath(path))
     frames = TimedFrames(path, SHORT_SIDE, fps)
-    windows, found = Windows(state, method, cache, contract), []
-    bar = progress_bar((), "spot", "s", round(frames.duration), progress)
+    windows, found = Windows(state, method, cache, contract), list[Window]()
+    bar = progress_bar(iter(range(0)), "spot", "s", round(frames.duration), progress)
     for time, frame in frames.wanted(windows.wants):
         bar.update(int(time) - bar.n)
         found += windows.add(time, frame)

@@ -30,6 +30,7 @@ from fsar.video.sampling import frame_indices
 
 BATCH = 16
 """Frames that are encoded together, and windows that are matched together."""
+_NEAR = 0.01  # seconds; two windows so near to each other are one
 _SLACK = 1e-6  # seconds; rounding
 
 
@@ -125,8 +126,11 @@ class Windows:
         if self._begin is None:
             return
         yield from self._advance(end + _SLACK)
-        last = [(max(self._begin, end - length), end) for length in self.contract.lengths]
-        yield from self._answer(sorted(set(last)))
+        last = set()
+        for i, length in enumerate(self.contract.lengths):
+            if self._next[i] == 0 or self._span(i, self._next[i] - 1)[1] < end - _NEAR:
+                last.add((max(self._begin, end - length), end))
+        yield from self._answer(sorted(last))
 
     def _advance(self, now: float) -> Iterator[Window]:
         """Encode the frames that wait, and answer the windows that ended before the present time."""
@@ -162,7 +166,8 @@ class _Ring:
         self.encoder = method.encoder()
         self.times: list[float] = []
         self.left: list[np.ndarray] = []  # difference of each frame to the one before
-        self.kept: list[Encoding] | list[Frame] = []
+        self.encodings: list[Encoding] = []
+        self.pictures: list[Frame] = []  # instead of encodings, if the encoder sees whole clips
         self.grey: np.ndarray | None = None
 
     @torch.no_grad()
@@ -180,14 +185,15 @@ class _Ring:
         if self.encoder.by_frame:
             clip = to_input(self.method, np.stack(pictures)).to(self.method.device)
             made = self.encoder.of_frames(clip[None])
-            self.kept += [{part: each[0, i] for part, each in made.items()} for i in range(len(frames))]  # type: ignore[arg-type]
+            self.encodings += [{part: each[0, i] for part, each in made.items()} for i in range(len(frames))]
         else:
-            self.kept += pictures  # type: ignore[arg-type]
+            self.pictures += pictures
 
     def forget(self, before: float) -> None:
         """Drop the frames that no later window needs."""
         gone = max(0, bisect_left(self.times, before) - 1)
-        del self.times[:gone], self.left[:gone], self.kept[:gone]
+        for kept in (self.times, self.left, self.encodings, self.pictures):
+            del kept[:gone]
 
     @torch.no_grad()
     def encoded(self, spans: list[tuple[float, float]]) -> Encoding:
@@ -200,9 +206,9 @@ class _Ring:
 
     def _clip(self, numbers: list[int]) -> Encoding:
         if self.encoder.by_frame:
-            frames = [self.kept[i] for i in numbers]
-            return {part: torch.stack([frame[part] for frame in frames]) for part in frames[0]}  # type: ignore[call-overload]
-        clip = to_input(self.method, np.stack([self.kept[i] for i in numbers]))  # type: ignore[arg-type]
+            frames = [self.encodings[i] for i in numbers]
+            return {part: torch.stack([frame[part] for frame in frames]) for part in frames[0]}
+        clip = to_input(self.method, np.stack([self.pictures[i] for i in numbers]))
         return {part: each[0] for part, each in self.encoder.encode(clip[None].to(self.method.device)).items()}
 
     def _chosen(self, start: float, end: float) -> list[int]:

@@ -38,9 +38,12 @@ class TimedFrames:
         self.path, self.short_side = as_path(path), short_side
         self._source = source_of(self.path)
         facts = self._source.facts()
-        if facts.times is None and fps is None:
-            raise VideoError(self.path, "a folder of frames has no times; say its frames per second with --fps")
-        self.times: np.ndarray = np.arange(facts.frames + 1) / fps if facts.times is None else facts.times
+        times = facts.times
+        if times is None:
+            if fps is None:
+                raise VideoError(self.path, "a folder of frames has no times; say its frames per second with --fps")
+            times = np.arange(facts.frames + 1) / fps
+        self.times: np.ndarray = times
         """Start of each frame and, last, end of the video, in seconds."""
 
     @property
