@@ -33,7 +33,7 @@ from fsar.backbones import Backbone
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, mean_over_shots
-from fsar.shapes import Clips, Logits
+from fsar.shapes import Clips, Logits, ShotMask
 
 STILL = 1e-3
 """Motion below this share of the frame's place vector is noise and is not normalised to length 1."""
@@ -106,13 +106,17 @@ class PlaceMotion(Method):
     def match_variants(self, episode: Episode) -> list[Prediction]:
         """Match with every weight and alignment; the similarities of both parts are computed once."""
         parts = {part: _similarity(episode, part) for part in self._shares}
-        mixed: dict[float, ClassSimilarity] = {}
+        variants = self.variants()
+        mixed = {variant.config.weight: variant._mix(parts) for variant in variants}
+        weights, every = list(mixed), torch.stack(list(mixed.values()))
+        aligned: dict[tuple[str, float], Tensor] = {}  # of all weights at once
         made = []
-        for variant in self.variants():
-            weight = variant.config.weight
-            if weight not in mixed:
-                mixed[weight] = variant._mix(parts)
-            made.append(Prediction(variant._align(mixed[weight]), {"frame_similarity": mixed[weight]}))
+        for config, variant in ((variant.config, variant) for variant in variants):
+            key = config.alignment, config.smoothing
+            if key not in aligned:
+                aligned[key] = variant._align(every)
+            similarity = {"frame_similarity": mixed[config.weight]}
+            made.append(Prediction(aligned[key][weights.index(config.weight)], similarity))
         return made
 
     def logits(self, episode: Episode) -> Logits:
@@ -121,7 +125,7 @@ class PlaceMotion(Method):
         if self.config.alignment != "frame-wise" or shared[0][1].shape[-2] != shared[0][2].shape[-2]:
             return self.match(episode).logits
         logits = sum(
-            share * query.flatten(-2) @ mean_over_shots(support, episode.shot_mask).flatten(-2).mT
+            share * query.flatten(-2) @ _prototypes(support, episode.shot_mask).flatten(-2).mT
             for share, query, support in shared
         )
         empty = ~episode.shot_mask.any(-1)
@@ -144,9 +148,16 @@ class PlaceMotion(Method):
         return -bi_mhm(similarity)
 
 
+def _prototypes(
+    support: Float[Tensor, "episode way shot frame dim"], shot_mask: ShotMask
+) -> Float[Tensor, "episode way frame dim"]:
+    """Mean over the shots; of one shot, the shot itself (`match` masks classes without a shot)."""
+    return support[:, :, 0] if support.shape[2] == 1 else mean_over_shots(support, shot_mask)
+
+
 def _similarity(episode: Episode, part: str) -> ClassSimilarity:
     """Mean over the shots of a class of the frames' inner products: the inner product with the mean unit vector."""
-    prototypes = mean_over_shots(episode.support[part], episode.shot_mask)
+    prototypes = _prototypes(episode.support[part], episode.shot_mask)
     return torch.einsum("eqtd,ewud->eqwtu", episode.query[part], prototypes)
 
 

@@ -66,6 +66,8 @@ STEEPNESS = 2.0
 """Slope of the log-odds of "known" over the logarithm of the score, times the spread."""
 USUAL_SCALE, SCALE_SPREAD = 0.3, 0.5
 """Mean and standard deviation of the logarithm of the scale, before any example is seen."""
+COARSE = 10
+"""First, every so manieth scale is tried."""
 CERTAIN = 0.99
 """Target probability of the true action when the scale is fitted: a single mistake must not decide."""
 FLOOR = 0.1
@@ -410,9 +412,15 @@ def fit_scale(
     right = (examples + 1) / (examples + 2)
     target = torch.full_like(logits, (1 - right) / (classes - 1)).scatter(1, ways[:, None], right)
     scales = torch.logspace(-2, 3, 201) / max(logits.std().item(), 1e-12)
-    losses = -(target * (scales[:, None, None] * logits).log_softmax(-1)).sum(-1)
-    best = int(losses.mean(-1).argmin())
-    return scales[best].item(), losses[best]
+
+    def best_of(numbers: Tensor) -> tuple[int, Tensor]:
+        losses = -(target * (scales[numbers, None, None] * logits).log_softmax(-1)).sum(-1)
+        best = int(losses.mean(-1).argmin())
+        return int(numbers[best]), losses[best]
+
+    near = best_of(torch.arange(0, 201, COARSE))[0]  # the loss is convex in the scale
+    best, losses = best_of(torch.arange(max(0, near - COARSE), min(200, near + COARSE) + 1))
+    return scales[best].item(), losses
 
 
 def probable_scale(similar: Float[Tensor, "example way"], ways: Int[Tensor, " example"]) -> float:

@@ -166,8 +166,8 @@ class Asked(NamedTuple):
 
     @property
     def bytes(self) -> int:
-        """Size of the means."""
-        return len(self.ways) * size(self.queries[0].support)
+        """Size of means and queries."""
+        return (len(self.ways) + len(self.queries)) * size(self.queries[0].support)
 
     def supports(self, classes: Sequence[Action]) -> Supports:
         """Means of the classes without what the round leaves out."""

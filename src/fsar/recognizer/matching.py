@@ -11,8 +11,8 @@ from fsar.methods.base import Method
 from fsar.methods.episode import Encoding, Episode, Prediction
 from fsar.recognizer.examples import Action, Actions, Example
 
-BATCH_BYTES = 2**26
-"""Support encodings that are matched together."""
+BATCH_BYTES = 2**24
+"""Encodings that are matched together. Larger batches are slower: their memory is not used again."""
 EQUAL = 1e-6
 """Similarities that deviate less than this are equal."""
 
@@ -71,15 +71,15 @@ def padded(actions: Actions) -> Supports:
     mask = torch.tensor([[i < len(group) for i in range(most)] for group in groups])
     filled = [[*group, *group[:1] * (most - len(group))] for group in groups]
     encodings = {
-        part: torch.stack([torch.stack([example.support[part].float() for example in group]) for group in filled])
+        part: torch.stack([torch.stack([example.support[part] for example in group]) for group in filled]).float()
         for part in groups[0][0].support
     }
     return Supports(encodings, mask, texts(actions))
 
 
 def queries(examples: Sequence[Example]) -> Encoding:
-    """Stack examples in the query role: tensors [query, ...], float32."""
-    return {part: torch.stack([example.query[part].float() for example in examples]) for part in examples[0].query}
+    """Stack examples in the query role: tensors [query, ...], in half precision as they are kept."""
+    return {part: torch.stack([example.query[part] for example in examples]) for part in examples[0].query}
 
 
 def texts(actions: Actions) -> Tensor | None:
@@ -96,14 +96,14 @@ def episode(method: Method, pairs: Sequence[tuple[Supports, Encoding]]) -> Episo
         pairs: supports, and the queries [query, ...] to match with them; all of equal shapes.
 
     Returns:
-        One episode per pair.
+        One episode per pair, float32. Halves become floats after they are stacked, which moves less memory.
     """
     device = method.device
     supports, query = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     text = [each.text for each in supports if each.text is not None]
     return Episode(
         {part: _stacked([each.encodings[part] for each in supports]).to(device) for part in supports[0].encodings},
-        {part: _stacked([each[part] for each in query]).to(device) for part in query[0]},
+        {part: _stacked([each[part] for each in query]).float().to(device) for part in query[0]},
         _stacked([each.mask for each in supports]).to(device),
         _stacked(text).to(device) if text else None,
     )
@@ -164,6 +164,7 @@ def order(similarity: Float[Tensor, "*pairs query_frame support_frame"]) -> Floa
     return torch.where(deviation > EQUAL, gain / deviation.clamp(min=EQUAL), 0)
 
 
+@torch.no_grad()
 def similarities(method: Method, actions: Actions, query: Encoding) -> list[tuple[float, str, Example]]:
     """Match a query with every example as a class of its own.
 
@@ -176,15 +177,23 @@ def similarities(method: Method, actions: Actions, query: Encoding) -> list[tupl
         Logit, action and example, the largest logit first.
     """
     each = [(name, example) for name, action in actions.items() for example in action.examples]
-    alone = {str(i): Action.of([example], actions[name].text) for i, (name, example) in enumerate(each)}
     # classes whose logits depend on each other must be matched together
-    size = padded(dict([next(iter(alone.items()))])).bytes
-    count = max(1, BATCH_BYTES // size) if method.traits.independent_ways else len(alone)
-    keys = list(alone)
-    logits = [
-        match(method, padded({key: alone[key] for key in keys[start : start + count]}), query)
-        for start in range(0, len(keys), count)
-    ]
+    count = max(1, BATCH_BYTES // (2 * size(each[0][1].support))) if method.traits.independent_ways else len(each)
+    one = {part: tensor[None] for part, tensor in query.items()}
+    logits = []
+    for start in range(0, len(each), count):
+        some = each[start : start + count]
+        alone = {
+            part: torch.stack([example.support[part] for _, example in some])[:, None].float()
+            for part in some[0][1].support
+        }
+        text = [actions[name].text for name, _ in some]
+        supports = Supports(
+            alone,
+            torch.ones(len(some), 1, dtype=torch.bool),
+            torch.stack([words for words in text if words is not None]) if text[0] is not None else None,
+        )
+        logits.append(method.logits(episode(method, [(supports, one)]))[0, 0].cpu())
     found = [(logit, *one) for logit, one in zip(torch.cat(logits).tolist(), each, strict=True)]
     return sorted(found, key=lambda entry: -entry[0])
 
