@@ -108,13 +108,13 @@ class PlaceMotion(Method):
         parts = {part: _similarity(episode, part) for part in self._shares}
         variants = self.variants()
         mixed = {variant.config.weight: variant._mix(parts) for variant in variants}
-        weights, every = list(mixed), torch.stack(list(mixed.values()))
+        weights, every = list(mixed), torch.cat(list(mixed.values()))
         aligned: dict[tuple[str, float], Tensor] = {}  # of all weights at once
         made = []
         for config, variant in ((variant.config, variant) for variant in variants):
             key = config.alignment, config.smoothing
             if key not in aligned:
-                aligned[key] = variant._align(every)
+                aligned[key] = variant._align(every).unflatten(0, (len(weights), -1))
             similarity = {"frame_similarity": mixed[config.weight]}
             made.append(Prediction(aligned[key][weights.index(config.weight)], similarity))
         return made
