@@ -14,10 +14,11 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from fsar import cli
+from fsar import Recognizer, cli
 from fsar.backbones import load_backbone
 from fsar.bank import fill_bank
-from fsar.datasets import VideoDataset
+from fsar.datasets import VideoDataset, load_folder
+from fsar.datasets.join import join_clips
 from fsar.methods import build_method
 from fsar.results.identity import save_result
 from fsar.video.reading import read_frames
@@ -83,6 +84,27 @@ def test_the_life_of_a_recogniser(folder: Path, capsys: pytest.CaptureFixture[st
         assert cli.main(words) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "new_clips/new.mp4 is now an example of clap" in said and "clips left out" in said
+
+
+def test_the_lines_on_long_videos(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two actions are enrolled; the other clips are joined to long videos."""
+    lines = commands("fsar spot --tune")
+    assert [words[1] for words in lines] == [*["spot"] * 5, "data", "evaluate", "spot"]
+    for name in ("wave", "clap"):
+        (folder / "more_actions" / name).mkdir(parents=True)
+        for number in (4, 5, 6, 7):
+            (folder / "my_actions" / name / f"{number}.mp4").rename(folder / "more_actions" / name / f"{number}.mp4")
+    recognizer = Recognizer("tiny")
+    recognizer.enroll_folder(folder / "my_actions")
+    recognizer.save(folder / "mine.fsar")
+    (folder / "recordings").mkdir()
+    shutil.copy(folder / "new.mp4", folder / "recordings")
+    join_clips(load_folder(folder / "more_actions", "more").videos[::3], folder / "long.mp4")
+    for words in lines:
+        words = words[1 : words.index(">")] if ">" in words else words[1:]
+        assert cli.main(words) == 0, capsys.readouterr().err
+    assert "tIoU 0.25: F1" in capsys.readouterr().out
+    assert (folder / "timeline.html").is_file() and (folder / "subtitles" / "long.vtt").is_file()
 
 
 def test_ten_lines_from_videos_to_a_comparison(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`fsar data check` and `fsar data prepare`."""
+"""`fsar data check`, `fsar data prepare` and `fsar data join`."""
 
 import sys
 from argparse import ArgumentParser, Namespace
@@ -8,7 +8,7 @@ EXIT_INCOMPLETE = 1
 
 
 def add_options(parser: ArgumentParser) -> None:
-    """Add `check` and `prepare` with their options."""
+    """Add `check`, `prepare` and `join` with their options."""
     verbs = parser.add_subparsers(dest="data_verb", metavar="verb", required=True)
     check = verbs.add_parser(
         "check",
@@ -38,6 +38,22 @@ def add_options(parser: ArgumentParser) -> None:
         "--on-error", choices=["stop", "skip"], default="stop", help="what to do if a video cannot be read"
     )
     prepare.set_defaults(work=_prepare)
+    join = verbs.add_parser(
+        "join",
+        help="join labelled clips to long test videos, with the true segments beside them",
+        description="Join labelled clips to long videos in random order, with pauses in which the last picture stands "
+        "still. DIR/segments.csv says where each clip is. Use clips that are not enrolled.",
+        allow_abbrev=False,
+    )
+    join.add_argument("clips", metavar="CLIPS", help="folder with one folder of clips per action, or segments")
+    join.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write to")
+    join.add_argument("--strangers", nargs="+", default=[], help="actions that the recogniser does not know")
+    join.add_argument("--streams", type=int, default=1, help="number of videos; default: 1")
+    join.add_argument("--count", type=int, help="clips in each video, chosen at random; default: all")
+    join.add_argument("--pause", nargs=2, type=float, default=[0.5, 2.0], metavar=("FROM", "TO"), help="in seconds")
+    join.add_argument("--fps", type=float, default=12.0, help="frames per second; default: 12")
+    join.add_argument("--seed", type=int, default=0, help="of order and pauses; default: 0")
+    join.set_defaults(work=_join)
 
 
 def _common_options(parser: ArgumentParser) -> None:
@@ -49,6 +65,28 @@ def _common_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Check or prepare a benchmark."""
     return options.work(options)
+
+
+def _join(options: Namespace) -> int:
+    from fsar.cli.options import tell
+    from fsar.datasets import load_data
+    from fsar.datasets.join import write_streams
+
+    data = load_data(options.clips)
+    tell(data.notes)
+    segments = write_streams(
+        data,
+        options.out,
+        strangers=options.strangers,
+        streams=options.streams,
+        count=options.count,
+        seed=options.seed,
+        pause=tuple(options.pause),
+        fps=options.fps,
+        progress=True,
+    )
+    print(f"{options.out}: {options.streams} videos with {len(segments)} clips; the truth is in segments.csv")
+    return 0
 
 
 def _check(options: Namespace) -> int:

@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from fsar.cli import spotting
 from fsar.cli.options import data_options, devices_option, frame_cache, load_checkpoint, load_dataset, own_option
 
 if TYPE_CHECKING:
@@ -49,10 +50,15 @@ def add_options(parser: ArgumentParser) -> None:
     add("--on-error", choices=["stop", "skip"], default="stop", help="what to do if a video cannot be read")
     add("--bank", type=Path, help="folder of the feature bank; default: in the cache")
     add("--out", type=Path, help="folder for one JSON per result; default: RUN/results of a checkpoint")
+    spotting.add_options(parser)
 
 
 def run(options: Namespace) -> int:
     """Evaluate every method at every way and shot, and print the table."""
+    if options.spotting is not None:
+        return spotting.run(options)
+    if options.model or options.found:
+        raise ValueError("--model and --found belong to --spotting SEGMENTS; add it, or leave them out")
     from fsar.results.tables import interval_words, joined, table
 
     _require_no_video_options(options)

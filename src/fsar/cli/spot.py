@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from fsar.datasets.segments.segment import Segment
     from fsar.recognizer import Recognizer
     from fsar.recognizer.contract import Contract
-    from fsar.recognizer.timeline import Rule
+    from fsar.recognizer.timeline import Rule, WindowScores
 
 FORMATS = ("table", "csv", "json", "vtt", "srt", "eaf", "boris", "label-studio")
 
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the options: recogniser, videos, windows, rule, form."""
-    parser.add_argument("videos", nargs="+", type=Path, metavar="VIDEO", help="videos, or folders of videos")
+    parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="videos, or folders of videos")
     model_options(parser)
     rule_options(parser)
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
@@ -27,12 +27,24 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--scores", type=Path, metavar="DIR", help="keep the answers for all windows, one .npz per video"
     )
+    parser.add_argument("--clips", type=Path, metavar="DIR", help="cut the segments out: DIR/ACTION/VIDEO_TIMES.mp4")
+    parser.add_argument("--picture", type=Path, metavar="DIR", help="draw each video's timeline: DIR/VIDEO.svg")
+    parser.add_argument(
+        "--report", type=Path, metavar="FILE.html", help="a page with the videos; a click plays a segment"
+    )
+    parser.add_argument(
+        "--tune",
+        metavar="SEGMENTS",
+        help="choose threshold and windows on annotated videos (a file of segments, as --data takes it); the "
+        "recogniser keeps them",
+    )
     error_option(parser)
     device_option(parser)
     show_examples(
         parser,
         "fsar spot long.mp4 --model mine.fsar",
         "fsar spot recordings/ --model mine.fsar --format csv > segments.csv",
+        "fsar spot --tune segments.csv --model mine.fsar",
         "fsar spot long.mp4 --model mine.fsar --format vtt --out subtitles/",
     )
 
@@ -61,25 +73,43 @@ def rule_options(parser: ArgumentParser) -> None:
 def run(options: Namespace) -> int:
     """Spot every video; the segments of each are printed or written at once."""
     from fsar.datasets.segments.write import FORMATS as WRITERS
-    from fsar.datasets.segments.write import OF_ONE_VIDEO
+    from fsar.datasets.segments.write import OF_ONE_VIDEO, cut
+    from fsar.files import write_text_atomic
+    from fsar.recognizer.timeline import spot
+    from fsar.report.timeline import timeline_page, timeline_picture
 
-    rule, videos = rule_of(options), list(videos_of(options.videos))
+    if options.tune is not None:
+        _tune(options)
+    elif not options.videos:
+        raise ValueError("give at least one VIDEO to spot, or --tune SEGMENTS")
+    if not options.videos:
+        return 0
+    videos = list(videos_of(options.videos))
     if options.format in OF_ONE_VIDEO and len(videos) > 1 and options.out is None:
         raise ValueError(f"--format {options.format} is about one video, and there are {len(videos)}; add --out DIR")
     files = _files(videos, options.out, WRITERS[options.format][0])
     recognizer, contract = loaded(options)
+    rule = rule_of(options, recognizer)
     found: list[Segment] = []
-    failed = 0
+    seconds: dict[str, float] = {}
     for video, file in zip(videos, files, strict=True):
-        segments = _spotted(recognizer, contract, video, rule, options)
-        failed += segments is None
-        if segments is not None:
-            found += segments
-            if file is not None:
-                _write(file, options.format, segments, video)
+        scores = _scanned(recognizer, contract, video, options)
+        if scores is None:
+            continue
+        segments = spot(scores, rule)
+        found += segments
+        seconds[str(video)] = scores.duration
+        if file is not None:
+            write_text_atomic(file, _text(options.format, segments, video))
+        if options.picture is not None:
+            write_text_atomic(_beside(video, options.picture, ".svg"), timeline_picture(segments, scores.duration))
+        if options.clips is not None:
+            cut(video, segments, options.clips)
+    if options.report is not None:
+        write_text_atomic(options.report, timeline_page(found, seconds, options.report.parent))
     if options.out is None:
         print(_text(options.format, found, videos[0]), end="")
-    return 1 if failed else 0
+    return 1 if len(seconds) < len(videos) else 0
 
 
 def loaded(options: Namespace) -> "tuple[Recognizer, Contract]":
@@ -91,6 +121,8 @@ def loaded(options: Namespace) -> "tuple[Recognizer, Contract]":
     to_device(recognizer.method, options.device)
     contract = recognizer.contract(options.window, options.rate)
     tell([f"{recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; {contract}"])
+    if recognizer.fit().threshold is None:
+        tell(["nothing can be called unknown, so expect segments where nothing happens; enrol more examples"])
     if not recognizer.method.encoder().by_frame:
         per_second = contract.windows_per_second() * (recognizer.cache.frames or 1)
         tell(
@@ -102,12 +134,42 @@ def loaded(options: Namespace) -> "tuple[Recognizer, Contract]":
     return recognizer, contract
 
 
-def rule_of(options: Namespace) -> "Rule":
-    """The rule that the options ask for."""
+def rule_of(options: Namespace, recognizer: "Recognizer") -> "Rule":
+    """The rule that the options ask for, or else the recogniser's own."""
+    from dataclasses import replace
+
     from fsar.recognizer.timeline import Rule
 
+    usual = Rule() if recognizer.tuned is None else recognizer.tuned.rule
     given = {name: getattr(options, name) for name in ("begin", "keep", "shortest")}
-    return Rule(**{name: value for name, value in given.items() if value is not None})
+    return replace(usual, **{name: value for name, value in given.items() if value is not None})
+
+
+def _tune(options: Namespace) -> None:
+    """Choose threshold and windows on annotated videos; the recogniser's file keeps them."""
+    from fsar.cli.spotting import truth
+    from fsar.files import locked
+    from fsar.recognizer import Recognizer
+    from fsar.recognizer.tuning import Tuned, annotated_contract, tune
+
+    true, seconds = truth(options.tune)
+    recognizer, contract = loaded(options)
+    annotated = annotated_contract(recognizer.enrolled, recognizer.cache, true, contract.rate)
+    usual = Tuned(rule_of(options, recognizer), contract)
+    best, before, after = tune(
+        usual, annotated, lambda video, other: recognizer.scan(video, other, progress=True), true, seconds
+    )
+    with locked(options.model):
+        recognizer = Recognizer.load(options.model)
+        recognizer.tuned = best
+        recognizer.save(options.model)
+    f1 = [f"{100 * score.f1[0.25]:.1f}" for score in (before, after)]
+    tell(
+        [
+            f"F1 at tIoU 0.25 on these videos: {f1[0]} before, {f1[1]} with a probability of {best.rule.begin:g} and "
+            f"{best.contract}; {options.model} keeps this. Expect a little less on other videos"
+        ]
+    )
 
 
 def videos_of(paths: list[Path]) -> Iterator[Path]:
@@ -120,11 +182,8 @@ def videos_of(paths: list[Path]) -> Iterator[Path]:
         yield from found
 
 
-def _spotted(
-    recognizer: "Recognizer", contract: "Contract", video: Path, rule: "Rule", options: Namespace
-) -> "list[Segment] | None":
-    """Spot one video; None if it could not be read and the user wants to go on."""
-    from fsar.recognizer.timeline import spot
+def _scanned(recognizer: "Recognizer", contract: "Contract", video: Path, options: Namespace) -> "WindowScores | None":
+    """Answer the windows of one video; None if it could not be read and is to be left out."""
     from fsar.video.paths import VideoError, display
 
     try:
@@ -138,7 +197,7 @@ def _spotted(
         tell([f"{display(video)} lasts {scores.duration:g} s, less than the shortest window; it is one window"])
     if options.scores is not None:
         scores.save(_beside(video, options.scores, ".npz"))
-    return spot(scores, rule)
+    return scores
 
 
 def _files(videos: list[Path], folder: Path | None, suffix: str) -> list[Path | None]:
@@ -154,12 +213,6 @@ def _files(videos: list[Path], folder: Path | None, suffix: str) -> list[Path | 
 
 def _beside(video: Path, folder: Path, suffix: str) -> Path:
     return folder / f"{video.stem}{suffix}"
-
-
-def _write(file: Path, form: str, segments: "list[Segment]", video: Path) -> None:
-    from fsar.files import write_text_atomic
-
-    write_text_atomic(file, _text(form, segments, video))
 
 
 def _text(form: str, segments: "list[Segment]", video: Path) -> str:

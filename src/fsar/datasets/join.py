@@ -5,18 +5,24 @@ strangers and stillness, and the truth is exact. A real recording has more: peop
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from fsar.datasets.base import Video
+from fsar.datasets.base import Video, VideoDataset
 from fsar.datasets.segments.segment import Segment
+from fsar.datasets.segments.write import to_csv
+from fsar.files import write_text_atomic
+from fsar.names import unknown
 from fsar.progress import progress_bar
 from fsar.video.picture import Frame
 from fsar.video.reading import probe, read_frames, read_frames_at
 from fsar.video.writing import write_video
 
+UNKNOWN = "unknown"
+"""Label of the segments of strangers."""
 FPS = 12.0
 SHORT_SIDE = 256
 
@@ -71,6 +77,52 @@ def join_clips(
             yield from [clip[-1]] * still
 
     write_video(out, frames(), fps)
+    return segments
+
+
+def write_streams(
+    data: VideoDataset,
+    out: Path,
+    strangers: Sequence[str] = (),
+    streams: int = 1,
+    count: int | None = None,
+    seed: int = 0,
+    pause: tuple[float, float] = (0.5, 2.0),
+    fps: float = FPS,
+    progress: bool = False,
+) -> list[Segment]:
+    """Write test streams, and `segments.csv` beside them.
+
+    Args:
+        data: labelled clips.
+        out: folder for `stream_0.mp4`, ... and `segments.csv`.
+        strangers: classes that the recogniser does not know; their segments get the label `unknown`.
+        streams: number of videos.
+        count: clips in each video, chosen at random; None for all.
+        seed: of choice, order and pauses; the next stream has the next seed.
+        pause: as for `join_clips`.
+        fps: frames per second.
+        progress: show a progress bar.
+
+    Returns:
+        The segments of all streams.
+
+    Raises:
+        ValueError: a stranger that is no class, numbers below 1, or as for `join_clips`.
+        OSError: the folder cannot be written.
+    """
+    for label in strangers:
+        if label not in data.classes:
+            raise ValueError(unknown(label, data.classes, "class"))
+    if streams < 1 or (count is not None and count < 1) or fps <= 0:
+        raise ValueError(f"streams are {streams}, clips {count} and frames per second {fps:g}; expected at least 1")
+    segments = []
+    for number in range(streams):
+        rng = np.random.default_rng((seed + number, 1))
+        some = data.videos if count is None else [data.videos[i] for i in rng.permutation(len(data.videos))[:count]]
+        for each in join_clips(some, out / f"stream_{number}.mp4", seed + number, pause, fps, progress):
+            segments.append(replace(each, action=UNKNOWN) if each.action in strangers else each)
+    write_text_atomic(out / "segments.csv", to_csv(segments))
     return segments
 
 

@@ -61,6 +61,8 @@ class Contents:
     state: Mapping[str, Tensor]
     """The method's own parameters, and the trained ones of the backbone."""
     fit: Fit | None
+    tuned: Mapping[str, Any] | None = None
+    """Windows and rule that were chosen on annotated videos (`fsar.recognizer.tuning`)."""
     own: Mapping[str, str] = field(default_factory=dict)
     """Where the code of a `method` and `backbone` of one's own comes from."""
 
@@ -95,6 +97,7 @@ def write_file(path: Path, contents: Contents) -> None:
         "generated": [example.video for example in contents.generated],
         "strictness": contents.strictness,
         "fit": None if contents.fit is None else vars(contents.fit),
+        "tuned": contents.tuned,
     }
     examples = [example for action in contents.actions.values() for example in action.examples]
     tensors = _encodings(examples) | {
@@ -151,6 +154,7 @@ def read_file(path: Path) -> Contents:
         strictness=header.get("strictness", STRICTNESS),
         state={key.removeprefix(METHOD): value for key, value in tensors.items() if key.startswith(METHOD)},
         fit=_fit(method, header["fit"]) if header["fit"] else None,
+        tuned=header.get("tuned"),
     )
 
 

@@ -58,6 +58,7 @@ from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource, expanded
 from fsar.recognizer.state import Once, State
 from fsar.recognizer.timeline import Rule, WindowScores, scan, spot
+from fsar.recognizer.tuning import Tuned
 from fsar.recognizer.windows import BATCH, Windows
 from fsar.text.words import class_text
 from fsar.training.checkpoint import provenance_of
@@ -143,6 +144,8 @@ class Recognizer:
         self._generated = Once(self._encoder.background)
         self._state = State(self.method, {}, (), self._generated, strictness)
         self._editing = RLock()
+        self.tuned: Tuned | None = None
+        """Windows and rule for long videos that were chosen on annotated ones; None for the usual ones."""
 
     # ----------------------------------------------------------------------- examples
 
@@ -367,7 +370,8 @@ class Recognizer:
         Raises:
             ValueError: as for `predict`; or the examples' durations are not known, and `windows` is not given.
         """
-        return spot(self.scan(video, self.contract(windows, rate), fps, progress), rule)
+        usual = None if self.tuned is None else self.tuned.rule
+        return spot(self.scan(video, self.contract(windows, rate), fps, progress), rule or usual)
 
     def contract(self, windows: Sequence[float] | None = None, rate: float | None = None) -> Contract:
         """Tell what is looked at in a long video: the lengths of windows, and frames per second.
@@ -379,6 +383,8 @@ class Recognizer:
         Raises:
             ValueError: as for `timeline`.
         """
+        if self.tuned is not None and windows is None and rate is None:
+            return self.tuned.contract
         return contract_of(self._ready_state().actions, self.cache, windows, rate)
 
     def scan(
@@ -479,6 +485,7 @@ class Recognizer:
             # everything that loading the backbone by its name does not bring back
             state=kept_state(method, (*trained, "own")),
             fit=state.fitted.known[0] if state.fitted.known else None,
+            tuned=None if self.tuned is None else self.tuned.to_dict(),
         )
         write_file(Path(path), contents)
 
@@ -523,6 +530,7 @@ class Recognizer:
                 f"{path}: made with backbone {contents.backbone} (weights {contents.weights}), but the one given "
                 f"is {backbone.name} (weights {backbone.fingerprint()}); use the same weights, or enrol again"
             )
+        recognizer.tuned = None if contents.tuned is None else Tuned.read(contents.tuned)
         fitted = None
         if contents.fit and wanted == contents.strictness:
             fitted = contents.fit, next(m for m in method.variants() if plain(m.options()) == contents.fit.options)

@@ -22,8 +22,13 @@ from fsar.datasets.segments.label_studio import DEFAULT_FPS
 from fsar.datasets.segments.segment import Segment, clock
 from fsar.datasets.segments.table import read_segments_csv, read_table, read_text
 from fsar.video.paths import display
+from fsar.video.picture import LARGEST_SHORT_SIDE
+from fsar.video.reading import probe, stream_frames
+from fsar.video.writing import write_video
 
 COLUMNS = ("file", "start", "end", "label", "probability")
+FPS = 25.0
+"""Frames per second of a clip if those of the video are unknown."""
 _MIME = {".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/quicktime", ".mpg": "video/mpeg"}
 
 
@@ -191,6 +196,32 @@ FORMATS: dict[str, tuple[str, Callable[[Sequence[Segment]], str]]] = {
 """Name -> suffix of a file, and what gives its text."""
 OF_ONE_VIDEO = ("vtt", "srt", "eaf")
 """Formats whose files are about one video."""
+
+
+def cut(video: Path, segments: Sequence[Segment], folder: Path) -> list[Path]:
+    """Cut segments out of a video, as FOLDER/ACTION/VIDEO_START-END.mp4; a clip that is there already stays.
+
+    Args:
+        video: a video file.
+        segments: of it.
+        folder: where to; it can be enrolled as it is.
+
+    Returns:
+        The clips.
+
+    Raises:
+        VideoError: the video cannot be read, or is a folder of frames.
+        OSError: the folder cannot be written.
+    """
+    made = []
+    fps = (probe(video).fps if segments else None) or FPS
+    for each in segments:
+        name = f"{video.stem}_{each.start:.2f}-{each.end:.2f}.mp4"
+        path = folder / each.action.replace("/", "-") / name
+        if not path.exists():
+            write_video(path, stream_frames(video, LARGEST_SHORT_SIDE, each.start, each.end), fps)
+        made.append(path)
+    return made
 
 
 def read_found(file: Path) -> list[Segment]:
