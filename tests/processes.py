@@ -69,6 +69,16 @@ def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
     return [ended[fork] for fork in forks]
 
 
+def started(*words: str | Path | int, before: Callable[[], object] | None = None) -> "_Fork":
+    """Start `fsar` in a fork of this process; wait for its end with `os.waitpid(fork.pid, 0)`, then see `fork.ended`.
+
+    Args:
+        words: after `fsar`.
+        before: called in the new process first.
+    """
+    return _Fork(words, before)
+
+
 class _Fork:
     """A fork of this process that runs `fsar`, and what it prints."""
 

@@ -56,7 +56,7 @@ def folder(tmp_path: Path, world: VideoDataset, monkeypatch: pytest.MonkeyPatch)
 
 def test_the_python_lines(folder: Path) -> None:
     """The first block enrols and saves; the second loads the file."""
-    first, second = (block for block in blocks("python") if "ecognizer" in block)
+    first, second = (block for block in blocks("python") if "Recognizer" in block)
     names: dict[str, object] = {}
     exec(first.replace("lite0", "tiny"), names)
     assert (folder / "mine.fsar").is_file()

@@ -18,9 +18,11 @@ from fsar.cli import (
     report,
     reproduce,
     results,
+    serve,
     small,
     splits,
     spot,
+    studio,
     train,
 )
 from fsar.names import unknown
@@ -100,6 +102,8 @@ VERBS: dict[str, Verb] = {
     "test": (judge.test_options, judge.test, "Count how many labelled videos a recogniser names right."),
     "check-examples": (judge.check_options, judge.check, "Find examples that do harm, and what would help most."),
     "model": (judge.model_options, judge.model, "Tell what a recogniser's file holds."),
+    "studio": (studio.add_options, studio.run, "A page in the browser: record examples, name videos, correct."),
+    "serve": (serve.add_options, serve.run, "Serve recognisers over HTTP: answers, examples, corrections."),
     "evaluate": (evaluate.add_options, evaluate.run, "Few-shot accuracy of methods on a dataset, with its interval."),
     "results": (results.add_options, results.run, "List, tabulate, compare and export the results of evaluations."),
     "papers": (

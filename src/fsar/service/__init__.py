@@ -1,0 +1,15 @@
+"""The service: recognisers over HTTP (`fsar serve`). Needs the extra `service`.
+
+| file | what |
+|---|---|
+| `app.py` | the routes |
+| `docs.py` | the page that explains the routes; it loads nothing from elsewhere |
+| `projects.py` | all recognisers of a folder, and the encoders that they share |
+| `project.py` | one recogniser's file and the clips beside it; every change is atomic |
+| `uploads.py` | request bodies, streamed to disk within limits |
+| `decoders.py` | processes that decode, and their replacement |
+| `worker.py` | what runs in such a process |
+| `jobs.py` | the bounded queue of requests |
+| `security.py` | token, hosts and origins |
+| `limits.py` | all limits, and the error of a refused request |
+"""

@@ -1,0 +1,377 @@
+"""One project: `NAME.fsar`, a recogniser's file, and beside it `NAME/ACTION/CLIP`, its clips.
+
+The recogniser's file says what is enrolled. It is replaced as a whole, and only then are clips moved to where it says.
+So a kill at any moment leaves the state before a change or after it, and at worst a clip in the folder that is not
+enrolled. Hidden folders hold what `undo` needs: `NAME/.removed` and `NAME/.history`.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from threading import Lock, RLock
+from typing import Any
+
+from fsar.files import locked
+from fsar.names import unknown
+from fsar.recognizer import Recognizer
+from fsar.recognizer.background import BACKGROUND
+from fsar.recognizer.faults import fault_of
+from fsar.recognizer.review import review
+from fsar.service.decoders import DecodedApart
+from fsar.service.limits import Refused
+from fsar.service.uploads import Upload
+from fsar.video.kinds import is_hidden
+
+SUFFIX = ".fsar"
+UNDONE = 10
+"""Changes of a recogniser that can be taken back."""
+NAME = re.compile(r"\w(?:[\w .,'()+&-]{0,78}[\w)+'])?")
+
+Clips = set[tuple[str, str]]
+"""Action and name of clips."""
+
+
+def require_name(name: str, what: str) -> str:
+    """Refuse a name that is no plain name of a folder.
+
+    Args:
+        name: of a recogniser or an action.
+        what: which of the two, for the message.
+
+    Returns:
+        The name.
+
+    Raises:
+        Refused: it could lead elsewhere, or is too long.
+
+    Example:
+        >>> require_name("wave (left)", "action")
+        'wave (left)'
+        >>> require_name("../wave", "folder")
+        Traceback (most recent call last):
+        fsar.service.limits.Refused: '../wave' is no name for a folder; expected letters, digits, spaces and .,'()+&-, \
+at most 80, a letter or digit first
+    """
+    if not NAME.fullmatch(name) or is_hidden(name) or len(os.fsencode(name)) > 200:
+        raise Refused(
+            422,
+            f"{name[:100]!r} is no name for a {what}; expected letters, digits, spaces and .,'()+&-, at most 80, a "
+            f"letter or digit first",
+        )
+    return name
+
+
+class Project:
+    """One recogniser and its clips.
+
+    Args:
+        name: of the recogniser.
+        root: folder of its file; its clips are in the folder of its name there.
+        load: reads a recogniser's file.
+        require_room: refuses so many bytes more if they do not fit.
+        most: clips.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        load: Callable[[Path], Recognizer],
+        require_room: Callable[[int], None],
+        most: int,
+    ):
+        self.name, self.file, self.folder = name, root / f"{name}{SUFFIX}", root / name
+        self._load, self._require_room, self._most = load, require_room, most
+        self._editing, self._loading = RLock(), Lock()
+        self._known: tuple[object, Recognizer] | None = None
+        self._history: list[Path] = []
+        self._saved: object = None
+
+    # ----------------------------------------------------------------------- questions
+
+    @property
+    def recognizer(self) -> Recognizer:
+        """The recogniser, loaded again if another program changed its file."""
+        with self._loading:
+            state = self._state()
+            if self._known is None or self._known[0] != state:
+                self._known = state, self._load(self.file)
+            return self._known[1]
+
+    def describe(self) -> dict[str, Any]:
+        """Tell what is enrolled, and what to expect of answers."""
+        recognizer = self.recognizer
+        fit, lacking = None, None
+        try:
+            fit = recognizer.fit()
+        except ValueError as error:  # too few examples
+            lacking = str(error)
+        clips: dict[str, list[str]] = {name: [] for name in recognizer.actions}
+        for action, clip in self._clips(recognizer):
+            clips.setdefault(action, []).append(clip)
+        return {
+            "name": self.name,
+            "backbone": recognizer.backbone.name,
+            "method": recognizer.method.name,
+            "actions": {action: sorted(each) for action, each in clips.items() if action != BACKGROUND},
+            "background": sorted(clips.get(BACKGROUND, [])),
+            "lacking": lacking,
+            "expected": None if fit is None else fit.expected,
+            "fit": None if fit is None else str(fit),
+            "undo": len(self._history),
+        }
+
+    def predict(self, upload: Upload, nearest: int = 0) -> dict[str, Any]:
+        """Name the action in a video.
+
+        Raises:
+            ValueError: a broken video, or too few examples.
+        """
+        answer = self.recognizer.predict(upload.path, nearest).to_dict()
+        near = [each | {"video": self._named(each["video"])} for each in answer["nearest"]]
+        return answer | {"video": upload.path.name, "nearest": near}
+
+    def check(self) -> dict[str, Any]:
+        """Look for faults of the examples, and for what would help most."""
+        recognizer = self.recognizer
+        return asdict(review(recognizer.method, recognizer.enrolled))
+
+    def clip(self, action: str, clip: str) -> Path:
+        """Find the file of an example.
+
+        Raises:
+            Refused: no such example, or its file is not in the folder.
+        """
+        if (action, clip) not in self._clips(self.recognizer):
+            raise Refused(404, f"{clip[:100]!r} is no example of {action[:100]!r}")
+        found = self._file(self.folder / action, clip)
+        if found is None:
+            raise Refused(404, f"the file of {clip!r} is not in the folder of the recogniser; only its encoding is")
+        return found
+
+    def preview(self, action: str, clip: str, folder: Path) -> Path:
+        """Make a small version of an example that every browser plays, unless there is one.
+
+        Args:
+            action: of the example.
+            clip: its name.
+            folder: for such files.
+
+        Raises:
+            ValueError: it cannot be decoded.
+            Refused: no such example, or its file is not in the folder.
+        """
+        path, cache = self.clip(action, clip), self.recognizer.cache
+        assert isinstance(cache, DecodedApart)
+        preview = folder / f"{cache.content(path)}.mp4"
+        if not preview.exists():
+            cache.write_preview(path, preview)
+        return preview
+
+    # ----------------------------------------------------------------------- changes
+
+    def enroll(self, action: str, upload: Upload) -> dict[str, Any]:
+        """Make a video an example of an action, known or new.
+
+        Raises:
+            ValueError: a broken video, or one that is an example of another action.
+            Refused: a wrong name, too many clips, or no room.
+        """
+        fault = self._look(upload)
+        with self._editing, self._kept(action, upload) as clip, self._edit() as recognizer:
+            before = recognizer.actions.get(action), recognizer.background
+            recognizer.enroll(action, clip)
+            added = before != (recognizer.actions.get(action), recognizer.background)
+        return {"action": action, "clip": clip.name, "added": added, "fault": fault}
+
+    def correct(self, action: str, upload: Upload) -> dict[str, Any]:
+        """Make a video an example of an action, and of no other one.
+
+        Raises:
+            ValueError: a broken video.
+            Refused: as for `enroll`.
+        """
+        fault = self._look(upload)
+        with self._editing, self._kept(action, upload) as clip, self._edit() as recognizer:
+            was = recognizer.correct(clip, action)
+        return {"action": action, "clip": clip.name, "added": was != action, "was": was, "fault": fault}
+
+    def move(self, action: str, clip: str, to: str) -> None:
+        """Make an example one of another action, known or new.
+
+        Raises:
+            Refused: no such example, a wrong name, or a clip of this name is there already.
+        """
+        require_name(to, "action")
+        self._require_example(action, clip)
+        if (to, clip) in self._clips(self.recognizer) or (self._inside(self.folder / to) / clip).exists():
+            raise Refused(409, f"{to!r} has a clip named {clip!r} already; rename one of the two files")
+        with self._edit() as recognizer:
+            recognizer.relabel(action, clip, to)
+
+    def remove(self, action: str, clip: str | None = None) -> None:
+        """Forget an example, or an action; the clips' files can come back by `undo`.
+
+        Raises:
+            Refused: no such action or example.
+        """
+        self._require_example(action, clip)
+        with self._edit() as recognizer:
+            recognizer.remove(action, clip)
+
+    def undo(self) -> None:
+        """Take the last change back.
+
+        Raises:
+            Refused: nothing to take back, or another program changed the file since.
+        """
+        with self._editing, locked(self.file):
+            if not self._history:
+                raise Refused(409, "there is no change to take back")
+            if self._state() != self._saved:
+                raise Refused(409, "another program changed the recogniser meanwhile; correct it by hand")
+            before = self._clips(self.recognizer)
+            self._history.pop().replace(self.file)
+            self._saved = self._state()
+            self._tidy(before, self._clips(self.recognizer))
+
+    def delete(self) -> None:
+        """Delete the recogniser and its clips."""
+        with self._editing:
+            files = [self._file(self.folder / action, clip) for action, clip in self._clips(self.recognizer)]
+            self.file.unlink()
+            for file in files:
+                if file is not None:
+                    file.unlink()
+            self.forget_history()
+            for folder, _, _ in os.walk(self.folder, topdown=False):
+                with suppress(OSError):  # not empty: files that nobody enrolled
+                    os.rmdir(folder)
+
+    def forget_history(self) -> None:
+        """Make everything final that could be taken back."""
+        self._history = []
+        for folder in (self.folder / ".history", self.folder / ".removed"):
+            if folder.is_dir() and not folder.is_symlink():
+                shutil.rmtree(folder)
+
+    # ----------------------------------------------------------------------- parts
+
+    def _state(self) -> object:
+        try:
+            stat = os.lstat(self.file)
+        except FileNotFoundError as error:
+            raise Refused(404, f"the recogniser {self.name!r} was deleted") from error
+        return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    @contextmanager
+    def _edit(self) -> Iterator[Recognizer]:
+        """Change the recogniser and its file; after an error, both are as before."""
+        with self._editing, locked(self.file):
+            recognizer = self.recognizer
+            before = self._clips(recognizer)
+            try:
+                yield recognizer
+                with suppress(ValueError):  # too few examples
+                    recognizer.fit()  # the file then answers at once
+                self._remember()
+                recognizer.save(self.file)
+            except BaseException:
+                self._known = None  # the recogniser in memory may be ahead of its file
+                raise
+            self._saved = self._state()
+            self._known = self._saved, recognizer
+            self._tidy(before, self._clips(recognizer))
+
+    def _remember(self) -> None:
+        """Keep the file as it is now, for `undo`."""
+        folder = self._inside(self.folder / ".history")
+        folder.mkdir(parents=True, exist_ok=True)
+        kept = folder / f"{self.file.stat().st_mtime_ns}{SUFFIX}"
+        with suppress(FileExistsError):
+            os.link(self.file, kept)
+        self._history.append(kept)
+        if len(self._history) > UNDONE:
+            self._history.pop(0).unlink(missing_ok=True)
+
+    def _tidy(self, before: Clips, after: Clips) -> None:
+        """Move the files of clips to where the recogniser says they belong."""
+        removed = self._inside(self.folder / ".removed")
+        for action, clip in sorted(before - after):
+            file = self._file(self.folder / action, clip)
+            home = next((other for other, name in after - before if name == clip), None)
+            if file is not None:
+                _move(file, removed / action / clip if home is None else self._inside(self.folder / home) / clip)
+        for action, clip in after - before:
+            if (removed / action / clip).exists():
+                _move(removed / action / clip, self._inside(self.folder / action) / clip)
+
+    @contextmanager
+    def _kept(self, action: str, upload: Upload) -> Iterator[Path]:
+        """Put an upload among the clips of an action; it does not stay after an error or if it was enrolled before."""
+        require_name(action, "action")
+        self._require_room(upload.size)
+        if len(self._clips(self.recognizer)) >= self._most:
+            raise Refused(409, f"it has {self._most} examples, and no more are taken; remove some")
+        clip = self._inside(self.folder / action) / upload.path.name
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        new = not clip.exists()
+        if new:
+            os.link(upload.path, clip)
+        try:
+            yield clip
+        finally:
+            if new and (action, clip.name) not in self._clips(self.recognizer):
+                clip.unlink()
+                with suppress(OSError):  # not empty
+                    clip.parent.rmdir()
+
+    def _look(self, upload: Upload) -> str | None:
+        """Decode an upload before it comes among the clips, and look for a fault."""
+        return fault_of(self.recognizer.cache.read(upload.path))
+
+    def _require_example(self, action: str, clip: str | None) -> None:
+        clips = self._clips(self.recognizer)
+        if action not in {each for each, _ in clips}:
+            raise Refused(404, unknown(action[:100], sorted({each for each, _ in clips}), "action"))
+        if clip is not None and (action, clip) not in clips:
+            raise Refused(404, f"{clip[:100]!r} is no example of {action[:100]!r}")
+
+    def _clips(self, recognizer: Recognizer) -> Clips:
+        every = {**recognizer.examples, BACKGROUND: recognizer.background}
+        return {(action, self._named(video)) for action, videos in every.items() for video in videos}
+
+    def _named(self, video: str) -> str:
+        """Name an example by its path below its action."""
+        path = Path(video)
+        if path.is_relative_to(self.folder):
+            return Path(*path.relative_to(self.folder).parts[1:]).as_posix()
+        return path.as_posix()
+
+    def _file(self, folder: Path, clip: str) -> Path | None:
+        """Find a file below a folder by the end of its path; links are not followed."""
+        wanted = Path(clip).parts
+        if folder.parent != self.folder or folder.is_symlink() or self.folder.is_symlink():
+            return None
+        for inner, _, files in os.walk(folder):
+            for name in files:
+                path = Path(inner, name)
+                if path.parts[-len(wanted) :] == wanted and not path.is_symlink():
+                    return path
+        return None
+
+    def _inside(self, path: Path) -> Path:
+        if path.resolve() != path:
+            raise Refused(403, f"{path.name!r} is a link that leads elsewhere; put the folder itself there")
+        return path
+
+
+def _move(file: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    file.replace(to)
+    with suppress(OSError):  # not empty
+        file.parent.rmdir()

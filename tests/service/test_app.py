@@ -1,0 +1,343 @@
+"""The service as its users meet it: over HTTP, in a process of its own."""
+
+import os
+import runpy
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from fsar.recognizer import Recognizer
+from tests.processes import forked, signal_at
+from tests.service.conftest import Served
+from tests.test_readme import blocks
+from tests.video.test_fuzz import FUZZ
+
+TOKEN = "a token that nobody guesses"
+
+
+def files_of(served: Served, url: str) -> dict[str, int]:
+    """Action -> number of its clips on disk, those that could come back left out."""
+    folder = served.root / Path(url).name
+    return {each.name: len(list(each.iterdir())) for each in folder.iterdir() if not each.name.startswith(".")}
+
+
+def test_the_life_of_a_recogniser(served: Served, gestures: str, clips: dict[str, bytes]) -> None:
+    ask, url = served.client, gestures
+    answer = ask.post(f"{url}/predict?nearest=1", content=clips["left2"]).json()
+    assert answer["best"] == "left" and answer["nearest"][0]["action"] == "left"
+    wrong = ask.post(f"{url}/actions/right/correct", content=clips["left2"]).json()
+    assert wrong["added"] and wrong["was"] is None
+    again = ask.post(f"{url}/actions/left/correct", content=clips["left2"]).json()
+    assert again["was"] == "right" and files_of(served, url) == {"right": 2, "left": 3}
+    clip = again["clip"]
+    assert ask.get(f"{url}/actions/left/examples/{clip}").content == clips["left2"]
+    moved = ask.patch(f"{url}/actions/left/examples/{clip}?to=up").json()
+    assert moved["actions"]["up"] == [clip] and files_of(served, url) == {"right": 2, "left": 2, "up": 1}
+    left = ask.delete(f"{url}/actions/left").json()
+    assert set(left["actions"]) == {"right", "up"} and files_of(served, url) == {"right": 2, "up": 1}
+    back = ask.post(f"{url}/undo").json()
+    assert len(back["actions"]["left"]) == 2 and files_of(served, url) == {"right": 2, "left": 2, "up": 1}
+    back = ask.post(f"{url}/undo").json()
+    assert clip in back["actions"]["left"] and files_of(served, url) == {"right": 2, "left": 3}
+    assert len(ask.delete(f"{url}/actions/left/examples/{clip}").json()["actions"]["left"]) == 2
+    assert ask.get(f"{url}/check").json()["actions"] == {"right": 2, "left": 2}
+    assert Path(url).name in ask.get("/v1/recognizers").json()
+    assert ask.put(url).status_code == 409
+    assert ask.delete(url).status_code == 204 and ask.get(url).status_code == 404
+    assert not (served.root / Path(url).name).exists()
+
+
+def test_the_command_line_goes_on_and_the_service_follows(
+    served: Served, gestures: str, clips: dict[str, bytes], tmp_path: Path
+) -> None:
+    name = Path(gestures).name
+    file, folder = served.root / f"{name}.fsar", served.root / name
+    (tmp_path / "new.mp4").write_bytes(clips["right2"])
+    said = forked("recognize", "--model", file, tmp_path / "new.mp4", "--format", "json")
+    assert '"best": "right"' in said.stdout
+    over_http = served.client.post(f"{gestures}/predict", content=clips["right2"]).json()
+    assert Recognizer.load(file).predict(tmp_path / "new.mp4").probabilities == over_http["probabilities"]
+    (folder / "right" / "mine.mp4").write_bytes(clips["right3"])
+    assert "right: 1 added" in forked("enroll", file, "--examples", folder).stdout
+    assert "mine.mp4" in served.client.get(gestures).json()["actions"]["right"]
+    assert served.client.post(f"{gestures}/undo").status_code == 409  # it would take the command line's change back
+    with Recognizer.edit(file) as recognizer:
+        recognizer.remove("left")
+    assert set(served.client.get(gestures).json()["actions"]) == {"right"}
+
+
+def test_what_is_not_possible_is_said(served: Served, gestures: str, clips: dict[str, bytes]) -> None:
+    ask = served.client
+    known = ask.post(f"{gestures}/actions/left/examples", content=clips["right0"])
+    assert known.status_code == 422 and "right" in known.json()["detail"] and str(served.root) not in known.text
+    twice = ask.post(f"{gestures}/actions/right/examples", content=clips["right0"]).json()
+    assert not twice["added"] and files_of(served, gestures) == {"right": 2, "left": 2}
+    assert "did you mean" in ask.get(gestures + "s").json()["detail"]
+    assert ask.delete(f"{gestures}/actions/up").status_code == 404
+    assert "unknown" in ask.post(f"{gestures}/actions/unknown/examples", content=clips["left2"]).json()["detail"]
+    assert ask.put("/v1/recognizers/more?backbone=hf-hub:some/thing").status_code == 422
+    assert ask.post(f"{gestures}/predict?nearest=99", content=clips["left2"]).status_code == 422
+    empty = ask.put("/v1/recognizers/empty").json()
+    assert "no action is enrolled" in empty["lacking"]
+    assert ask.post("/v1/recognizers/empty/predict", content=clips["left2"]).status_code == 422
+    assert files_of(served, gestures) == {"right": 2, "left": 2}
+
+
+# --------------------------------------------------------------------------- many at once
+
+
+def test_many_clients_wait_and_nothing_is_lost(served: Served, gestures: str, clips: dict[str, bytes]) -> None:
+    """More clients than places: some are told to come back, and all are served in the end."""
+    refused = []
+
+    def enrol(name: str) -> httpx.Response:
+        while True:
+            response = httpx.post(
+                f"{served.client.base_url}{gestures}/actions/{name[:-1]}/examples", content=clips[name], timeout=120
+            )
+            if response.status_code != 429:
+                return response
+            assert int(response.headers["Retry-After"]) >= 1
+            refused.append(name)
+
+    def predict(name: str) -> int:
+        url = f"{served.client.base_url}{gestures}/predict"
+        return httpx.post(url, content=clips[name], timeout=120).status_code
+
+    with slow_upload(served, gestures), slow_upload(served, gestures), ThreadPoolExecutor(8) as pool:
+        added = pool.map(enrol, ["right2", "right3", "left2", "left3"])
+        answers = pool.map(predict, ["right0", "left0", "right1", "left1"] * 2)
+        assert all(response.json()["added"] for response in added)
+        assert set(answers) <= {200, 429}
+    assert refused
+    assert {name: len(each) for name, each in served.client.get(gestures).json()["actions"].items()} == {
+        "right": 4,
+        "left": 4,
+    }
+
+
+@contextmanager
+def slow_upload(
+    served: Served, url: str, content: bytes = b"", path: str = "predict", size: int = 1000
+) -> Iterator[socket.socket]:
+    """A client that has sent the head and the first bytes of its request, and then waits."""
+    with socket.create_connection(("127.0.0.1", served.port)) as slow:
+        size = len(content) or size
+        head = f"POST {url}/{path} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {size}\r\n"
+        slow.sendall(head.encode() + b"Connection: close\r\n\r\n" + (content[:10] or bytes(10)))
+        yield slow
+
+
+def test_a_slow_client_is_served_and_a_cut_one_forgotten(
+    served: Served, gestures: str, clips: dict[str, bytes]
+) -> None:
+    with slow_upload(served, gestures, clips["left2"]) as slow:
+        with slow_upload(served, gestures):
+            assert served.client.post(f"{gestures}/predict", content=clips["left3"]).status_code == 200
+        slow.sendall(clips["left2"][10:])
+        assert b"200 OK" in slow.recv(100)
+    while served.client.get("/v1/health").json()["in_work"]:  # until the cut one is noticed
+        pass
+    assert not list((served.root / ".fsar-serve" / "uploads").iterdir())
+
+
+# --------------------------------------------------------------------------- who may ask, and for what
+
+
+def test_hosts_and_origins(served: Served) -> None:
+    assert served.client.get("/v1/health", headers={"Host": "evil.example"}).status_code == 421
+    assert served.client.put("/v1/recognizers/a", headers={"Origin": "http://evil.example"}).status_code == 403
+    own = f"http://127.0.0.1:{served.port}"
+    assert served.client.get("/v1/recognizers", headers={"Origin": own}).status_code == 200
+    allowed = [name for name in served.client.get("/v1/recognizers").headers if name.startswith("access-control")]
+    assert not allowed
+
+
+def test_paths_lead_nowhere_else(served: Served, gestures: str, clips: dict[str, bytes], tmp_path: Path) -> None:
+    secret = tmp_path / "secret.mp4"
+    secret.write_bytes(clips["left3"])
+    name = Path(gestures).name
+    (served.root / name / "linked").symlink_to(tmp_path)
+    (served.root / name / "right" / "linked.mp4").symlink_to(secret)
+    (served.root / "out").symlink_to(tmp_path)
+    Recognizer("tiny").save(tmp_path / "out.fsar")
+    (served.root / "out.fsar").symlink_to(tmp_path / "out.fsar")
+    with Recognizer.edit(served.root / f"{name}.fsar") as recognizer:
+        recognizer.enroll("right", secret)
+    ask = served.client
+    tricks = ["..%2F..%2Fsecret.mp4", "%2e%2e/%2e%2e/secret.mp4", "linked.mp4", "secret.mp4", "..%2Fright%2Flinked.mp4"]
+    for clip in tricks:
+        response = ask.get(f"{gestures}/actions/right/examples/{clip}")
+        assert response.status_code == 404 and clips["left3"] not in response.content
+    before = sorted(tmp_path.rglob("*"))
+    for action in ("linked", "..", "%2e%2e", "..%2F..", ".removed", "a%00b", "a" * 300, "%F0%9F%98%80", " "):
+        response = ask.post(f"{gestures}/actions/{action}/examples", content=clips["left2"])
+        assert response.status_code in (403, 404, 422), (action, response.text)
+    for other in ("..", "%2e%2e", "out", ".fsar-serve", "a%2Fb", "-x", "%00"):
+        assert ask.put(f"/v1/recognizers/{other}").status_code in (404, 405, 409, 422), other
+        assert ask.delete(f"/v1/recognizers/{other}").status_code in (404, 405), other
+    assert sorted(tmp_path.rglob("*")) == before and "out" not in ask.get("/v1/recognizers").json()
+    (served.root / "out").unlink()
+    (served.root / "out.fsar").unlink()
+
+
+def test_a_token_then_a_full_disk_then_kill_9(clips: dict[str, bytes], taught: Path, tmp_path: Path) -> None:
+    """One service, since each takes a second to start: a wrong token; no room; killed while an enrolment is written."""
+    root = tmp_path / "disk"
+    root.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", root], check=False).returncode == 0
+    try:
+        shutil.copytree(taught, root, dirs_exist_ok=True)
+        served = Served(root, token=TOKEN, before=signal_at("os.rename", r"g\.fsar", 1))
+        _wrong_tokens(served)
+        if mounted:
+            _full_disk(served, clips)
+        _kill_9(served, clips)
+    finally:
+        if mounted:
+            subprocess.run(["umount", "-l", root], check=True)
+    if not mounted:
+        pytest.skip("no tmpfs may be mounted here, so the full disk was left out")
+
+
+def _wrong_tokens(served: Served) -> None:
+    ask = served.client
+    for token in ("", "Bearer", "Bearer wrong", f"Bearer {TOKEN}x", "Bearer \xff"):
+        header = {"Authorization": token.encode("latin-1")}
+        for path in ("/v1/recognizers", "/metrics", "/v1/recognizers/g/actions/left/examples/left0.mp4"):
+            assert ask.get(path, headers=header).status_code == 401
+        assert ask.delete("/v1/recognizers/g", headers=header).status_code == 401
+    assert httpx.get(f"http://127.0.0.1:{served.port}/v1/health").status_code == 200
+    assert ask.get("/v1/recognizers").json() == ["g"]
+
+
+def _full_disk(served: Served, clips: dict[str, bytes]) -> None:
+    """Nothing changes if the video does not fit, or only the recogniser's file."""
+    ask, file, filler = served.client, served.root / "g.fsar", served.root / "filler"
+    before = file.read_bytes()
+    for left in (20_000, len(before)):
+        with filler.open("wb") as full:
+            disk = os.statvfs(served.root)
+            full.write(bytes(disk.f_bavail * disk.f_frsize - left))
+        response = ask.post("/v1/recognizers/g/actions/left/examples", content=clips["left2"])
+        assert response.status_code == 507 and "disk" in response.text, response.text
+        assert ask.get("/v1/health").json()["disk"]["warning"]
+        assert file.read_bytes() == before and files_of(served, "g") == {"right": 2, "left": 2}
+        assert ask.post("/v1/recognizers/g/predict", content=clips["left2"]).status_code in (200, 507)
+        filler.unlink()
+
+
+def _kill_9(served: Served, clips: dict[str, bytes]) -> None:
+    file = served.root / "g.fsar"
+    before = Recognizer.load(file).examples
+    with pytest.raises(httpx.HTTPError):
+        served.client.post("/v1/recognizers/g/actions/left/examples", content=clips["left2"])
+    killed = served.ended()
+    assert killed.returncode == -signal.SIGKILL and TOKEN not in killed.stdout + killed.stderr
+    assert Recognizer.load(file).examples == before
+    with Recognizer.edit(file) as recognizer:  # nothing is locked, and the clip can be enrolled again
+        recognizer.enroll("left", served.root / "g" / "left")
+    assert len(recognizer.examples["left"]) == 3
+
+
+def test_a_stop_finishes_what_was_accepted(clips: dict[str, bytes], tmp_path: Path) -> None:
+    Recognizer("tiny").save(tmp_path / "g.fsar")
+    served = Served(tmp_path)
+    url = "/v1/recognizers/g"
+    with slow_upload(served, url, clips["left0"], "actions/left/examples") as slow:
+        while not served.client.get("/v1/health").json()["in_work"]:
+            pass
+        again = forked("serve", tmp_path, "--port", "0")
+        assert again.returncode == 2 and "another `fsar serve` uses this folder" in again.stderr
+        os.kill(served.pid, signal.SIGTERM)
+        slow.sendall(clips["left0"][10:])
+        assert b"200 OK" in slow.recv(100)
+    assert served.ended().returncode == 0
+    assert Recognizer.load(tmp_path / "g.fsar").actions == {"left": 1}
+
+
+# --------------------------------------------------------------------------- hostile files
+
+
+def test_hostile_files(served: Served, gestures: str, clips: dict[str, bytes], tmp_path: Path) -> None:
+    """Each is refused or answered, and the service goes on; `benchmarks/service.py hostile` tries a thousand."""
+    ask = served.client
+    others = {
+        b"ffconcat version 1.0\nfile /etc/passwd\n": 415,
+        b"#EXTM3U\n#EXTINF:1,\nfile:///etc/passwd\n": 415,
+        b"\x89PNG\r\n\x1a\n" + bytes(500): 415,
+        b"\x80\x04\x95" + bytes(500): 415,  # a pickle
+        b"": 400,
+        bytes(4) + b"ftypisom" + bytes(800): 422,
+        clips["left2"][:400]: 422,
+        b"\x1a\x45\xdf\xa3 webm" + os.urandom(900): 422,
+    }
+    for content, status in others.items():
+        response = ask.post(f"{gestures}/actions/left/examples", content=content)
+        assert response.status_code == status, (content[:30], response.text)
+    with slow_upload(served, gestures, size=10**9) as large:
+        assert b" 413 " in large.recv(100)
+    fuzz = runpy.run_path(str(FUZZ))
+    seeds = {name: content for name, content in fuzz["write_seeds"](tmp_path).items() if "/" not in name}
+    for number in range(25):
+        name, content = fuzz["mutated"](seeds, number)
+        response = ask.post(f"{gestures}/predict", content=content)
+        assert response.status_code in (200, 400, 415, 422), (name, response.text)
+    assert files_of(served, gestures) == {"right": 2, "left": 2}
+    assert ask.post(f"{gestures}/predict", content=clips["left2"]).json()["best"] == "left"
+
+
+# --------------------------------------------------------------------------- how it shows itself
+
+
+def test_docs_and_metrics(served: Served) -> None:
+    served.client.get("/v1/recognizers")
+    metrics = served.client.get("/metrics").text
+    assert 'fsar_requests_total{method="GET",route="/v1/recognizers",status="200"}' in metrics
+    page = served.client.get("/docs").text
+    assert "<script" not in page and "src=" not in page and page.count("http") == page.count("http://127.0.0.1:8000/")
+    for path, methods in served.client.get("/openapi.json").json()["paths"].items():
+        assert path in page
+        for route in methods.values():
+            assert route["description"]
+
+
+def test_options_are_checked(tmp_path: Path) -> None:
+    for words, expected in (
+        (["--host", "0.0.0.0"], "a token is needed"),
+        (["--places", "0"], "--places is 0"),
+        (["--token-file", "nowhere"], "nowhere"),
+    ):
+        refused = forked("serve", tmp_path, *words)
+        assert refused.returncode == 2 and expected in refused.stderr
+    assert "no such folder" in forked("serve", tmp_path / "none").stderr
+
+
+def test_the_lines_of_the_readme(
+    served: Served, clips: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = {"wave1": "right0", "wave2": "right1", "wave3": "right2", "clap1": "left0", "new": "left1"}
+    for name, clip in names.items():
+        (tmp_path / f"{name}.mp4").write_bytes(clips[clip])
+    (block,) = (block for block in blocks("bash") if "fsar serve" in block)
+    first, *curls = (line for line in block.splitlines())
+    assert first == "fsar serve projects/ &"
+    for line in curls:
+        words = shlex.split(line.replace(":8000", f":{served.port}"))
+        said = subprocess.run([*words, "--silent", "--fail-with-body"], capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stdout
+    (client,) = (block for block in blocks("python") if "httpx" in block)
+    shown: dict[str, Any] = {}
+    exec(client.replace(":8000", f":{served.port}"), shown)
+    assert shown["answer"]["best"] == "clap" and shown["answer"]["nearest"]
