@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from fsar.recognizer import Recognizer
+from fsar.video.writing import write_video
 from tests.processes import forked, signal_at
-from tests.service.conftest import Served
+from tests.service.conftest import Served, moving
 from tests.test_readme import blocks
 from tests.video.test_fuzz import FUZZ
 
@@ -91,6 +93,21 @@ def test_what_is_not_possible_is_said(served: Served, gestures: str, clips: dict
     assert "no action is enrolled" in empty["lacking"]
     assert ask.post("/v1/recognizers/empty/predict", content=clips["left2"]).status_code == 422
     assert files_of(served, gestures) == {"right": 2, "left": 2}
+
+
+def test_a_timeline_is_that_of_the_recogniser(served: Served, gestures: str, tmp_path: Path) -> None:
+    still = moving(0, 0, 20)
+    video = tmp_path / "long.mp4"
+    write_video(
+        video, np.concatenate([still, *[moving(0, 48), moving(48, 0)] * 12, still]), 10.0
+    )  # longer than a piece
+    found = served.client.post(f"{gestures}/timeline", content=video.read_bytes()).json()
+    expected = Recognizer.load(served.root / f"{Path(gestures).name}.fsar").timeline(video)
+    assert [(each["start"], each["end"], each["action"], each["probability"]) for each in found["segments"]] == [
+        (each.start, each.end, each.action, each.probability) for each in expected
+    ]
+    assert expected and found["duration"] == pytest.approx(32.8)
+    assert not list((served.root / ".fsar-serve").glob("frames-*"))
 
 
 # --------------------------------------------------------------------------- many at once

@@ -31,7 +31,7 @@ class Visit:
     def create(self, name: str) -> None:
         self.page.get_by_label("Name of the new recogniser").fill(name)
         self.page.get_by_role("button", name="Create", exact=True).first.click()
-        self.page.get_by_role("heading", name="1. Collect examples").wait_for()
+        self.page.locator("#place", has_text=f" {name}.fsar").wait_for()
 
     def count(self, action: str, count: int) -> None:
         """Wait until an action has so many examples."""
@@ -39,7 +39,6 @@ class Visit:
 
     def picture(self, name: str) -> None:
         PICTURES.mkdir(exist_ok=True)
-        (PICTURES / ".gitignore").write_text("*\n")
         self.page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
 
     def close(self, studio: Served) -> None:
@@ -63,6 +62,7 @@ def test_from_nothing_to_three_gestures(
         page.get_by_role("button", name="Turn the camera on").click()
         page.get_by_label("Action that the next clips show").fill(action)
         record = page.get_by_role("button", name=re.compile("Hold to record, or"))
+        page.locator("#record:enabled").wait_for()
         for number in (1, 2):
             if number == 1:  # by keyboard
                 record.focus()
@@ -76,10 +76,8 @@ def test_from_nothing_to_three_gestures(
                 page.mouse.up()
             visit.count(action, number)
         page.get_by_role("button", name="Turn the camera off").click()
-    played = page.wait_for_function(
-        "[...document.querySelectorAll('#gallery video')].filter(v => v.readyState > 1).length"
-    )
-    assert played.json_value() >= 1
+    while not page.evaluate("[...document.querySelectorAll('#gallery video')].some(each => each.readyState > 1)"):
+        page.wait_for_timeout(50)  # until a preview can be played
     page.get_by_label("Or choose a video to name").set_input_files(files["left0"])
     page.locator("#best").wait_for()
     assert page.get_by_role("meter").count() == 4

@@ -6,6 +6,7 @@
 | `docs.py` | the page that explains the routes; it loads nothing from elsewhere |
 | `projects.py` | all recognisers of a folder, and the encoders that they share |
 | `project.py` | one recogniser's file and the clips beside it; every change is atomic |
+| `timeline.py` | when which action happens in a long video |
 | `uploads.py` | request bodies, streamed to disk within limits |
 | `decoders.py` | processes that decode, and their replacement |
 | `worker.py` | what runs in such a process |

@@ -26,6 +26,7 @@ from fsar.service.limits import Limits, Refused
 from fsar.service.project import Project
 from fsar.service.projects import Projects
 from fsar.service.security import Guard
+from fsar.service.timeline import timeline
 from fsar.service.uploads import Uploads
 from fsar.video.paths import VideoError
 
@@ -53,7 +54,7 @@ class House:
         if not root.is_dir():
             raise ValueError(f"{root}: no such folder; make it, or give the folder with your recognisers")
         self.decoders = Decoders(workers, limits)  # first: its processes must not hold the lock
-        hidden = root / ".fsar-serve"
+        self.hidden = hidden = root / ".fsar-serve"
         hidden.mkdir(exist_ok=True)
         self._lock = (hidden / "lock").open("w")
         try:
@@ -66,7 +67,8 @@ class House:
         warnings.simplefilter("ignore", ExampleWarning)  # a response says it
         self.projects = Projects(root, self.decoders, limits, backbone)
         self.previews = hidden / "previews"
-        shutil.rmtree(self.previews, ignore_errors=True)
+        for left in (self.previews, *hidden.glob("frames-*")):
+            shutil.rmtree(left, ignore_errors=True)
         self.uploads = Uploads(hidden / "uploads", limits)
         self.jobs = Jobs(workers, limits.places, limits.wait_seconds)
 
@@ -207,6 +209,13 @@ def _recognizers(house: House) -> APIRouter:
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
             return await jobs.run(project.predict, upload, nearest)
+
+    @routes.post("/{name}/timeline", openapi_extra=VIDEO, responses=EXAMPLES["timeline"])
+    async def timeline_of(name: str, request: Request) -> dict[str, Any]:
+        """Tell when which action happens in a long video, the body of the request."""
+        project = await jobs.run(projects.get, name)
+        async with house.uploads.received(request) as upload:
+            return await jobs.run(lambda: timeline(project.recognizer, upload.path, house.hidden))
 
     @routes.post("/{name}/undo")
     async def undo(name: str) -> dict[str, Any]:

@@ -49,6 +49,9 @@ EXAMPLES = {
             "seconds": 0.08,
         }
     ),
+    "timeline": _shows(
+        {"duration": 61.3, "segments": [{"start": 3.2, "end": 4.9, "action": "wave", "probability": 0.81}]}
+    ),
     "enrolled": _shows({"action": "wave", "clip": "5b7e9a44.webm", "added": True, "fault": None}),
     "corrected": _shows({"action": "wave", "clip": "5b7e9a44.webm", "added": True, "was": "clap", "fault": None}),
 }

@@ -110,15 +110,13 @@ class Project:
             fit = recognizer.fit()
         except ValueError as error:  # too few examples
             lacking = str(error)
-        clips: dict[str, list[str]] = {name: [] for name in recognizer.actions}
-        for action, clip in self._clips(recognizer):
-            clips.setdefault(action, []).append(clip)
+        actions = {name: [self._named(video) for video in videos] for name, videos in recognizer.examples.items()}
         return {
             "name": self.name,
             "backbone": recognizer.backbone.name,
             "method": recognizer.method.name,
-            "actions": {action: sorted(each) for action, each in clips.items() if action != BACKGROUND},
-            "background": sorted(clips.get(BACKGROUND, [])),
+            "actions": actions,
+            "background": [self._named(video) for video in recognizer.background],
             "lacking": lacking,
             "expected": None if fit is None else fit.expected,
             "fit": None if fit is None else str(fit),

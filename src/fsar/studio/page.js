@@ -117,7 +117,7 @@ function show(described) {
 function shelf([action, clips], kept) {
   const title = action === "background" ? TEXTS.background : action;
   const heading = element("h3", { textContent: `${title} (${clips.length})` });
-  const figures = clips.map((clip, i) => kept.get(`${action}/${clip}`) || figure(action, clip, i + 1));
+  const figures = clips.map((clip, i) => kept.get(`${action}/${clip}/${i + 1}`) || figure(action, clip, i + 1));
   return element("div", {}, heading, element("div", { className: "clips" }, ...figures));
 }
 
@@ -136,7 +136,7 @@ function figure(action, clip, number) {
   const remove = element("button", { textContent: TEXTS.remove, ariaLabel: `${TEXTS.remove}: ${name}` });
   remove.addEventListener("click", () => attempt(async () => show(await json(clipAt(action, clip), { method: "DELETE" }))));
   const made = element("figure", {}, video, move, remove);
-  made.dataset.key = `${action}/${clip}`;
+  made.dataset.key = `${action}/${clip}/${number}`;
   whenSeen(made, () => load(video, action, clip));
   return made;
 }
@@ -239,7 +239,7 @@ function recording(button, done) {
     const { made } = held;
     made.stop();
     button.classList.remove("recording");
-    write();
+    button.textContent = TEXTS[button.dataset.text];
     held = null;
     done(await made.whole);
   };
