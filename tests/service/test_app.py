@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from fsar.recognizer import Recognizer
+from fsar.video.reading import probe
 from fsar.video.writing import write_video
 from tests.processes import forked, signal_at
 from tests.service.conftest import Served, moving
@@ -99,15 +100,20 @@ def test_a_timeline_is_that_of_the_recogniser(served: Served, gestures: str, tmp
     still = moving(0, 0, 20)
     video = tmp_path / "long.mp4"
     write_video(
-        video, np.concatenate([still, *[moving(0, 48), moving(48, 0)] * 12, still]), 10.0
+        video, np.concatenate([still, *[moving(0, 48), moving(48, 0)] * 10, still]), 10.0
     )  # longer than a piece
     found = served.client.post(f"{gestures}/timeline", content=video.read_bytes()).json()
     expected = Recognizer.load(served.root / f"{Path(gestures).name}.fsar").timeline(video)
     assert [(each["start"], each["end"], each["action"], each["probability"]) for each in found["segments"]] == [
         (each.start, each.end, each.action, each.probability) for each in expected
     ]
-    assert expected and found["duration"] == pytest.approx(32.8)
+    assert expected and found["duration"] == pytest.approx(28.0)
     assert not list((served.root / ".fsar-serve").glob("frames-*"))
+    part = served.client.post(f"{gestures}/actions/right/examples?start=2.4&end=3.2", content=video.read_bytes()).json()
+    assert part["added"] and probe(served.root / Path(gestures).name / "right" / part["clip"]).duration == 0.8
+    beyond = served.client.post(f"{gestures}/actions/right/examples?start=50", content=video.read_bytes())
+    assert beyond.status_code == 422 and "beyond its end" in beyond.json()["detail"]
+    assert not list((served.root / ".fsar-serve" / "uploads").iterdir())
 
 
 # --------------------------------------------------------------------------- many at once

@@ -35,6 +35,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 Nearest = Annotated[int, Query(ge=0, le=20)]
+Seconds = Annotated[float | None, Query(ge=0)]
 
 
 class House:
@@ -231,11 +232,16 @@ def _examples(house: House) -> APIRouter:
     routes = _router(house, "/v1/recognizers/{name}/actions/{action}", "examples")
 
     @routes.post("/examples", openapi_extra=VIDEO, responses=EXAMPLES["enrolled"])
-    async def enroll(name: str, action: str, request: Request) -> dict[str, Any]:
-        """Make a video an example of an action, known or new; `background` takes clips that show no action."""
+    async def enroll(
+        name: str, action: str, request: Request, start: Seconds = None, end: Seconds = None
+    ) -> dict[str, Any]:
+        """Make a video an example of an action, known or new; `background` takes clips that show no action.
+
+        With `start` and `end`, only this part of the video, in seconds.
+        """
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
-            return await jobs.run(project.enroll, action, upload, change=True)
+            return await jobs.run(project.enroll, action, upload, start, end, change=True)
 
     @routes.post("/correct", openapi_extra=VIDEO, responses=EXAMPLES["corrected"])
     async def correct(name: str, action: str, request: Request) -> dict[str, Any]:

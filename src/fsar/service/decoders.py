@@ -200,23 +200,26 @@ class DecodedApart(FrameCache):
         """Count what is damaged, as `FrameCache.damaged` does."""
         return int(self._ask("damaged", video, None, None))
 
-    def write_preview(self, video: VideoPath, to: Path) -> None:
-        """Write a small version of a video that every browser plays, whole or not at all."""
-        self._ask("preview", video, None, None, to)
+    def copy(self, video: VideoPath, to: Path, side: int, start: float | None = None, end: float | None = None) -> None:
+        """Write a video, or a segment of it, so that every browser plays it; whole or not at all.
 
-    def _ask(self, do: str, video: VideoPath, start: float | None, end: float | None, to: Path | None = None) -> Any:
+        Args:
+            video: a file.
+            to: of the copy, `.mp4`.
+            side: pixels of its short side, at most.
+            start: of the segment, in seconds.
+            end: of the segment, in seconds.
+
+        Raises:
+            VideoError: it cannot be decoded, or the segment is beyond its end.
+        """
+        self._ask("copy", video, start, end, to=os.fspath(to), side=side)
+
+    def _ask(self, do: str, video: VideoPath, start: float | None, end: float | None, **more: object) -> Any:
         assert self.decoders is not None
         cache = {"folder": os.fspath(self.root), "frames": self.frames, "sampling": self.sampling}
-        return self.decoders.ask(
-            {
-                "do": do,
-                "video": os.fspath(as_path(video)),
-                "start": start,
-                "end": end,
-                "to": os.fspath(to or ""),
-                **cache,
-            }
-        )
+        asked = {"do": do, "video": os.fspath(as_path(video)), "start": start, "end": end, **cache, **more}
+        return self.decoders.ask(asked)
 
 
 def _hexadecimal(name: object) -> str:

@@ -6,14 +6,15 @@ enrolled. Hidden folders hold what `undo` needs: `NAME/.removed` and `NAME/.hist
 """
 
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
+from hashlib import blake2b
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Any
+from uuid import uuid4
 
 from fsar.files import locked
 from fsar.names import unknown
@@ -23,46 +24,17 @@ from fsar.recognizer.faults import fault_of
 from fsar.recognizer.review import review
 from fsar.service.decoders import DecodedApart
 from fsar.service.limits import Refused
+from fsar.service.security import require_name
 from fsar.service.uploads import Upload
-from fsar.video.kinds import is_hidden
 
 SUFFIX = ".fsar"
 UNDONE = 10
 """Changes of a recogniser that can be taken back."""
-NAME = re.compile(r"\w(?:[\w .,'()+&-]{0,78}[\w)+'])?")
+PREVIEW, CUT = 240, 720
+"""Pixels of the short side of a preview, and of a clip that was cut out of a video."""
 
 Clips = set[tuple[str, str]]
 """Action and name of clips."""
-
-
-def require_name(name: str, what: str) -> str:
-    """Refuse a name that is no plain name of a folder.
-
-    Args:
-        name: of a recogniser or an action.
-        what: which of the two, for the message.
-
-    Returns:
-        The name.
-
-    Raises:
-        Refused: it could lead elsewhere, or is too long.
-
-    Example:
-        >>> require_name("wave (left)", "action")
-        'wave (left)'
-        >>> require_name("../wave", "folder")
-        Traceback (most recent call last):
-        fsar.service.limits.Refused: '../wave' is no name for a folder; expected letters, digits, spaces and .,'()+&-, \
-at most 80, a letter or digit first
-    """
-    if not NAME.fullmatch(name) or is_hidden(name) or len(os.fsencode(name)) > 200:
-        raise Refused(
-            422,
-            f"{name[:100]!r} is no name for a {what}; expected letters, digits, spaces and .,'()+&-, at most 80, a "
-            f"letter or digit first",
-        )
-    return name
 
 
 class Project:
@@ -163,22 +135,35 @@ class Project:
             ValueError: it cannot be decoded.
             Refused: no such example, or its file is not in the folder.
         """
-        path, cache = self.clip(action, clip), self.recognizer.cache
-        assert isinstance(cache, DecodedApart)
+        path, cache = self.clip(action, clip), self._cache
         preview = folder / f"{cache.content(path)}.mp4"
         if not preview.exists():
-            cache.write_preview(path, preview)
+            cache.copy(path, preview, PREVIEW)
         return preview
 
     # ----------------------------------------------------------------------- changes
 
-    def enroll(self, action: str, upload: Upload) -> dict[str, Any]:
-        """Make a video an example of an action, known or new.
+    def enroll(
+        self, action: str, upload: Upload, start: float | None = None, end: float | None = None
+    ) -> dict[str, Any]:
+        """Make a video, or a segment of it, an example of an action, known or new.
+
+        Args:
+            action: what it shows.
+            upload: the video.
+            start: of the segment, in seconds; None for the start of the video.
+            end: of the segment, in seconds; None for the end of the video.
+
+        Returns:
+            Action, name of the clip, whether it was new, and a fault if it has one.
 
         Raises:
             ValueError: a broken video, or one that is an example of another action.
             Refused: a wrong name, too many clips, or no room.
         """
+        if start is not None or end is not None:
+            with self._cut(upload, start, end) as part:
+                return self.enroll(action, part)
         fault = self._look(upload)
         with self._editing, self._kept(action, upload) as clip, self._edit() as recognizer:
             before = recognizer.actions.get(action), recognizer.background
@@ -327,6 +312,25 @@ class Project:
                 clip.unlink()
                 with suppress(OSError):  # not empty
                     clip.parent.rmdir()
+
+    @contextmanager
+    def _cut(self, upload: Upload, start: float | None, end: float | None) -> Iterator[Upload]:
+        """Cut a segment out of an upload; named by its content, too."""
+        part = upload.path.with_name(f"part-{uuid4().hex}.mp4")
+        named = part
+        try:
+            self._cache.copy(upload.path, part, CUT, start, end)
+            digest = blake2b(part.read_bytes(), digest_size=16).hexdigest()
+            named = part.replace(part.with_name(f"part-{digest}.mp4"))
+            yield Upload(named, named.stat().st_size)
+        finally:
+            named.unlink(missing_ok=True)
+
+    @property
+    def _cache(self) -> DecodedApart:
+        cache = self.recognizer.cache
+        assert isinstance(cache, DecodedApart)
+        return cache
 
     def _look(self, upload: Upload) -> str | None:
         """Decode an upload before it comes among the clips, and look for a fault."""

@@ -18,7 +18,8 @@ from fsar.recognizer import Recognizer
 from fsar.recognizer.files import read_file
 from fsar.service.decoders import DecodedApart, Decoders
 from fsar.service.limits import Limits, Refused
-from fsar.service.project import NAME, SUFFIX, Project, require_name
+from fsar.service.project import SUFFIX, Project
+from fsar.service.security import NAME, require_name
 from fsar.video.motion import MOTION
 
 NEARLY = 0.9

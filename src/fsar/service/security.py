@@ -1,4 +1,4 @@
-"""Who may ask: this machine alone, or whoever has the token; and no page of another site.
+"""Who may ask: this machine alone, or whoever has the token; and no page of another site. Which names are allowed.
 
 A browser lets any web page send requests to 127.0.0.1. So the service looks at the `Host` and `Origin` of a request:
 a name that is not the service's own, or a page from elsewhere, is refused.
@@ -6,15 +6,19 @@ a name that is not the service's own, or a page from elsewhere, is refused.
 
 import hmac
 import ipaddress
+import os
+import re
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
 from fsar.service.limits import Refused
+from fsar.video.kinds import is_hidden
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 SHORTEST = 16
 """Characters of a token."""
+NAME = re.compile(r"\w(?:[\w .,'()+&-]{0,78}[\w)+'])?")
 
 
 def is_local(host: str) -> bool:
@@ -51,6 +55,36 @@ characters to a file and give --token-file, or set FSAR_TOKEN
         raise ValueError(f"{host} can be reached from other machines, so a token is needed; {fix}")
     if token is not None and (len(token) < SHORTEST or not token.isascii() or not token.isprintable()):
         raise ValueError(f"the token has {len(token)} characters; {fix}")
+
+
+def require_name(name: str, what: str) -> str:
+    """Refuse a name that is no plain name of a folder.
+
+    Args:
+        name: of a recogniser or an action.
+        what: which of the two, for the message.
+
+    Returns:
+        The name.
+
+    Raises:
+        Refused: it could lead elsewhere, or is too long.
+
+    Example:
+        >>> require_name("wave (left)", "action")
+        'wave (left)'
+        >>> require_name("../wave", "folder")
+        Traceback (most recent call last):
+        fsar.service.limits.Refused: '../wave' is no name for a folder; expected letters, digits, spaces and .,'()+&-, \
+at most 80, a letter or digit first
+    """
+    if not NAME.fullmatch(name) or is_hidden(name) or len(os.fsencode(name)) > 200:
+        raise Refused(
+            422,
+            f"{name[:100]!r} is no name for a {what}; expected letters, digits, spaces and .,'()+&-, at most 80, a "
+            f"letter or digit first",
+        )
+    return name
 
 
 class Guard:

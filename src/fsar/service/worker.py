@@ -8,7 +8,6 @@ import json
 import resource
 import socket
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,13 @@ from fsar.video.sources import source_of
 from fsar.video.stills import image_format
 from fsar.video.writing import write_video
 
-PREVIEW_SIDE, PREVIEW_SECONDS = 240, 30
-"""Pixels of the short side of a preview, and its length."""
-
 
 def answer(request: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
     """Do what a request asks.
 
     Args:
-        request: `do` (identity, frames, times, damaged or preview), `video`, `start`, `end`; `folder`, `frames` and
-            `sampling` of the frame cache; and `to`, where a preview is written.
+        request: `do` (identity, frames, times, damaged or copy), `video`, `start`, `end`; `folder`, `frames` and
+            `sampling` of the frame cache; and for a copy, `to`, its path, and `side`, the pixels of its short side.
         limits: `video_seconds`, `frames` and `pixels`.
 
     Returns:
@@ -47,8 +43,8 @@ def answer(request: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, A
             return {"result": None if times is None else times.tolist()}
         if request["do"] == "damaged":
             return {"result": cache.damaged(path)}
-        if request["do"] == "preview":
-            _write_preview(path, Path(request["to"]))
+        if request["do"] == "copy":
+            _write_copy(path, span, Path(request["to"]), request["side"])
             return {"result": None}
         cache.read(path, *span)
         return {"result": cache.key(path, *span)}
@@ -60,12 +56,10 @@ def answer(request: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, A
         return {"failed": str(error)}
 
 
-def _write_preview(path: Path, to: Path) -> None:
-    """Write the first half minute as a small video that every browser plays."""
-    info = probe(path)
-    fps = info.fps or 25.0
-    frames = islice(stream_frames(path, PREVIEW_SIDE), round(PREVIEW_SECONDS * fps))
-    write_video(to, frames, min(fps, 60.0))
+def _write_copy(path: Path, span: tuple[float | None, float | None], to: Path, side: int) -> None:
+    """Write a video, or a segment of it, so that every browser plays it."""
+    fps = probe(path).fps or 25.0
+    write_video(to, stream_frames(path, side, *span), min(fps, 60.0))
 
 
 def _require_small(path: Path, cache: FrameCache, limits: Mapping[str, Any]) -> None:

@@ -107,7 +107,8 @@ function groups() {
 function show(described) {
   state.described = described;
   $("undo").disabled = !described.undo;
-  $("expected").textContent = described.fit || described.lacking || "";
+  const { expected } = described;
+  $("expected").textContent = expected ? TEXTS.expected(...expected.map(percent)) : described.lacking || described.fit;
   const names = groups().map(([action]) => action);
   $("actions").replaceChildren(...names.map((name) => element("option", { value: name })));
   const kept = new Map([...document.querySelectorAll("#gallery figure")].map((each) => [each.dataset.key, each]));
@@ -161,10 +162,10 @@ async function load(video, action, clip) {
   }
 }
 
-async function enrol(action, bodies) {
+async function enrol(action, bodies, query) {
   let added = 0, words = "";
   for (const body of bodies) {
-    const made = await json(at("actions", action, "examples"), { method: "POST", body });
+    const made = await json(at("actions", action, "examples") + query, { method: "POST", body });
     added += made.added;
     words = made.added ? (made.fault ? ` ${TEXTS.fault(made.fault)}` : words) : ` ${TEXTS.known}`;
     show(await json(at()));
@@ -172,14 +173,14 @@ async function enrol(action, bodies) {
   return TEXTS.enrolled(added, action) + words;
 }
 
-function collect(bodies) {
+function collect(bodies, query = "") {
   const action = $("action").value.trim();
   if (!action) {
     say(TEXTS.noAction, true);
     $("action").focus();
     return;
   }
-  attempt(() => enrol(action, bodies));
+  attempt(() => enrol(action, bodies, query));
 }
 
 // ---------------------------------------------------------------- camera
@@ -280,7 +281,8 @@ async function predict(body, name) {
     load(video, near.action, near.video);
     pair.append(element("figure", {}, video, element("figcaption", { textContent: TEXTS.nearest(near.action) })));
   }
-  $("answer").replaceChildren(element("p", { id: "best", textContent: best }), bars, pair, corrections(answer));
+  const parts = [corrections(answer), moments(body, mine), trimmer(body, mine)];
+  $("answer").replaceChildren(element("p", { id: "best", textContent: best }), bars, pair, ...parts);
   $("answer").hidden = false;
   return best;
 }
@@ -309,6 +311,46 @@ async function correct(action) {
   show(await json(at()));
   await predict(body, answer.video);
   return TEXTS.corrected(action, shown(answer.action), shown(state.last.answer.action));
+}
+
+// When which action happens; each moment is a button that plays it.
+function moments(body, video) {
+  const button = element("button", { textContent: TEXTS.timeline });
+  const found = element("div", { className: "moments" });
+  button.addEventListener("click", () => attempt(async () => {
+    const { segments } = await json(at("timeline"), { method: "POST", body });
+    found.replaceChildren(...segments.map(({ action, start, end, probability }) => {
+      const text = TEXTS.segment(action, start.toFixed(1), end.toFixed(1), percent(probability));
+      const seek = element("button", { textContent: text });
+      seek.addEventListener("click", () => play(video, start, end));
+      return seek;
+    }));
+    return TEXTS.found(segments.length);
+  }));
+  return element("div", {}, button, found);
+}
+
+function play(video, start, end) {
+  video.currentTime = start;
+  video.ontimeupdate = () => { if (video.currentTime >= end) { video.pause(); video.ontimeupdate = null; } };
+  video.play();
+}
+
+// A part of the video, from one second to another, becomes an example of the action that is written above.
+function trimmer(body, video) {
+  const ends = [TEXTS.from, TEXTS.to].map((text) => {
+    const input = element("input", { type: "number", min: 0, step: 0.1, value: 0 });
+    const now = element("button", { textContent: TEXTS.here, ariaLabel: `${text}: ${TEXTS.here}` });
+    now.addEventListener("click", () => { input.value = video.currentTime.toFixed(1); });
+    return { input, parts: [element("label", {}, element("span", { textContent: text }), input), now] };
+  });
+  video.addEventListener("loadedmetadata", () => {
+    if (Number.isFinite(video.duration)) ends[1].input.value = video.duration.toFixed(1);
+  });
+  const add = element("button", { textContent: TEXTS.add });
+  add.addEventListener("click", () => collect([body], `?start=${ends[0].input.value}&end=${ends[1].input.value}`));
+  const row = element("div", { className: "row" }, ...ends.flatMap((each) => each.parts), add);
+  return element("details", {}, element("summary", { textContent: TEXTS.part }), row);
 }
 
 function table() {
