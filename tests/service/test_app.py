@@ -112,7 +112,7 @@ def test_a_timeline_is_that_of_the_recogniser(served: Served, gestures: str, tmp
     part = served.client.post(f"{gestures}/actions/right/examples?start=2.4&end=3.2", content=video.read_bytes()).json()
     assert part["added"] and probe(served.root / Path(gestures).name / "right" / part["clip"]).duration == 0.8
     beyond = served.client.post(f"{gestures}/actions/right/examples?start=50", content=video.read_bytes())
-    assert beyond.status_code == 422 and "beyond its end" in beyond.json()["detail"]
+    assert beyond.status_code == 422 and "a segment from 50" in beyond.json()["detail"]
     assert not list((served.root / ".fsar-serve" / "uploads").iterdir())
 
 
