@@ -207,6 +207,8 @@ def test_the_generated_world_needs_no_videos(
     assert main(command) == 0
     (result,) = stored(tmp_path)
     assert result["dataset"] == "world" and result["training"]["recipe"]["data"] == "world"
+    assert main(["reproduce", "protonet", "world", "--out", str(tmp_path / "p"), *command[5:9]]) == 0
+    assert [result["method"] for result in stored(tmp_path / "p")] == ["protonet"]
     assert main([*command, "--root", str(tmp_path)]) == 2
     assert "leave --root and --prepare out" in capsys.readouterr().err
     assert main(["reproduce", "trx", "hmdb51@arn", "--out", str(tmp_path)]) == 2

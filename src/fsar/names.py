@@ -1,7 +1,27 @@
 """Messages on misspelt names."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+
+
+def nearest(got: str, known: Sequence[str]) -> str | None:
+    """Find the name that was meant: misspelt, in other letters, or a part of it; None if no name is similar enough.
+
+    Args:
+        got: what the user wrote.
+        known: all names.
+
+    Example:
+        >>> nearest("Otm", ["otam", "trx"]), nearest("ucf", ["hmdb51@arn", "ucf101@arn"]), nearest("novel", ["val"])
+        ('otam', 'ucf101@arn', None)
+    """
+    by_lower = {name.lower(): name for name in reversed(known)}
+    near = get_close_matches(got.lower(), by_lower, n=1)
+    parts = [name for name in known if len(got) >= _SHORTEST_PART and got.lower() in name.lower()]
+    return by_lower[near[0]] if near else next(iter(parts), None)
+
+
+_SHORTEST_PART = 3  # letters; fewer are in many names by chance
 
 
 def unknown(got: str, known: Iterable[str], what: str) -> str:
@@ -18,10 +38,11 @@ def unknown(got: str, known: Iterable[str], what: str) -> str:
     Example:
         >>> unknown("otm", ["otam", "trx"], "method")
         "unknown method 'otm'; did you mean 'otam'? expected one of: otam, trx"
+        >>> unknown("maml", ["aim", "trx"], "method")  # another name, not a misspelt one
+        "unknown method 'maml'; expected one of: aim, trx"
     """
     known = list(known)
-    by_lower = {name.lower(): name for name in known}
-    near = get_close_matches(got.lower(), by_lower, n=1, cutoff=0.5)
-    meant = f"did you mean {by_lower[near[0]]!r}? " if near else ""
+    near = nearest(got, known)
+    meant = f"did you mean {near!r}? " if near else ""
     listed = ", ".join(known[:24]) + (", ..." if len(known) > 24 else "")
     return f"unknown {what} {got!r}; {meant}expected one of: {listed}"

@@ -24,7 +24,7 @@ from fsar.datasets.prepare import prepare
 from fsar.devices import to_device
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.loop import evaluate, trained_weights
-from fsar.methods import Method, build_method, default_traits
+from fsar.methods import Method, build_method, method_class
 from fsar.report import write_report
 from fsar.results.identity import save_result
 from fsar.results.result import Result, load_results, results_folder
@@ -53,11 +53,11 @@ class Plan:
     way: int = 5
     """Classes per test episode."""
     query: int | None = None
-    """Queries per class in the test; None takes the recipe's `test_query`, or 1 if the method trains nothing."""
+    """Queries per class in the test; None takes the recipe's `test_query`, or 1 if the method has no recipe."""
     episodes: int = 10_000
     """Test episodes."""
     backbone: str | None = None
-    """None: the backbone of the recipe, or `tiny` if the method trains nothing."""
+    """None: the backbone of the recipe, or `tiny` if the method has no recipe."""
     changes: tuple[str, ...] = ()
     """`key=value` overrides of the recipe."""
     hardware: str | None = None
@@ -89,7 +89,7 @@ class _Job:
     shot: int
     seed: int
     recipe: Recipe | None
-    """None if the method trains nothing."""
+    """None if the method has no recipe."""
 
     def folder(self, plan: Plan) -> Path:
         return plan.folder / f"{self.shot}-shot_seed-{self.seed}"
@@ -136,7 +136,7 @@ def reproduce(plan: Plan, progress: bool = True) -> list[Result]:
 
 
 def recipes_of(plan: Plan) -> list[Recipe]:
-    """List the recipes of the trainings of a plan; none if its method trains nothing.
+    """List the recipes of the trainings of a plan; none if its method has none.
 
     Args:
         plan: what to reproduce.
@@ -148,11 +148,14 @@ def recipes_of(plan: Plan) -> list[Recipe]:
 
 
 def _jobs(plan: Plan) -> Iterator[_Job]:
-    """List the steps: one per shot and seed, or one per shot if the method trains nothing."""
+    """List the steps: one per shot and seed, or one per shot if the method has no recipe."""
     family, version = ("world", "world") if plan.on_world else _names(plan.benchmark)
     if not _trains(plan):
         if plan.changes or plan.hardware:
-            raise ValueError(f"{plan.method} trains nothing and has no recipe; leave --set and --hardware out")
+            raise ValueError(
+                f"{plan.method} has no recipe, since it is used as it is; leave --set, --hardware, --protocol and "
+                f"--resplit out"
+            )
         yield from (_Job(shot, 0, None) for shot in plan.shots)
         return
     name = f"{plan.method}/{family}"
@@ -174,7 +177,9 @@ def _names(name: str) -> tuple[str, str]:
 
 
 def _trains(plan: Plan) -> bool:
-    return bool(default_traits(plan.method).trains)
+    """Whether the method has recipes; those without are tested as they are."""
+    method_class(plan.method)  # raises an error if there is no such method
+    return any(name.startswith(f"{plan.method}/") for name in recipe_names())
 
 
 def _dataset(plan: Plan, progress: bool) -> tuple[VideoDataset, Mapping[str, str]]:

@@ -57,7 +57,8 @@ def test_labels_csv_gives_words_and_splits(tmp_path: Path) -> None:
     [
         (["name,label", "c1,x"], "expected the columns folder, label and optionally split, got name, label"),
         ([""], "got nothing"),
-        (["folder,label", "c2,x"], "labels.csv, line 2: unknown folder 'c2'; did you mean 'c1'"),
+        (["folder,label", "c2,x"], "labels.csv, line 2: unknown folder 'c2'; expected one of: c1"),
+        (["folder,label", "c1_,x"], "labels.csv, line 2: unknown folder 'c1_'; did you mean 'c1'"),
         (["folder,label,split", "c1,x,tset"], "line 2: unknown split 'tset'; did you mean 'test'"),
     ],
 )

@@ -23,9 +23,37 @@ def test_random_splits_have_the_sizes_of_the_published_ones(world: VideoDataset)
     assert len({d.fingerprint() for d in (world, *dealt)}) == 6
 
 
-def test_a_random_split_needs_splits(world: VideoDataset) -> None:
-    with pytest.raises(ValueError, match="has no splits"):
-        replace(world, splits={}).resplit(0)
+def test_classes_without_splits_are_split_as_benchmarks_are(world: VideoDataset) -> None:
+    """40 classes: 64 : 12 : 24 of a hundred; by the names of the classes, in whatever order they come."""
+    bare = replace(world, splits={})
+    dealt = bare.resplit(0)
+    assert Counter(dealt.splits.values()) == {"train": 25, "val": 5, "test": 10} and dealt.resplit_seed == 0
+    assert replace(bare, videos=bare.videos[::-1]).resplit(0).splits == dealt.splits != bare.resplit(1).splits
+    assert bare.only(bare.classes[:6]).resplit(0).split("val").classes
+    with pytest.raises(ValueError, match="world has 5 classes and no splits; a random split needs six: two each"):
+        bare.only(bare.classes[:5]).resplit(0)
+
+
+def test_a_folder_without_labels_is_split_trained_and_tested(
+    little_world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    home = tmp_path / "mine"
+    for label in little_world.classes[:6]:
+        (home / label).mkdir(parents=True)
+        for video in little_world.only([label]).videos:
+            (home / label / video.path.name).symlink_to(video.path)
+    run, settings = str(tmp_path / "run"), ["way=2", "shot=1", "episodes=2", "episodes_per_step=1", "val_episodes=5"]
+    words = ["train", "--config", "trx/world", "--data", str(home), "--out", run, "--set", *settings]
+    assert main([*words, "options.out_dim=16", "accelerator=cpu"]) == 2
+    assert "mine has no class in split 'train' (splits there: none); give a column `split`" in capsys.readouterr().err
+    assert main([*words, "options.out_dim=16", "accelerator=cpu", "--resplit", "7"]) == 0
+    assert "classes split at random by seed 7: 2 train, 2 val, 2 test" in capsys.readouterr().err
+    words = ["evaluate", "--data", str(home), "--checkpoint", run, "--way", "2", "--episodes", "20"]
+    assert main(words) == 0
+    (file,) = (tmp_path / "run" / "results").glob("*.json")
+    result = json.loads(file.read_text())
+    assert result["resplit"] == 7 and len(result["confusion"]["classes"]) == 2 and not result["seen_classes"]
+    assert "mine test (2 classes, classes split at random by seed 7, 6 videos" in capsys.readouterr().out
 
 
 def test_random_splits_and_seeds_are_evaluated_one_by_one(

@@ -193,6 +193,8 @@ def test_curves_bars_and_confusions() -> None:
     assert "over ways" not in page(ways[:2], [])
     curve = html[html.index("1-shot, over ways") :].partition("</figure>")[0]
     assert "accuracy, %" in curve and "ways (classes per episode)" in curve and ">8</text>" in curve
+    assert "<title>chance: 20 at 5; 16.7 at 6; 12.5 at 8</title>" in curve and curve.count('class="key"') == 1
+    assert "chance:" not in html[html.index("5-way, over shots") :].partition("</figure>")[0]
     bars = html[html.index("Accuracy of each class") :].partition("</figure>")[0]
     assert all(
         element("title", f"ma-fsar, {label}: {50 + i:.1f} %") in bars

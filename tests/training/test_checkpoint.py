@@ -213,6 +213,8 @@ def test_the_card_that_is_pushed_names_the_repository(
     assert (folder / "README.md").read_text() == shown.partition("\nnothing was uploaded")[0]
     header = {**_header(folder), "backbone": "ViT-B-16/openai"}
     assert "base_model: openai/clip-vit-base-patch16" in model_card(header, "me/model")
+    header["provenance"] = {**header["provenance"], "dataset": "hmdb51@arn"}
+    assert "datasets: [hmdb51]" in model_card(header) and "datasets:" not in shown  # of a benchmark, not of a folder
     with pytest.raises(ValueError, match="cannot push to 'model'; expected ORG/NAME"):
         push_to_hub(folder, "model", dry_run=True)
     (folder / "README.md").write_text(before)

@@ -62,6 +62,7 @@ def run(options: Namespace) -> int:
     from fsar.results.tables import interval_words, joined, table
 
     _require_no_video_options(options)
+    _require_known_methods(options)
     dataset = _dataset(options)
     entries = _in_both_modes(_entries(options, dataset))
     if options.out:
@@ -97,6 +98,16 @@ def _dataset(options: Namespace) -> "VideoDataset":
         copies=options.manifest is not None,  # a manifest's episodes are replayed as they are
         features=options.features,
     )
+
+
+def _require_known_methods(options: Namespace) -> None:
+    """Refuse unknown methods and options before videos are searched."""
+    from fsar.methods import parse_method, parse_options
+    from fsar.own import is_own
+
+    for name, chosen in map(parse_method, options.method or ()):
+        if not is_own(name):  # a file of one's own is read when the method is built
+            parse_options(name, chosen)
 
 
 def _require_no_video_options(options: Namespace) -> None:

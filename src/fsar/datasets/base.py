@@ -116,7 +116,7 @@ class VideoDataset:
             have = ", ".join(sorted(set(self.splits.values()))) or "none"
             raise ValueError(
                 f"dataset {self.name} has no class in split {name!r} (splits there: {have}); give a column `split` "
-                f"in its labels.csv, or use split `all`"
+                f"in its labels.csv, split its classes at random (--resplit SEED), or use split `all`"
             )
         absent, copies = (
             tuple(video_id for video_id in ids if self.splits.get(label_of(video_id)) == name)
@@ -148,20 +148,38 @@ class VideoDataset:
     def resplit(self, seed: int) -> "VideoDataset":
         """Split the classes again, at random, into splits of the same sizes (MA-FSAR, Table 14).
 
-        The new split depends only on the seed and the names of the classes. Classes without a split stay without.
+        The new split depends only on the seed and the names of the classes. Classes without a split stay without. If
+        no class has a split, all are split as the benchmarks of 100 classes are: 64 : 12 : 24, two classes at least.
+
+        Args:
+            seed: of the split.
 
         Raises:
-            ValueError: no class has a split.
+            ValueError: no class has a split, and fewer than six classes have videos.
+
+        Example:
+            >>> videos = tuple(Video(f"{c}/1", Path(f"{c}/1.mp4"), c) for c in "abcdefgh")
+            >>> dealt = VideoDataset("mine", videos, {c: c for c in "abcdefgh"}, {}).resplit(0)
+            >>> [len(dealt.split(name).classes) for name in ("train", "val", "test")]
+            [4, 2, 2]
         """
-        if not self.splits:
-            raise ValueError(
-                f"dataset {self.name} has no splits, so its classes cannot be split again; evaluate split `all`"
-            )
+        places = sorted(self.splits.values(), key=SPLITS.index) or self._usual_splits()
         dealt = sorted(
-            self.splits, key=lambda label: sha256(f"{seed}\t{label}".encode("utf-8", "surrogateescape")).digest()
+            self.splits or self.classes,
+            key=lambda label: sha256(f"{seed}\t{label}".encode("utf-8", "surrogateescape")).digest(),
         )
-        places = sorted(self.splits.values(), key=SPLITS.index)
         return replace(self, splits=dict(zip(dealt, places, strict=True)), resplit_seed=seed)
+
+    def _usual_splits(self) -> list[str]:
+        """A split for each class of a dataset without splits."""
+        count = len(self.classes)
+        val, test = (max(2, round(share * count)) for share in (0.12, 0.24))
+        if count < val + test + 2:
+            raise ValueError(
+                f"dataset {self.name} has {count} classes and no splits; a random split needs six: two each for train, "
+                f"val and test. Evaluate split `all`"
+            )
+        return ["train"] * (count - val - test) + ["val"] * val + ["test"] * test
 
     def fingerprint(self) -> str:
         """Hash over the sorted lines (split, class, video id): equal lists have equal hashes."""

@@ -263,6 +263,8 @@ def _curve_chart(lines: Mapping[str, Mapping[int, Joined]], over: str, fixed: st
         points = [(float(x), 100 * cell.accuracy) for x, cell in cells]
         series.append(Series(name=short, points=points, half_width=[100 * cell.ci95 for _, cell in cells]))
     where = sorted({x for name in best for x in lines[name]})
+    if over == "way":
+        series.append(Series(name="chance", points=[(float(x), 100 / x) for x in where], reference=True))
     left_out = f" (the best {SERIES} of {len(lines)})" if len(lines) > SERIES else ""
     labels = {"way": "ways (classes per episode)", "shot": "shots (examples per class)"}
     return line_chart(f"{fixed}, over {over}s{left_out}", series, labels[over], "accuracy, %", x_ticks=where)

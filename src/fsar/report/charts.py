@@ -43,6 +43,8 @@ class Series:
     """Index of a point to draw a ring around."""
     faint: bool = False
     """Draw behind the others and without a name: the raw values of the next series."""
+    reference: bool = False
+    """Draw as a dotted line with its name beside it, such as chance; it has no colour and is not in the legend."""
 
 
 def line_chart(
@@ -57,7 +59,7 @@ def line_chart(
 
     Args:
         title: above the chart.
-        series: at most `SERIES` (faint ones not counted), with at least one point each.
+        series: at most `SERIES` (faint ones and references not counted), with at least one point each.
         x_label: name of the horizontal axis, with its unit.
         y_label: name of the vertical axis, with its unit.
         y_range: ends of the vertical axis; by default, what the points and their intervals need.
@@ -80,8 +82,8 @@ def line_chart(
     drawn, number = [], 0
     for one in series:
         drawn.append(_curve(one, number, x_scale, lambda y: y_scale(min(max(y, low), high))))
-        number += not one.faint
-    named = [one for one in series if not one.faint]
+        number += not (one.faint or one.reference)
+    named = [one for one in series if not (one.faint or one.reference)]
     ends = "; ".join(f"{one.name}: {one.points[-1][1]:.3g} at {one.points[-1][0]:,.0f}" for one in named)
     grid = _grid(x_scale, y_scale, x_ticks, y_ticks, x_label, y_label)
     return _figure(
@@ -177,6 +179,11 @@ def _scale(low: float, high: float, start: float, end: float) -> Callable[[float
 def _curve(one: Series, number: int, x_scale: Callable, y_scale: Callable) -> Markup:
     places = [(x_scale(x), y_scale(y)) for x, y in one.points]
     path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    if one.reference:
+        x, y = places[-1]
+        words = "; ".join(f"{value:.3g} at {at:g}" for at, value in one.points)
+        line = element("path", element("title", f"{one.name}: {words}"), d=path, class_="reference")
+        return join(line, _text(x, y - 7, one.name, "end"))
     if one.faint:
         return element("path", d=path, class_=f"faint s{number}")
     parts = []

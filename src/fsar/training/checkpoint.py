@@ -250,7 +250,8 @@ def model_card(header: Mapping[str, Any], repo_id: str | None = None, license: s
              "tags": ["few-shot-learning", "action-recognition", header["method"]]}  # fmt: skip
     facts |= {"license": license} if license else {}
     facts |= {"base_model": base} if (base := base_model(header["backbone"])) else {}
-    facts |= {"datasets": [provenance["dataset"]]} if "/" in provenance["dataset"] else {}
+    if "@" in provenance["dataset"]:  # a benchmark; the name of one's own folder does not belong on a public card
+        facts["datasets"] = [provenance["dataset"].partition("@")[0]]
     own = "".join(f"\n- needs `{origin.rpartition(' ')[0]}` of its author" for origin in header.get("own", {}).values())
     where = f"hf-hub:{repo_id}" if repo_id else "FOLDER"
     return f"""---

@@ -1,6 +1,7 @@
 """Prepare a run: devices, videos, method, bank and optimiser; each is checked before the next costs work."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -14,6 +15,7 @@ from fsar.backbones import load_backbone
 from fsar.bank.fill import check_features, fill_bank
 from fsar.bank.store import Bank
 from fsar.datasets import VideoDataset
+from fsar.datasets.base import SPLITS
 from fsar.datasets.check import broken_videos, short_videos
 from fsar.datasets.copies import find_copies
 from fsar.methods import build_method
@@ -206,7 +208,7 @@ def _choose_videos(recipe: Recipe, dataset: VideoDataset, progress: bool) -> Vid
     broken = broken_videos(read, recipe.workers, progress) if recipe.on_error == "skip" and not given else {}
     copies = find_copies(dataset.videos, workers=recipe.workers, progress=progress)
     left_out = short | broken | copies.reasons(read)
-    notes = replace(copies, repeated={}).notes(dataset.splits)
+    notes = (*_split_words(dataset), *replace(copies, repeated={}).notes(dataset.splits))
     dataset = dataset.without(left_out)
     return Videos(
         train=dataset.split("train"),
@@ -215,6 +217,15 @@ def _choose_videos(recipe: Recipe, dataset: VideoDataset, progress: bool) -> Vid
         left_out=left_out,
         notes=notes,
     )
+
+
+def _split_words(dataset: VideoDataset) -> tuple[str, ...]:
+    """Say how many classes each split has, if it is random."""
+    if dataset.resplit_seed is None:
+        return ()
+    counts = Counter(dataset.splits.values())
+    listed = ", ".join(f"{counts[name]} {name}" for name in SPLITS)
+    return (f"classes split at random by seed {dataset.resplit_seed}: {listed}",)
 
 
 def _validation(recipe: Recipe, videos: Videos, cache: FrameCache, keep_bank: bool) -> Validation | None:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from fsar.config import parse_settings
-from fsar.names import unknown
+from fsar.names import nearest, unknown
 from fsar.own import is_own, name_files
 from fsar.training.recipes.recipe import Recipe
 
@@ -152,7 +152,7 @@ def _read(name: str) -> dict[str, Any]:
         text = (_PACKAGED / f"{packaged}.yaml").read_text(encoding="utf-8")
     else:
         _require_recipes(packaged.partition("/")[0])
-        near = difflib.get_close_matches(packaged, recipe_names(), 3)
+        near = _similar_recipes(packaged)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint}; `fsar recipes` lists them")
     try:
@@ -162,6 +162,16 @@ def _read(name: str) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise ValueError(f"{name}: expected `key: value` lines, got {type(settings).__name__}")
     return {str(key): value for key, value in settings.items()}
+
+
+def _similar_recipes(name: str) -> list[str]:
+    """Recipes of the method that was meant, for similar data first; none if no method has a similar name."""
+    method, _, data = name.partition("/")
+    known = recipe_names()
+    meant = nearest(method, list(dict.fromkeys(recipe.partition("/")[0] for recipe in known)))
+    of_method = [recipe for recipe in known if recipe.startswith(f"{meant}/")]
+    similar = difflib.get_close_matches(f"{meant}/{data}", of_method, 3)
+    return similar or of_method
 
 
 def _require_recipes(method: str) -> None:
