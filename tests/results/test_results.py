@@ -459,6 +459,11 @@ def test_list_table_and_comparison_as_printed(runs: Path, capsys: pytest.Capture
     out, wrong = capsys.readouterr()
     assert "| 2-way 1-shot | inductive | 93.8 | 62.5 | +31.25 |" in out and "mean of 2 results [runs/trx]" in out
     assert "10-way 5-shot inductive: only B has it" in wrong
+    keep(runs / "plain", replace(RESULT, method="protonet"))
+    assert main(["results", "--compare", "runs/trx", "runs/plain"]) == 2
+    assert "B holds 2 kinds of results" in capsys.readouterr().err
+    assert main(["results", "--compare", "runs/trx", "runs/plain", "--where", "method=otam"]) == 0
+    assert "B: otam (tiny) [runs/plain]" in capsys.readouterr().out
 
 
 def test_rows_are_called_as_one_likes(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

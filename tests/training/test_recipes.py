@@ -604,8 +604,8 @@ def test_a_wrong_file_is_named(text: str, message: str, tmp_path: Path) -> None:
 def test_a_missing_recipe_names_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"no recipe 'ma-fsar/hmdb'.*did you mean 'ma-fsar/hmdb51'.*`fsar recipes`"):
         load_recipe("ma-fsar/hmdb")
-    with pytest.raises(ValueError, match=r"'otn/worl'.*did you mean 'otam/world'\?"):
-        load_recipe("otn/worl")
+    with pytest.raises(ValueError, match=r"'otm/worl'.*did you mean 'otam/world'\?"):
+        load_recipe("otm/worl")
     with pytest.raises(ValueError, match="neither a file nor a packaged one; `fsar recipes`"):  # no name is like it
         load_recipe("maml/world")
 

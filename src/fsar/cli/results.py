@@ -86,13 +86,25 @@ def _compared(options: Namespace) -> list["Table"]:
     from fsar.results.comparison import compare_runs, comparison_tables
     from fsar.results.naming import named, read_names
 
-    sides = [_chosen([path], options.where) for path in options.compare]
+    sides = _narrowed(options)
     both = [one.result for one in named([*sides[0], *sides[1]], read_names(options.name))]
     a, b = both[: len(sides[0])], both[len(sides[0]) :]
     made, left_out = compare_runs(a, b)
     for reason in left_out:
         print(f"fsar: left out {reason}", file=sys.stderr)
     return comparison_tables(made, *map(str, options.compare))
+
+
+def _narrowed(options: Namespace) -> "list[list[Stored]]":
+    """Results of both sides of a comparison; a condition narrows each side that meets it at all.
+
+    So `--where method=otam` chooses OTAM on a side of several methods, whatever the other side holds.
+    """
+    sides: list[list[Stored]] = [_chosen([path], []) for path in options.compare]
+    _chosen(options.compare, options.where)  # refuses what neither side has
+    for key, value in map(_condition, options.where):
+        sides = [[one for one in side if _has(one.result, key, value)] or side for side in sides]
+    return sides
 
 
 def _chosen(paths: Sequence[Path], where: Sequence[str]) -> list["Stored"]:
