@@ -123,8 +123,9 @@ def cluster_environment(recipe: Recipe) -> ClusterEnvironment | None:
         return SLURMEnvironment(auto_requeue=False)
     if tasks == 1 and recipe.nodes == 1:
         return LightningEnvironment()
+    each = f"On one machine, give each a device by --devices {tasks}. Or start" if recipe.nodes == 1 else "Start"
     raise ValueError(
-        f"Slurm started {tasks} tasks for a run on {recipe.nodes} x {recipe.devices} devices. Start one task per "
+        f"Slurm started {tasks} tasks for a run on {recipe.nodes} x {recipe.devices} devices. {each} one task per "
         f"device (srun --nodes={recipe.nodes} --ntasks-per-node={recipe.devices}, with --set nodes={recipe.nodes} "
         f"devices={recipe.devices}), or on one machine a single task, which starts the others (--ntasks=1)"
     )
