@@ -136,6 +136,7 @@ def test_benchmarks_and_scripts_import(
     script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With `--help`, they import everything and then stop."""
+    monkeypatch.syspath_prepend(str(script.parent))  # as `python FILE` does
     monkeypatch.setattr(sys, "argv", [str(script), "--help"])
     with pytest.raises(SystemExit, match="^0$"):
         runpy.run_path(str(script), run_name="__main__")
