@@ -12,7 +12,10 @@ answer includes the encoding by the stand-in; the next column says how long the 
 random actions out and asks them as strangers; `--far ACTION` is never enrolled and always asked. "At 90 % kept" and
 AUROC say what any threshold could do. What the recogniser promises (by leave-one-out) stands beside what comes true.
 
-`still` asks the same clips with 0 to 3 seconds of stillness before and after.
+With `--background N`, the first N clips of each far action are enrolled as background, and the others are asked.
+
+`still` asks the same clips with 0 to 3 seconds of stillness before and after, from a camera that pans, and after a cut
+from another scene.
 """
 
 import argparse
@@ -24,7 +27,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -37,6 +40,8 @@ from fsar.recognizer import UNKNOWN, Score
 from fsar.video.frame_cache import FrameCache
 
 Value = TypeVar("Value")
+Change: TypeAlias = Callable[[np.ndarray, float], np.ndarray]
+"""From frames, uint8 [frame, height, width, rgb], and frames per second to other frames."""
 
 
 class StandIn(Backbone):
@@ -175,23 +180,31 @@ def separation(known: Score, strangers: Score) -> tuple[float | None, float | No
     return float((other >= np.quantile(one, 0.1)).mean()), float((one[:, None] > other).mean())
 
 
-def draw(dataset: VideoDataset, backbone: Backbone, shot: int, seed: int, near: int, far: Sequence[str]) -> Draw:
-    """Enrol `shot` clips of each action, and ask all the others."""
+def draw(
+    dataset: VideoDataset, backbone: Backbone, shot: int, seed: int, near: int, far: Sequence[str], background: int
+) -> tuple[Draw, list[Score]]:
+    """Enrol `shot` clips of each action, and ask all the others; known videos, near and far strangers."""
     examples, asked, strange = chosen(dataset, shot, seed, near, far)
     recogniser = Recognizer(backbone)
+    unrelated = {label: [video for video in dataset.videos if video.label == label] for label in far}
+    if background:
+        recogniser.enroll_background([video for clips in unrelated.values() for video in clips[:background]])
     for label, clips in examples.items():
         recogniser.enroll(label, clips)
     fit = recogniser.fit()
     known = answered(recogniser, asked)
     right = sum(answer.best == label for label, answer in known.answers) / len(known.answers)
     strangers = [
-        answered(recogniser, [(UNKNOWN, video) for video in dataset.videos if video.label in labels])
-        for labels in (strange, far)
+        answered(recogniser, [(UNKNOWN, video) for video in videos])
+        for videos in (
+            [video for video in dataset.videos if video.label in strange],
+            [video for clips in unrelated.values() for video in clips[background:]],
+        )
     ]
     at_90, auroc = zip(*(separation(known, each) for each in strangers), strict=True)
     accepted = [each.unknown_accepted for each in strangers]
     promised = None if fit.right is None else fit.right / fit.left_out
-    return Draw(
+    figures = Draw(
         right,
         known.accuracy,
         known.known_missed,
@@ -199,10 +212,22 @@ def draw(dataset: VideoDataset, backbone: Backbone, shot: int, seed: int, near: 
         *at_90,
         *auroc,
         known.calibration_error,
-        Score([*known.answers, *strangers[0].answers, *strangers[1].answers]).calibration_error,
+        together([known, *strangers]).calibration_error,
         promised,
         *(fit.expected or (None, None)),
     )
+    return figures, [known, *strangers]
+
+
+def together(scores: Sequence[Score]) -> Score:
+    """Answers of several scores as one."""
+    return Score([pair for score in scores for pair in score.answers])
+
+
+def reliability(name: str, score: Score) -> str:
+    """Calibration of all draws together, with the numbers of the reliability diagram."""
+    tenths = ", ".join(f"{mean:.2f} {right:.2f} ({n})" for n, mean, right in score.reliability)
+    return f"{name}, all draws together: ECE {score.calibration_error:.2f}; said, right (answers): {tenths}"
 
 
 def clips(options: argparse.Namespace) -> None:
@@ -213,7 +238,10 @@ def clips(options: argparse.Namespace) -> None:
     print("|---:|" + "---:|" * (len(HEAD) - 1))
     for shot in options.shots:
         seeds = range(options.draws)
-        draws = [draw(dataset, backbone, shot, seed, options.near, options.far) for seed in seeds]
+        draws, scores = zip(
+            *(draw(dataset, backbone, shot, seed, options.near, options.far, options.background) for seed in seeds),
+            strict=True,
+        )
         cells = []
         for values in zip(*draws, strict=True):
             there = [100 * value for value in values if value is not None]
@@ -222,45 +250,85 @@ def clips(options: argparse.Namespace) -> None:
         print(f"| {shot} | {' | '.join(cells)} |", flush=True)
         kept = [each for each in draws if each.low is not None]
         inside = sum(each.low <= each.right <= each.high for each in kept)  # type: ignore[operator]
+        print(reliability("known", together([known for known, *_ in scores])))
+        print(reliability("all asked", together([each for three in scores for each in three])))
         print(f"the truth lies within the promise in {inside} of {len(kept)} draws\n", flush=True)
 
 
 def still(options: argparse.Namespace) -> None:
-    """Print top-1 for known videos with stillness around them: the first and last frame again and again, with noise."""
+    """Print top-1 for known videos with stillness around them, a camera that pans, or a cut."""
     dataset, cache = load_data(options.folder, groups=True), FrameCache(frames=None)
     backbone = Recognizer(options.backbone).backbone
-    print(f"| sampling | {' | '.join(f'{before:g} s before, {after:g} s after' for before, after in AROUND)} |")
-    print("|---|" + "---:|" * len(AROUND))
-    for sampling in ("tsn", "motion"):
-        right: dict[tuple[float, float], list[float]] = {around: [] for around in AROUND}
+    print(f"| sampling | {' | '.join(CHANGES)} |")
+    print("|---|" + "---:|" * len(CHANGES))
+    for sampling in options.sampling:
+        right: dict[str, list[float]] = {name: [] for name in CHANGES}
         for seed in range(options.draws):
             examples, asked, _ = chosen(dataset, options.shots[0], seed, 0, options.far)
             recogniser = Recognizer(backbone, cache=FrameCache(sampling=sampling))
             for label, clips in examples.items():
                 recogniser.enroll(label, clips)
-            for around in AROUND:
-                videos = (padded(cache, video, *around) for _, video in asked[:: options.every])
+            for name, change in CHANGES.items():
+                videos = (change(*frames_of(cache, video)) for _, video in asked[:: options.every])
                 named = [answer.best for answer in recogniser.predict_many(videos)]  # type: ignore[union-attr]
-                hits = [name == label for name, (label, _) in zip(named, asked[:: options.every], strict=True)]
-                right[around].append(sum(hits) / len(hits))
+                hits = [best == label for best, (label, _) in zip(named, asked[:: options.every], strict=True)]
+                right[name].append(sum(hits) / len(hits))
         print(
             f"| {sampling} | {' | '.join(f'{100 * statistics.mean(each):.0f}' for each in right.values())} |",
             flush=True,
         )
 
 
-AROUND = ((0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (2, 2), (3, 3))
-"""Seconds of stillness before and after."""
-
-
-def padded(cache: FrameCache, video: Video, before: float, after: float) -> np.ndarray:
-    """Add stillness to a video: what a camera sees of a scene in which nothing moves."""
+def frames_of(cache: FrameCache, video: Video) -> tuple[np.ndarray, float]:
+    """All frames of a video, and how many there are per second."""
     frames = np.asarray(cache.read(video.path, *video.span))
     times = cache.times(video.path, *video.span)
-    fps = 12.0 if times is None else (len(times) - 1) / (times[-1] - times[0])
-    numbers = [0] * round(before * fps) + list(range(len(frames))) + [-1] * round(after * fps)
-    noise = np.random.default_rng(0).normal(0, 3, (len(numbers), *frames.shape[1:])).astype(np.float32)
-    return (frames[numbers] + noise).clip(0, 255).astype(np.uint8)
+    return frames, 12.0 if times is None else (len(times) - 1) / (times[-1] - times[0])
+
+
+def padded(before: float, after: float) -> Change:
+    """Add seconds of stillness: the first and last frame again and again, with the noise of a camera everywhere."""
+
+    def changed(frames: np.ndarray, fps: float) -> np.ndarray:
+        numbers = [0] * round(before * fps) + list(range(len(frames))) + [-1] * round(after * fps)
+        return noisy(frames[numbers])
+
+    return changed
+
+
+def noisy(frames: np.ndarray) -> np.ndarray:
+    """Add the noise of a camera."""
+    noise = np.random.default_rng(0).normal(0, 3, frames.shape).astype(np.float32)
+    return (frames + noise).clip(0, 255).astype(np.uint8)
+
+
+def cropped(moving: bool) -> Change:
+    """Cut out four fifths of the picture: its middle, or from left to right as a camera pans."""
+
+    def changed(frames: np.ndarray, fps: float) -> np.ndarray:
+        height, width = (4 * size // 5 for size in frames.shape[1:3])
+        top, room = (frames.shape[1] - height) // 2, frames.shape[2] - width
+        lefts = np.linspace(0, room, len(frames)).round().astype(int) if moving else [room // 2] * len(frames)
+        shown = [frame[top : top + height, left : left + width] for frame, left in zip(frames, lefts, strict=True)]
+        return noisy(np.stack(shown))
+
+    return changed
+
+
+def cut(frames: np.ndarray, fps: float) -> np.ndarray:
+    """Show one second of another, still scene before: the last frame upside down, with other colours."""
+    other = np.repeat(frames[-1:, ::-1, :, [2, 0, 1]], round(fps), 0)
+    return noisy(np.concatenate([other, frames]))
+
+
+CHANGES: dict[str, Change] = {
+    "as is": padded(0, 0),
+    **{f"{after} s after": padded(0, after) for after in (1, 2, 3)},
+    **{f"{around} s around": padded(around, around) for around in (1, 2, 3)},
+    "middle": cropped(moving=False),
+    "pan": cropped(moving=True),
+    "cut": cut,
+}
 
 
 def main() -> None:
@@ -276,6 +344,7 @@ def main() -> None:
     asks.add_argument("--shots", type=int, nargs="+", default=[2, 5])
     asks.add_argument("--draws", type=int, default=3)
     asks.add_argument("--near", type=int, default=0, help="how many random actions to leave out as strangers")
+    asks.add_argument("--background", type=int, default=0, help="how many clips of each far action to enrol")
     asks.add_argument("--far", nargs="*", default=[], help="folders that are always strangers")
     asks.set_defaults(run=clips)
     around = parts.add_parser("still")
@@ -284,6 +353,7 @@ def main() -> None:
     around.add_argument("--shots", type=int, nargs=1, default=[3])
     around.add_argument("--draws", type=int, default=3)
     around.add_argument("--every", type=int, default=3, help="ask every so manieth of the known videos")
+    around.add_argument("--sampling", nargs="+", default=["tsn", "motion"])
     around.add_argument("--far", nargs="*", default=[], help="folders that are left out")
     around.set_defaults(run=still)
     options = parser.parse_args()

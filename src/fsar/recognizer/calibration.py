@@ -16,10 +16,10 @@ All of it rests on leave-one-out (`fsar.recognizer.left_out`): examples are set 
   twice the strictness.
 - **Probability of "unknown"**: a logistic function of the logarithm of the score. It is one half at the threshold, and
   its slope is `STEEPNESS` over the spread.
-- **What to expect**: the share of left-out examples that is answered right. The variant and the threshold that answer
-  for an example are chosen without it. The interval is Wilson's with `SURE` standard errors: left-out examples support
-  each other, so their shares deviate more than those of independent trials. It is wider if the examples come from few
-  groups.
+- **What to expect**: the share of left-out examples that is answered right. The variant that answers for an example is
+  chosen without its action, and the threshold without the example. The interval is Wilson's with `SURE` standard
+  errors: left-out examples support each other, so their shares deviate more than those of independent trials. It is
+  wider if the examples come from few groups.
 
 The constants were chosen on five gestures of EgoGestAR, five object manipulations of Something-Something V2 and four
 movements of whole bodies (Weizmann), ten draws of 2, 3, 5 and 10 examples each.
@@ -229,7 +229,8 @@ class Choice(NamedTuple):
     """Number of the variant."""
     scale: float
     right: Tensor
-    """Whether each left-out example is named right by the variant that the other examples choose."""
+    """Whether each left-out example is named right by the variant that the other actions' examples choose. Those of its
+    own action were named with its help: two examples of an action name each other by one similarity."""
 
 
 def choose_variant(logits: Float[Tensor, "variant example way"], ways: Int[Tensor, " example"]) -> Choice:
@@ -252,8 +253,10 @@ def choose_variant(logits: Float[Tensor, "variant example way"], ways: Int[Tenso
     scales, losses = zip(*(fit_scale(each, ways) for each in logits), strict=True)
     loss = torch.stack(losses)  # variant example
     total = loss.sum(-1, keepdim=True)
-    without_each = _clearly_lowest(total - loss) if len(ways) > 1 else _clearly_lowest(total)
-    named = logits.argmax(-1)[without_each, torch.arange(len(ways))]
+    own = torch.zeros(len(loss), logits.shape[-1]).index_add(1, ways, loss)
+    rest = total - own  # variant way
+    without_own = _clearly_lowest(torch.where(rest > 0, rest, total))[ways]
+    named = logits.argmax(-1)[without_own, torch.arange(len(ways))]
     order = int(_clearly_lowest(total)[0])
     return Choice(order, scales[order], named == ways)
 
