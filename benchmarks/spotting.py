@@ -3,9 +3,9 @@
     python benchmarks/spotting.py FOLDER --strangers unclassified --shots 2 5 --seeds 0 1 2
     python benchmarks/spotting.py FOLDER --actions left right up down caret --strangers unclassified --naive
 
-FOLDER holds one folder of clips per action. For each seed, `shots` clips of each action are enrolled. A stream is joined
-from other clips of these actions, in random order, with clips of strangers and pauses. So the true segments are known
-exactly. The measures are those of `fsar.evaluation.spotting`, over the streams of all seeds.
+FOLDER holds one folder of clips per action. For each seed, `shots` clips of each action are enrolled. A stream is
+joined from other clips of these actions, in random order, with clips of strangers and pauses. So the true segments are
+known exactly. The measures are those of `fsar.evaluation.spotting`, over the streams of all seeds.
 
 `--naive` adds what one would do without spotting: the stream is cut into files as long as the middle example, each half
 a length after the last one; `Recognizer.predict` names each file; neighbours of one name are one segment.

@@ -147,16 +147,30 @@ def test_the_same_weights_give_the_same_logits(name: str, methods: dict[str, Met
     assert torch.allclose(logits[0], torch.tensor(EXPECTED["methods"][name]["logits"]), rtol=1e-4, atol=1e-4)
 
 
+def of_one_checkpoint(methods: dict[str, Method]) -> set[str]:
+    """Methods whose bank is not kept on disk any more, since no other method and no other checkpoint could use it."""
+    return {name for name, method in methods.items() if not method.encoder().on_disk}
+
+
 @pytest.mark.parametrize("name", EXPECTED["methods"])
 def test_banks_keep_their_header(name: str, methods: dict[str, Method], videos: VideoDataset, tmp_path: Path) -> None:
-    """A bank with another header is refused, or filled again; the bank of a single checkpoint is not kept on disk."""
-    if not methods[name].encoder().on_disk:
-        header = {"format": 1, "clip": FrameCache().settings(), **EXPECTED["methods"][name]["encoder"]}
-        (tmp_path / "bank.json").write_text(json.dumps(header))
-        with pytest.raises(ValueError, match="holds a bank of another encoder: .*Give another folder, or none"):
-            fill_bank(methods[name], videos.videos[:1], videos.texts, folder=tmp_path, progress=False)
+    """A bank with another header is refused, or filled again."""
+    if name in of_one_checkpoint(methods):
         return
     fill_bank(methods[name], videos.videos[:1], videos.texts, folder=tmp_path, progress=False)
     header = json.loads((tmp_path / "bank.json").read_text())
     assert header.pop("clip")["frames"] == 8 and header.pop("format") == 1
     assert header == EXPECTED["methods"][name]["encoder"]
+
+
+def test_old_banks_of_one_checkpoint_are_refused(
+    methods: dict[str, Method], videos: VideoDataset, tmp_path: Path
+) -> None:
+    assert of_one_checkpoint(methods)
+    for name in of_one_checkpoint(methods):
+        header = {"format": 1, "clip": FrameCache().settings(), **EXPECTED["methods"][name]["encoder"]}
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "bank.json").write_text(json.dumps(header))
+        with pytest.raises(ValueError, match="holds a bank of another encoder: .*Give another folder, or none"):
+            fill_bank(methods[name], videos.videos[:1], videos.texts, folder=folder, progress=False)

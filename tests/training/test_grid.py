@@ -74,9 +74,9 @@ def test_a_grid_is_evaluated_as_one(features: str, tmp_path: Path, capsys: pytes
     [
         (["--sweep", "lr.own"], "--sweep got 'lr.own'; expected KEY=VALUE,VALUE"),
         (["--sweep", "lr.own=1e-3", "lr.own=1e-4"], "with each key once"),
-        (["--sweep", "shot=1,1"], "a value stands there twice"),
-        (["--sweep", "seed=0,1"], "is --seed 0 1 2"),
-        (["--seed", "1", "1"], "a seed stands there twice"),
+        (["--sweep", "shot=1,1"], "expected each value once"),
+        (["--sweep", "seed=0,1"], "use --seed 0 1 2"),
+        (["--seed", "1", "1"], "expected each seed once"),
         (["--sweep", "sot=1,5"], "unknown recipe key 'sot'; did you mean 'shot'"),
         (["--sweep", "shot=1,0"], "shot is 0; expected at least 1"),
     ],

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fsar.cli.edit import add_examples
 from fsar.cli.options import device_option, error_option, own_option, show_examples, telling
+from fsar.results.numbers import likeliest
 
 if TYPE_CHECKING:
     from fsar.datasets import Video
@@ -188,7 +189,7 @@ class _Table:
     def row(self, answer: Mapping[str, Any]) -> str:
         """One line, after the head at the first time."""
         head, self.head = self.head, ""
-        ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(answer["probabilities"].items())[:3])
+        ranked = likeliest(answer["probabilities"])
         near = "".join(f"; near {each['action']}: {each['video']}" for each in answer.get("nearest", ()))
         return f"{head}{answer['video']:{self.width}}  {answer['action']:24} {ranked}{near}"
 

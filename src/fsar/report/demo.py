@@ -29,7 +29,7 @@ from fsar.methods import build_method
 from fsar.methods.base import Method
 from fsar.recognizer import Answer, Recognizer
 from fsar.report.markup import Markup, element, join
-from fsar.results.numbers import percent
+from fsar.results.numbers import likeliest, percent
 from fsar.results.result import Result
 from fsar.video.frame_cache import FrameCache
 
@@ -154,8 +154,7 @@ def _answers_table(answers: list[tuple[str, Answer]]) -> Markup:
     head = element("tr", *(element("th", word) for word in ("shown", "answer", "likeliest")))
     rows = []
     for truth, answer in answers:
-        likeliest = ", ".join(f"{name} {p:.0%}" for name, p in list(answer.probabilities.items())[:2])
-        cells = (element("td", word) for word in (truth, answer.action, likeliest))
+        cells = (element("td", word) for word in (truth, answer.action, likeliest(answer.probabilities, 2)))
         rows.append(element("tr", *cells, class_="right" if answer.action == truth else "wrong"))
     return element("table", head, *rows)
 

@@ -1,5 +1,6 @@
 """Numbers as text: one rounding, wherever a number is printed."""
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_UP, Decimal
 
 
@@ -31,3 +32,17 @@ def percent_interval(mean: float, half: float) -> str:
         '42.2 ± 0.9'
     """
     return f"{percent(mean)} ± {percent(half)}"
+
+
+def likeliest(probabilities: Mapping[str, float], count: int = 3) -> str:
+    """Write the likeliest names with their probabilities.
+
+    Args:
+        probabilities: by name, the likeliest first.
+        count: how many to write.
+
+    Example:
+        >>> likeliest({"wave": 0.755, "clap": 0.2, "jump": 0.03, "sit": 0.015})
+        'wave 76%, clap 20%, jump 3%'
+    """
+    return ", ".join(f"{name} {share:.0%}" for name, share in list(probabilities.items())[:count])

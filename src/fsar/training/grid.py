@@ -35,7 +35,7 @@ class Cell:
     changes: tuple[str, ...]
     """`key=value` of each swept key."""
     seed: int | None
-    """None leaves the recipe's."""
+    """None keeps the seed of the recipe."""
 
     @property
     def name(self) -> str:
@@ -45,7 +45,7 @@ class Cell:
 
     @property
     def overrides(self) -> tuple[str, ...]:
-        """As `load_recipe` takes them."""
+        """Changes and seed, as `load_recipe` takes them."""
         return (*self.changes, *([] if self.seed is None else [f"seed={self.seed}"]))
 
 
@@ -54,7 +54,7 @@ def cells(sweep: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
 
     Args:
         sweep: `key=value,value,...`; a comma inside brackets belongs to a value.
-        seeds: of the trainings; none leaves the recipe's.
+        seeds: of the runs; if there are none, the recipe's seed.
 
     Raises:
         ValueError: a key without values, a key or a value given twice, or the key `seed`.
@@ -73,12 +73,12 @@ def cells(sweep: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
                 f"--sweep got {text!r}; expected KEY=VALUE,VALUE,... with each key once, as lr.own=1e-3,1e-4"
             )
         if key == "seed":
-            raise ValueError("--sweep seed=... is --seed 0 1 2, which joins the seeds in the table")
+            raise ValueError("--sweep got the key seed; use --seed 0 1 2, so that the table joins the seeds")
         if len(set(found)) < len(found):
-            raise ValueError(f"--sweep {text}: a value stands there twice")
+            raise ValueError(f"--sweep got {text!r}; expected each value once")
         axes[key] = found
     if len(set(seeds)) < len(seeds):
-        raise ValueError(f"--seed {' '.join(map(str, seeds))}: a seed stands there twice")
+        raise ValueError(f"--seed got {' '.join(map(str, seeds))}; expected each seed once")
     chosen_seeds: Sequence[int | None] = seeds or [None]
     chosen = [[f"{key}={value}" for value in values] for key, values in axes.items()]
     return [Cell(changes, seed) for changes in product(*chosen) for seed in chosen_seeds]
@@ -87,19 +87,19 @@ def cells(sweep: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
 def run_grid(
     grid: Sequence[Cell], recipe_of: Callable[[Cell], Recipe], train: Callable[[Recipe, Path], None], folder: Path
 ) -> str:
-    """Train every run that is not finished, and tabulate what validation says.
+    """Train every run that is not finished, and make a table of the best validations.
 
     Args:
         grid: from `cells`.
-        recipe_of: the recipe of a run; all are made before the first run begins, so that mistakes come first.
-        train: trains by a recipe in a folder, or resumes there.
+        recipe_of: makes the recipe of a run. All recipes are made first, so that no run begins beside a mistake.
+        train: trains a recipe in a folder, or resumes the run there.
         folder: of the grid.
 
     Returns:
-        The table, as Markdown; `grid.md` and `grid.csv` in the folder have it, too.
+        The table, as Markdown. It is also written to `grid.md`, and its numbers to `grid.csv`.
 
     Raises:
-        ValueError: two runs have one folder, or a recipe does not fit.
+        ValueError: two runs would share a folder, or a recipe does not fit.
     """
     names = [cell.name for cell in grid]
     if len(set(names)) < len(names):
@@ -116,7 +116,7 @@ def run_grid(
 
 
 def runs_below(folder: Path) -> list[Path]:
-    """The runs of a grid, or the folder itself if it is a run.
+    """List the runs of a grid, or the folder itself if it is a single run.
 
     Args:
         folder: a run, a checkpoint or a grid.
@@ -140,7 +140,7 @@ def _values(text: str) -> list[str]:
 
 
 def _best(folder: Path) -> Mapping[str, Any] | None:
-    """The best validation of a run; None if it validated nothing, or has not begun."""
+    """Read the best validation of a run; None if the run has not begun, or has no validation yet."""
     if not (folder / STATE).is_file():
         return None
     best = read_header(folder / STATE)["best"]
@@ -148,7 +148,7 @@ def _best(folder: Path) -> Mapping[str, Any] | None:
 
 
 def _lines(grid: Sequence[Cell], folder: Path) -> str:
-    """A line per run that has begun."""
+    """Write a line per run that has begun."""
     keys = list(dict.fromkeys(change.partition("=")[0] for cell in grid for change in cell.changes))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -163,7 +163,7 @@ def _lines(grid: Sequence[Cell], folder: Path) -> str:
 
 
 def _table(grid: Sequence[Cell], folder: Path) -> Table:
-    """A row per combination: mean and spread of the seeds' best validations."""
+    """Make a row per combination: mean and standard deviation of the best validations over seeds."""
     groups: dict[tuple[str, ...], list[Cell]] = {}
     for cell in grid:
         groups.setdefault(cell.changes, []).append(cell)

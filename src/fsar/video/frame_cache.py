@@ -40,7 +40,7 @@ class FrameCache:
     frames: int | None = 8
     """Frames per video, T; None keeps all."""
     sampling: str = "tsn"
-    """See `fsar.video.reading.frame_indices`; or `motion` (see `fsar.video.motion`)."""
+    """See `fsar.video.sampling.frame_indices`; or `motion` (see `fsar.video.motion`)."""
 
     @property
     def root(self) -> Path:

@@ -20,32 +20,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fsar.video.paths import VideoError, VideoPath, as_path, display, readable
+from fsar.video.paths import VideoError, VideoPath, as_path
 from fsar.video.picture import Frame, Frames, even_frame, full_frame, small_frame
-from fsar.video.sampling import SAMPLINGS, Indices, frame_indices, shown_at
+from fsar.video.sampling import Indices, frame_indices, shown_at
 from fsar.video.sources import Choose, Facts, Take, source_of
-from fsar.video.stills import frame_files
-from fsar.video.writing import write_video
-
-__all__ = [
-    "SAMPLINGS",
-    "Frame",
-    "Frames",
-    "Indices",
-    "VideoError",
-    "VideoInfo",
-    "VideoPath",
-    "as_path",
-    "display",
-    "frame_files",
-    "frame_indices",
-    "probe",
-    "read_frames",
-    "read_frames_at",
-    "readable",
-    "stream_frames",
-    "write_video",
-]
 
 _TOLERANCE = 0.5  # seconds; a segment may end so much after the last picture, since the sound may be longer
 _ROUNDING = 0.0005  # seconds; times in tables are rounded to milliseconds
