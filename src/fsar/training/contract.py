@@ -1,7 +1,10 @@
-"""What every method must hold, checked on a method of one's own and said in words (`fsar check-method FILE.py:NAME`).
+"""The rules that every method must hold, and a check that says in words which one a method breaks.
 
-Evaluation, training, banks and the recogniser rest on these rules. A rule is tried on a method over a small backbone
-with random clips; what starts at zero or one is moved first, since a fixed point hides mistakes.
+Evaluation, training, banks and the recogniser rest on these rules. `fsar check-method FILE.py:NAME` checks a user's
+method; the tests check the methods of the package. A rule is tried on a small backbone with random clips. Parameters
+that start at zero or one are moved first, because they hide mistakes.
+
+Long: each rule takes a few lines, and the list of rules is read as a whole.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,18 +19,18 @@ from fsar.backbones.base import fingerprint
 from fsar.config import settings_of
 from fsar.methods import build_method, method_class, parse_options
 from fsar.methods.base import Method
-from fsar.methods.episode import Encoding, Episode, Targets
+from fsar.methods.episode import Encoding, Episode, Role, Targets
 
 WAY, SHOT, QUERY, FRAMES = 3, 2, 4, 8
 LABELS = ["waving", "clapping", "running"]
 
 
 class Finding(NamedTuple):
-    """A rule, and whether a method holds it."""
+    """A rule, and how a method breaks it."""
 
     rule: str
     broken: str
-    """What is wrong, in words; empty if the rule is held."""
+    """What is wrong, in words; empty if the method holds the rule."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +73,28 @@ class _Trial:
         return replace(self.episode, query=_each(self.episode.query, lambda t: t[:, chosen]), draws=draws)
 
     def with_classes(self, chosen: Sequence[int]) -> Episode:
-        changed = self.with_support(lambda t: t[:, chosen], self.episode.shot_mask[:, chosen])
-        text = None if changed.text is None else changed.text[:, chosen]
-        return replace(changed, text=text, draws=None if changed.draws is None else changed.draws[..., chosen])
+        return replace(
+            self.episode,
+            support=_each(self.episode.support, lambda t: t[:, chosen]),
+            shot_mask=self.episode.shot_mask[:, chosen],
+            text=None if self.episode.text is None else self.episode.text[:, chosen],
+            draws=None if self.episode.draws is None else self.episode.draws[..., chosen],
+        )
 
 
 def check_method(spec: str, backbone: Backbone, **options: Any) -> list[Finding]:
-    """Try every rule on a method.
+    """Try every rule on a method, in the order of `RULES`.
 
     Args:
         spec: a name, or `FILE.py:NAME`, which runs that file.
-        backbone: a small one; it is left as it is.
+        backbone: a small one; the check does not change it.
         options: of the method.
 
     Returns:
-        A finding per rule, in a fixed order. If the method cannot be built or encode, there is that finding alone.
+        A finding per rule. If the method cannot encode, or its logits have another shape, the list ends there.
 
     Raises:
-        ValueError: no such method, or an option that does not fit.
+        ValueError: no such method, a method that cannot be built, or an option that does not fit.
 
     Example:
         >>> from fsar.backbones import load_backbone
@@ -104,24 +111,24 @@ def check_method(spec: str, backbone: Backbone, **options: Any) -> list[Finding]
     side = backbone.image_size
     clips = torch.randn(WAY * SHOT + QUERY, FRAMES, 3, side, side, generator=_seeded(0))
     trial = _Trial(spec, method, clips)
-    begun = _finding("it encodes videos", lambda t: t.made(t.clips), trial)
+    begun = _finding(RULES[0], lambda t: t.made(t.clips), trial)
     if begun.broken:
         return [begun]
     with torch.no_grad():
         trial = replace(trial, made_episode=trial.made(clips))
-    shaped = _finding("logits are finite, [episode, query, way]", _logits_are_shaped, trial)
+    shaped = _finding(RULES[1], _logits_are_shaped, trial)
     if shaped.broken:
         return [begun, shaped]
     return [begun, shaped, *(_finding(rule, check, trial) for rule, check in _RULES)]
 
 
 def _finding(rule: str, check: Callable[[_Trial], Any], trial: _Trial) -> Finding:
-    """Try a rule; whatever it raises is what is wrong."""
+    """Try a rule; the error that it raises says what is wrong."""
     try:
         check(trial)
     except AssertionError as error:
         return Finding(rule, str(error) or "it is not")
-    except Exception as error:  # a method of one's own may raise anything
+    except Exception as error:  # a user's method may raise anything
         return Finding(rule, f"{type(error).__name__}: {' '.join(str(error).split())}")
     return Finding(rule, "")
 
@@ -161,6 +168,13 @@ def _no_label_reaches_a_score(trial: _Trial) -> None:
     assert _close(moved, trial.logits(trial.episode)[:, order]), (
         "another order of the queries changes their logits, so that their order, which may be that of the labels, leaks"
     )
+    traits = trial.method.traits
+    assert not traits.leaks_labels, "traits_of says leaks_labels=True; only audits of public code may say so"
+    if traits.trains:
+        before = trial.logits(trial.episode)
+        trial.method.begin_training(LABELS)
+        trial.method.loss(trial.episode, trial.method.match(trial.episode), _targets())
+        assert torch.equal(trial.logits(trial.episode), before), "logits change once the loss has seen the labels"
 
 
 def _class_order(trial: _Trial) -> None:
@@ -188,16 +202,30 @@ def _missing_shots(trial: _Trial) -> None:
 
         return trial.logits(trial.with_support(junk, mask))
 
-    assert _close(with_junk(1e3), with_junk(0.0)), (
-        "what stands where shot_mask is false changes the logits; use mean_over_shots or per_video, or mask it"
+    nothing = with_junk(0.0)
+    for size in (1.0, 1e3):  # as large as features, and far larger: a constant would hardly show in a cosine
+        assert _close(with_junk(size), nothing), (
+            "what stands where shot_mask is false changes the logits; use mean_over_shots or per_video, or mask it"
+        )
+    mask = trial.episode.shot_mask.clone()
+    mask[..., 1] = False
+    masked, absent = replace(trial.episode, shot_mask=mask), trial.with_support(lambda t: t[:, :, :1], mask[..., :1])
+    assert _close(trial.logits(masked), trial.logits(absent)), "a masked shot counts; expected the logits without it"
+    mask = trial.episode.shot_mask.clone()
+    mask[:, 1] = False
+    logits = trial.logits(replace(trial.episode, shot_mask=mask))
+    assert (logits[..., 1] == -torch.inf).all() and logits[..., [0, 2]].isfinite().all(), (
+        "a class without examples can be named; expected a logit of -inf for it, and finite ones for the others"
     )
 
 
 def _company(trial: _Trial) -> None:
     alone = torch.cat([trial.logits(trial.with_queries([i])) for i in range(QUERY)], 1)
     same, transductive = _close(trial.logits(trial.episode), alone), trial.method.traits.transductive
-    assert same or transductive, "a query's logits depend on the other queries, but traits_of says transductive=False"
-    assert not (same and transductive), "a query's logits depend on it alone, but traits_of says transductive=True"
+    assert same != transductive, (
+        f"the logits of a query {'do not ' if same else ''}change if the other queries are left out: `traits_of` must "
+        f"set transductive={not same}"
+    )
 
 
 def _other_episodes(trial: _Trial) -> None:
@@ -216,15 +244,17 @@ def _other_episodes(trial: _Trial) -> None:
 
 def _traits_are_true(trial: _Trial) -> None:
     traits, logits = trial.method.traits, trial.logits(trial.episode)
-    if traits.independent_ways:
-        for others in ([0, 1], [0, 2], [1, 2]):
-            assert _close(trial.logits(trial.with_classes(others)), logits[..., others]), (
-                "traits_of says independent_ways=True, but a class's logit changes if another class is left out"
-            )
+    left_out = [(trial.logits(trial.with_classes(kept)), logits[..., kept]) for kept in ([0, 1], [0, 2], [1, 2])]
+    independent = all(torch.allclose(fewer, all_ways, rtol=1e-5, atol=1e-6) for fewer, all_ways in left_out)
+    assert independent == traits.independent_ways, (
+        f"the logits of a class {'do not ' if independent else ''}change if another class is left out: `traits_of` "
+        f"must set independent_ways={independent}"
+    )
     if traits.matches_means:
         means = trial.with_support(lambda t: t.mean(2, keepdim=True), trial.episode.shot_mask[..., :1])
         assert _close(trial.logits(means), logits), (
-            "traits_of says matches_means=True, but the mean of a class's encodings gives other logits"
+            "the logits change if the support videos of a class are replaced by their mean: `traits_of` must set "
+            "matches_means=False"
         )
 
 
@@ -241,49 +271,59 @@ def _encoding_can_be_kept(trial: _Trial) -> None:
         assert encoded.keys() == enhanced.keys() and all(torch.equal(encoded[k], enhanced[k]) for k in encoded), (
             "encode differs from enhance(encoder().encode(...)), which banks and training on them use"
         )
-        assert len({tensor.untyped_storage().data_ptr() for tensor in begun.values()}) == len(begun), (
-            "two tensors of encoder().encode share their memory, so that a bank's file cannot hold them; clone one"
+        for kept in (encoded, begun):
+            assert len({tensor.untyped_storage().data_ptr() for tensor in kept.values()}) == len(kept), (
+                "two tensors of an encoding share their memory, so that a bank's file cannot hold them; clone one"
+            )
+        assert all(len(tensor) == 2 for tensor in begun.values()), "encoder().encode lacks the axis of the videos"
+    text = text if text is None else text[:1]
+    for what, part, differ in (
+        ("traits_of", method, method.traits.roles_differ),
+        ("encoder()", encoder, encoder.roles_differ),
+    ):
+        support, query = (part.encode(clips[:1], role, text) for role in ("support", "query"))
+        same = support.keys() == query.keys() and all(torch.equal(support[name], query[name]) for name in support)
+        assert same != differ, f"{what} says that support and query are encoded " + (
+            "differently, but they are not" if same else "alike, but they differ (roles_differ)"
         )
-    support, query = (
-        method.encode(clips[:1], role, text if text is None else text[:1]) for role in ("support", "query")
-    )
-    same = support.keys() == query.keys() and all(torch.equal(support[name], query[name]) for name in support)
-    assert same != method.traits.roles_differ, "traits_of says that support and query are encoded " + (
-        "differently, but they are not" if same else "alike, but they differ"
-    )
 
 
 @torch.no_grad()
 def _the_bank_has_a_key(trial: _Trial) -> None:
-    method, clips = trial.method, trial.clips[:1]
+    method, own, clips = trial.method, trial.own, trial.clips[:1]
     text = method.encode_text(LABELS[:1]) if method.traits.support_reads_text else None
-    before, key = method.encoder().encode(clips, "support", text), method.encoder().key()
-    kept = {name: p.clone() for name, p in trial.own.items()}
-    for p in trial.own.values():
-        p.add_(torch.randn(p.shape, generator=_seeded(4)))
-    after, changed = method.encoder().encode(clips, "support", text), method.encoder().key() != key
-    for name, p in trial.own.items():
-        p.copy_(kept[name])
-    if any(not torch.equal(before[name], after[name]) for name in before):
-        assert changed and not method.encoder().is_frozen, (
-            "encoder() reads parameters of the method, but its key() does not name them, or is_frozen is true, so that "
-            "banks on disk would be wrong after training. Compute this part in enhance, or add its hash to key()"
-        )
+    roles: tuple[Role, ...] = ("support", "query") if method.encoder().roles_differ else ("query",)
+
+    def banked() -> list[Tensor]:
+        return [part for role in roles for part in method.encoder().encode(clips, role, text).values()]
+
+    before, key = banked(), method.encoder().key()
+    for names in [[*own]] if method.encoder().is_frozen else [[name] for name in own]:
+        kept = {name: own[name].clone() for name in names}
+        for name in names:
+            own[name].add_(torch.randn(own[name].shape, generator=_seeded(4)))
+        if method.encoder().is_frozen or method.encoder().key() == key:
+            assert all(map(torch.equal, before, banked())), (
+                f"encoder() reads parameters of the method ({names[0]}), but its key() does not name them, or "
+                f"is_frozen is true, so that banks on disk would be wrong after training. Compute this part in "
+                f"enhance, or add its hash to key()"
+            )
+        for name in names:
+            own[name].copy_(kept[name])
 
 
 def _it_trains(trial: _Trial) -> None:
     method, own = trial.method, trial.own
     if not own:
         return
-    assert method.traits.trains, "it has parameters, but traits_of says trains=()"
+    assert "own" in method.traits.trains, "the method adds parameters: `traits_of` must name 'own' in trains"
     method.begin_training(LABELS)
-    targets = Targets(torch.tensor([[2, 2, 0, 1]]), torch.tensor([[0, 1, 2]]))
 
     def gradients() -> dict[str, Tensor]:
         method.zero_grad()
         torch.manual_seed(0)  # dropout
         episode = trial.made(trial.clips)
-        terms = method.loss(episode, method.match(episode), targets)
+        terms = method.loss(episode, method.match(episode), _targets())
         loss = sum(terms.values(), torch.zeros(()))
         assert torch.isfinite(loss), f"the loss is {loss.item()}"
         loss.backward()
@@ -311,8 +351,8 @@ def _it_comes_back(trial: _Trial) -> None:
     wrong = again.load_state_dict(trial.method.state_dict(), strict=False)
     heads = [name for name in wrong.unexpected_keys if not name.startswith("loss_heads.")]
     assert not heads and not wrong.missing_keys, f"a checkpoint does not fit: {[*heads, *wrong.missing_keys][0]}"
-    assert torch.equal(trial.logits(trial.episode), again.eval().match(trial.episode).logits.detach()), (
-        "built again from its options and parameters it gives other logits: it keeps something elsewhere"
+    assert torch.equal(trial.logits(trial.episode), replace(trial, method=again.eval()).logits(trial.episode)), (
+        "if it is built again from its options and parameters, its logits differ: it keeps something elsewhere"
     )
     names = {field.name for field in fields(trial.method.config)}
     assert names == set(options), "options() lacks fields of Config"
@@ -341,6 +381,19 @@ _RULES: tuple[tuple[str, Callable[[_Trial], None]], ...] = (
     ("a checkpoint brings it back", _it_comes_back),
     ("the backbone stays as it is", _the_backbone_stays),
 )
+
+
+RULES: tuple[str, ...] = (
+    "it encodes videos",
+    "logits are finite, [episode, query, way]",
+    *(rule for rule, _ in _RULES),
+)
+"""All rules, in the order in which they are tried."""
+
+
+def _targets() -> Targets:
+    """The labels of the queries."""
+    return Targets(torch.tensor([[2, 2, 0, 1]]), torch.tensor([[0, 1, 2]]))
 
 
 def _seeded(seed: int) -> torch.Generator:
