@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fsar import Recognizer, cli
-from fsar.backbones import load_backbone
+from fsar.backbones import Backbone, load_backbone
 from fsar.bank import fill_bank
 from fsar.datasets import VideoDataset, load_folder
 from fsar.datasets.join import join_clips
@@ -36,6 +36,12 @@ def commands(part: str) -> list[list[str]]:
     """Words of every `fsar` line of the one block that has this part."""
     (block,) = [block for block in blocks("bash") if part in block]
     return lines_of(block)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny(small_for_tiny: Backbone) -> Backbone:
+    """In this file, the small encoder stands in for `tiny`."""
+    return small_for_tiny
 
 
 @pytest.fixture
@@ -113,7 +119,7 @@ def test_ten_lines_from_videos_to_a_comparison(folder: Path, capsys: pytest.Capt
     assert len([line for line in block.splitlines() if line and not line.startswith(("from", "print"))]) <= 10
     names: dict[str, object] = {}
     exec(block.replace("lite0", "tiny").replace("1000", "50"), names)
-    assert names["features"].shape == (14, 8, 128)  # type: ignore[attr-defined]
+    assert names["features"].shape == (14, 8, 32)  # type: ignore[attr-defined]
     assert "over episodes: " in capsys.readouterr().out
 
 

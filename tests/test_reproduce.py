@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fsar.backbones import Backbone
 from fsar.cli import main
 from fsar.datasets import VideoDataset
 from fsar.datasets.benchmarks import benchmark
@@ -27,6 +28,12 @@ SMALL = [
     "jitter=false", "freeze_batch_norm=true",
 ]  # fmt: skip
 FEW_FRAMES = ["frames=4", "options.frames=4"]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny(small_for_tiny: Backbone) -> Backbone:
+    """In this file, the small encoder stands in for `tiny`."""
+    return small_for_tiny
 
 
 def stand_in(name: str, world: VideoDataset, root: Path, clips: int = 2) -> Path:

@@ -141,7 +141,7 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
             raise ValueError(f"{what}: {key} {name!r} is missing; give it a value")
     try:
         written = {name: _as_written(as_list(value), hints[name]) for name, value in values.items()}
-        checked = _parser(cls).parse_object(written)  # type: ignore[arg-type]
+        checked = _parser(cls).parse_object(written, defaults=False)  # type: ignore[arg-type]  # `cls` fills them in
     except ArgumentError as error:
         found = re.search(r'Parser key "([^".]+)', str(error))
         if found is None or found[1] not in values:
