@@ -124,6 +124,16 @@ class VideoIndex:
     ) -> Path | None:
         """Choose among the videos with one name; see `find`.
 
+        Args:
+            candidates: the videos.
+            listed: the path in the list.
+            label: the class in the list.
+            shared: as `find` takes it.
+            anywhere: as `find` takes it.
+
+        Returns:
+            The chosen video's path; None if there is none.
+
         Raises:
             ValueError: several videos fit.
         """

@@ -330,7 +330,13 @@ class TaskAdapter(Method):
         support: Float[Tensor, "episode way shot frame dim"],
         shot_mask: ShotMask,
     ) -> Logits:
-        """Equation 11: cosines; other metrics give probabilities over the classes."""
+        """Compute the visual scores: cosines (equation 11), or probabilities over the classes for other metrics.
+
+        Args:
+            query: frame features of the queries.
+            support: frame features of the support.
+            shot_mask: false for padding.
+        """
         scores = self.metric(query, support, shot_mask)
         return scores if self.config.metric == "protonet" else scores.softmax(-1)
 
@@ -421,7 +427,13 @@ class TaskAdaptedBlock(nn.Module):
     def before(
         self, block: ResidualAttentionBlock, tokens: Videos, only_class: bool
     ) -> Float[Tensor, "task video frame kept channel"]:
-        """Run the part before the attention over videos: each video on its own."""
+        """Run the part before the attention over videos: each video on its own.
+
+        Args:
+            block: the frozen block.
+            tokens: its input.
+            only_class: as in `forward`.
+        """
         if self.task_at == "front":
             return tokens
         tokens = self.over_frames(block, tokens)
@@ -435,7 +447,15 @@ class TaskAdaptedBlock(nn.Module):
         only_class: bool = False,
         attention: list[Tensor] | None = None,
     ) -> Float[Tensor, "task video frame kept channel"]:
-        """Run the attention over videos, and the rest."""
+        """Run the attention over videos, and the rest.
+
+        Args:
+            block: the frozen block.
+            tokens: from `before`.
+            mask: [task, video], false for padding.
+            only_class: as in `forward`.
+            attention: as `TaskAdapter.adapt` takes it.
+        """
         tokens = self.over_videos(block, tokens, mask, attention)
         if self.task_at == "front":
             tokens = self.over_frames(block, tokens)
@@ -459,7 +479,13 @@ class TaskAdaptedBlock(nn.Module):
     def over_tokens(
         self, block: ResidualAttentionBlock, tokens: Videos, only_class: bool
     ) -> Float[Tensor, "task video frame kept channel"]:
-        """Equation 7: the tokens of a frame attend to each other."""
+        """Equation 7: the tokens of a frame attend to each other.
+
+        Args:
+            block: the frozen block.
+            tokens: its input.
+            only_class: compute only the class tokens; they attend to all tokens.
+        """
         normed = block.ln_1(tokens)
         if only_class:
             tokens, attended = tokens[..., :1, :], attend(block, normed[..., :1, :], normed)
@@ -482,7 +508,11 @@ class TaskAdaptedBlock(nn.Module):
     ) -> Videos:
         """Equation 8: every token attends to the same frame and token of the task's videos.
 
-        `mask` [task, video] is false for padding.
+        Args:
+            block: the frozen block.
+            tokens: its input.
+            mask: [task, video], false for padding.
+            attention: as `TaskAdapter.adapt` takes it.
         """
         if self.task is None:
             return tokens

@@ -98,7 +98,13 @@ class CrossTransformer(nn.Module):
         support: Float[Tensor, "episode way shot frame dim"],
         shot_mask: ShotMask,
     ) -> Logits:
-        """Compute minus the squared distance per tuple of each query to its prototype of each class."""
+        """Compute minus the squared distance per tuple of each query to its prototype of each class.
+
+        Args:
+            query: frame features of the queries.
+            support: frame features of the support.
+            shot_mask: false for padding.
+        """
         query, support = (
             self.dropout(frames + positional_encoding(*frames.shape[-2:]).to(frames)) for frames in (query, support)
         )
@@ -192,6 +198,11 @@ class CrossTransformers(nn.Module):
         shot_mask: ShotMask,
     ) -> Logits:
         """Compute the logits of every query.
+
+        Args:
+            query: frame features of the queries.
+            support: frame features of the support.
+            shot_mask: false for padding.
 
         Raises:
             ValueError: the videos have fewer frames than the largest tuple joins.
