@@ -480,6 +480,11 @@ def test_rows_are_called_as_one_likes(runs: Path, capsys: pytest.CaptureFixture[
     keep(runs / "early", replace(RESULT, training=unfinished, protocol="paper: selected on the test classes"))
     assert main(["results", "runs/early", "--table", "--name", "runs/early=Mine"]) == 0
     assert "| Mine, unfinished: 11 of 20 episodes [paper: selected on the test" in capsys.readouterr().out
+    finished = {**unfinished, "unfinished_at": None}
+    keep(runs / "early", replace(RESULT, training=finished, protocol="paper: selected on the test classes"))
+    assert main(["results", "runs/early", "--table", "--name", "runs/early=Mine"]) == 0
+    said = capsys.readouterr().out  # the finished run has the same label
+    assert "| Mine, unfinished: 11 of 20 episodes [paper" in said and "| Mine [paper: selected on" in said
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from fsar.results.identity import comparable, row_keys, row_names
+from fsar.results.identity import comparable, row_keys, row_name, row_names
 from fsar.results.result import Result, Stored
 
 
@@ -72,15 +72,19 @@ def _labels_of_rows(results: Sequence[Result]) -> dict[int, str]:
 
 
 def _require_one_each(rows: Mapping[str, set[str]], group: Sequence[Result]) -> None:
-    """Refuse several labels for one row, and one label for several rows (the two modes of a method may share one)."""
+    """Refuse several labels for one row, and rows that would be called the same.
+
+    The two modes of a method, and a run before and after its end, may share a label: their names say which they are.
+    """
     names = row_names([replace(result, label="") for result in group])
-    modes = {key: result.mode for key, result in zip(row_keys(group), group, strict=True)}
+    firsts = dict(zip(reversed(row_keys(group)), reversed(group), strict=True))
     of_label: dict[tuple[str, str], list[str]] = {}
     for key, labels in rows.items():
         if len(labels) > 1:
             raise ValueError(f"--name gives one row several names ({', '.join(sorted(labels))}): {names[key]}")
         for label in labels:
-            of_label.setdefault((label, modes[key]), []).append(names[key])
+            called = row_name(replace(firsts[key], label=label))
+            of_label.setdefault((label, called), []).append(names[key])
     for (label, _), several in of_label.items():
         if len(several) > 1:
             listed = " | ".join(several)
