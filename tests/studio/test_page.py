@@ -1,6 +1,7 @@
 """The page as a new user meets it, in Chromium."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from fsar.recognizer import Recognizer
 from fsar.studio.page import FILES, FOLDER
 from tests.service.conftest import Served, moving
 from tests.studio.conftest import PICTURES, Camera
+from tests.test_readme import README
 
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 
@@ -100,6 +102,7 @@ def test_from_nothing_to_three_gestures(
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the recogniser's file").click()
     assert Recognizer.load(download.value.path()).actions == {"right": 2, "left": 2, "down": 2}
+    shutil.copy(download.value.path(), tmp_path / "again.fsar")
     with page.expect_download() as download:
         page.get_by_role("button", name="Download the answers (CSV)").click()
     rows = Path(download.value.path()).read_text().splitlines()
@@ -108,6 +111,8 @@ def test_from_nothing_to_three_gestures(
     visit.count("down", 2)
     page.get_by_role("button", name="Delete: Example 1 of down").click()
     visit.count("down", 1)
+    page.get_by_label("Open a recogniser's file").set_input_files(tmp_path / "again.fsar")
+    visit.count("down", 2)
     visit.close(studio)
     assert Recognizer.load(studio.root / "gestures.fsar").actions == {"right": 2, "left": 2, "down": 1}
     assert len(list((studio.root / "gestures" / "down").iterdir())) == 1
@@ -165,6 +170,7 @@ def test_the_files_of_the_page(studio: Served) -> None:
         assert response.status_code == 200 and response.headers["content-type"].startswith(kind)
         assert "default-src 'self'" in response.headers["content-security-policy"]
         assert not re.search(r"https?://|@import|url\(", response.text), name
+    assert "fsar studio projects/" in README  # as the fixture runs it
     page = (FOLDER / "page.html").read_text()
     for key in re.findall(r'data-(?:text|label|hint)="(\w+)"', page) + re.findall(
         r"TEXTS\.(\w+)", (FOLDER / "page.js").read_text()

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from fsar.recognizer import ExampleWarning
 from fsar.service.decoders import Decoders
-from fsar.service.docs import EXAMPLES, VIDEO, docs_page
+from fsar.service.docs import EXAMPLES, FILE, VIDEO, docs_page
 from fsar.service.jobs import Jobs
 from fsar.service.limits import Limits, Refused
 from fsar.service.project import Project
@@ -198,6 +198,12 @@ def _recognizers(house: House) -> APIRouter:
         content = await jobs.run(lambda: projects.get(name).file.read_bytes())
         headers = {"Content-Disposition": "attachment; filename=recognizer.fsar"}
         return Response(content, media_type="application/octet-stream", headers=headers)
+
+    @routes.post("/{name}/file", status_code=201, openapi_extra=FILE, responses=EXAMPLES["created"])
+    async def take(name: str, request: Request) -> dict[str, Any]:
+        """Make a recogniser of a file that was downloaded or that `fsar recognize --save` wrote."""
+        async with house.uploads.received(request, video=False) as upload:
+            return await jobs.run(lambda: projects.take(name, upload.path).describe(), change=True)
 
     @routes.get("/{name}/check", responses=EXAMPLES["check"])
     async def check(name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ _DESCRIBED = {
     "method": "place-motion",
     "actions": {"clap": ["2c1f0b7a.webm", "9d3e11c0.webm"], "wave": ["5b7e9a44.webm", "e01277cd.mp4"]},
     "background": [],
+    "absent": [],
     "lacking": None,
     "expected": [0.45, 1.0],
     "fit": "4 of 4 left-out examples were answered right",
@@ -64,6 +65,14 @@ VIDEO = {
     }
 }
 """The body of a request that takes a video."""
+FILE = {
+    "requestBody": {
+        "required": True,
+        "description": "The bytes of a recogniser's file.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""The body of a request that takes a recogniser."""
 
 
 def docs_page(openapi: Mapping[str, Any]) -> str:
@@ -107,6 +116,6 @@ def _command(method: str, path: str, has_body: bool) -> str:
     """The request as a command of curl."""
     usual = "post" if has_body else "get"
     words = ["curl"] if method == usual else ["curl", "-X", method.upper()]
-    words += ["--data-binary", "@wave.mp4"] if has_body else []
+    words += ["--data-binary", "@gestures.fsar" if path.endswith("/file") else "@wave.mp4"] if has_body else []
     filled = path.format(name="gestures", action="wave", clip="5b7e9a44.webm")
     return " ".join([*words, f"http://127.0.0.1:8000{filled}"])

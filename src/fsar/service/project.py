@@ -82,6 +82,7 @@ class Project:
             fit = recognizer.fit()
         except ValueError as error:  # too few examples
             lacking = str(error)
+        files = {name for _, _, names in os.walk(self.folder) for name in names}
         actions = {name: [self._named(video) for video in videos] for name, videos in recognizer.examples.items()}
         return {
             "name": self.name,
@@ -89,6 +90,7 @@ class Project:
             "method": recognizer.method.name,
             "actions": actions,
             "background": [self._named(video) for video in recognizer.background],
+            "absent": sorted({clip for _, clip in self._clips(recognizer) if Path(clip).name not in files}),
             "lacking": lacking,
             "expected": None if fit is None else fit.expected,
             "fit": None if fit is None else str(fit),

@@ -71,21 +71,37 @@ class Projects:
         Raises:
             Refused: a name that is taken or not allowed, another backbone, or too many recognisers.
         """
+        self._require_free(name, backbone or self.backbone)
+        return self._add(name, Recognizer(self._shared(backbone or self.backbone), cache=self._cache(8, MOTION)))
+
+    def take(self, name: str, file: Path) -> Project:
+        """Take a recogniser's file from elsewhere; it has encodings, and no clips.
+
+        Raises:
+            ValueError: it is no such file, or runs code of its own.
+            Refused: as for `create`.
+        """
+        self._require_free(name, read_file(file).backbone)
+        return self._add(name, self.load(file))
+
+    def _require_free(self, name: str, backbone: str) -> None:
         require_name(name, "recogniser")
         allowed = dict.fromkeys((self.backbone, *BUILT_IN))
-        if backbone is not None and backbone not in allowed:
+        if backbone not in allowed:  # others could be fetched from elsewhere, or be files of this machine
             raise Refused(422, unknown(backbone, allowed, "backbone") + "; `fsar serve --backbone` sets another one")
-        chosen = self._shared(backbone or self.backbone)
+        if name in self.names() or (self.root / name).exists():
+            raise Refused(409, f"there is a recogniser or a folder {name!r} already; choose another name")
+        if len(self.names()) >= self.limits.recognizers:
+            raise Refused(409, f"there are {self.limits.recognizers} recognisers, and no more are taken; delete one")
         self.require_room(0)
+
+    def _add(self, name: str, recognizer: Recognizer) -> Project:
         with self._lock:
-            if name in self.names() or (self.root / name).exists():
-                raise Refused(409, f"there is a recogniser or a folder {name!r} already; choose another name")
-            if len(self.names()) >= self.limits.recognizers:
-                raise Refused(
-                    409, f"there are {self.limits.recognizers} recognisers, and no more are taken; delete one"
-                )
-            (self.root / name).mkdir()
-            Recognizer(chosen, cache=self._cache(8, MOTION)).save(self.root / f"{name}{SUFFIX}")
+            try:
+                (self.root / name).mkdir()
+            except FileExistsError as error:  # of a request at the same time
+                raise Refused(409, f"there is a recogniser {name!r} already; choose another name") from error
+            recognizer.save(self.root / f"{name}{SUFFIX}")
             return self.get(name)
 
     def delete(self, name: str) -> None:

@@ -11,7 +11,7 @@ from fsar.recognizer.timeline import WindowScores, spot
 from fsar.recognizer.windows import Window
 from fsar.service.decoders import DecodedApart
 
-PIECE = 256
+PIECE = 64
 """Frames that are decoded and held on disk at once."""
 
 

@@ -31,7 +31,7 @@ class Upload(NamedTuple):
 
 
 def kind_of(head: bytes) -> str | None:
-    """Tell the container of a video from its first bytes.
+    """Tell the container of a video, or that it is a recogniser's file, from its first bytes.
 
     Args:
         head: at least 400 bytes, or the whole file.
@@ -58,6 +58,8 @@ def kind_of(head: bytes) -> str | None:
         return ".webm" if b"webm" in head[:80] else ".mkv"
     if head.startswith(b"RIFF") and head[8:12] == b"AVI ":
         return ".avi"
+    if head[8:11] == b'{"_':
+        return ".fsar"  # the header of safetensors begins with its metadata
     for first, step, suffix in ((0, 188, ".ts"), (4, 192, ".m2ts")):
         if head[first : first + 1] == head[first + step : first + step + 1] == b"\x47":
             return suffix
@@ -80,11 +82,12 @@ class Uploads:
             left.unlink()
 
     @asynccontextmanager
-    async def received(self, request: Request) -> AsyncIterator[Upload]:
+    async def received(self, request: Request, video: bool = True) -> AsyncIterator[Upload]:
         """Stream the body of a request to a file, which lasts as long as the block.
 
         Args:
             request: with a video as its body.
+            video: False for a recogniser's file instead.
 
         Yields:
             The file.
@@ -94,7 +97,7 @@ class Uploads:
         """
         part = self._folder / f"part-{uuid4().hex}"
         try:
-            path, size = await self._receive(request, part)
+            path, size = await self._receive(request, part, video)
         finally:
             with suppress(FileNotFoundError):
                 part.unlink()
@@ -106,7 +109,7 @@ class Uploads:
                 del self._users[path]
                 path.unlink(missing_ok=True)
 
-    async def _receive(self, request: Request, part: Path) -> tuple[Path, int]:
+    async def _receive(self, request: Request, part: Path, video: bool) -> tuple[Path, int]:
         most = round(self._limits.upload_mb * 1e6)
         too_large = Refused(413, f"the video is larger than {self._limits.upload_mb:g} MB; cut or shrink it")
         announced = request.headers.get("content-length", "0")
@@ -126,8 +129,9 @@ class Uploads:
         if not size:
             raise Refused(400, "the request has no body; send the bytes of a video as its body")
         suffix = kind_of(head)
-        if suffix is None:
-            raise Refused(415, "the body is not a video of a known kind; send mp4, mov, webm, mkv, avi, mpg, ts or gif")
+        if suffix is None or (suffix == ".fsar") == video:
+            known = "a video of a known kind; send mp4, mov, webm, mkv, avi, mpg, ts or gif"
+            raise Refused(415, f"the body is not {known if video else 'a recogniser of fsar; send NAME.fsar'}")
         path = self._folder / f"{digest.hexdigest()}{suffix}"
         os.utime(part, (0, 0))  # the same content has the same name, size and time, and so the same entry in the cache
         part.replace(path)

@@ -154,6 +154,10 @@ function whenSeen(target, work) {
 }
 
 async function load(video, action, clip) {
+  if (state.described.absent.includes(clip)) {
+    video.replaceWith(element("p", { className: "hint", textContent: TEXTS.absent }));
+    return;
+  }
   const path = `${at("actions", action, "previews")}/${clip.split("/").map(encodeURIComponent).join("/")}`;
   try {
     video.src = URL.createObjectURL(await (await ask(path)).blob());
@@ -278,8 +282,8 @@ async function predict(body, name) {
   const pair = element("div", { className: "pair" }, element("figure", {}, mine, element("figcaption", { textContent: TEXTS.yourVideo })));
   for (const near of answer.nearest) {
     const video = player(TEXTS.nearest(near.action));
-    load(video, near.action, near.video);
     pair.append(element("figure", {}, video, element("figcaption", { textContent: TEXTS.nearest(near.action) })));
+    load(video, near.action, near.video);
   }
   const parts = [corrections(answer), moments(body, mine), trimmer(body, mine)];
   $("answer").replaceChildren(element("p", { id: "best", textContent: best }), bars, pair, ...parts);
@@ -399,6 +403,11 @@ function connect() {
     if (files.length) work(files);
     $(id).value = "";
   });
+  chosen("take", ([body]) => attempt(async () => {
+    const name = body.name.replace(/\.fsar$/, "");
+    await ask(`recognizers/${encodeURIComponent(name)}/file`, { method: "POST", body });
+    await list(name);
+  }));
   chosen("upload", collect);
   chosen("try-upload", ([file]) => attempt(() => predict(file, file.name)));
   recording($("record"), (blob) => collect([blob]));
