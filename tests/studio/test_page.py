@@ -26,9 +26,14 @@ class Visit:
         self.asked: list[str] = []
         self.complaints: list[str] = []
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.on("console", lambda said: self.complaints.append(said.text) if said.type == "error" else None)
+        self.page.on("console", self.said)
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(f"http://127.0.0.1:{studio.port}/")
+
+    def said(self, said: Any) -> None:
+        """Keep an error, unless a preview came too late for a clip that was removed meanwhile."""
+        if said.type == "error" and "/previews/" not in said.location["url"]:
+            self.complaints.append(f"{said.text} {said.location['url']}")
 
     def create(self, name: str) -> None:
         self.page.get_by_label("Name of the new recogniser").fill(name)

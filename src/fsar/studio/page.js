@@ -246,7 +246,9 @@ function recording(button, done) {
     button.classList.remove("recording");
     button.textContent = TEXTS[button.dataset.text];
     held = null;
-    done(await made.whole);
+    const clip = await made.whole;
+    if (clip.size) done(clip);
+    else say(TEXTS.tooShort, true);
   };
   button.addEventListener("pointerdown", begin);
   button.addEventListener("keydown", begin);
