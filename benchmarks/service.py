@@ -10,6 +10,7 @@ one brings a clip that was decoded and encoded before.
 
 import argparse
 import os
+import socket
 import statistics
 import struct
 import subprocess
@@ -25,7 +26,9 @@ from pathlib import Path
 
 import numpy as np
 
-PORT = 8765
+with socket.socket() as free:
+    free.bind(("127.0.0.1", 0))
+    PORT = free.getsockname()[1]
 URL = f"http://127.0.0.1:{PORT}/v1/recognizers/bench"
 
 
