@@ -18,6 +18,7 @@ from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.loop import evaluate
 from fsar.evaluation.matching import match_from_bank
 from fsar.methods import METHODS, build_method
+from fsar.methods.encoder import FrameEncoder
 from fsar.methods.protonet import ProtoNet
 from fsar.results.result import Result
 
@@ -46,7 +47,7 @@ def test_two_devices_equal_one(name: str, few: VideoDataset, tiny: Backbone, mon
 
 @pytest.mark.parametrize("naive", [False, True])
 def test_every_device_takes_its_turn(
-    naive: bool, few: VideoDataset, tiny: Backbone, monkeypatch: pytest.MonkeyPatch
+    naive: bool, few: VideoDataset, tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the precision that is asked for, which every thread has to be told."""
     monkeypatch.setattr("fsar.evaluation.matching._BATCH_BYTES", 1)
@@ -57,13 +58,23 @@ def test_every_device_takes_its_turn(
         "match",
         lambda self, episode: matched.append((id(self), threading.get_ident())) or match(self, episode),
     )
+    precisions: list[bool] = []
+    encode = FrameEncoder.encode
+    monkeypatch.setattr(
+        FrameEncoder,
+        "encode",
+        lambda *given: precisions.append(torch.is_autocast_enabled("cpu")) or encode(*given),
+    )
     how = {"way": 2, "episodes": 2, "precision": "bf16", "naive": naive, "progress": False}
     method = build_method("protonet", tiny)
     one = evaluate(method, few, "all", **how)
     assert set(matched) == {(id(method), threading.get_ident())}
     matched.clear()
+    precisions.clear()
+    monkeypatch.setenv("FSAR_CACHE", str(tmp_path))  # every video is encoded again
     two = evaluate(method, few, "all", devices=2, **how)
     assert len(matched) == len({copy for copy, _ in matched}) == len({thread for _, thread in matched}) == 2
+    assert precisions and all(precisions)
     assert two.right == one.right and two.device == f"2 x {one.device}"
 
 
