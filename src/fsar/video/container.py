@@ -32,7 +32,8 @@ _WORTH_THREADS = 2**18
 
 
 @cache
-def _allowed() -> str:
+def allowed_formats() -> str:
+    """Return FFmpeg's names of the formats that open no other files, run no scripts and are no devices."""
     names = {name for entry in av.formats_available for name in entry.split(",")}
     return ",".join(sorted(names - _OPENS_OTHER_FILES))
 
@@ -56,7 +57,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
     utf8 = not any(0xDC80 <= ord(c) <= 0xDCFF for c in os.fspath(path))
     with open(os.devnull if utf8 else path, "rb") as file, decoding(path):
         source = os.fspath(path.absolute()) if utf8 else file  # a relative `a:b.mp4` looks like a URL
-        options = {"protocol_whitelist": "file", "format_whitelist": _allowed(), "max_pixels": str(MOST_PIXELS)}
+        options = {"protocol_whitelist": "file", "format_whitelist": allowed_formats(), "max_pixels": str(MOST_PIXELS)}
         try:
             container = av.open(source, "r", options=options, **_OF_TAGS)
         except av.ArgumentError as error:  # a format that is not allowed

@@ -174,7 +174,7 @@ def _index(path: Path, container: InputContainer, walk: Walk, start: float, end:
     streams = film_streams(container)
     counted = _is_counted(walk)
     pts, keys = _order(walk)
-    matrix = _display_matrix(first)
+    matrix = display_matrix(first)
     look = Look(first.width, first.height, turn_of(matrix), float(stream.sample_aspect_ratio or 1))
     fps = _rate(stream, len(walk.pts), end)
     lost = _lost(path, walk, pts)
@@ -255,7 +255,7 @@ def _order(walk: Walk) -> tuple[np.ndarray, np.ndarray]:
     return pts[order], np.stack([shown_as[key], np.array(seek_to, np.int64)], 1)
 
 
-def _display_matrix(picture: av.VideoFrame) -> np.ndarray | None:
+def display_matrix(picture: av.VideoFrame) -> np.ndarray | None:
     try:
         data: Any = picture.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know a kind of side data
