@@ -114,6 +114,22 @@ def test_the_lines_on_long_videos(folder: Path, capsys: pytest.CaptureFixture[st
     assert (folder / "timeline.html").is_file() and (folder / "subtitles" / "long.vtt").is_file()
 
 
+def test_the_lines_on_live_sources(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recognizer = Recognizer("tiny")
+    recognizer.enroll_folder(folder / "my_actions")
+    recognizer.save(folder / "mine.fsar")
+    for name in ("street.mp4", "training.mp4"):
+        shutil.copy(folder / "new.mp4", folder / name)
+    camera, file, count = commands("fsar live")
+    assert cli.main(["997" if word == "0" else word for word in camera[1:]]) == 2
+    assert "there is no such camera" in capsys.readouterr().err
+    with _model() as url:
+        assert cli.main([url if word.startswith("http") else word for word in file[1:]]) == 0
+    assert '"event": "end"' in capsys.readouterr().out
+    assert cli.main(count[1:]) == 0
+    assert "training.mp4: wave, 1 time" in capsys.readouterr().out
+
+
 def test_ten_lines_from_videos_to_a_comparison(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (block,) = (block for block in blocks("python") if "load_dataset" in block)
     assert len([line for line in block.splitlines() if line and not line.startswith(("from", "print"))]) <= 10

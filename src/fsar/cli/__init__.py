@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 from fsar.cli import (
     check_method,
+    count,
     data,
     describe,
     edit,
     evaluate,
     features,
     judge,
+    live,
     papers,
     recognize,
     report,
@@ -96,6 +98,8 @@ VERBS: dict[str, Verb] = {
     ),
     "recognize": (recognize.add_options, recognize.run, "Name videos by a folder of example clips per action."),
     "spot": (spot.add_options, spot.run, "Tell when which action happens in long videos."),
+    "count": (count.add_options, count.run, "Count the repetitions of an action in videos."),
+    "live": (live.add_options, live.run, "Tell when actions begin and end, in front of a camera."),
     "enroll": (edit.enroll_options, edit.enroll, "Add examples to a recogniser."),
     "forget": (edit.forget_options, edit.forget, "Remove an action from a recogniser, or one of its examples."),
     "correct": (edit.correct_options, edit.correct, "Say what a clip shows: it becomes an example of that action."),

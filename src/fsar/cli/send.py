@@ -73,6 +73,9 @@ class QueuedSender:
 
     def send(self, text: str) -> None:
         """Take an event, at once; drop the oldest one if too many wait."""
+        self._put(text)
+
+    def _put(self, text: str | None) -> None:
         while True:
             try:
                 return self._queue.put_nowait(text)
@@ -85,17 +88,12 @@ class QueuedSender:
 
     def close(self) -> None:
         """Send what is left, for some seconds; tell what could not be sent."""
-        self.send_end()
+        self._put(None)
         self._thread.join(_AT_THE_END)
         self._closing.set()
         left = self._queue.qsize() if self._thread.is_alive() else 0
         if self._lost + left:
             self._tell(f"{self._name}: {self._lost + left} events were not sent")
-
-    def send_end(self) -> None:
-        """Ask the thread to end after the events that wait."""
-        with suppress(Full):
-            self._queue.put_nowait(None)
 
     def _run(self) -> None:
         while (text := self._queue.get()) is not None:

@@ -21,6 +21,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Add the options: recogniser, videos, windows, rule, form."""
     parser.add_argument("videos", nargs="*", type=Path, metavar="VIDEO", help="videos, or folders of videos")
     model_options(parser)
+    parser.add_argument("--fps", type=float, help="frames per second of a folder of frames")
     rule_options(parser)
     parser.add_argument("--format", choices=FORMATS, default="table", help="default: table")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write one file per video into this folder")
@@ -60,7 +61,6 @@ def model_options(parser: ArgumentParser) -> None:
         help="lengths of windows; default: as long as the examples",
     )
     parser.add_argument("--rate", type=float, help="frames per second that are looked at; default: by the examples")
-    parser.add_argument("--fps", type=float, help="frames per second of a folder of frames")
 
 
 def rule_options(parser: ArgumentParser) -> None:

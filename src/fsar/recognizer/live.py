@@ -1,25 +1,26 @@
-"""Live: an event when an action begins, and one when it ends.
+"""Live: an event when an action begins, and one when it is over.
 
 The timeline of the last seconds (`fsar.recognizer.timeline`) is chosen again each time a window is answered, by the
-rules that hold for files. So a live answer is that for the recorded video, as soon as it can be known:
+rules that hold for files:
 
-1. **Begin.** An action begins when `agree` of these timelines in a row show it.
-2. **End.** It ends when `agree` times in a row all new windows that may show it are below `Rule.keep`, or when another
-   segment follows it in as many timelines.
-3. **Withdrawn.** What is seen later may show that it was another action, such as a part of a longer one. If `agree`
-   timelines in a row lack an action that began, it is withdrawn.
+1. **Begin**, fast: `agree` of these timelines in a row end with the same segment. What is seen later may show that it
+   was a part of a longer action. The begin of a repetition that follows at once is told with its end.
+2. **End**, sure: no window that is still to come can overlap the segment, so it is that of the recorded video. This
+   takes as long as the longest window, and longer if the newest windows still show the action. If the begin was not
+   told, it is told now.
+3. **Withdrawn**: an action began, but the timeline does not show it any more.
 
-What lies before the end of the last action is forgotten, so memory does not grow with the stream.
+What lies before the last end is forgotten, so memory does not grow with the stream.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from threading import Event as Flag
 from typing import Literal
 
 import numpy as np
 
+from fsar.backbones.fast import BATCH as LARGEST_BATCH
 from fsar.datasets.segments.segment import Segment
 from fsar.datasets.segments.segment import clock as clock_time
 from fsar.recognizer.answer import UNKNOWN
@@ -31,8 +32,11 @@ from fsar.video.picture import Frame
 
 AGREE = 3
 """Timelines in a row that must agree before anything is said."""
-KEPT = 2.0
+DELAY = 1 / 3
+"""Seconds of a stream whose frames are encoded together; more is cheaper, less is faster."""
+KEPT = 4.0
 """Answers are kept for so many times the longest window."""
+_ROUNDING = 1e-3  # seconds
 _COUNT_EVERY = 60.0  # seconds of the stream between two reports on dropped frames
 
 Kind = Literal["begin", "end", "withdrawn"]
@@ -104,12 +108,13 @@ class LiveSpotter:
 
     def _begin_part(self, begin: float) -> None:
         self._windows = self._new_windows()
-        self._begin: float | None = None
-        self._done = begin  # what is before was told
+        self._begin: float | None = None  # of the first frame
+        self._done = begin  # everything before was told
         self._recent: list[Window] = []
-        self._next: Segment | None = None  # not told yet
-        self._open: Segment | None = None
-        self._votes = self._quiet = self._missing = self._followed = 0
+        self._last: Segment | None = None  # the last segment of the last timeline
+        self._votes = 0
+        self._first: Segment | None = None  # the first segment of the last timeline that may still change
+        self._begun: list[Segment] = []  # told to begin, and not yet to end
 
     def add(self, time: float, frame: Frame) -> list[Event]:
         """Take the next frame.
@@ -123,7 +128,7 @@ class LiveSpotter:
         """
         self._begin = time if self._begin is None else self._begin
         new = list(self._windows.add(time, frame))
-        return self._judge(new, time, np.inf) if new else []
+        return self._judge(new, time, time - self.contract.lengths[-1], np.inf) if new else []
 
     def cut(self, end: float) -> list[Event]:
         """End the stream, or a part of it; the next frame begins a new part.
@@ -136,80 +141,53 @@ class LiveSpotter:
         """
         if self._begin is None:
             return []
-        new = list(self._windows.finish(end))
-        events = self._judge(new, end, end - self._begin) if new else []
-        for segment in self._timeline(end - self._begin):
-            if self._open is None or not _same(self._open, segment):
-                events += [*self._end(end), Event("begin", segment, end)]
-            self._open = self._joined(segment)
-        events += self._end(end)
+        events = self._judge(list(self._windows.finish(end)), end, np.inf, end - self._begin)
         self._begin_part(end)
         return events
 
-    def _judge(self, new: list[Window], now: float, duration: float) -> list[Event]:
-        """Choose the timeline again, and tell what changed."""
-        self._recent += new
+    def _judge(self, new: list[Window], now: float, sure: float, duration: float) -> list[Event]:
+        """Choose the timeline again, and tell what changed; segments that end before `sure` cannot change."""
+        self._recent += [window for window in new if window.start >= self._done - _ROUNDING]
         segments = self._timeline(duration)
-        if self._open is None:
-            return self._look_for_begin(segments, now)
-        return self._look_for_end(segments, new, now)
+        now_seen = (next((each for each in segments if _same(each, known)), known) for known in self._begun)
+        self._begun = list(dict.fromkeys(now_seen))
+        events = self._begins(segments, now)
+        for known in [each for each in self._begun if each.end <= sure and each not in segments]:
+            self._begun.remove(known)
+            events.append(Event("withdrawn", known, now))
+        for segment in segments:
+            if segment.end <= sure and not self._goes_on(segment, now, sure):
+                if segment in self._begun:
+                    self._begun.remove(segment)
+                else:
+                    events.append(Event("begin", segment, now))
+                events.append(Event("end", segment, now))
+                self._done = segment.end
+        oldest = max(self._done, now - KEPT * self.contract.lengths[-1])
+        self._recent = [window for window in self._recent if window.start >= oldest - _ROUNDING]
+        self._first = next((each for each in segments if each.end > self._done), None)
+        return events
 
-    def _look_for_begin(self, segments: list[Segment], now: float) -> list[Event]:
-        first = segments[0] if segments else None
-        agrees = first is not None and self._next is not None and _same(self._next, first)
-        self._votes = self._votes + 1 if agrees else int(first is not None)
-        self._next = first
-        self._forget(now - KEPT * self.contract.lengths[-1])
-        if first is None or self._votes < self.agree:
+    def _begins(self, segments: list[Segment], now: float) -> list[Event]:
+        """Tell the last segment, if enough timelines in a row end with it and it was not told."""
+        last = segments[-1] if segments else None
+        agrees = last is not None and self._last is not None and _same(last, self._last)
+        self._votes, self._last = self._votes + 1 if agrees else 1, last
+        if last is None or self._votes < self.agree or any(_continues(last, known) for known in self._begun):
             return []
-        self._open = first
-        self._quiet = self._missing = self._followed = 0
-        return [Event("begin", first, now)]
+        self._begun.append(last)
+        return [Event("begin", last, now)]
 
-    def _look_for_end(self, segments: list[Segment], new: list[Window], now: float) -> list[Event]:
-        assert self._open is not None
-        place = next((i for i, each in enumerate(segments) if _same(self._open, each)), None)
-        self._missing = self._missing + 1 if place is None else 0
-        if place is not None:
-            self._open = self._joined(segments[place])
-            self._followed = self._followed + 1 if place + 1 < len(segments) else 0
-        share = self._largest(new, self._open.action)
-        if share is not None:
-            self._quiet = self._quiet + 1 if share < self.rule.keep else 0
-        if self._missing >= self.agree:
-            withdrawn = Event("withdrawn", self._open, now)
-            self._open, self._votes = None, 0
-            return [withdrawn]
-        if max(self._quiet, self._followed) >= self.agree and now > self._open.end:
-            return self._end(now)
-        self._forget(now - KEPT * self.contract.lengths[-1])
-        return []
-
-    def _end(self, now: float) -> list[Event]:
-        """Tell the end of the action that is going on, if there is one."""
-        if self._open is None:
-            return []
-        ended, self._open, self._next, self._votes = self._open, None, None, 0
-        self._done = ended.end
-        self._forget(ended.end)
-        return [Event("end", ended, now)]
-
-    def _forget(self, before: float) -> None:
-        """Drop the windows that begin before a time."""
-        self._recent = [window for window in self._recent if window.start >= before - 1e-3]
-
-    def _joined(self, segment: Segment) -> Segment:
-        """Keep the begin of an action that lasts longer than the answers are kept."""
-        forgotten = self._recent and self._open is not None and self._open.start < self._recent[0].start
-        return replace(segment, start=self._open.start) if forgotten and self._open else segment
-
-    def _largest(self, new: list[Window], action: str) -> float | None:
-        """The largest probability of an action in windows that may show it; None if there is no such window."""
-        low, high = self.contract.spans.get(action, (0.0, np.inf))
-        found = [
-            window.shows.probabilities[action] for window in new if low <= round(window.end - window.start, 2) <= high
+    def _goes_on(self, segment: Segment, now: float, sure: float) -> bool:
+        """Tell whether the newest windows still show the action, so that the segment will grow."""
+        low, high = self.contract.spans.get(segment.action, (0.0, np.inf))
+        shares = [
+            window.shows.probabilities[segment.action]
+            for window in self._recent
+            if window.end > now - HOP * self.contract.lengths[-1] - _ROUNDING
+            and low <= round(window.end - window.start, 2) <= high
         ]
-        return max(found, default=None)
+        return sure < now and max(shares, default=0.0) >= self.rule.keep
 
     def _timeline(self, duration: float) -> list[Segment]:
         """Choose segments from the answers that are kept."""
@@ -217,12 +195,22 @@ class LiveSpotter:
             return []
         actions = [name for name in self._recent[0].shows.probabilities if name != UNKNOWN]
         scores = WindowScores.of(self.name, duration, actions, self._recent, self.contract.spans)
-        return spot(scores, self.rule)
+        segments = spot(scores, self.rule)
+        if segments and self._first is not None and _same(segments[0], self._first):
+            # an action may last longer than answers are kept
+            segments[0] = replace(segments[0], start=min(segments[0].start, self._first.start))
+        return segments
 
 
 def _same(one: Segment, other: Segment) -> bool:
-    """Tell whether two segments of one stream show one action at one time."""
-    return one.action == other.action and one.start <= other.end and other.start <= one.end
+    """Tell whether two segments show one action and share more than half of the shorter one."""
+    shared = min(one.end, other.end) - max(one.start, other.start)
+    return one.action == other.action and shared > min(one.end - one.start, other.end - other.start) / 2
+
+
+def _continues(segment: Segment, known: Segment) -> bool:
+    """Tell whether a segment repeats or prolongs a known one, so that its begin alone is no news."""
+    return segment.action == known.action and segment.start - known.end < segment.end - segment.start
 
 
 # ----------------------------------------------------------------------- from a source to events
@@ -236,7 +224,7 @@ def watch(
     agree: int = AGREE,
     tell: Tell = lambda words: None,
     clock: Clock | None = None,
-) -> Iterator[Event]:
+) -> Generator[Event, None, None]:
     """Give the events of a live source.
 
     One thread reads and decodes, and this one computes. If it is too slow, the oldest frames are dropped, so that the
@@ -267,23 +255,22 @@ def watch(
 
 
 def batch_of(contract: Contract) -> int:
-    """Number of frames that are encoded together: those between two windows of the shortest length.
+    """Number of frames that are encoded together: those of `DELAY`, at most the images of a batch of OpenVINO.
 
     Example:
-        >>> batch_of(Contract(lengths=(1.0, 2.0), rate=24.0))
-        3
+        >>> batch_of(Contract(lengths=(1.0, 2.0), rate=24.0)), batch_of(Contract(lengths=(1.0, 2.0), rate=12.0))
+        (8, 4)
     """
-    return max(1, round(contract.lengths[0] * HOP * contract.rate))
+    return max(1, min(LARGEST_BATCH, round(contract.rate * DELAY)))
 
 
 def _thinned(pictures: Iterator[Picture], contract: Contract) -> Iterator[Picture]:
     """Leave out the pictures that `Windows.wants` would refuse, so that they neither wait nor count as dropped."""
     last = -np.inf
-    with closing(pictures):  # type: ignore[type-var]
-        for picture in pictures:
-            if picture.time >= last + 0.75 / contract.rate:
-                last = picture.time
-                yield picture
+    for picture in pictures:
+        if picture.time >= last + 0.75 / contract.rate:
+            last = picture.time
+            yield picture
 
 
 def _events(spotter: LiveSpotter, box: Newest[Picture], tell: Tell) -> Iterator[Event]:

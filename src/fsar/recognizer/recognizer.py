@@ -15,7 +15,7 @@ Long: one class has the whole public interface; most of the file is documentatio
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -38,6 +38,7 @@ from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
 from fsar.recognizer.background import BACKGROUND, uses_background
 from fsar.recognizer.calibration import STRICTNESS, Fit, plain
 from fsar.recognizer.contract import Contract, contract_of
+from fsar.recognizer.counting import Repetitions, count, main_action
 from fsar.recognizer.encoding import ClipEncoder, Ready
 from fsar.recognizer.examples import (
     Action,
@@ -53,6 +54,7 @@ from fsar.recognizer.examples import (
 from fsar.recognizer.faults import ExampleWarning
 from fsar.recognizer.files import Contents, read_file, require_file, write_file
 from fsar.recognizer.judgement import judge
+from fsar.recognizer.live import AGREE, Event, watch
 from fsar.recognizer.matching import correspondence, similarities
 from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource, expanded
@@ -63,6 +65,8 @@ from fsar.recognizer.windows import BATCH, Windows
 from fsar.text.words import class_text
 from fsar.training.checkpoint import provenance_of
 from fsar.training.parameters import kept_state
+from fsar.video.camera import Clock, source_named
+from fsar.video.camera import Source as LiveSource
 from fsar.video.frame_cache import FrameCache
 from fsar.video.motion import MOTION
 from fsar.video.paths import VideoError, display
@@ -407,6 +411,32 @@ class Recognizer:
         """
         return scan(self._ready_state(), self.method, self.cache, video, contract or self.contract(), fps, progress)
 
+    def count(
+        self,
+        video: str | os.PathLike[str],
+        action: str | None = None,
+        fps: float | None = None,
+        progress: bool = False,
+    ) -> Repetitions:
+        """Count how often a video repeats an action, such as an exercise (see `fsar.recognizer.counting`).
+
+        Args:
+            video: a file, or a folder of frames.
+            action: an enrolled action; each of its examples shows one repetition. By default the action that fills
+                most of the timeline.
+            fps: frames per second of a folder of frames.
+            progress: show a progress bar.
+
+        Returns:
+            Each repetition, with its times.
+
+        Raises:
+            ValueError: an unknown action, or as for `timeline`.
+        """
+        if action is None:
+            action = main_action(self.timeline(video, fps=fps, progress=progress), self.actions)
+        return count(self._ready_state(), self.method, self.cache, video, action, fps, progress)
+
     def windows(self, contract: Contract | None = None, batch: int = BATCH) -> Windows:
         """Prepare to answer the windows of a stream whose frames come one by one.
 
@@ -421,6 +451,64 @@ class Recognizer:
             ValueError: as for `timeline`.
         """
         return Windows(self._ready_state(), self.method, self.cache, contract or self.contract(), batch)
+
+    def watch(
+        self,
+        source: str | int | os.PathLike[str] | LiveSource,
+        contract: Contract | None = None,
+        rule: Rule | None = None,
+        agree: int = AGREE,
+        tell: Callable[[str], None] = lambda words: None,
+    ) -> Iterator[Segment]:
+        """Give the actions in a live source, each when it has ended. `events` also tells when one begins.
+
+        Args:
+            source: the number of a camera, an address such as `rtsp://...`, or a video file, which plays at its own
+                speed.
+            contract: what is looked at; by default that of `contract()`.
+            rule: as for `timeline`.
+            agree: answers in a row that must agree.
+            tell: is told in words when the connection is lost or found, and how many frames were dropped.
+
+        Yields:
+            Segments whose times count from the first picture. They end with a recording; a camera has no end.
+
+        Raises:
+            ValueError: as for `timeline`; or the source cannot be opened (a SourceError).
+        """
+        for event in self.events(source, contract, rule, agree, tell):
+            if event.kind == "end":
+                yield event.segment
+
+    def events(
+        self,
+        source: str | int | os.PathLike[str] | LiveSource,
+        contract: Contract | None = None,
+        rule: Rule | None = None,
+        agree: int = AGREE,
+        tell: Callable[[str], None] = lambda words: None,
+        clock: Clock | None = None,
+    ) -> Generator[Event, None, None]:
+        """Tell when actions begin and end in a live source (see `fsar.recognizer.live`).
+
+        Args:
+            source: as for `watch`.
+            contract: as for `watch`.
+            rule: as for `watch`.
+            agree: as for `watch`.
+            tell: as for `watch`.
+            clock: the time that the source follows; by default that of the world.
+
+        Yields:
+            Events, as soon as they are known.
+
+        Raises:
+            ValueError: as for `watch`.
+        """
+        contract = contract or self.contract()
+        opened = source_named(source) if isinstance(source, str | int | os.PathLike) else source
+        self.fit()
+        return watch(lambda batch: self.windows(contract, batch), contract, opened, rule, agree, tell, clock)
 
     def score(
         self, folder: str | os.PathLike[str] | VideoDataset, return_errors: bool = False, progress: bool = False

@@ -61,7 +61,11 @@ _KINDS: tuple[tuple[type[Exception], str], ...] = (
     (av.HTTPUnauthorizedError, "it asks for a name and a password; write them as in rtsp://NAME:PASSWORD@HOST/PATH"),
     (av.HTTPForbiddenError, "the server refuses this name and password"),
     (av.HTTPNotFoundError, "the server has no such stream; check the path"),
-    (av.ArgumentError, "its format names other addresses (as HLS and DASH do), or is none; give the stream itself"),
+    (av.ArgumentError, "it sends no video, or a list of other addresses, as HLS and DASH do; give the stream itself"),
+    (
+        av.InvalidDataError,
+        "it sends no video, or a list of other addresses, as HLS and DASH do; give the stream itself",
+    ),
 )
 
 Item = TypeVar("Item")
@@ -209,7 +213,6 @@ class _Stream:
             "protocol_whitelist": PROTOCOLS[scheme],
             "format_whitelist": "rtsp" if rtsp else allowed_formats(),
             "max_pixels": str(MOST_PIXELS),
-            "fflags": "nobuffer",
             "analyzeduration": "1000000",  # microseconds; FFmpeg looks for 5 s by default
             **({"rtsp_flags": "prefer_tcp"} if rtsp else {}),
         }
@@ -260,7 +263,7 @@ def _in_words(name: str, stall: float) -> Iterator[None]:
 def _pictures(
     container: InputContainer, name: str, stall: float | None
 ) -> Iterator[tuple[float | None, Callable[[], Frame]]]:
-    """Decode from now on; damaged packets are left out. `stall`: seconds of packets without a picture that are too many."""
+    """Decode from now on; damaged packets are left out, but not for more than `stall` seconds without a picture."""
     from fsar.video.scan import display_matrix
 
     streams = film_streams(container)
@@ -325,6 +328,8 @@ def play(source: Source, clock: Clock, stop: Event, tell: Tell = lambda words: N
             reason = error.reason
         if not known:
             raise SourceError(source.name, "it ended before its first picture")
+        if stop.is_set():
+            return
         times.lose()
         tell(f"{source.name}: {reason}; connecting again in {pause:g} s")
         clock.wait(pause, stop)

@@ -256,6 +256,7 @@ def _order(walk: Walk) -> tuple[np.ndarray, np.ndarray]:
 
 
 def display_matrix(picture: av.VideoFrame) -> np.ndarray | None:
+    """Return how a picture is turned and mirrored for display, as `turn_of` takes it."""
     try:
         data: Any = picture.side_data.get("DISPLAYMATRIX")
     except ValueError:  # PyAV does not know a kind of side data

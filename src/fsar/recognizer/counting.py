@@ -1,0 +1,196 @@
+"""Counting: how often is an action repeated, and when is each repetition?
+
+Repetitions of an exercise touch, and their speed changes. So a video is compared with one repetition, the example:
+
+1. Windows that last from `FASTER` to `SLOWER` times as long as the examples are scored against the examples of the
+   action. It is a matched filter: the score is highest if a window holds just one repetition, from its begin to its
+   end. Windows that are shifted, or hold half a repetition or two, score less: their frames come in another order.
+2. Of all sets of windows that do not overlap, the one with the largest sum of (score - level) x seconds is taken. The
+   level lies between the score of a usual window of this video and that of the best windows.
+3. If even the best windows are below the recogniser's threshold of "unknown", the video shows no repetition.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from fsar.datasets.segments.segment import Segment
+from fsar.methods.base import Method
+from fsar.names import unknown
+from fsar.progress import progress_bar
+from fsar.recognizer.contract import Contract, length_of, rate_of
+from fsar.recognizer.state import State
+from fsar.recognizer.windows import Window, Windows
+from fsar.video.frame_cache import SHORT_SIDE, FrameCache
+from fsar.video.paths import VideoPath, as_path, display
+from fsar.video.stream import TimedFrames
+
+FASTER, SLOWER = 0.5, 2.0
+"""Shortest and longest repetition, in durations of the shortest and the longest example."""
+STEP = 2**0.25
+"""Largest ratio of two neighbouring window lengths."""
+BEST = 0.95
+"""Share of the windows that score less than the best ones."""
+LEVEL = 0.5
+"""Place of the level between the median score (0) and the best one (1)."""
+_TOUCH = 1e-3  # seconds; windows that share less do not overlap
+
+
+@dataclass(frozen=True)
+class Repetitions:
+    """How often a video repeats an action.
+
+    Example:
+        >>> found = Repetitions("a.mp4", "squat", (Segment("a.mp4", 0.0, 2.0, "squat"),))
+        >>> len(found), str(found)
+        (1, 'a.mp4: squat, 1 time')
+    """
+
+    video: str
+    """Path or name."""
+    action: str
+    segments: tuple[Segment, ...]
+    """Each repetition, in the order of time. The probability is 1 for the best one, and 0 at the level."""
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+    def __str__(self) -> str:
+        return f"{self.video}: {self.action}, {len(self)} time{'' if len(self) == 1 else 's'}"
+
+
+def count(
+    state: State,
+    method: Method,
+    cache: FrameCache,
+    video: VideoPath,
+    action: str,
+    fps: float | None = None,
+    progress: bool = False,
+) -> Repetitions:
+    """Count the repetitions of an action.
+
+    Args:
+        state: with this action.
+        method: the recogniser's method.
+        cache: how frames are taken of a clip.
+        video: a file, or a folder of frames.
+        action: an enrolled action; each of its examples shows one repetition.
+        fps: frames per second of a folder of frames.
+        progress: show a progress bar in seconds of video.
+
+    Returns:
+        Each repetition.
+
+    Raises:
+        ValueError: an unknown action, no known duration of an example, or a video that cannot be read (a VideoError).
+    """
+    if action not in state.actions:
+        raise ValueError(unknown(action, state.actions, "action"))
+    contract = counting_contract(state, cache, action)
+    frames = TimedFrames(as_path(video), SHORT_SIDE, fps)
+    windows, found = Windows(_alone(state, method, action), method, cache, contract), list[Window]()
+    bar = progress_bar(iter(range(0)), "count", "s", round(frames.duration), progress)
+    for time, frame in frames.wanted(windows.wants):
+        bar.update(int(time) - bar.n)
+        found += windows.add(time, frame)
+    found += windows.finish(frames.duration)
+    bar.close()
+    name = display(frames.path)
+    chosen = choose(found, independent=method.traits.independent_ways, action=action)
+    return Repetitions(name, action, tuple(Segment(name, begin, end, action, share) for begin, end, share in chosen))
+
+
+def main_action(segments: Iterable[Segment], actions: Iterable[str]) -> str:
+    """Tell which action fills most of a timeline; the first one if it shows none.
+
+    Args:
+        segments: of one video.
+        actions: all that are enrolled.
+
+    Example:
+        >>> main_action([Segment("a.mp4", 0, 1, "wave"), Segment("a.mp4", 1, 4, "clap")], ["wave", "clap"])
+        'clap'
+    """
+    seconds = dict.fromkeys(actions, 0.0)
+    for segment in segments:
+        seconds[segment.action] += segment.end - segment.start
+    return max(seconds, key=lambda name: seconds[name])
+
+
+def counting_contract(state: State, cache: FrameCache, action: str) -> Contract:
+    """Derive the windows for counting from the durations of an action's examples.
+
+    Args:
+        state: with this action.
+        cache: how frames are taken.
+        action: what is counted.
+
+    Raises:
+        ValueError: no duration of an example is known.
+    """
+    lengths = [each for each in (length_of(e, cache) for e in state.actions[action].examples) if each is not None]
+    if not lengths:
+        raise ValueError(f"it is not known how long the examples of {action!r} last; enrol them again, as files")
+    shortest = FASTER * min(each.seconds for each in lengths)
+    longest = SLOWER * max(each.seconds for each in lengths)
+    steps = int(np.ceil(np.log(longest / shortest) / np.log(STEP)))
+    windows = tuple(round(float(each), 3) for each in np.geomspace(shortest, longest, steps + 1))
+    fps = float(np.median([each.fps for each in lengths]))
+    return Contract(windows, rate_of(windows, fps, cache.frames or 1))
+
+
+def choose(windows: Sequence[Window], independent: bool, action: str) -> list[tuple[float, float, float]]:
+    """Choose the windows that are repetitions.
+
+    Args:
+        windows: all windows of a video.
+        independent: take the scores of an action that was matched alone; False takes its probabilities.
+        action: what is counted.
+
+    Returns:
+        Begin and end in seconds, and a share: 1 for the best window, 0 at the level.
+    """
+    if not windows:
+        return []
+    shown = [window.shows for window in windows]
+    scores = np.array([each.score if independent else each.probabilities[action] for each in shown])
+    best, usual = float(np.quantile(scores, BEST)), float(np.median(scores))
+    threshold = shown[0].threshold
+    if independent and threshold is not None and scores.max() < threshold:
+        return []
+    level = usual + LEVEL * (best - usual) if len(windows) > 1 else -np.inf
+    top = float(scores.max())
+    chosen = _settled(windows, scores - level)
+    share = [1.0 if top <= level else max(0.0, (float(scores[i]) - level) / (top - level)) for i in chosen]
+    return [
+        (round(windows[i].start, 3), round(windows[i].end, 3), round(p, 4)) for i, p in zip(chosen, share, strict=True)
+    ]
+
+
+def _settled(windows: Sequence[Window], gains: Float[np.ndarray, " window"]) -> list[int]:
+    """Choose windows that do not overlap, with the largest sum of gain x seconds (weighted interval scheduling)."""
+    order = sorted((int(i) for i in np.flatnonzero(gains > 0)), key=lambda i: windows[i].end)
+    ends = [windows[i].end for i in order]
+    best, before = [0.0], [0] * len(order)  # best[k]: of the first k
+    for k, i in enumerate(order):
+        before[k] = bisect_right(ends, windows[i].start + _TOUCH, 0, k)
+        best.append(max(best[-1], best[before[k]] + float(gains[i]) * (windows[i].end - windows[i].start)))
+    chosen, k = [], len(order)
+    while k:
+        if best[k] == best[k - 1]:
+            k -= 1
+        else:
+            chosen.append(order[k - 1])
+            k = before[k - 1]
+    return chosen[::-1]
+
+
+def _alone(state: State, method: Method, action: str) -> State:
+    """A state in which every window is scored against one action; all actions if they depend on each other."""
+    if not method.traits.independent_ways:
+        return state
+    return State(method, {action: state.actions[action]}, state.background, fitted=state.fitted(), before=state)
