@@ -15,8 +15,9 @@ import av
 import numpy as np
 import pytest
 
-from fsar.video.camera import Connection, Picture, SourceError, newest, play, source_named
+from fsar.video.camera import Connection, SourceError, source_named
 from fsar.video.picture import Frame
+from fsar.video.play import Picture, newest, play
 from fsar.video.writing import write_video
 
 BLACK = np.zeros((4, 4, 3), np.uint8)

@@ -27,8 +27,9 @@ from fsar.recognizer.answer import UNKNOWN
 from fsar.recognizer.contract import HOP, Contract
 from fsar.recognizer.timeline import Rule, WindowScores, spot
 from fsar.recognizer.windows import Window, Windows
-from fsar.video.camera import Clock, Newest, Picture, Source, WallClock, newest, play
+from fsar.video.camera import Source
 from fsar.video.picture import Frame
+from fsar.video.play import Clock, Newest, Picture, WallClock, newest, play
 
 AGREE = 3
 """Timelines in a row that must agree before anything is said."""

@@ -65,11 +65,12 @@ from fsar.recognizer.windows import BATCH, Windows
 from fsar.text.words import class_text
 from fsar.training.checkpoint import provenance_of
 from fsar.training.parameters import kept_state
-from fsar.video.camera import Clock, source_named
 from fsar.video.camera import Source as LiveSource
+from fsar.video.camera import source_named
 from fsar.video.frame_cache import FrameCache
 from fsar.video.motion import MOTION
 from fsar.video.paths import VideoError, display
+from fsar.video.play import Clock
 
 
 def _loaded(name: str) -> Backbone:
