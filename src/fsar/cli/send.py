@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, Full, Queue
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -19,6 +19,8 @@ TRIES = 6
 """Attempts for one event; the pauses between them are 1, 2, 4, 8 and 16 s."""
 _SECONDS = 10.0  # for one attempt
 _AT_THE_END = 5.0  # seconds for what is left when the program ends
+
+_SENT, _WAITS = 0, 4  # MQTT_ERR_SUCCESS; MQTT_ERR_NO_CONN: the client sends it when it is connected
 
 Tell = Callable[[str], None]
 Wait = Callable[[float], object]
@@ -170,11 +172,13 @@ class MqttSender:
         except ImportError as error:
             raise ValueError("--mqtt needs paho-mqtt, which is not installed: pip install 'fsar[mqtt]'") from error
         self._name, self._tell, self._lost = f"MQTT broker {parts.hostname}", tell, 0
-        self._last: Any = None
+        self._known, self._received = Condition(), 0  # what the broker has received
+        self._sent = 0
         self._client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2)
         self._client.max_queued_messages_set(MOST_WAITING)
         self._client.reconnect_delay_set(1, 30)
         self._client.on_connect = self._on_connect
+        self._client.on_publish = self._on_publish
         self._client.on_connect_fail = lambda *words: tell(f"{self._name} does not answer; trying again")
         if parts.username:
             self._client.username_pw_set(unquote(parts.username), unquote(parts.password or ""))
@@ -187,24 +191,26 @@ class MqttSender:
         if reason.is_failure:
             self._tell(f"{self._name} refuses the connection: {reason}")
 
+    def _on_publish(self, *words: Any) -> None:
+        with self._known:
+            self._received += 1
+            self._known.notify()
+
     def send(self, text: str) -> None:
         """Take an event, at once; drop it if too many wait."""
-        self._last = self._client.publish(self._topic, text, qos=1)
-        self._lost += bool(self._last.rc) and not self._waits(self._last)
+        if int(self._client.publish(self._topic, text, qos=1).rc) in (_SENT, _WAITS):
+            self._sent += 1
+            return
+        self._lost += 1
         if self._lost == 1:
-            self._tell(f"{self._name}: an event was dropped, since too many wait")
-
-    @staticmethod
-    def _waits(sent: Any) -> bool:
-        """Whether the client keeps an event until it is connected (MQTT_ERR_NO_CONN)."""
-        return int(sent.rc) == 4
+            self._tell(f"{self._name}: too many events wait; new ones are dropped")
 
     def close(self) -> None:
         """Send what is left, for some seconds."""
-        if self._last is not None:
-            with suppress(ValueError, RuntimeError):  # it was not queued, or there is no connection
-                self._last.wait_for_publish(_AT_THE_END)
-            if not self._last.is_published():
-                self._tell(f"{self._name}: the last events were not sent")
+        with self._known:
+            self._known.wait_for(lambda: self._received >= self._sent, _AT_THE_END)
+            lost = self._lost + self._sent - self._received
+        if lost:
+            self._tell(f"{self._name}: {lost} events were not sent")
         self._client.disconnect()
         self._client.loop_stop()
