@@ -63,7 +63,7 @@ def test_on_the_command_line(home: Path, capsys: pytest.CaptureFixture[str], wor
     words = ["count", "--model", str(home / "mine.fsar"), "--json"]
     assert cli.main([*words, str(home / "black.mp4")]) == 0
     assert '"count": 0' in capsys.readouterr().out
-    assert cli.main([*words, str(home / "black.mp4"), "--action", "moving_right"]) == 2
+    assert cli.main([*words, str(home / "black.mp4"), "--action", "something_growin"]) == 2
     assert "did you mean" in capsys.readouterr().err
 
 

@@ -56,7 +56,6 @@ def run(options: Namespace) -> int:
         tell([words])
 
     source = source_named(options.source, options.stall)
-    rule = rule_of(options)
     with ExitStack() as stack:
         senders: list[Sender] = []
         for address, sender in ((options.webhook, webhook), (options.mqtt, MqttSender)):
@@ -64,6 +63,7 @@ def run(options: Namespace) -> int:
                 senders.append(sender(address, say))
                 stack.callback(senders[-1].close)
         recognizer, contract = loaded(options)
+        rule = rule_of(options, recognizer)
         recognizer.fit()
         events = stack.enter_context(closing(recognizer.events(source, contract, rule, options.agree, say)))
         try:

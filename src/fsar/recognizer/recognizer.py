@@ -508,6 +508,7 @@ class Recognizer:
         """
         contract = contract or self.contract()
         opened = source_named(source) if isinstance(source, str | int | os.PathLike) else source
+        rule = rule or (None if self.tuned is None else self.tuned.rule)
         self.fit()
         return watch(lambda batch: self.windows(contract, batch), contract, opened, rule, agree, tell, clock)
 
