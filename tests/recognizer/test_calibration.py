@@ -173,6 +173,16 @@ def test_an_example_has_no_vote_on_the_variant_that_names_it() -> None:
     assert choice.order == 0 and choice.right.tolist() == [False] + [True] * 19
 
 
+def test_the_examples_of_an_action_do_not_choose_their_variant() -> None:
+    """Two examples of an action name each other by one similarity: one of them must not vouch for the other."""
+    ways = torch.tensor([0, 0, 1, 1, 2, 2])
+    right = torch.nn.functional.one_hot(ways, 3).float()
+    first, second = right.clone(), 0.2 * right
+    first[:2], second[:2] = torch.tensor([0.0, 1.0, 0.0]), right[:2]
+    choice = choose_variant(torch.stack([first, second]), ways)
+    assert choice.order == 1 and choice.right.tolist() == [False, False, True, True, True, True]
+
+
 def test_the_interval_is_wider_for_few_groups() -> None:
     assert wilson(10, 10)[0] == pytest.approx(0.635, abs=0.01) and wilson(10, 10)[1] == 1
     assert wilson(10, 10, 2)[0] < wilson(10, 10)[0]
