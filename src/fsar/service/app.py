@@ -112,6 +112,7 @@ def build_app(house: House, guard: Guard) -> FastAPI:
     _add_errors(app, house)
     _add_state(app, house)
     app.include_router(_recognizers(house))
+    app.include_router(_answers(house))
     app.include_router(_examples(house))
     return app
 
@@ -168,7 +169,7 @@ def _router(house: House, path: str, tag: str) -> APIRouter:
 
 
 def _recognizers(house: House) -> APIRouter:
-    """Recognisers as a whole, and their answers."""
+    """Recognisers as a whole."""
     jobs, projects = house.jobs, house.projects
     routes = _router(house, "/v1/recognizers", "recognisers")
 
@@ -210,6 +211,19 @@ def _recognizers(house: House) -> APIRouter:
         """Look for faults of the examples: copies, mislabelled ones, actions that collide; and what would help."""
         return await jobs.run(lambda: projects.get(name).check())
 
+    @routes.post("/{name}/undo")
+    async def undo(name: str) -> dict[str, Any]:
+        """Take the last change of examples back."""
+        return await jobs.run(_changed, projects, name, Project.undo, change=True)
+
+    return routes
+
+
+def _answers(house: House) -> APIRouter:
+    """What recognisers say of videos."""
+    jobs, projects = house.jobs, house.projects
+    routes = _router(house, "/v1/recognizers", "answers")
+
     @routes.post("/{name}/predict", openapi_extra=VIDEO, responses=EXAMPLES["answer"])
     async def predict(name: str, request: Request, nearest: Nearest = 0) -> dict[str, Any]:
         """Name the action in a video, the body of the request; with the `nearest` examples, if they are asked for."""
@@ -223,11 +237,6 @@ def _recognizers(house: House) -> APIRouter:
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
             return await jobs.run(lambda: timeline(project.recognizer, upload.path, house.hidden))
-
-    @routes.post("/{name}/undo")
-    async def undo(name: str) -> dict[str, Any]:
-        """Take the last change of examples back."""
-        return await jobs.run(_changed, projects, name, Project.undo, change=True)
 
     return routes
 
