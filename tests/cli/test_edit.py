@@ -51,6 +51,9 @@ def test_a_recogniser_grows_is_corrected_and_forgets(model: Path, capsys: pytest
     assert "an example of something_growing already" in ask(
         capsys, "correct", "mine.fsar", clip.name, "something_growing"
     )
+    said = ask(capsys, "correct", "mine.fsar", clip.name, "something_growin")
+    assert f"if you meant 'something_growing': fsar correct mine.fsar {clip.name} something_growing" in said
+    assert "is a new action" not in ask(capsys, "correct", "mine.fsar", clip.name, "something_growing")
     assert "5 examples left" in ask(capsys, "forget", "mine.fsar", "something_growing", clip.name)
     assert "something_growing: forgotten" in ask(capsys, "forget", "mine.fsar", "something_growing")
     assert Recognizer.load(model).actions == {"something_shrinking": 5}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fsar.cli.options import device_option, error_option, show_examples, telling
+from fsar.names import nearest
 
 if TYPE_CHECKING:
     from fsar.recognizer import Recognizer
@@ -97,12 +98,17 @@ def correct(options: Namespace) -> int:
     from fsar.video.paths import display
 
     with telling(), Recognizer.edit(options.model) as recognizer:
+        known = list(recognizer.actions)
         before = recognizer.correct(options.clip, options.action)
         clip, action = display(Path(options.clip)), display(Path(options.action))
         if before == options.action:
             print(f"{clip} is an example of {action} already")
         else:
             print(f"{clip} is now an example of {action}" + (f", no longer of {before}" if before else ""))
+        if options.action not in known:
+            near = nearest(options.action, known)
+            meant = f"; if you meant {near!r}: fsar correct {options.model} {options.clip} {near}" if near else ""
+            print(f"{action} is a new action{meant}")
         _settle(recognizer)
     return 0
 

@@ -78,15 +78,14 @@ def run(options: Namespace) -> int:
     )
     if options.save:
         recognizer.save(options.save)
+        print(f"fsar: saved to {options.save}", file=sys.stderr)
     return _answer(recognizer, options) if options.videos else 0
 
 
 def _check(options: Namespace) -> None:
-    """Refuse options that contradict each other or would have no effect."""
+    """Refuse what can be told before the work: options that contradict each other, paths that are not there."""
     if (options.examples is None) == (options.model is None):
         raise ValueError("give either --examples DIR (one folder of clips per action) or --model FILE")
-    if not options.videos and not options.save:
-        raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
     given = [name for name in ("method", "backbone", "frames", "sampling") if getattr(options, name) is not None]
     if options.checkpoint and (given or options.model):
         other = f"--{given[0]}" if given else "--model"
@@ -95,6 +94,24 @@ def _check(options: Namespace) -> None:
         raise ValueError(f"--model has its own {given[0]}; leave --{given[0]} out, or enrol again with --examples")
     if options.nearest < 0:
         raise ValueError(f"--nearest is {options.nearest}; expected 0 or more")
+    if options.save and options.save.is_dir():
+        raise ValueError(f"--save {options.save} is a folder; expected a file, such as {options.save / 'mine.fsar'}")
+    if options.model:
+        from fsar.recognizer.files import require_file
+
+        require_file(options.model)
+    for path in [*filter(None, [options.examples]), *options.videos]:
+        _require(path)
+    if not options.videos and not options.save:
+        raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
+
+
+def _require(path: Path) -> None:
+    """Refuse a path that is not there before a model is loaded."""
+    from fsar.datasets.segments import split_options
+
+    if not split_options(path)[0].exists():
+        raise ValueError(f"{path}: no such file or folder; check the path")
 
 
 def _recognizer(options: Namespace) -> "Recognizer":

@@ -181,7 +181,9 @@ def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             header = json.loads((file.metadata() or {})[KEY])
             return header, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: not a recogniser that fsar wrote, or cut short ({error}); copy it again") from error
+        raise ValueError(
+            f"{path}: not a recogniser that fsar wrote, or cut short; copy it again, or enrol the examples again"
+        ) from error
 
 
 def require_file(path: Path) -> None:
@@ -190,6 +192,8 @@ def require_file(path: Path) -> None:
     Raises:
         ValueError: no such file.
     """
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; expected a recogniser's file, such as {path / 'mine.fsar'}")
     if not path.is_file():
         raise ValueError(
             f"{path}: no such recogniser file; check the name, or make one with "

@@ -146,7 +146,10 @@ def videos_below(path: Path) -> tuple[list[Path], tuple[str, ...]]:
             del passed.deeper[folder]
         folders += inner
     if not videos:
-        raise ValueError(f"{display(path)}: no videos in this folder" + "".join(f"; {note}" for note in passed.notes()))
+        raise ValueError(
+            f"{display(path)}: no videos in this folder; expected files such as a.mp4 or folders of frames"
+            + "".join(f"; {note}" for note in passed.notes())
+        )
     return sorted(videos), passed.notes()
 
 
