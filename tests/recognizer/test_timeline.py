@@ -27,10 +27,10 @@ def joined(one: WindowScores, other: WindowScores) -> WindowScores:
 
 
 def test_a_peak_is_a_segment_and_unknown_is_none() -> None:
-    (segment,) = spot(scores(2.0, [[0.0], [0.3], [0.9], [0.3], [0.0], [0.0]]))
+    (segment,) = spot(scores(2.0, [[0.0], [0.6], [0.9], [0.6], [0.0], [0.0]]))
     assert (segment.start, segment.end, segment.action) == (1.0, 3.0, "wave")
-    assert segment.probability == pytest.approx(0.5)
-    assert not spot(scores(2.0, [[0.1]] * 8))
+    assert segment.probability == pytest.approx(0.7)
+    assert not spot(scores(2.0, [[0.4]] * 8))
 
 
 def test_the_whole_beats_its_parts() -> None:
@@ -58,8 +58,8 @@ def test_lengths_that_no_example_has_are_no_candidates() -> None:
 
 
 def test_begin_and_shortest() -> None:
-    some = scores(2.0, [[0.3]] * 4)
-    assert spot(some) and not spot(some, Rule(begin=0.5)) and not spot(some, Rule(shortest=10))
+    some = scores(2.0, [[0.6]] * 4)
+    assert spot(some) and not spot(some, Rule(begin=0.7)) and not spot(some, Rule(shortest=10))
     with pytest.raises(ValueError, match="probabilities between 0 and 1"):
         Rule(begin=2.0)
 

@@ -53,9 +53,9 @@ _TOUCH = 1e-3  # seconds; segments that share less do not overlap
 class Rule:
     """How segments are chosen from windows."""
 
-    begin: float = 0.25
+    begin: float = 0.5
     """Probability from which a window is a candidate."""
-    keep: float = 0.2
+    keep: float = 0.4
     """Probability that windows between two segments of one action must keep, so that they become one."""
     shortest: float = 0.0
     """Seconds; shorter segments are dropped."""
@@ -169,9 +169,9 @@ def spot(scores: WindowScores, rule: Rule | None = None, merge: bool = True) -> 
 
     Example:
         >>> starts = np.array([0.0, 0.5, 1.0, 1.5])
-        >>> p = np.array([[0.2], [0.9], [0.3], [0.0]])
+        >>> p = np.array([[0.2], [0.9], [0.7], [0.0]])
         >>> spot(WindowScores("a.mp4", 3.5, ("wave",), {}, starts, starts + 2, p))
-        [Segment(video='a.mp4', start=0.5, end=2.5, action='wave', probability=0.4667)]
+        [Segment(video='a.mp4', start=0.5, end=2.5, action='wave', probability=0.6)]
     """
     rule = rule or Rule()
     smooth = _smoothed(scores)
