@@ -112,7 +112,7 @@ def test_memory_stays_flat_and_nothing_is_told_twice(small: Recognizer) -> None:
 
 
 def test_what_turns_out_to_be_another_action_is_withdrawn(small: Recognizer) -> None:
-    answers = {10: {"left": 0.3}, 11: {"left": 0.4}, 12: {"left": 0.3, "right": 0.3}}
+    answers = {10: {"left": 0.6}, 11: {"left": 0.6}, 12: {"left": 0.5, "right": 0.45}}
     answers |= {i: {"right": 0.99} for i in range(13, 17)}
     spotter = LiveSpotter(lambda: Played(answers, small.windows(CONTRACT, 1)), CONTRACT, agree=1)
     events = events_of(spotter, np.zeros((60, 1, 1, 3), np.uint8))
