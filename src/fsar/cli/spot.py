@@ -70,6 +70,12 @@ def rule_options(parser: ArgumentParser) -> None:
     parser.add_argument("--shortest", type=float, metavar="SECONDS", help="drop shorter segments; default: 0")
 
 
+UNTUNED = (
+    "the rule is not tuned to your videos: expect wrong segments where something resembles an action. Mark what one "
+    "video shows (segments.csv): `fsar spot --tune` fits the rule to it, `fsar evaluate --spotting` measures it"
+)
+
+
 def run(options: Namespace) -> int:
     """Spot every video; the segments of each are printed or written at once."""
     from fsar.datasets.segments.write import FORMATS as WRITERS
@@ -89,6 +95,8 @@ def run(options: Namespace) -> int:
         raise ValueError(f"--format {options.format} is about one video, and there are {len(videos)}; add --out DIR")
     files = _files(videos, options.out, WRITERS[options.format][0])
     recognizer, contract = loaded(options)
+    if recognizer.tuned is None:
+        tell([UNTUNED])
     rule = rule_of(options, recognizer)
     found: list[Segment] = []
     seconds: dict[str, float] = {}

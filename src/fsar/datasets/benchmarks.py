@@ -163,6 +163,19 @@ class Benchmark:
         file = self.file(split)
         if not file.is_file():
             return None
+        facts = file.stat()
+        state = file, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size
+        if state not in self._read:
+            self._read[state] = self._checked(file, split)
+        return list(self._read[state])
+
+    @cached_property
+    def _read(self) -> dict[tuple[Path, int, int, int], list[tuple[str, str]]]:
+        """Lists read so far, by file and its state: a command asks for each several times."""
+        return {}
+
+    def _checked(self, file: Path, split: str) -> list[tuple[str, str]]:
+        """Read a stored list, and check its hash."""
         with suppress(ValueError):
             lines = [read_line(line) for _, line in numbered_lines(file)]
             for first_number in (None, *self.first_numbers):

@@ -20,6 +20,8 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +36,8 @@ _HMDB = re.compile(r"(?P<label>.+)_test_split[123]\.txt")
 _SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "validate"), "test": ("test",)}
 
 
-class Line(NamedTuple):
+@dataclass(frozen=True)
+class Line:
     """One line of a list: a video, and what the line says of its class."""
 
     path: str
@@ -50,7 +53,7 @@ class Line(NamedTuple):
     other_name: str = ""
     """Another name that the video's file may have."""
 
-    @property
+    @cached_property
     def id(self) -> str:
         """The video's name, without folders and suffix."""
         return without_suffix(self.path.rpartition("/")[2])
@@ -60,7 +63,7 @@ class Line(NamedTuple):
         """The folders of the path."""
         return folders_of(self.path)
 
-    @property
+    @cached_property
     def folder(self) -> str | None:
         """The class if its name is given, else the last folder; None if there is neither."""
         return self.label or self.path.rpartition("/")[0].rpartition("/")[2] or None

@@ -38,7 +38,7 @@ Long: the rules of one fit stand together; a third of the file is documentation.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -149,12 +149,19 @@ class Fit:
                 "ACTION/PERSON/CLIP"
             )
         )
+        missed, taken = self._most(self.known_missed), self._most(self.unknown_accepted, self.thresholds)
         return (
             f"of {self.left_out} clips left out{kind}, {right} were named right; expect {100 * low:.0f} to "
-            f"{100 * high:.0f} % on new recordings of the same kind{warning}. Of known actions, about "
-            f"{self.known_missed:.0%} were called unknown; of actions that are not enrolled, about "
-            f"{self.unknown_accepted:.0%} were taken for an enrolled one. ({options})"
+            f"{100 * high:.0f} % on new recordings of the same kind{warning}. Of known actions, "
+            f"{self.known_missed:.0%} were called unknown (expect up to {missed:.0%}); of actions that are not "
+            f"enrolled, {self.unknown_accepted:.0%} were taken for an enrolled one (expect up to {taken:.0%}, and more "
+            f"of actions that resemble one). ({options})"
         )
+
+    def _most(self, share: float | None, kinds: Sized | None = None) -> float:
+        """The largest share to expect where this one was seen; of few `kinds` of clips, more."""
+        assert share is not None
+        return wilson(round(share * self.left_out), self.left_out, len(kinds) if kinds else None)[1]
 
 
 def calibrate(

@@ -71,6 +71,7 @@ def probe(path: VideoPath, start: float | None = None, end: float | None = None)
 
     Example:
         >>> import tempfile
+        >>> from fsar.video.writing import write_video
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_video(Path(folder) / "a.mp4", np.zeros((20, 48, 64, 3), np.uint8), fps=10)
         ...     info = probe(Path(folder) / "a.mp4")
@@ -121,6 +122,7 @@ def read_frames(
 
     Example:
         >>> import tempfile
+        >>> from fsar.video.writing import write_video
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_video(Path(folder) / "a.mp4", np.zeros((20, 48, 64, 3), np.uint8), fps=10)
         ...     read_frames(Path(folder) / "a.mp4", 4, "time").shape
@@ -149,6 +151,7 @@ def read_frames_at(path: VideoPath, times: Sequence[float], short_side: int | No
     Example:
         >>> import tempfile
         >>> frames = np.arange(10, dtype=np.uint8)[:, None, None, None] * 20 + np.zeros((48, 64, 3), np.uint8)
+        >>> from fsar.video.writing import write_video
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     write_video(Path(folder) / "a.mp4", frames, fps=10)
         ...     read_frames_at(Path(folder) / "a.mp4", [0.95, 0.25]).mean((1, 2, 3)).round(-1).tolist()
