@@ -4,6 +4,7 @@ import importlib
 import re
 import textwrap
 from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -103,7 +104,12 @@ def default_traits(name: str) -> Traits:
         >>> default_traits("otam").trains
         ('visual',)
     """
-    cls = method_class(name)
+    cls: Any = method_class(name)
+    return _default_traits(cls)
+
+
+@cache
+def _default_traits(cls: type[Method]) -> Traits:
     return cls.traits_of(cls.Config())
 
 

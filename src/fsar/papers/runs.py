@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from fsar.config import parse_settings
-from fsar.methods import METHODS, Traits, default_traits, effective_options, method_class
+from fsar.methods import METHODS, Method, Traits, default_traits, effective_options, method_class
 from fsar.papers import UNTRAINED, Cell
 from fsar.papers.origins import origins
 from fsar.training.recipes import load_recipe
@@ -203,9 +203,16 @@ def config_of(method: str, options: Mapping[str, Any]) -> Any:
         >>> config_of("otam", {"per": "prototype", "of_an_old_version": 1}).per
         'prototype'
     """
-    cls = method_class(method).Config
+    cls: Any = method_class(method)
+    return _config_of(method, cls, json.dumps(options, sort_keys=True))
+
+
+@cache
+def _config_of(method: str, of: type[Method], text: str) -> Any:
+    """As `config_of`; the papers' tables ask for the same few thousands of times."""
+    cls = of.Config
     names = {item.name for item in fields(cls)}
-    known = {key: value for key, value in options.items() if key in names}
+    known = {key: value for key, value in json.loads(text).items() if key in names}
     try:
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()})
     except ValueError:  # slow, so only if needed: restores words that YAML changed
@@ -214,7 +221,13 @@ def config_of(method: str, options: Mapping[str, Any]) -> Any:
 
 def traits_of(method: str, options: Mapping[str, Any]) -> Traits:
     """Return the traits of a method with these options."""
-    return method_class(method).traits_of(config_of(method, options))
+    cls: Any = method_class(method)
+    return _traits_of(cls, config_of(method, options))
+
+
+@cache
+def _traits_of(of: type[Method], config: Any) -> Traits:
+    return of.traits_of(config)
 
 
 def _families(cell: Cell) -> tuple[str, ...]:
