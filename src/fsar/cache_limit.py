@@ -6,17 +6,19 @@ time of reading of what it uses, since many systems do not.
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
+from typing import NamedTuple
 
 from fsar.files import cache_dir
 
 DEFAULT = 10.0
 """GB."""
-ROOMS = ("frames", "features")
+ROOMS = ("frames", "features", "windows")
 """Folders in the cache whose large files may be removed."""
-SUFFIXES = (".npy", ".safetensors")
+SUFFIXES = (".npy", ".npz", ".safetensors")
 EVERY = 2**28
 """Bytes that this process writes between two checks of the folder."""
 KEPT = 0.9
@@ -89,23 +91,58 @@ def make_room(folder: Path, limit: int) -> int:
         ...     make_room(Path(folder), 25), sorted(path.name for path in file.parent.iterdir())
         (1, ['b.npy', 'c.npy'])
     """
-    found = []
-    for room in ROOMS:
-        for place, _, names in os.walk(folder / room):
-            for name in names:
-                if name.endswith(SUFFIXES):
-                    with suppress(OSError):  # another process may have removed it
-                        stat = os.stat(os.path.join(place, name))
-                        last = max(stat.st_atime_ns, stat.st_mtime_ns)
-                        found.append((last, stat.st_size, os.path.join(place, name)))
-    total, removed = sum(size for _, size, _ in found), 0
+    found = sorted(files_of(folder))
+    total, removed = sum(file.size for file in found), 0
     if total <= limit:
         return 0
-    for _, size, path in sorted(found):
+    for file in found:
         if total <= KEPT * limit:
             break
-        with suppress(OSError):
-            os.unlink(path)
-            removed += 1
-        total -= size
+        removed += _remove(file.path)
+        total -= file.size
     return removed
+
+
+def remove_older(folder: Path, seconds: float) -> int:
+    """Remove the files that nothing has used for some time.
+
+    Args:
+        folder: the cache folder.
+        seconds: since the last use.
+
+    Returns:
+        Number of files removed.
+    """
+    last = time.time_ns() - round(seconds * 1e9)
+    return sum(_remove(file.path) for file in files_of(folder) if file.used < last)
+
+
+class CachedFile(NamedTuple):
+    """A file of the cache that may be removed; those used least recently come first in order."""
+
+    used: int
+    """Time of the last use, in ns since 1970."""
+    size: int
+    """Bytes."""
+    path: Path
+
+
+def files_of(folder: Path) -> Iterator[CachedFile]:
+    """Yield the files of a cache that may be removed, in any order.
+
+    Args:
+        folder: the cache folder.
+    """
+    for room in ROOMS:
+        for place, _, names in os.walk(folder / room):
+            for path in (Path(place, name) for name in names if name.endswith(SUFFIXES)):
+                with suppress(OSError):  # another process may have removed it
+                    stat = path.stat()
+                    yield CachedFile(max(stat.st_atime_ns, stat.st_mtime_ns), stat.st_size, path)
+
+
+def _remove(path: Path) -> bool:
+    with suppress(OSError):
+        path.unlink()
+        return True
+    return False

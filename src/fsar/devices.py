@@ -2,7 +2,6 @@
 
 import copy
 import platform
-import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +10,11 @@ from typing import Literal, TypeVar
 
 import torch
 from torch import nn
+
+try:
+    import resource
+except ImportError:  # on Windows
+    resource = None  # type: ignore[assignment]
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -136,8 +140,10 @@ def device_name(device: torch.device, count: int = 1) -> str:
 
 
 def peak_memory() -> float:
-    """Return the peak memory so far, in GB: of the GPU if there is one, else of the process."""
+    """Return the peak memory so far, in GB, of the GPU or else of the process; 0 on Windows without a GPU."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
+    if resource is None:
+        return 0.0
     kilo = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * kilo / 1e9

@@ -1,18 +1,26 @@
-"""Write files whole or not at all; find the cache folder."""
+"""Write files whole or not at all; lock files; find the cache folder."""
 
-import fcntl
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
 import platformdirs
 from safetensors import SafetensorError
 
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+LOCKED_BYTE = 2**30
+"""On Windows a lock covers bytes and keeps others from reading them; no lock file is so long."""
 
 
 def cache_dir() -> Path:
@@ -94,12 +102,50 @@ def write_text_atomic(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8", newline="")
 
 
+def lock(file: IO[Any], wait: bool = True) -> None:
+    """Lock an open file for this process, until the file is closed or the process ends.
+
+    Args:
+        file: open for reading or writing.
+        wait: until no other process holds the lock.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `wait` is false.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryFile() as first:
+        ...     lock(first)
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    else:
+        _lock_on_windows(file, wait)
+
+
+def _lock_on_windows(file: IO[Any], wait: bool) -> None:
+    import msvcrt
+
+    while True:
+        place = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+        os.lseek(file.fileno(), LOCKED_BYTE, os.SEEK_SET)
+        try:
+            return msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        except OSError as error:
+            if not wait:
+                raise BlockingIOError(error.errno, "another process holds the lock") from error
+        finally:
+            os.lseek(file.fileno(), place, os.SEEK_SET)
+        time.sleep(0.05)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Let one process at a time read, change and replace a file; others that ask for the lock wait.
 
     The lock lies on the file itself. Whoever waited finds that the file was replaced, and locks the new one. Processes
-    that only read need no lock, since the file is replaced as a whole.
+    that only read need no lock, since the file is replaced as a whole. Windows replaces no file that is open, so the
+    lock there lies on a file `.NAME.lock` beside it, which stays.
 
     Args:
         path: an existing file.
@@ -117,9 +163,15 @@ def locked(path: Path) -> Iterator[None]:
         ...     path.read_text()
         '2'
     """
+    if fcntl is None:
+        path.stat()  # raises if there is no such file
+        with path.with_name(f".{path.name}.lock").open("ab") as file:
+            lock(file)
+            yield
+        return
     while True:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock(file)
             if os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 yield
                 return

@@ -6,10 +6,12 @@ from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping, Sequence
 
 from fsar.cli import (
+    cache,
     check_method,
     count,
     data,
     describe,
+    doctor,
     edit,
     evaluate,
     features,
@@ -131,6 +133,8 @@ VERBS: dict[str, Verb] = {
     "methods": (small.methods_options, small.methods, "List the methods, or explain the options of one."),
     "check-method": (check_method.add_options, check_method.run, "Try the rules of a method on one of your own."),
     "backbones": (small.no_options, small.backbones, "List the backbones."),
+    "doctor": (doctor.add_options, doctor.run, "Check this machine: versions, devices, codecs, what is missing."),
+    "cache": (cache.add_options, cache.run, "Tell how large the cache is, and make it smaller."),
     "probe": (small.probe_options, small.probe, "Show frames, length, size and rotation of videos."),
     "world": (small.world_options, small.world, "Render the generated world into a folder."),
 }

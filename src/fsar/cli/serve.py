@@ -39,6 +39,10 @@ def run(options: Namespace) -> int:
 
 def serve(options: Namespace, with_page: bool) -> int:
     """Serve, with or without the page of `fsar studio`."""
+    if not hasattr(os, "fork"):
+        raise ValueError(
+            "this system cannot fork processes, which keep broken videos away from the service; use Linux, macOS or WSL"
+        )
     try:
         import uvicorn
 

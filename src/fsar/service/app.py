@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import fcntl
 import logging
 import os
 import shutil
@@ -18,6 +17,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from fsar.files import lock
 from fsar.recognizer import ExampleWarning
 from fsar.service.decoders import Decoders
 from fsar.service.docs import EXAMPLES, FILE, VIDEO, docs_page
@@ -59,7 +59,7 @@ class House:
         hidden.mkdir(exist_ok=True)
         self._lock = (hidden / "lock").open("w")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(self._lock, wait=False)
         except BlockingIOError as error:
             self.decoders.close()
             raise ValueError(

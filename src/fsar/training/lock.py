@@ -5,7 +5,6 @@ folder may not see this lock. So the owner writes a sign of life at intervals, a
 the lock.
 """
 
-import fcntl
 import json
 import os
 import socket
@@ -16,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, TextIO
+
+from fsar.files import lock
 
 LOCK = "run.lock"
 SIGN_OF_LIFE = 15.0
@@ -38,7 +39,7 @@ def sole_owner(folder: Path) -> Iterator[None]:
     path = folder / LOCK
     with path.open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, wait=False)
         except BlockingIOError as error:
             raise _refusal(folder, _owner(file)) from error
         owner = _owner(file)
