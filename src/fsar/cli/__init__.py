@@ -76,6 +76,19 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     return parser, verbs
 
 
+def completion_options(parser: ArgumentParser) -> None:
+    """Add the shell."""
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
+def completion(options: Namespace) -> int:
+    """Print a script that completes verbs, options and their values in a shell."""
+    import shtab
+
+    print(shtab.complete(_parsers()[0], options.shell))
+    return 0
+
+
 def _refuse_unknown(words: list[str], verbs: Mapping[str, ArgumentParser], called: str = "fsar") -> None:
     """Name the nearest verb or option to a misspelt one, which argparse does not."""
     if words[0] not in verbs:
@@ -135,6 +148,11 @@ VERBS: dict[str, Verb] = {
     "backbones": (small.no_options, small.backbones, "List the backbones."),
     "doctor": (doctor.add_options, doctor.run, "Check this machine: versions, devices, codecs, what is missing."),
     "cache": (cache.add_options, cache.run, "Tell how large the cache is, and make it smaller."),
+    "completion": (
+        completion_options,
+        completion,
+        'Print a script for the shell\'s Tab key: eval "$(fsar completion bash)".',
+    ),
     "probe": (small.probe_options, small.probe, "Show frames, length, size and rotation of videos."),
     "world": (small.world_options, small.world, "Render the generated world into a folder."),
 }

@@ -1,0 +1,41 @@
+"""What a release consists of besides code: versions agree, and the container's steps name what is there."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fsar.cli import VERBS, main
+
+PROJECT = Path(__file__).parent.parent
+
+
+def test_versions_agree() -> None:
+    version = re.findall(r'^version = "(.+)"$', (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)[0]
+    assert yaml.safe_load((PROJECT / "CITATION.cff").read_text())["version"] == version
+    newest = re.search(r"^## (\S+)", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest and newest[1] == version
+
+
+def test_the_container_is_built_from_what_is_there() -> None:
+    """Files that it copies exist and are not ignored; extras that it installs exist."""
+    text = (PROJECT / "Dockerfile").read_text()
+    kept = {line[1:] for line in (PROJECT / ".dockerignore").read_text().split() if line.startswith("!")}
+    copied = {source for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE) for source in line.split()[:-1]}
+    assert copied == kept and all((PROJECT / source).exists() for source in copied)
+    extras = re.findall(r"^(\w+) = \[", (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
+    installed = re.search(r"/src\[(.+)\]", text)
+    assert installed and set(installed[1].split(",")) <= set(extras)
+
+
+def test_the_shell_completes_verbs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out + (
+        '\nCOMP_WORDS=(fsar eval); COMP_CWORD=1; _shtab_fsar; echo "${COMPREPLY[@]}"'
+        '\nCOMP_WORDS=(fsar spot --sc); COMP_CWORD=2; COMPREPLY=(); _shtab_fsar; echo "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["evaluate", "--scores"], done.stderr
+    assert "completion" in VERBS
