@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from fsar.results.numbers import likeliest
+
 UNKNOWN = "unknown"
 
 
@@ -69,5 +71,4 @@ class Answer:
         return asdict(self) | {"best": self.best, "unknown": self.unknown}
 
     def __str__(self) -> str:
-        ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(self.probabilities.items())[:3])
-        return f"{self.video}: {self.action} ({ranked})"
+        return f"{self.video}: {self.action} ({likeliest(self.probabilities)})"
