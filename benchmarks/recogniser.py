@@ -12,10 +12,13 @@ answer includes the encoding by the stand-in; the next column says how long the 
 random actions out and asks them as strangers; `--far ACTION` is never enrolled and always asked. "At 90 % kept" and
 AUROC say what any threshold could do. What the recogniser promises (by leave-one-out) stands beside what comes true.
 
+The expected calibration error of one draw is partly chance, so that of all draws together is printed, too, with its
+standard error and what chance would give if all probabilities were right; with `--reliability`, each bin.
+
 With `--background N`, the first N clips of each far action are enrolled as background, and the others are asked.
 
 `still` asks the same clips with 0 to 3 seconds of stillness before and after, from a camera that pans, and after a cut
-from another scene.
+from another scene. The encodings are kept, so a second run is fast.
 """
 
 import argparse
@@ -26,17 +29,22 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 
 from fsar import Recognizer
 from fsar.backbones import Backbone
 from fsar.backbones.base import ImageEncoding
 from fsar.datasets import Video, VideoDataset, load_data
+from fsar.files import cache_dir, write_tensors_atomic
+from fsar.methods.episode import Encoding
 from fsar.recognizer import UNKNOWN, Score
+from fsar.recognizer.judgement import Judgement, judge
 from fsar.video.frame_cache import FrameCache
 
 Value = TypeVar("Value")
@@ -224,10 +232,15 @@ def together(scores: Sequence[Score]) -> Score:
     return Score([pair for score in scores for pair in score.answers])
 
 
-def reliability(name: str, score: Score) -> str:
-    """Calibration of all draws together, with the numbers of the reliability diagram."""
-    tenths = ", ".join(f"{mean:.2f} {right:.2f} ({n})" for n, mean, right in score.reliability)
-    return f"{name}, all draws together: ECE {score.calibration_error:.2f}; said, right (answers): {tenths}"
+def calibration(name: str, draws: Sequence[Score], bins: bool) -> str:
+    """Calibration of all draws together, with its standard error over draws (jackknife); maybe each bin."""
+    score = together(draws)
+    error = f"{name}, all draws together: ECE {100 * (score.calibration_error or 0):.1f} %"
+    if len(draws) > 1:
+        others = [together([*draws[:i], *draws[i + 1 :]]).calibration_error or 0 for i in range(len(draws))]
+        error += f" ± {100 * (len(draws) - 1) / len(draws) ** 0.5 * statistics.pstdev(others):.1f}"
+    error += f"; chance alone gives {100 * (score.calibration_chance or 0):.1f}"
+    return "\n  ".join([error, *(map(str, score.reliability) if bins else ())])
 
 
 def clips(options: argparse.Namespace) -> None:
@@ -250,8 +263,8 @@ def clips(options: argparse.Namespace) -> None:
         print(f"| {shot} | {' | '.join(cells)} |", flush=True)
         kept = [each for each in draws if each.low is not None]
         inside = sum(each.low <= each.right <= each.high for each in kept)  # type: ignore[operator]
-        print(reliability("known", together([known for known, *_ in scores])))
-        print(reliability("all asked", together([each for three in scores for each in three])))
+        print(calibration("known", [known for known, *_ in scores], options.reliability))
+        print(calibration("all asked", [together(three) for three in scores], options.reliability))
         print(f"the truth lies within the promise in {inside} of {len(kept)} draws\n", flush=True)
 
 
@@ -268,15 +281,33 @@ def still(options: argparse.Namespace) -> None:
             recogniser = Recognizer(backbone, cache=FrameCache(sampling=sampling))
             for label, clips in examples.items():
                 recogniser.enroll(label, clips)
-            for name, change in CHANGES.items():
-                videos = (change(*frames_of(cache, video)) for _, video in asked[:: options.every])
-                named = [answer.best for answer in recogniser.predict_many(videos)]  # type: ignore[union-attr]
-                hits = [best == label for best, (label, _) in zip(named, asked[:: options.every], strict=True)]
+            some = asked[:: options.every]
+            for name in CHANGES:
+                encodings = [encoded(recogniser, video, name, cache) for _, video in some]
+                stacked = {part: torch.stack([each[part] for each in encodings]) for part in encodings[0]}
+                named = [best_of(judgement) for judgement in judge(recogniser._ready_state(), stacked)]
+                hits = [best == label for best, (label, _) in zip(named, some, strict=True)]
                 right[name].append(sum(hits) / len(hits))
         print(
             f"| {sampling} | {' | '.join(f'{100 * statistics.mean(each):.0f}' for each in right.values())} |",
             flush=True,
         )
+
+
+def encoded(recogniser: Recognizer, video: Video, change: str, cache: FrameCache) -> Encoding:
+    """Encode a changed clip; the encoding is kept in the cache folder, so a measurement that was stopped resumes."""
+    key = (recogniser.backbone.fingerprint(), recogniser.cache.sampling, recogniser.cache.frames, video.place, change)
+    path = cache_dir() / "still" / f"{blake2b(repr(key).encode(), digest_size=16).hexdigest()}.safetensors"
+    if not path.exists():
+        ready = recogniser._read(CHANGES[change](*frames_of(cache, video)))
+        write_tensors_atomic(path, recogniser._encoder.query(ready), {})
+    return load_file(path)
+
+
+def best_of(judgement: Judgement) -> str:
+    """The likeliest action, even if the answer is unknown."""
+    shares = {name: share for name, share in judgement.probabilities.items() if name != UNKNOWN}
+    return max(shares, key=lambda name: shares[name])
 
 
 def frames_of(cache: FrameCache, video: Video) -> tuple[np.ndarray, float]:
@@ -346,6 +377,7 @@ def main() -> None:
     asks.add_argument("--near", type=int, default=0, help="how many random actions to leave out as strangers")
     asks.add_argument("--background", type=int, default=0, help="how many clips of each far action to enrol")
     asks.add_argument("--far", nargs="*", default=[], help="folders that are always strangers")
+    asks.add_argument("--reliability", action="store_true", help="print each bin of the reliability diagrams")
     asks.set_defaults(run=clips)
     around = parts.add_parser("still")
     around.add_argument("folder", type=Path)

@@ -1,5 +1,6 @@
 """Progress bars with rate and remaining time, and threads that work ahead."""
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +37,16 @@ def progress_bar(items: Iterable[Item], what: str, unit: str, total: int, show: 
     """
     interval = 0.1 if sys.stderr.isatty() else 30.0
     return _Bar(items, what, total, unit=unit, disable=not show, mininterval=interval, maxinterval=interval)
+
+
+def one_output() -> bool:
+    """Tell whether stdout and stderr are one terminal or file.
+
+    Rows that are printed there show the progress; a bar would stand between them.
+    """
+    with suppress(OSError, ValueError):  # no files
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    return False
 
 
 def ahead(function: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Made]:

@@ -13,6 +13,7 @@ import pytest
 
 from fsar.backbones import Backbone
 from fsar.datasets import VideoDataset
+from fsar.progress import one_output
 from tests.processes import as_a_user, forked
 
 
@@ -164,3 +165,14 @@ def test_demo_writes_a_report(world: VideoDataset, tmp_path: Path, monkeypatch: 
     assert run.returncode == 0, run.stderr
     page = (tmp_path / "report.html").read_text()
     assert page.count("data:image/png;base64,") == 3 and "place-motion" in page and "http" not in page
+
+
+def test_one_output_of_rows_and_bars_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (tmp_path / "rows").open("w") as rows, (tmp_path / "bars").open("w") as bars:
+        monkeypatch.setattr(sys, "stdout", rows)
+        monkeypatch.setattr(sys, "stderr", bars)
+        assert not one_output()
+        monkeypatch.setattr(sys, "stderr", rows)
+        assert one_output()
+        monkeypatch.setattr(sys, "stderr", io.StringIO())
+        assert not one_output()

@@ -15,6 +15,7 @@ from fsar.backbones.clip import TINY_CONFIG, ClipBackbone, tiny_tokenize
 from fsar.datasets import VideoDataset
 from fsar.methods.episode import Episode, Prediction
 from fsar.methods.place_motion import PlaceMotion
+from fsar.recognizer import ExampleWarning
 from fsar.text.prompts import dump_sub_actions
 from fsar.text.words import class_text
 from fsar.video.paths import VideoError
@@ -163,7 +164,9 @@ def test_one_video_shows_one_action(recognizer: Recognizer, clips: Clips, tmp_pa
     assert recognizer.actions == before
 
 
-def test_folders_are_enrolled_and_scored(tiny: Backbone, clips: Clips, world: VideoDataset, tmp_path: Path) -> None:
+def test_folders_are_enrolled_and_scored(
+    tiny: Backbone, clips: Clips, world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fill(root: Path, chosen: dict[str, list[Path]]) -> Path:
         for label, paths in chosen.items():
             (root / label).mkdir(parents=True)
@@ -197,6 +200,11 @@ def test_folders_are_enrolled_and_scored(tiny: Backbone, clips: Clips, world: Vi
     (tests / "unknown").rename(tests / "somethin_growing")
     with pytest.raises(ValueError, match="'somethin_growing'; did you mean 'something_growing'.* a folder 'unknown'"):
         made.score(tests)
+
+    monkeypatch.setattr("fsar.recognizer.faults.UNBALANCED", 4)
+    single = fill(tmp_path / "single", {"once": strangers[:1]})
+    with pytest.warns(ExampleWarning, match=r"action 'once' has 1 example where 'something_\w+' has 4; add examples"):
+        made.enroll_folder(single)
 
 
 def test_many_answers_are_those_of_each_alone(recognizer: Recognizer, clips: Clips, tmp_path: Path) -> None:

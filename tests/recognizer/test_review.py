@@ -59,7 +59,7 @@ def test_too_few_and_uneven_examples_are_told(small: Recognizer) -> None:
     assert "action 'left' has a single example" in str(review(small.method, small.enrolled))
     small.enroll("right", [moving(0, 47, seed) for seed in range(20, 30)])
     small.enroll("left", moving(47, 0, 30))
-    assert "action 'left' has 2 examples where another one has 13" in str(review(small.method, small.enrolled))
+    assert "action 'left' has 2 examples where 'right' has 13" in str(review(small.method, small.enrolled))
 
 
 def test_a_useless_example_is_enrolled_with_a_warning(small: Recognizer) -> None:

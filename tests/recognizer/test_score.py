@@ -1,6 +1,9 @@
 """Counting answers to labelled videos."""
 
 import json
+import random
+from dataclasses import astuple
+from statistics import mean
 
 import pytest
 
@@ -30,16 +33,30 @@ def test_accuracy_confusion_and_strangers() -> None:
         "3 of 4 videos of other actions were called unknown",
         "clap: 1 of 1",
         "wave: 1 of 3; named clap 1, unknown 1",
-        "probabilities are off by 35% on average",
+        "probabilities are off by 35% on average (20% by chance alone, if they were right)",
+        "20% to 30%: 4 answers, said 20%, right 75%",
+        "30% to 40%: 3 answers, said 30%, right 33%",
+        "50% to 60%: 1 answer, said 50%, right 100%",
     ]
-    # per tenth of probability: answers, mean probability, share of right ones
-    assert [(n, round(p, 2), round(right, 2)) for n, p, right in score.reliability] == [
-        (4, 0.2, 0.75),
-        (3, 0.3, 0.33),
-        (1, 0.5, 1.0),
+    assert [tuple(round(number, 2) for number in astuple(each)) for each in score.reliability] == [
+        (0.2, 0.3, 4, 0.2, 0.75, 0.2),
+        (0.3, 0.4, 3, 0.3, 0.33, 0.26),
+        (0.5, 0.6, 1, 0.5, 1.0, 0.5),
     ]
     assert score.calibration_error == pytest.approx((4 * 0.55 + 3 * (1 / 3 - 0.3) + 0.5) / 8)
-    assert json.loads(json.dumps(score.to_dict()))["answers"][0]["truth"] == "wave"
+    told = json.loads(json.dumps(score.to_dict()))
+    assert told["answers"][0]["truth"] == "wave" and told["reliability"][0]["confidence"] == 0.2
+
+
+def test_chance_gives_the_calibration_error_of_right_probabilities() -> None:
+    """Many answers that are right as often as they say; the mean error of such draws is what chance alone gives."""
+    rng, draws = random.Random(0), []
+    for _ in range(50):
+        sure = [rng.uniform(0.3, 1.0) for _ in range(150)]
+        named = [("wave" if rng.random() < p else "clap", Answer("a", "wave", {"wave": p}, 0, 0)) for p in sure]
+        draws.append(Score(named))
+    errors, chance = (mean(getattr(d, f"calibration_{kind}") for d in draws) for kind in ("error", "chance"))
+    assert errors == pytest.approx(chance, rel=0.05) and 0.05 < chance < 0.1
 
 
 def test_nothing_to_count() -> None:

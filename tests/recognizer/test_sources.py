@@ -46,7 +46,11 @@ def test_frames_in_memory_are_sampled_and_shrunk_as_those_of_a_file() -> None:
         (np.zeros((8, 3, 64, 64), np.uint8), r"uint8 \[8, 3, 64, 64\]; expected .*; move the colours last"),
         (np.zeros((64, 64, 3), np.uint8), r"uint8 \[64, 64, 3\]; expected uint8 \[frame, height, width, rgb\]$"),
         (np.zeros((0, 64, 64, 3), np.uint8), r"uint8 \[0, 64, 64, 3\]; expected"),
-        (np.full((8, 64, 64, 3), np.nan), r"float64 \[8, 64, 64, 3\]; expected uint8 .* multiply by 255"),
+        (np.full((8, 64, 64, 3), 0.5), r"float64 \[8, 64, 64, 3\]; expected uint8 .* multiply by 255"),
+        (
+            np.where(np.arange(8) == 3, np.nan, 0.5)[:, None, None, None] + np.zeros((4, 4, 3)),
+            r"nan at \[3, 0, 0, 0\], and 47",
+        ),
         (np.array(["a"]), "expected uint8"),
         (io.StringIO("text"), "open it in binary mode"),
         ("", "got an empty path for a video"),

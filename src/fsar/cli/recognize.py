@@ -51,7 +51,12 @@ def add_options(parser: ArgumentParser) -> None:
     )
     error_option(parser)
     parser.add_argument(
-        "--nearest", type=int, default=0, metavar="N", help="name the N most similar examples beside each answer"
+        "--nearest",
+        type=int,
+        default=0,
+        metavar="N",
+        help="name the N most similar examples beside each answer; all examples of an action decide together, so the "
+        "most similar one may show another action",
     )
     show_examples(
         parser,
@@ -134,7 +139,7 @@ def _recognizer(options: Namespace) -> "Recognizer":
 
 def _answer(recognizer: "Recognizer", options: Namespace) -> int:
     """Print an answer for every video; 1 if a video could not be read."""
-    from fsar.progress import progress_bar
+    from fsar.progress import one_output, progress_bar
     from fsar.video.paths import VideoError, display
 
     videos = [video for given in options.videos for video in _videos_in(given)]
@@ -142,7 +147,7 @@ def _answer(recognizer: "Recognizer", options: Namespace) -> int:
     writer = WRITERS[options.format](names, list(recognizer.actions))
     answers = recognizer.predict_many(videos, options.nearest, return_errors=options.on_error == "skip")
     failed = 0
-    bar = progress_bar(answers, "recognize", "video", len(videos), len(videos) > 1)
+    bar = progress_bar(answers, "recognize", "video", len(videos), len(videos) > 1 and not one_output())
     try:
         for answer in bar:
             if isinstance(answer, VideoError):
@@ -193,6 +198,7 @@ def _row(answer: "Answer") -> dict[str, Any]:
             {"action": each.action, "video": display(Path(each.video)), "similarity": round(each.similarity, 4)}
             for each in answer.nearest
         ]
+        row["disagreement"] = answer.disagreement
     return row
 
 
@@ -208,7 +214,8 @@ class _Table:
         head, self.head = self.head, ""
         ranked = likeliest(answer["probabilities"])
         near = "".join(f"; near {each['action']}: {each['video']}" for each in answer.get("nearest", ()))
-        return f"{head}{answer['video']:{self.width}}  {answer['action']:24} {ranked}{near}"
+        why = f" ({answer['disagreement']})" if answer.get("disagreement") else ""
+        return f"{head}{answer['video']:{self.width}}  {answer['action']:24} {ranked}{near}{why}"
 
     def end(self) -> str:
         """Nothing."""

@@ -64,8 +64,9 @@ class Copies:
 def find_copies(
     videos: Sequence[Video], cache: FrameCache | None = None, workers: int | None = None, progress: bool = True
 ) -> Copies:
-    """Find videos with the same content. Among the copies in a class, the one with the first id is kept.
+    """Find videos with the same content. Among the copies in a class, the one with the shortest id is kept.
 
+    A copy usually has the longer name, as in `a (1).mp4` or `a copy.mp4`. Of ids of one length, the first is kept.
     Videos that cannot be read are ignored here; reading them later raises an error.
 
     Args:
@@ -78,11 +79,11 @@ def find_copies(
         >>> from pathlib import Path
         >>> from tempfile import TemporaryDirectory
         >>> with TemporaryDirectory() as folder:
-        ...     for name in ("a", "a (1)", "b"):
+        ...     for name in ("a.mp4", "a (1).mp4", "b.mp4"):
         ...         _ = Path(folder, name).write_text(name[0])
-        ...     videos = [Video(f"wave/{name}", Path(folder, name), "wave") for name in ("a", "a (1)", "b")]
+        ...     videos = [Video(f"wave/{name}", Path(folder, name), "wave") for name in os.listdir(folder)]
         ...     list(find_copies(videos, FrameCache(Path(folder, "cache")), progress=False).repeated)
-        ['wave/a (1)']
+        ['wave/a (1).mp4']
     """
     cache = cache or FrameCache()
     alike: dict[Hashable, list[Video]] = defaultdict(list)
@@ -96,7 +97,9 @@ def find_copies(
     for group in same.values():
         first: dict[str, Video] = {}
         for video in group:
-            kept = first.setdefault(video.label, video)
+            first[video.label] = min(first.get(video.label, video), video, key=lambda each: (len(each.id), each.id))
+        for video in group:
+            kept = first[video.label]
             if kept is not video:
                 repeated[video.id] = f"{_shown(video)} has the content of {_shown(kept)}"
         if len(first) > 1:

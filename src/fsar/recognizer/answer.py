@@ -17,7 +17,8 @@ class Neighbour:
     video: str
     """Path or name, as enrolled."""
     similarity: float
-    """Logit of this example alone as a class; larger is more similar."""
+    """Logit of this example alone as a class; larger is more similar. The action is decided by all examples of each
+    action together, so it may differ from that of the most similar example (`Answer.disagreement`)."""
     frames: tuple[int, ...] | None = None
     """For each frame that was taken of the new video, the most similar one of those that were taken of the example,
     counted from 0; None if the method does not compare frames."""
@@ -57,6 +58,22 @@ class Answer:
         return next(name for name in self.probabilities if name != UNKNOWN)
 
     @property
+    def disagreement(self) -> str | None:
+        """Why the most similar example shows another action than the likeliest one, in words; None if it does not.
+
+        Example:
+            >>> near = (Neighbour("clap", "c.mp4", 0.9),)
+            >>> Answer("a.mp4", "wave", {"wave": 0.6, "clap": 0.4}, 0.8, 0.5, near).disagreement
+            "the most similar single clip shows 'clap', but the clips of 'wave' together are more similar"
+        """
+        if not self.nearest or self.nearest[0].action == self.best:
+            return None
+        return (
+            f"the most similar single clip shows {self.nearest[0].action!r}, but the clips of {self.best!r} together "
+            f"are more similar"
+        )
+
+    @property
     def unknown(self) -> float | None:
         """Probability that the video shows none of the actions; None if it could not be fitted."""
         return self.probabilities.get(UNKNOWN)
@@ -68,7 +85,7 @@ class Answer:
             >>> Answer("a.mp4", "wave", {"wave": 0.9, "clap": 0.1}, 0.8, None).to_dict()["probabilities"]
             {'wave': 0.9, 'clap': 0.1}
         """
-        return asdict(self) | {"best": self.best, "unknown": self.unknown}
+        return asdict(self) | {"best": self.best, "unknown": self.unknown, "disagreement": self.disagreement}
 
     def __str__(self) -> str:
         return f"{self.video}: {self.action} ({likeliest(self.probabilities)})"

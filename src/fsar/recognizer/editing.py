@@ -16,7 +16,7 @@ from fsar.recognizer.background import BACKGROUND, uses_background
 from fsar.recognizer.core import Core
 from fsar.recognizer.encoding import Ready
 from fsar.recognizer.examples import Action, Actions, Example, find, find_anywhere, with_examples, without
-from fsar.recognizer.faults import ExampleWarning
+from fsar.recognizer.faults import ExampleWarning, unbalanced
 from fsar.recognizer.sources import VideoSource, expanded
 from fsar.recognizer.state import State
 from fsar.text.words import class_text
@@ -75,11 +75,17 @@ class Editing(Core):
 
         Raises:
             ValueError: as for `enroll`; nothing is added then.
+
+        Warns:
+            ExampleWarning: an action has far fewer examples than another one.
         """
         dataset = folder if isinstance(folder, VideoDataset) else drop_copies(load_data(os.fspath(folder), groups=True))
         names = ((BACKGROUND if video.label == UNKNOWN else display(Path(video.label))) for video in dataset.videos)
         pairs = list(zip(names, dataset.videos, strict=True))
-        return self._enroll(pairs, return_errors, progress)
+        errors = self._enroll(pairs, return_errors, progress)
+        for words in unbalanced(self.actions):
+            warnings.warn(words, ExampleWarning, stacklevel=2)
+        return errors
 
     def remove(self, action: str, video: str | os.PathLike[str] | None = None) -> None:
         """Forget an action, or one of its examples. An action without examples is forgotten, too.

@@ -1,5 +1,7 @@
 """Find examples that cannot help, by their frames."""
 
+from collections.abc import Iterator, Mapping
+
 import numpy as np
 
 from fsar.video.motion import small_grey
@@ -9,6 +11,9 @@ EVEN = 4.0
 """Grey levels: a frame whose brightness deviates less than this from its mean shows nothing."""
 STILL = 6.0
 """Grey levels: frames of which no cell differs by more than this are the same frame, but for noise and compression."""
+
+UNBALANCED = 5
+"""An action may have so many times more examples than another one."""
 
 
 class ExampleWarning(UserWarning):
@@ -38,3 +43,24 @@ def fault_of(frames: Frames) -> str | None:
     if len(cells) == 1 or np.abs(np.diff(cells, axis=0)).max() < STILL:
         return "nothing moves in it (a picture, or a single frame)"
     return None
+
+
+def unbalanced(counts: Mapping[str, int]) -> Iterator[str]:
+    """Report actions with far fewer examples than another one.
+
+    Args:
+        counts: action -> number of examples.
+
+    Yields:
+        One sentence for each.
+
+    Example:
+        >>> list(unbalanced({"wave": 1, "clap": 300, "jump": 70}))
+        ["action 'wave' has 1 example where 'clap' has 300; add examples of it"]
+    """
+    if counts:
+        largest = max(counts, key=lambda name: counts[name])
+        for name, count in counts.items():
+            if count * UNBALANCED <= counts[largest]:
+                examples = f"{count} example{'s' if count > 1 else ''}"
+                yield f"action {name!r} has {examples} where {largest!r} has {counts[largest]}; add examples of it"

@@ -22,7 +22,7 @@ from fsar.datasets import VideoDataset, drop_copies, load_data
 from fsar.methods.base import Method
 from fsar.recognizer.calibration import choose_variant
 from fsar.recognizer.examples import Action, Actions, Example
-from fsar.recognizer.faults import ExampleWarning
+from fsar.recognizer.faults import ExampleWarning, unbalanced
 from fsar.recognizer.left_out import LeftOut, leave_one_out
 from fsar.recognizer.matching import episode, queries, supports_of
 from fsar.video.paths import VideoError, display
@@ -37,8 +37,6 @@ ODD_LENGTH = 4.0
 """A clip may be so many times longer or shorter than the median."""
 SURE = 2.0
 """If another action is so many times more probable, an example is reported as mislabelled."""
-UNBALANCED = 5
-"""An action may have so many times more examples than another one."""
 DRAWS = 5
 """Number of random choices of examples per point of the learning curve."""
 
@@ -97,7 +95,8 @@ def review_folder(recognizer: "Recognizer", folder: Path | VideoDataset, progres
     findings += [str(warning.message) for warning in caught if issubclass(warning.category, ExampleWarning)]
     findings += [*dataset.notes, *_lengths(dataset)]
     found = review(recognizer.method, recognizer.enrolled)
-    return Review(found.actions, [*findings, *found.findings], found.curve, found.wanted)
+    told = list(dict.fromkeys([*findings, *found.findings]))
+    return Review(found.actions, told, found.curve, found.wanted)
 
 
 def review(method: Method, actions: Actions) -> Review:
@@ -162,12 +161,10 @@ def _lengths(dataset: VideoDataset) -> Iterator[str]:
 
 def _numbers(counts: Mapping[str, int]) -> Iterator[str]:
     """Report actions with too few examples."""
-    most = max(counts.values(), default=0)
     for name, count in counts.items():
         if count == 1:
             yield f"action {name!r} has a single example: nothing can tell how well it is recognised; add one"
-        elif count * UNBALANCED <= most:
-            yield f"action {name!r} has {count} examples where another one has {most}; add examples of it"
+    yield from unbalanced(counts)
 
 
 def _near_copies(actions: Actions) -> Iterator[str]:

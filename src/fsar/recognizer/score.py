@@ -1,13 +1,37 @@
 """How well a recogniser names labelled videos."""
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 from fsar.recognizer.answer import UNKNOWN, Answer
 from fsar.video.paths import VideoError
+
+BINS = 10
+"""Bins of the reliability diagram, of equal width."""
+
+
+@dataclass(frozen=True)
+class Bin:
+    """One bar of a reliability diagram: answers whose probability lies in one range."""
+
+    low: float
+    high: float
+    count: int
+    """Number of answers."""
+    confidence: float
+    """Their mean probability."""
+    accuracy: float
+    """Share of right ones."""
+    deviation: float
+    """Standard deviation of `accuracy` if the probabilities were right."""
+
+    def __str__(self) -> str:
+        answers = f"{self.count} answer{'s' if self.count > 1 else ''}"
+        return f"{self.low:.0%} to {self.high:.0%}: {answers}, said {self.confidence:.0%}, right {self.accuracy:.0%}"
 
 
 @dataclass(frozen=True)
@@ -24,7 +48,9 @@ class Score:
         1 of 1 videos of other actions were called unknown
         clap: 0 of 1; named wave 1
         wave: 1 of 1
-        probabilities are off by 40% on average
+        probabilities are off by 40% on average (28% by chance alone, if they were right)
+        60% to 70%: 2 answers, said 60%, right 50%
+        90% to 100%: 1 answer, said 100%, right 100%
     """
 
     answers: Sequence[tuple[str, Answer]]
@@ -56,25 +82,40 @@ class Score:
         return self._share(lambda truth, action: action != UNKNOWN, known=False)
 
     @cached_property
-    def reliability(self) -> Sequence[tuple[int, float, float]]:
-        """Reliability diagram: answers, mean probability and share of right ones, for each tenth of probability.
+    def reliability(self) -> Sequence[Bin]:
+        """Reliability diagram. Its probability is the one of the answer that was given, `unknown` included.
 
-        The probability is the one of the answer that was given, `unknown` included. Empty tenths are left out.
+        Empty bins are left out.
         """
         bins: dict[int, list[tuple[float, bool]]] = {}
         for truth, answer in self.answers:
             probability = answer.probabilities.get(answer.action, 0.0)
-            bins.setdefault(min(int(probability * 10), 9), []).append((probability, answer.action == truth))
+            bins.setdefault(min(int(probability * BINS), BINS - 1), []).append((probability, answer.action == truth))
         return [
-            (len(found), sum(p for p, _ in found) / len(found), sum(right for _, right in found) / len(found))
-            for _, found in sorted(bins.items())
+            Bin(
+                number / BINS,
+                (number + 1) / BINS,
+                len(found),
+                sum(p for p, _ in found) / len(found),
+                sum(right for _, right in found) / len(found),
+                math.sqrt(sum(p * (1 - p) for p, _ in found)) / len(found),
+            )
+            for number, found in sorted(bins.items())
         ]
 
     @property
     def calibration_error(self) -> float | None:
         """Expected calibration error: how far probabilities are from the share of right answers; None without any."""
-        total = len(self.answers)
-        return sum(n * abs(mean - right) for n, mean, right in self.reliability) / total if total else None
+        return self._mean_of_bins(lambda each: abs(each.confidence - each.accuracy))
+
+    @property
+    def calibration_chance(self) -> float | None:
+        """The calibration error that chance would give with so many answers, if all probabilities were right.
+
+        Shares of right answers are taken as normally distributed; their mean absolute deviation is then sqrt(2 / pi)
+        standard deviations.
+        """
+        return self._mean_of_bins(lambda each: math.sqrt(2 / math.pi) * each.deviation)
 
     def to_dict(self) -> dict[str, Any]:
         """Give everything as plain values, ready for JSON."""
@@ -83,7 +124,8 @@ class Score:
             "known_missed": self.known_missed,
             "unknown_accepted": self.unknown_accepted,
             "calibration_error": self.calibration_error,
-            "reliability": self.reliability,
+            "calibration_chance": self.calibration_chance,
+            "reliability": [asdict(each) for each in self.reliability],
             "confusion": self.confusion,
             "answers": [{"truth": truth, **answer.to_dict()} for truth, answer in self.answers],
             "errors": [str(error) for error in self.errors],
@@ -108,9 +150,17 @@ class Score:
                     f"{truth}: {counts.get(truth, 0)} of {sum(counts.values())}" + (f"; named {wrong}" if wrong else "")
                 )
         if self.calibration_error is not None:
-            lines.append(f"probabilities are off by {self.calibration_error:.0%} on average")
+            lines.append(
+                f"probabilities are off by {self.calibration_error:.0%} on average ({self.calibration_chance:.0%} by "
+                f"chance alone, if they were right)"
+            )
+            lines += map(str, self.reliability)
         lines += [f"not read: {error}" for error in self.errors]
         return "\n".join(lines)
+
+    def _mean_of_bins(self, value: Callable[[Bin], float]) -> float | None:
+        total = len(self.answers)
+        return sum(each.count * value(each) for each in self.reliability) / total if total else None
 
     def _share(self, counts: Callable[[str, str], bool], known: bool = True) -> float | None:
         there = [(truth, answer.action) for truth, answer in self.answers if (truth != UNKNOWN) == known]

@@ -168,8 +168,22 @@ def _of_bytes(content: bytes, name: str, cache: FrameCache) -> Source:
     return Source(name, None, frames, digest, times)
 
 
+def _require_finite(frames: np.ndarray, expected: str) -> None:
+    """Refuse numbers that are no brightness, and name the place of the first one."""
+    if not np.issubdtype(frames.dtype, np.floating) or np.isfinite(frames).all():
+        return
+    places = np.argwhere(~np.isfinite(frames))
+    value, place = frames[tuple(places[0])], ", ".join(map(str, places[0]))
+    many = f", and {len(places) - 1} more" if len(places) > 1 else ""
+    raise ValueError(
+        f"the frames are {frames.dtype} {[*frames.shape]} with {value} at [{place}]{many}; {expected}. Find out where "
+        f"{value} comes from: a brightness is a number from 0 to 255"
+    )
+
+
 def _of_array(frames: np.ndarray, cache: FrameCache) -> Source:
     expected = "expected uint8 [frame, height, width, rgb]"
+    _require_finite(frames, expected)
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:
         last = "; move the colours last, as in frames.transpose(0, 2, 3, 1)" if frames.shape[1:2] == (3,) else ""
         raise ValueError(f"the frames are {frames.dtype} {[*frames.shape]}; {expected}{last}")

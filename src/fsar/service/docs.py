@@ -47,6 +47,7 @@ EXAMPLES = {
             "score": 3.1,
             "threshold": 1.9,
             "nearest": [{"action": "wave", "video": "5b7e9a44.webm", "similarity": 0.9, "frames": [0, 1, 2, 3]}],
+            "disagreement": None,
             "seconds": 0.08,
         }
     ),
