@@ -33,7 +33,7 @@ def test_accuracy_confusion_and_strangers() -> None:
         "3 of 4 videos of other actions were called unknown",
         "clap: 1 of 1",
         "wave: 1 of 3; named clap 1, unknown 1",
-        "probabilities are off by 35% on average (20% by chance alone, if they were right)",
+        "probabilities are off by 35% on average (21% by chance alone, if they were right)",
         "20% to 30%: 4 answers, said 20%, right 75%",
         "30% to 40%: 3 answers, said 30%, right 33%",
         "50% to 60%: 1 answer, said 50%, right 100%",

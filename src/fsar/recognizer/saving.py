@@ -136,6 +136,7 @@ class Saving(Core):
         Example:
             >>> import tempfile
             >>> import numpy as np
+            >>> from fsar import Recognizer
             >>> noise = np.random.default_rng(0).integers(0, 256, (3, 8, 64, 64, 3), np.uint8)
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     path = Path(folder) / "mine.fsar"
