@@ -10,7 +10,7 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 # Python keeps what it compiles: otherwise each process of the suite, of which there are many, compiles 300 files again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-quick check format clean
+.PHONY: demo test test-quick check docs format clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,9 @@ check: $(VENV)/.installed  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed  ## the documentation: site/index.html; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

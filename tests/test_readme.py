@@ -25,7 +25,8 @@ from fsar.video.reading import read_frames
 from tests.results.test_results import RESULT
 from tests.test_own import BACKBONE, METHOD
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+PROJECT = Path(__file__).parents[1]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -90,6 +91,24 @@ def test_the_life_of_a_recogniser(folder: Path, capsys: pytest.CaptureFixture[st
         assert cli.main(words) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert "new_clips/new.mp4 is now an example of clap" in said and "clips left out" in said
+
+
+def test_the_lines_of_the_first_pages(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From clips to a recogniser, an answer and a count, as the documentation tells it."""
+    for name in ("wave", "clap"):
+        (folder / "tests" / name).mkdir(parents=True)
+        for number in (4, 5, 6, 7):
+            (folder / "my_actions" / name / f"{number}.mp4").rename(folder / "tests" / name / f"{number}.mp4")
+    ran = []
+    for page in ("first-recogniser", "good-examples", "answer"):
+        text = (PROJECT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        for words in lines_of("".join(re.findall(r"```bash\n(.*?)```", text, re.S))):
+            if words[0] == "fsar" and words[1] != "doctor":
+                words = ["tiny" if word == "lite0" else word for word in words[1:]]
+                words += ["--backbone", "tiny"] if "--examples" in words else []
+                assert cli.main(words) == 0, capsys.readouterr().err
+                ran.append(words[0])
+    assert ran == ["recognize", "recognize", "correct", "check-examples", "recognize", "test"]
 
 
 def test_the_lines_on_long_videos(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
