@@ -29,6 +29,10 @@ NUMBERS = {
     "ma-fsar": "methods/test_ma_fsar.py::test_encoder_matches_the_prototype",
     "task-adapter": "methods/test_task_adapter.py::test_visual_branch_is_that_of_the_public_code",
     "task-adapter-pp": "methods/test_task_adapter.py::test_score_and_loss_are_those_of_the_public_code",
+    "ridge": "methods/test_linear_heads.py::test_ridge",
+    "logistic": "methods/test_linear_heads.py::test_logistic",
+    "nearest-mean": "methods/test_linear_heads.py::test_nearest_mean",
+    "tip-adapter": "methods/test_linear_heads.py::test_tip_adapter",
     "place-motion": "test_old_files.py::test_the_same_weights_give_the_same_logits",
 }
 """The test, below `tests/`, that holds a method's numbers against public code, equations or an older version."""

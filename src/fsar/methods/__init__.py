@@ -50,6 +50,10 @@ METHODS = {
     "task-adapter-pp": "fsar.methods.task_adapter_pp:TaskAdapterPlusPlus",
     "clip-spm": "fsar.methods.clip_spm:ClipSpm",
     "place-motion": "fsar.methods.place_motion:PlaceMotion",
+    "ridge": "fsar.methods.ridge:Ridge",
+    "logistic": "fsar.methods.logistic:Logistic",
+    "nearest-mean": "fsar.methods.nearest_mean:NearestMean",
+    "tip-adapter": "fsar.methods.tip_adapter:TipAdapter",
 }
 
 

@@ -39,6 +39,10 @@ ROWS: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("bi-mhm", {}, "nearest frames in any order; ignores order"),
     ("otam", {}, "soft ordered alignment"),
     ("protonet", {"similarity": "frame-wise"}, "first frame to first, last to last"),
+    ("ridge", {}, "ridge regression on time means"),
+    ("logistic", {}, "logistic regression on time means"),
+    ("nearest-mean", {}, "distance to class means, with their spread"),
+    ("tip-adapter", {}, "class names, and examples that are near"),
     ("place-motion", {}, "where things are and how they move"),
 )
 SHOTS = (1, 5)
