@@ -10,6 +10,7 @@
 | `features/512` | none: features of 512 numbers, made elsewhere (`--features FILE` chooses it) |
 | `my_net.py:build` | your own: a function without arguments, or a subclass, that gives a `Backbone` |
 | `timm/resnet50` | a timm model, image only (downloads); also `/random`, or `@FILE.safetensors` |
+| `video/org/name`, `video@FOLDER` | encodes whole clips: X-CLIP, VideoMAE, V-JEPA 2, TimeSformer (`fsar[video]`) |
 """
 
 from fsar.backbones.base import Backbone
@@ -48,6 +49,10 @@ def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
 
         return load_timm(name, freeze_batch_norm)
 
+    if name.startswith(("video/", "video@")):
+        from fsar.backbones.video import load_video
+
+        return load_video(name)
     if name.startswith("features/"):
         from fsar.backbones.given import GivenFeatures
 

@@ -48,6 +48,8 @@ class Backbone(nn.Module):
     """Standard deviation of its training pixels, per colour."""
     interpolation: str = "bicubic"
     has_text: bool = False
+    clip_frames: int | None = None
+    """Frames of a clip, if it encodes whole clips; None if it encodes frame by frame."""
 
     def __init__(self, name: str, freeze_batch_norm: bool = True):
         super().__init__()

@@ -33,7 +33,7 @@ def add_options(parser: ArgumentParser) -> None:
     devices_option(parser)
     add("--precision", choices=["float32", "tf32", "bf16"], default="float32", help="tf32, bf16: faster on new GPUs")
     add("--backbone", help="of --method; default: tiny (see `fsar backbones`)")
-    add("--frames", type=int, help="frames per video, T; default: a checkpoint's own, or 8")
+    add("--frames", type=int, help="frames per video, T; default: a checkpoint's or video backbone's own, or 8")
     add("--sampling", help="tsn, trx, task-adapter, ...; default: a checkpoint's own, or tsn")
     add("--way", nargs="+", type=int, default=[5], help="classes per episode, N")
     add("--shot", nargs="+", type=int, default=[1], help="examples per class, K")
@@ -308,10 +308,10 @@ def _entries(options: Namespace, dataset: "VideoDataset") -> list[_Entry]:
     specs = [parse_method(spec) for spec in options.method or default]
     if options.backbone and not specs:
         raise ValueError("--backbone has no effect on checkpoints, which have their own; leave it out, or add --method")
-    cache = frame_cache(options)
     entries = []
     if specs:
         backbone = load_backbone(options.backbone or ("tiny" if given is None else f"features/{given.shape[-1]}"))
+        cache = frame_cache(options, backbone)
         entries = [_Entry(build_method(name, backbone, **chosen), None, cache) for name, chosen in specs]
     entries += [_trained(each, options) for spec in options.checkpoint or () for each in _runs(spec)]
     if options.bank and len({str(entry.method.encoder().key()) for entry in entries}) > 1:

@@ -20,7 +20,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--half", action="store_true", help="write float16")
     add("--split", default="all", help="train, val, test or all")
     devices_option(parser)
-    add("--frames", type=int, help="frames per video, T; default: a checkpoint's own, or 8")
+    add("--frames", type=int, help="frames per video, T; default: a checkpoint's or video backbone's own, or 8")
     add("--sampling", help="tsn, trx, task-adapter, ...; default: a checkpoint's own, or tsn")
     add("--on-error", choices=["stop", "skip"], default="stop", help="at a video that cannot be read")
 
@@ -51,7 +51,8 @@ def run(options: Namespace) -> int:
     else:
         name, chosen = parse_method(options.method or "protonet")
         usual = "tiny" if given is None else f"features/{given.shape[-1]}"
-        method, cache = build_method(name, load_backbone(options.backbone or usual), **chosen), frame_cache(options)
+        backbone = load_backbone(options.backbone or usual)
+        method, cache = build_method(name, backbone, **chosen), frame_cache(options, backbone)
     method = to_device(method, options.device)
     videos = dataset.split(options.split)
     method.check_texts(list(videos.texts.values()))

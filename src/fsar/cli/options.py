@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from fsar.backbones import Backbone
     from fsar.datasets import VideoDataset
     from fsar.methods import Method
     from fsar.video.frame_cache import FrameCache
@@ -128,11 +129,12 @@ def telling() -> Iterator[None]:
             tell(dict.fromkeys(str(warning.message) for warning in caught))
 
 
-def frame_cache(options: Namespace, sampling: str = "tsn") -> "FrameCache":
-    """The frames that `--frames` and `--sampling` ask for; if not given, 8 by `sampling`."""
+def frame_cache(options: Namespace, backbone: "Backbone | None" = None, sampling: str = "tsn") -> "FrameCache":
+    """The frames that `--frames` and `--sampling` ask for; by default, as many as the backbone takes, or 8."""
     from fsar.video.frame_cache import FrameCache
 
-    return FrameCache(frames=8 if options.frames is None else options.frames, sampling=options.sampling or sampling)
+    usual = (backbone and backbone.clip_frames) or 8
+    return FrameCache(frames=usual if options.frames is None else options.frames, sampling=options.sampling or sampling)
 
 
 def load_checkpoint(spec: str) -> tuple["Method", str]:

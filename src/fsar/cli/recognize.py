@@ -38,7 +38,7 @@ def add_options(parser: ArgumentParser) -> None:
     )
     own_option(parser)
     parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
-    parser.add_argument("--frames", type=int, help="frames per video; default: 8")
+    parser.add_argument("--frames", type=int, help="frames per video; default: a video backbone's own, or 8")
     parser.add_argument("--sampling", help="how frames are chosen; default: motion, where something moves")
     device_option(parser)
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table", help="default: table")
@@ -134,7 +134,9 @@ def _recognizer(options: Namespace) -> "Recognizer":
         trained, _ = load_checkpoint(options.checkpoint)
         return Recognizer(method=trained, strictness=strictness)
     name, chosen = parse_method(options.method or "place-motion")
-    return Recognizer(options.backbone or "lite0", name, frame_cache(options, MOTION), strictness, **chosen)
+    usual = options.frames is None and options.sampling is None
+    cache = None if usual else frame_cache(options, sampling=MOTION)
+    return Recognizer(options.backbone or "lite0", name, cache, strictness, **chosen)
 
 
 def _answer(recognizer: "Recognizer", options: Namespace) -> int:

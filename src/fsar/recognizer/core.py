@@ -28,7 +28,9 @@ def load_fast(name: str) -> Backbone:
 
 def _cache_for(method: Method) -> FrameCache:
     """How frames are taken if nobody says it."""
-    return FrameCache.of_clip(method.provenance.clip) if method.provenance else FrameCache(sampling=MOTION)
+    if method.provenance:
+        return FrameCache.of_clip(method.provenance.clip)
+    return FrameCache(frames=method.backbone.clip_frames or 8, sampling=MOTION)
 
 
 class Core:

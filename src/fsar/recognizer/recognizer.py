@@ -27,7 +27,8 @@ class Recognizer(Editing, Answering, LongVideos, Saving):
     Args:
         backbone: a backbone, or its name for `load_backbone`; `lite0` by default. Its weights must not change later.
         method: a name in `METHODS`, or a method that `load_pretrained` gave. A given method has its own backbone.
-        cache: frames on disk; by default 8 frames per clip, taken from where something moves (`fsar.video.motion`), or
+        cache: frames on disk; by default 8 frames per clip (or as many as the backbone
+            takes), taken from where something moves (`fsar.video.motion`), or
             as a trained method was trained.
         strictness: share of videos of enrolled actions that may be called unknown. The larger it is, the fewer
             strangers are accepted.
