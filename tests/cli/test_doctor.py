@@ -29,16 +29,22 @@ def test_doctor_finds_what_is_needed(
     assert "extra all: paho-mqtt is missing; pip install 'fsar[all]'" in told
     assert "extra new: av is 14.0, and >=9000 is needed; pip install 'fsar[new]'" in told
     assert "extra dev" not in told
-    assert "video: written and read" in told and "everything that is needed works" in told
+    assert (
+        "video: written and read" in told
+        and "encoder: tiny encodes a clip" in told
+        and "everything that is needed works" in told
+    )
 
     wanted[0] = "numpy>=9000"
+    monkeypatch.setitem(sys.modules, "fsar.video.writing", None)  # as if two packages did not fit each other
     (tmp_path / "file").touch()
     monkeypatch.setenv("FSAR_CACHE", str(tmp_path / "file"))
     assert main(["doctor"]) == 1
     told = capsys.readouterr().out
     assert "PROBLEM fsar 14.0: numpy is 14.0, and >=9000 is needed; run pip install --upgrade fsar" in told
     assert "PROBLEM cache: could not write" in told and "FSAR_CACHE" in told
-    assert "2 problems" in told
+    assert "PROBLEM codecs: ModuleNotFoundError: import of fsar.video.writing" in told
+    assert "3 problems" in told
 
 
 class _Extras:

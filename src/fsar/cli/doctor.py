@@ -32,12 +32,24 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Print all findings; the exit code is 1 if something that is needed does not work."""
-    findings = [finding for check in CHECKS for finding in check()]
+    findings = [finding for check in CHECKS for finding in _found(check)]
     for subject, words, works in findings:
         print(f"{'' if works else 'PROBLEM '}{subject}: {words}")
     problems = sum(not finding.works for finding in findings)
     print(f"{problems} problems" if problems else "everything that is needed works")
     return 1 if problems else 0
+
+
+def _found(check: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    """What a check finds; that it fails in any way is a finding, too: two builds that do not fit, say."""
+    findings = []
+    try:
+        for finding in check():
+            findings.append(finding)
+    except Exception as error:
+        name = check.__name__.strip("_")
+        findings.append(Finding(name, f"{type(error).__name__}: {error}; install it again", works=False))
+    return findings
 
 
 def _system() -> Iterator[Finding]:
@@ -118,6 +130,17 @@ def _codecs() -> Iterator[Finding]:
         yield Finding("video", str(error), works=False)
 
 
+def _encoder() -> Iterator[Finding]:
+    """Encode a clip with the encoder that comes with the package."""
+    import torch
+
+    from fsar.backbones import load_backbone
+
+    tiny = load_backbone("tiny")
+    features = tiny.features(torch.zeros(1, 2, 3, tiny.image_size, tiny.image_size))
+    yield Finding("encoder", "tiny encodes a clip", works=bool(features.isfinite().all()))
+
+
 def _cache() -> Iterator[Finding]:
     from fsar.cli.cache import describe_cache
     from fsar.files import cache_dir, write_text_atomic
@@ -132,4 +155,4 @@ def _cache() -> Iterator[Finding]:
         yield Finding("cache", f"{error} Set FSAR_CACHE to a folder that you may write", works=False)
 
 
-CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_system, _packages, _devices, _codecs, _cache)
+CHECKS: tuple[Callable[[], Iterator[Finding]], ...] = (_system, _packages, _devices, _codecs, _encoder, _cache)
