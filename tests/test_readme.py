@@ -302,6 +302,18 @@ def test_the_lines_on_results(folder: Path, capsys: pytest.CaptureFixture[str]) 
     assert "no difference shown" in capsys.readouterr().out and (folder / "table.tex").is_file()
 
 
+def test_the_lines_on_pictures(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = commands("fsar explain attention")
+    kinds = [words[2] if words[1] in ("explain", "benchmark") else words[1] for words in lines]
+    assert kinds == ["attention", "alignment", "gradcam", "evaluate", "curves", "methods"]
+    for words in lines:
+        more = {"evaluate": ["--episodes", "20"], "benchmark": ["--way", "2", "--frames", "2"]}.get(words[1], [])
+        more += ["--frames", "4"] if words[2] in ("attention", "alignment", "gradcam") else []
+        assert cli.main([*words[1:], *more]) == 0, capsys.readouterr().err
+    for name in ("looks.png", "looks.npz", "alignment.png", "gradcam.svg", "runs/curve.png", "runs/curve.csv"):
+        assert (folder / name).is_file()
+
+
 def test_the_lines_on_benchmarks(
     folder: Path, capsys: pytest.CaptureFixture[str], world: VideoDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,7 +19,19 @@ PROJECT = TESTS.parent
 ROOMS = (
     *("lazy", "names", "config", "files", "own", "cache_limit", "progress", "shapes", "devices"),  # the ground
     *("video", "results", "backbones", "text", "alignment", "layers", "methods", "datasets"),
-    *("bank", "evaluation", "training", "recognizer", "service", "studio", "papers", "report", "reproduce", "cli"),
+    *(
+        "bank",
+        "evaluation",
+        "training",
+        "recognizer",
+        "service",
+        "studio",
+        "papers",
+        "explain",
+        "report",
+        "reproduce",
+        "cli",
+    ),
 )
 """From the ground up: an import stays in its room or points to an earlier one."""
 

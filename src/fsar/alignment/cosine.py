@@ -1,8 +1,14 @@
 """Cosine similarity between vectors, and between all frames of two sets of videos."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+_SEEN: ContextVar[list[Tensor] | None] = ContextVar("seen", default=None)
 
 
 def cosine(x: Float[Tensor, "*x dim"], y: Float[Tensor, "*y dim"], eps: float = 0.0) -> Float[Tensor, "..."]:
@@ -53,7 +59,30 @@ def frame_similarity(
         dots = torch.einsum("...qtd,...sud->...qstu", query, support.to(query))
         query_norm, support_norm = query.norm(dim=-1), support.to(query).norm(dim=-1)
         norms = query_norm[..., :, None, :, None] * support_norm[..., None, :, None, :] + eps
-        return dots / _above_zero(norms)
+        similarity = dots / _above_zero(norms)
+    if not torch.compiler.is_compiling() and (seen := _SEEN.get()) is not None:
+        seen.append(similarity)
+    return similarity
+
+
+@contextmanager
+def seen_similarities() -> Iterator[list[Tensor]]:
+    """Collect what `frame_similarity` returns in this thread while the block of `with` runs.
+
+    The gradient of a logit by such a tensor says how much each pair of frames counts, whatever the metric.
+
+    Example:
+        >>> with seen_similarities() as seen:
+        ...     similarity = frame_similarity(torch.ones(1, 2, 4), torch.ones(3, 5, 4))
+        >>> seen[0] is similarity
+        True
+    """
+    seen: list[Tensor] = []
+    before = _SEEN.set(seen)
+    try:
+        yield seen
+    finally:
+        _SEEN.reset(before)
 
 
 def _above_zero(norms: Float[Tensor, "..."]) -> Float[Tensor, "..."]:

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping, Sequence
 
 from fsar.cli import (
+    benchmark,
     cache,
     check_method,
     count,
@@ -14,6 +15,7 @@ from fsar.cli import (
     doctor,
     edit,
     evaluate,
+    explain,
     features,
     judge,
     live,
@@ -125,6 +127,8 @@ VERBS: dict[str, Verb] = {
     "serve": (serve.add_options, serve.run, "Serve recognisers over HTTP: answers, examples, corrections."),
     "evaluate": (evaluate.add_options, evaluate.run, "Few-shot accuracy of methods on a dataset, with its interval."),
     "results": (results.add_options, results.run, "List, tabulate, compare and export the results of evaluations."),
+    "benchmark": (benchmark.add_options, benchmark.run, "Measure what methods cost on this machine."),
+    "explain": (explain.add_options, explain.run, "Draw what a method looks at: attention, and more, as PNG or SVG."),
     "papers": (
         papers.add_options,
         papers.run,

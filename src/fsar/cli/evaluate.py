@@ -29,6 +29,8 @@ def add_options(parser: ArgumentParser) -> None:
     add("--method", nargs="+", metavar="NAME[:OPTION=VALUE,...]", help=untrained)
     trained = "trained: folders that `fsar train` wrote, of one run or several, or hf-hub:ORG/NAME"
     add("--checkpoint", nargs="+", metavar="DIR[:OPTION=VALUE,...]", help=trained)
+    swept = "evaluate at each value of an option: from:to:step, or a list of values"
+    add("--sweep", metavar="OPTION=VALUES", help=swept)
     add("--add-to-card", action="store_true", help="write the results into the checkpoints' model cards")
     devices_option(parser)
     add("--precision", choices=["float32", "tf32", "bf16"], default="float32", help="tf32, bf16: faster on new GPUs")
@@ -305,7 +307,7 @@ def _entries(options: Namespace, dataset: "VideoDataset") -> list[_Entry]:
     given = dataset.videos[0].features if dataset.videos else None
     default = ["protonet", "otam", "bi-mhm", *(["place-motion"] if given is None else [])]
     default = [] if options.checkpoint else default
-    specs = [parse_method(spec) for spec in options.method or default]
+    specs = [parse_method(spec) for given in options.method or default for spec in _swept(given, options.sweep)]
     if options.backbone and not specs:
         raise ValueError("--backbone has no effect on checkpoints, which have their own; leave it out, or add --method")
     entries = []
@@ -313,13 +315,45 @@ def _entries(options: Namespace, dataset: "VideoDataset") -> list[_Entry]:
         backbone = load_backbone(options.backbone or ("tiny" if given is None else f"features/{given.shape[-1]}"))
         cache = frame_cache(options, backbone)
         entries = [_Entry(build_method(name, backbone, **chosen), None, cache) for name, chosen in specs]
-    entries += [_trained(each, options) for spec in options.checkpoint or () for each in _runs(spec)]
+    entries += [
+        _trained(each, options)
+        for given in options.checkpoint or ()
+        for spec in _swept(given, options.sweep)
+        for each in _runs(spec)
+    ]
     if options.bank and len({str(entry.method.encoder().key()) for entry in entries}) > 1:
         raise ValueError(
             "--bank holds the encodings of one encoder, and these methods have several; name methods that share one "
             "(protonet, otam, bi-mhm, trx), or leave --bank out"
         )
     return [entry._replace(method=to_device(entry.method, options.device)) for entry in entries]
+
+
+def _swept(spec: str, sweep: str | None) -> list[str]:
+    """Add each value of `--sweep` to a method or checkpoint."""
+    if sweep is None:
+        return [spec]
+    option, equals, text = sweep.partition("=")
+    try:
+        ends = [float(part) for part in text.split(":")] if text.count(":") == 2 else None
+    except ValueError:
+        ends = None  # values with colons of their own
+    try:
+        values = text.split(",") if ends is None else _range(*ends)
+    except (ValueError, ZeroDivisionError):
+        values = []
+    if not option or not equals or not all(values) or not values:
+        raise ValueError(f"--sweep is {sweep!r}; expected OPTION=FROM:TO:STEP or OPTION=VALUE,VALUE as alpha=0:1:0.1")
+    more = "," if ":" in spec.removeprefix("hf-hub:") else ":"
+    return [f"{spec}{more}{option}={value}" for value in values]
+
+
+def _range(begin: float, end: float, step: float) -> list[str]:
+    """Numbers from begin to end, both included, as they are written."""
+    count = round((end - begin) / step, 6)
+    if not 0 <= count <= 1000:
+        raise ValueError
+    return [f"{begin + i * step:.10g}" for i in range(int(count) + 1)]
 
 
 def _runs(spec: str) -> list[str]:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -58,6 +59,8 @@ def add_options(parser: ArgumentParser) -> None:
         help="name the N most similar examples beside each answer; all examples of an action decide together, so the "
         "most similar one may show another action",
     )
+    drawn = "draw why: nearest example, frames that agree, heat of what decided; a PNG of each video"
+    parser.add_argument("--explain", type=Path, metavar="DIR", help=drawn)
     show_examples(
         parser,
         "fsar recognize --examples my_actions/ --save mine.fsar    # my_actions/ACTION/clip.mp4",
@@ -97,6 +100,8 @@ def _check(options: Namespace) -> None:
         raise ValueError(f"--checkpoint has its own method, backbone and frames; leave {other} out")
     if options.model and given:
         raise ValueError(f"--model has its own {given[0]}; leave --{given[0]} out, or enrol again with --examples")
+    if options.explain and options.explain.is_file():
+        raise ValueError(f"--explain {options.explain} is a file; expected a folder for the pictures")
     if options.nearest < 0:
         raise ValueError(f"--nearest is {options.nearest}; expected 0 or more")
     if options.save and options.save.is_dir():
@@ -149,19 +154,31 @@ def _answer(recognizer: "Recognizer", options: Namespace) -> int:
     writer = WRITERS[options.format](names, list(recognizer.actions))
     answers = recognizer.predict_many(videos, options.nearest, return_errors=options.on_error == "skip")
     failed = 0
-    bar = progress_bar(answers, "recognize", "video", len(videos), len(videos) > 1 and not one_output())
+    shown = len(videos) > 1 and not one_output()
+    bar = progress_bar(zip(videos, answers, strict=True), "recognize", "video", len(videos), shown)
     try:
-        for answer in bar:
+        for video, answer in bar:
             if isinstance(answer, VideoError):
                 failed += 1
                 bar.write(f"fsar: left out {display(answer.path)}: {answer.reason}", file=sys.stderr)
             else:
                 bar.write(writer.row(_row(answer)), file=sys.stdout)
                 sys.stdout.flush()
+                if options.explain:
+                    _explain(recognizer, video, options.explain)
     finally:
         if end := writer.end():
             print(end)
     return 1 if failed else 0
+
+
+def _explain(recognizer: "Recognizer", video: "Video", folder: Path) -> None:
+    """Draw why a video was answered so."""
+    from fsar.explain.answers import answer_picture
+    from fsar.explain.picture import save_picture
+
+    name = re.sub(r"[^\w.-]+", "_", str(video.place)).strip("_.")
+    save_picture(answer_picture(recognizer, video), folder / f"{name}.png")
 
 
 def _videos_in(path: Path) -> list["Video"]:

@@ -9,6 +9,7 @@ from fsar.files import write_text_atomic
 from fsar.report.benchmark import benchmark_section, setting_words
 from fsar.report.markup import Markup, element, join
 from fsar.report.paper_tables import papers_section
+from fsar.report.pictures import Shown, costs_section, pictures_section, read_costs, read_pictures
 from fsar.report.provenance import provenance_section
 from fsar.report.runs import Run, read_runs, runs_section
 from fsar.results.identity import comparable, said_protocol, unique
@@ -31,23 +32,31 @@ def write_report(paths: Sequence[Path], out: Path, names: Mapping[Path, str] | N
         ValueError: nothing to report, a file that is not a result, an unreadable log, or a name that fits no row.
         OSError: the page cannot be written.
     """
+    pictures, costs = read_pictures(paths), read_costs(paths)
     results = unique([stored.result for stored in named(load_results(paths), names or {})])
     runs = read_runs(paths)
-    if not results and not runs:
+    if not (results or runs or pictures or costs):
         raise ValueError(
             f"no results and no training runs in {', '.join(map(str, paths))}; `fsar evaluate --out DIR` writes "
             f"results, `fsar train --out DIR` writes runs"
         )
-    write_text_atomic(out, page(results, runs))
+    write_text_atomic(out, page(results, runs, pictures, costs))
     return len(results), len(runs)
 
 
-def page(results: Sequence[Result], runs: Sequence[Run]) -> str:
+def page(
+    results: Sequence[Result],
+    runs: Sequence[Run],
+    pictures: Sequence[Shown] = (),
+    costs: Sequence[dict[str, str]] = (),
+) -> str:
     """Build the whole page.
 
     Args:
         results: of any videos and settings.
-        runs: training runs; at least one result or run is needed.
+        runs: training runs.
+        pictures: of `fsar explain`.
+        costs: rows of `fsar benchmark methods`; at least one of all these is needed.
 
     Returns:
         HTML that loads nothing from anywhere.
@@ -60,7 +69,12 @@ def page(results: Sequence[Result], runs: Sequence[Run]) -> str:
         sections.append((anchor, title, join(_conditions(group), benchmark_section(group, anchor))))
     if runs:
         sections.append(("training", "Training", runs_section(runs)))
-    sections.append(("papers", "What the papers print", papers_section()))
+    if pictures:
+        sections.append(("pictures", "Pictures", pictures_section(pictures)))
+    if costs:
+        sections.append(("costs", "What methods cost", costs_section(costs)))
+    if results or runs:
+        sections.append(("papers", "What the papers print", papers_section()))
     if results:
         sections.append(("provenance", "Where each result comes from", provenance_section(results)))
     contents = [element("li", element("a", title, href=f"#{anchor}")) for anchor, title, _ in sections]
@@ -68,7 +82,7 @@ def page(results: Sequence[Result], runs: Sequence[Run]) -> str:
     top = element(
         "header",
         element("h1", "Few-shot action recognition"),
-        _summary(results, runs),
+        _summary(results, runs) if results or runs else None,
         element("nav", element("ul", *contents), aria_label="contents"),
     )
     body = element("body", join(top, element("main", *blocks)))

@@ -1,0 +1,259 @@
+"""Alignment: which frames of a query count against which frames of the support, under any metric of frames.
+
+The weight of a pair of frames is the gradient of the class's logit by the similarity of the pair. For OTAM this is
+the probability that the soft path visits the pair (`fsar.alignment.otam_alignment`). For Bi-MHM it marks nearest
+frames. For frame-wise metrics it is the diagonal. What a method does to the distances afterwards is part of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fsar.alignment import seen_similarities
+from fsar.datasets import VideoDataset
+from fsar.evaluation.episodes import Episodes
+from fsar.explain.attention import alone
+from fsar.explain.episode import encode_shown, pictures_of, show_episode
+from fsar.explain.picture import COLOURS, HEAT, Picture, wrapped
+from fsar.methods.base import Method
+from fsar.methods.episode import Encoding, Episode, Prediction
+from fsar.video.frame_cache import FrameCache
+
+MOST_SHOTS = 3
+"""Support videos of a class that the figure shows; the data hold all."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """How a metric pairs the frames of queries with those of its references."""
+
+    view: str
+    """`frames`, or the view of a method that has several (CLIP-MDMF)."""
+    similarity: Float[Tensor, "query way reference query_frame support_frame"]
+    """A reference is a support video, or the only prototype of its class."""
+    weights: Float[Tensor, "query way reference query_frame support_frame"]
+    """Gradient of the class's logit by the similarity."""
+
+
+def alignments(method: Method, episode: Episode) -> tuple[Prediction, list[Alignment]]:
+    """Match an episode and return how frames were paired, once per comparison of frames that the method makes.
+
+    Args:
+        method: any whose metric compares frames.
+        episode: encodings of a single episode.
+
+    Returns:
+        The prediction, and the alignments; none if the method compares no frames (means over time, tuples, texts).
+
+    Example:
+        >>> from fsar import build_method, load_backbone
+        >>> frames = torch.randn(1, 2, 3, 4, 128)  # episode way shot frame dim
+        >>> episode = Episode({"frames": frames}, {"frames": frames[:, :, 0]}, torch.ones(1, 2, 3, dtype=torch.bool))
+        >>> _, (alignment,) = alignments(build_method("otam", load_backbone("tiny")), episode)
+        >>> alignment.weights.shape  # query way shot query_frame support_frame
+        torch.Size([2, 2, 3, 4, 4])
+    """
+    with torch.enable_grad(), seen_similarities() as seen:
+        prediction = method.match(
+            replace(episode, support=_with_gradients(episode.support), query=_with_gradients(episode.query))
+        )
+        logits = prediction.logits[0]
+        own = [prediction.named[name] for name in ("frame_similarity",) if name in prediction.named]
+        ways, shots = episode.shot_mask.shape[1:]
+        frames = next(iter(episode.query.values())).shape[2]
+        references = (ways, ways * shots)
+        fitting = [s for s in (*own, *seen) if _compares_frames(s, len(logits), references, frames)]
+        found = [similarity for similarity in fitting if similarity.requires_grad]
+        each = [
+            torch.autograd.grad(logits[:, way].sum(), found, retain_graph=True, allow_unused=True) if found else ()
+            for way in range(ways)
+        ]
+    names = [name.removesuffix("_distances") for name in prediction.named if name.endswith("_distances")]
+    kept = []
+    for number, similarity in enumerate(found):
+        if all(gradients[number] is None for gradients in each):
+            continue
+        by_way = similarity.detach().reshape(len(logits), ways, -1, *similarity.shape[-2:])
+        weights = torch.zeros_like(by_way)
+        for way, gradients in enumerate(each):
+            if gradients[number] is not None:
+                weights[:, way] = gradients[number].reshape(by_way.shape)[:, way]
+        kept.append(Alignment("frames", by_way, weights))
+    if len(names) == len(kept) > 1:
+        kept = [replace(one, view=name) for one, name in zip(kept, names, strict=True)]
+    elif len(kept) > 1:
+        kept = [replace(one, view=f"comparison {i + 1}") for i, one in enumerate(kept)]
+    return prediction, kept
+
+
+def _with_gradients(encoding: Encoding) -> Encoding:
+    return {name: tensor.detach().float().requires_grad_() for name, tensor in encoding.items()}
+
+
+def _compares_frames(similarity: Tensor, queries: int, references: tuple[int, int], frames: int) -> bool:
+    """Whether it is [1, query, *references, query_frame, support_frame], and of all frames: not of stages or texts."""
+    shape = similarity.shape
+    counted = shape[2:-2].numel() in references
+    return shape[:2] == (1, queries) and counted and shape[-2:] == (frames, frames) and frames > 1
+
+
+def scores(prediction: Prediction) -> dict[str, Float[Tensor, "query way part"]]:
+    """Return what says how near each class is: logits, distances of views, scores of branches and stages."""
+    parts = {"logit": prediction.logits}
+    for name, tensor in prediction.named.items():
+        if tensor.shape[:3] == prediction.logits.shape and tensor.ndim <= 4 and "probabilities" not in name:
+            parts[name.replace("_", " ")] = tensor
+    return {name: (part if part.ndim == 4 else part[..., None])[0].detach() for name, part in parts.items()}
+
+
+def alignment_picture(
+    method: Method, cache: FrameCache, dataset: VideoDataset, episodes: Episodes, query: int, name: str
+) -> Picture:
+    """Draw how one query of an episode is aligned with each support video, and the scores of the classes.
+
+    Args:
+        method: any.
+        cache: how frames are sampled.
+        dataset: holds the videos.
+        episodes: the first one is shown.
+        query: number of the query, from 0.
+        name: of the model.
+
+    Returns:
+        The picture; its data hold similarities, weights and scores of all queries.
+
+    Raises:
+        VideoError: a video cannot be read.
+        ValueError: no such query.
+    """
+    method = alone(method)
+    shown = show_episode(method, cache, dataset, episodes)
+    if not 0 <= query < len(shown.query):
+        raise ValueError(f"--query is {query}; the episode has the queries 0 to {len(shown.query) - 1}")
+    with torch.no_grad():
+        episode = encode_shown(method, shown)
+    prediction, found = alignments(method, episode)
+    parts = scores(prediction)
+    support, asked = pictures_of(method, shown.support), pictures_of(method, shown.query)[query]
+    answer = int(prediction.logits[0, query].argmax())
+    truth = shown.target[query]
+    words = [f"The query shows {shown.words[truth]}; {name} says {shown.words[answer]}."]
+    words += [_said(one, query, shown.words) for one in found]
+    if not found:
+        words.append(f"{name} compares no single frames, so there are only scores.")
+    figure = _drawn(found, parts, query, support, asked, shown.words, truth)
+    title = f"{name}: a query of {shown.words[truth]} beside the support"
+    figure.suptitle(wrapped(title, 80), fontsize=10)
+    data = {f"{one.view} similarity": one.similarity.cpu().numpy() for one in found}
+    data |= {f"{one.view} weights": one.weights.cpu().numpy() for one in found}
+    data |= {key: part.cpu().numpy() for key, part in parts.items()}
+    return Picture(figure, title, " ".join(words), data)
+
+
+def _said(one: Alignment, query: int, ways: Sequence[str]) -> str:
+    """Say how far the weights keep the order of frames: correlation of frame numbers under the weights."""
+    each = []
+    for way, word in enumerate(ways):
+        weights = one.weights[query, way].mean(0).clamp(min=0).double()
+        rows, columns = (torch.arange(n, device=weights.device).double() for n in weights.shape)
+        total = weights.sum()
+        if total == 0:
+            continue
+        p = weights / total
+        x, y = rows - (p.sum(1) * rows).sum(), columns - (p.sum(0) * columns).sum()
+        spread = ((p.sum(1) * x**2).sum() * (p.sum(0) * y**2).sum()).sqrt()
+        each.append(f"{word} {float((p * x[:, None] * y).sum() / spread):.2f}" if spread > 0 else f"{word} 0.00")
+    return f"Correlation of the frames' numbers along the alignment ({one.view}): {', '.join(each)}."
+
+
+def _drawn(
+    found: Sequence[Alignment],
+    parts: Mapping[str, Tensor],
+    query: int,
+    support: np.ndarray,
+    asked: np.ndarray,
+    words: Sequence[str],
+    truth: int,
+) -> Figure:
+    """Lay out a row of matrices per view and shot, and the bars below."""
+    panels = [(one, r) for one in found for r in range(min(one.weights.shape[2], MOST_SHOTS))]
+    ways = len(words)
+    height = 2.6 * len(panels) + 2.6
+    figure = Figure(figsize=(2.35 * ways + 1.4, height + 0.5), layout="constrained")
+    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[max(height - 2.6, 0.1), 2.6]))
+    if panels:
+        grid = above.subplots(len(panels), ways, squeeze=False)
+        for row, (one, reference) in zip(grid, panels, strict=True):
+            low, high = float(one.similarity[query].min()), float(one.similarity[query].max())
+            for way, axes in enumerate(row):
+                _matrix(axes, one, query, way, reference, asked, support[way, reference], (low, high))
+                first = row is grid[0]
+                axes.set_title(wrapped(words[way], 22) if first else "", fontsize=8, pad=26 if first else 20)
+            row[0].set_ylabel(f"{one.view}\nquery frame", fontsize=7, labelpad=16)
+            bar = above.colorbar(row[0].images[0], ax=list(row), fraction=0.02)
+            bar.set_label("similarity of frames;\narea of a circle: weight", fontsize=7)
+    _bars(list(below.subplots(1, len(parts), squeeze=False)[0]), parts, query, words, truth)
+    return figure
+
+
+def _matrix(
+    axes: Axes,
+    one: Alignment,
+    query: int,
+    way: int,
+    reference: int,
+    asked: np.ndarray,
+    support: np.ndarray,
+    limits: tuple[float, float],
+) -> None:
+    """Draw similarities as colours, weights as circles, and the frames along both axes."""
+    similarity = one.similarity[query, way, reference].cpu().numpy()
+    weights = one.weights[query, way, reference].clamp(min=0).cpu().numpy()
+    rows, columns = similarity.shape
+    axes.imshow(similarity, cmap=HEAT, vmin=limits[0], vmax=limits[1], aspect="auto")
+    y, x = np.indices(similarity.shape)
+    axes.scatter(x, y, s=40 * weights / (weights.max() or 1), facecolors="none", edgecolors="white", linewidths=1.2)
+    axes.set_xticks(range(0, columns, 2), [str(i + 1) for i in range(0, columns, 2)], fontsize=6)
+    axes.set_yticks(range(0, rows, 2), [str(i + 1) for i in range(0, rows, 2)], fontsize=6)
+    axes.set_xlabel("support frame", fontsize=7, labelpad=1)
+    for strip, axis, place in (
+        (support[:columns], 1, (0, 1.01, 1, 1 / columns)),
+        (asked[:rows], 0, (-1 / rows - 0.01, 0, 1 / rows, 1)),
+    ):
+        if axis == 0 and way:
+            continue
+        inset = axes.inset_axes(place)
+        inset.imshow(np.concatenate(list(strip), axis), aspect="auto")
+        inset.axis("off")
+    if way == 0:
+        axes.tick_params(axis="y", pad=14, length=0)
+
+
+def _bars(below: Sequence[Axes], parts: Mapping[str, Tensor], query: int, words: Sequence[str], truth: int) -> None:
+    """Draw the scores of the classes: a bar per class, or per class and stage."""
+    for number, (axes, (name, part)) in enumerate(zip(below, parts.items(), strict=True)):
+        values = part[query].cpu().numpy()  # way part
+        stages = values.shape[1]
+        for stage in range(stages):
+            places = np.arange(len(words)) + (stage - (stages - 1) / 2) * 0.8 / stages
+            label = f"stage {stage + 1}" if stages > 1 else None
+            axes.barh(places, values[:, stage], 0.8 / stages, color=COLOURS[stage], label=label)
+        axes.set_yticks(range(len(words)), [wrapped(w, 18) for w in words] if number == 0 else [], fontsize=6)
+        if number == 0:
+            axes.get_yticklabels()[truth].set_fontweight("bold")
+        axes.invert_yaxis()
+        axes.tick_params(axis="x", labelsize=6)
+        axes.set_xlabel(wrapped(name, 18), fontsize=7)
+        low, high = float(values.min()), float(values.max())
+        if low > 0 or high < 0:  # differences between classes are small beside their size
+            room = 0.3 * (high - low) or 0.1 * abs(high)
+            axes.set_xlim(low - room, high + room)
+            axes.set_xlabel(f"{wrapped(name, 18)}\n(does not begin at 0)", fontsize=7)
+        if stages > 1:
+            axes.legend(fontsize=6, loc="lower right")

@@ -1,0 +1,67 @@
+"""Rows of frames with heat over them: attention of several models, of an episode, Grad-CAM."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from matplotlib.figure import Figure
+
+from fsar.explain.picture import Picture, draw_frame, heat_scale, shown_frames, wrapped
+
+
+@dataclass(frozen=True)
+class Row:
+    """The frames of a video, and what a model sees in them."""
+
+    name: str
+    frames: UInt8[np.ndarray, "frame height width rgb=3"]
+    heat: Float[np.ndarray, "frame row column"] | None = None
+    """None shows the frames as they are."""
+    shares: Mapping[str, Float[np.ndarray, " frame"]] = field(default_factory=dict)
+    """Numbers under each frame, by name: shares from 0 to 1."""
+
+
+def frames_picture(rows: Sequence[Row], title: str, unit: str, words: str) -> Picture:
+    """Draw rows of frames, each with the scale of its heat.
+
+    Args:
+        rows: at least one.
+        title: above the figure.
+        unit: what the heat measures.
+        words: alternative text.
+
+    Returns:
+        The picture; its data hold the heat of every row, all frames.
+
+    Example:
+        >>> frames, heat = np.zeros((2, 8, 8, 3), np.uint8), np.ones((2, 4, 4))
+        >>> picture = frames_picture([Row("otam", frames, heat)], "Attention", "share", "Two dark frames.")
+        >>> picture.data["otam"].shape
+        (2, 4, 4)
+    """
+    columns = max(len(shown_frames(len(row.frames))) for row in rows)
+    height = sum(1.25 + 0.13 * len(row.shares) for row in rows) + 0.6
+    figure = Figure(figsize=(1.2 * columns + 2.2, height), layout="constrained")
+    heights = [1 + 0.12 * len(row.shares) for row in rows]
+    grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    data: dict[str, np.ndarray] = {}
+    for number, (axes, row) in enumerate(zip(grid, rows, strict=True)):
+        most = 1.0 if row.heat is None else float(row.heat.max()) or 1.0
+        shown = shown_frames(len(row.frames))
+        for one, frame in zip(axes, shown, strict=False):
+            draw_frame(one, row.frames[frame], None if row.heat is None else row.heat[frame], most)
+            below = [f"{name} {100 * share[frame]:.0f} %" for name, share in row.shares.items()]
+            one.set_xlabel("\n".join(below), fontsize=7)
+            if number == 0:
+                one.set_title(f"frame {frame + 1}", fontsize=8)
+        for one in axes[len(shown) :]:
+            one.axis("off")
+        axes[0].set_ylabel(wrapped(row.name, 16), fontsize=8)
+        if row.heat is not None:
+            heat_scale(figure, list(axes), most, wrapped(unit, 18))
+            key = row.name if row.name not in data else f"{row.name} {number}"
+            data[key] = row.heat
+            data |= {f"{key}: {name}": np.asarray(share) for name, share in row.shares.items()}
+    figure.suptitle(wrapped(title, 90), fontsize=10)
+    return Picture(figure, title, words, data)

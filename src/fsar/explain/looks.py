@@ -1,0 +1,221 @@
+"""Pictures of attention: several models side by side on a video, or one model in an episode."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from fsar.bank.fill import load_clip
+from fsar.datasets import VideoDataset
+from fsar.evaluation.episodes import Episodes
+from fsar.explain.attention import ClassAttention, Record, alone, attention_of_videos, class_attention, recorded
+from fsar.explain.episode import ShownEpisode, pictures_of, show_episode
+from fsar.explain.frames import Row, frames_picture
+from fsar.explain.picture import HEAT, Picture, wrapped
+from fsar.methods.base import Method
+from fsar.methods.episode import Episode
+from fsar.video.frame_cache import FrameCache
+
+UNIT = "attention to a patch (1 = even)"
+
+
+def attention_picture(
+    models: Sequence[tuple[str, Method, FrameCache]],
+    videos: Sequence[Path],
+    text: str | None = None,
+    block: int | None = -1,
+) -> Picture:
+    """Draw what the class token of each frame looks at: for each video its frames, then a row per model.
+
+    Args:
+        models: name, method and sampling of each.
+        videos: files, or folders of frames.
+        text: words of the videos' class, to show them as support videos of models that read it.
+        block: number of a block, from 0, negative from the end; None is rollout.
+
+    Returns:
+        The picture. Its data hold, for each row, the share of every patch times the number of patches, and the shares
+        of tokens that are no patches.
+
+    Raises:
+        VideoError: a video cannot be read.
+        ValueError: a model without attention, or without a class token.
+    """
+    rows, words = [], []
+    for video in videos:
+        for number, (name, method, cache) in enumerate(models):
+            clip = load_clip(method, cache, video)[None].to(method.device)
+            reads = text is not None and method.traits.support_reads_text
+            encoded = method.encode_text([text]) if reads and text is not None else None
+            attention = attention_of_videos(method, clip, "support" if reads else "query", encoded, block)
+            frames = pictures_of(method, clip)[0]
+            if number == 0:
+                rows.append(Row(video.stem.replace("_", " "), frames))
+            rows.append(_row(name, frames, attention, 0))
+            words.append(f"{name} on {video.stem}: {_said(attention, 0)}")
+    what = "rollout over all blocks" if block is None else "last block" if block == -1 else f"block {block}"
+    lead = (
+        f"Frames of {len(videos)} video{'s' * (len(videos) > 1)}, with the class token's attention over them ({what})."
+    )
+    return frames_picture(rows, f"Class token to patches, {what}", UNIT, " ".join([lead, *words]))
+
+
+def _row(name: str, frames: np.ndarray, attention: ClassAttention, *video: int) -> Row:
+    """One row of the picture: attention to patches as a multiple of the even share."""
+    patches = attention.patches[video].cpu().double().numpy()
+    even = patches.sum((1, 2), keepdims=True) / patches[0].size
+    return Row(name, frames, patches / even, {k: share[video].cpu().numpy() for k, share in attention.others.items()})
+
+
+def _said(attention: ClassAttention, *video: int) -> str:
+    """Say how strongly the attention is bundled, and what goes to tokens that are no patches."""
+    patches = attention.patches[video].flatten(1)
+    share = patches / patches.sum(-1, keepdim=True)
+    tenth = max(1, share.shape[-1] // 10)
+    bundled = share.topk(tenth, -1).values.sum(-1).mean()
+    others = ", ".join(f"{name} {100 * float(part[video].mean()):.0f} %" for name, part in attention.others.items())
+    return f"the strongest {tenth} of {share.shape[-1]} patches get {100 * float(bundled):.0f} % of it; {others}."
+
+
+@dataclass(frozen=True)
+class EpisodeAttention:
+    """Attention in one episode."""
+
+    support: ClassAttention
+    """[way, shot, frame, ...]."""
+    query: ClassAttention
+    """[query, frame, ...]."""
+    frames: Mapping[str, Float[Tensor, "video frame key_frame"]]
+    """Over the frames of each video at its class tokens, by role; empty if the encoder has none."""
+    videos: Float[Tensor, "block frame video key_video"] | None
+    """Over the support videos of the task at the class tokens (Task-Adapter); None if the encoder has none."""
+
+
+@torch.no_grad()
+def attention_of_episode(method: Method, shown: ShownEpisode, block: int | None = -1) -> EpisodeAttention:
+    """Run a method on an episode and return the attention of its image encoder.
+
+    Args:
+        method: any with a ViT.
+        shown: the episode.
+        block: as for `class_attention`.
+
+    Returns:
+        Attention over tokens, frames and videos.
+
+    Raises:
+        ValueError: the backbone is no ViT.
+    """
+    method = alone(method)
+    text = None if shown.text is None else shown.text[None]
+    own_text = method.text_of_shots(text, shown.support.shape[1])
+    with recorded(method) as records:
+        support = method.encode(shown.support[None], "support", own_text)
+        begun = len(records)
+        query = method.encode(shown.query[None], "query")
+        done = len(records)
+        mask = torch.ones(1, *shown.support.shape[:2], dtype=torch.bool, device=shown.support.device)
+        method.match(Episode(support, query, mask, text, shown.draws))
+    # support videos that wait for their episode are encoded to the end in `match`
+    of_support, of_query = [*records[:begun], *records[done:]], records[begun:done]
+    frames = shown.support.shape[2]
+    over_videos = [record for record in of_support if record.over == "videos"]
+    return EpisodeAttention(
+        class_attention(of_support, method.backbone, tuple(shown.support.shape[:3]), block),
+        class_attention(of_query, method.backbone, tuple(shown.query.shape[:2]), block),
+        {
+            role: over
+            for role, part, count in (
+                ("support", of_support, shown.support.shape[0] * shown.support.shape[1]),
+                ("query", of_query, len(shown.query)),
+            )
+            if (over := _over_frames(part, count)) is not None
+        },
+        _over_videos(over_videos, frames) if over_videos else None,
+    )
+
+
+def _over_frames(records: Sequence[Record], videos: int) -> Float[Tensor, "video frame key_frame"] | None:
+    """The last block's attention over frames at the class token; tokens of a video are neighbours in the batch."""
+    found = [record.weights for record in records if record.over == "frames"]
+    return found[-1].unflatten(0, (videos, -1))[:, 0] if found else None
+
+
+def _over_videos(records: Sequence[Record], frames: int) -> Float[Tensor, "block frame video key_video"]:
+    """Every block's attention over videos at the class token: the batch is (frame token), the class token first."""
+    return torch.stack([record.weights.unflatten(0, (frames, -1))[:, 0] for record in records])
+
+
+def episode_attention_picture(
+    method: Method, cache: FrameCache, dataset: VideoDataset, episodes: Episodes, block: int | None, name: str
+) -> Picture:
+    """Draw the support and query videos of an episode with attention over them, and attention over frames and videos.
+
+    Args:
+        method: any with a ViT.
+        cache: how frames are sampled.
+        dataset: holds the videos.
+        episodes: the first one is shown.
+        block: as for `class_attention`.
+        name: of the model.
+
+    Returns:
+        The picture.
+
+    Raises:
+        VideoError: a video cannot be read.
+        ValueError: the backbone is no ViT.
+    """
+    shown = show_episode(method, cache, dataset, episodes)
+    attention = attention_of_episode(method, shown, block)
+    support, query = pictures_of(method, shown.support), pictures_of(method, shown.query)
+    rows, said = [], []
+    for way, word in enumerate(shown.words):
+        for shot in range(support.shape[1]):
+            rows.append(_row(f"support: {word}", support[way, shot], attention.support, way, shot))
+    for number, target in enumerate(shown.target):
+        rows.append(_row(f"query: {shown.words[target]}", query[number], attention.query, number))
+        said.append(f"Query {shown.words[target]}: {_said(attention.query, number)}")
+    lead = f"{len(rows)} videos of an episode, with the class token's attention of {name} over their frames."
+    what = "rollout" if block is None else "last block" if block == -1 else f"block {block}"
+    picture = frames_picture(rows, f"{name}: class token to patches, {what}", UNIT, " ".join([lead, *said]))
+    _add_matrices(picture.figure, attention, [w for w in shown.words for _ in range(support.shape[1])])
+    data = {f"over frames: {role}": over.cpu().numpy() for role, over in attention.frames.items()}
+    if attention.videos is not None:
+        data["over videos"] = attention.videos.cpu().numpy()
+    return Picture(picture.figure, picture.title, picture.words, {**picture.data, **data})
+
+
+def _add_matrices(figure: Figure, attention: EpisodeAttention, words: Sequence[str]) -> None:
+    """Add, below the frames, attention over frames (mean over videos) and over the videos of the task."""
+    matrices: list[tuple[Tensor, str, Sequence[str] | None, str]] = [
+        (over.mean(0), "frame", None, f"over frames, {role} (mean over videos)")
+        for role, over in attention.frames.items()
+    ]
+    if attention.videos is not None:
+        over = attention.videos[-1].mean(0)
+        matrices.append((over, "support video", words, "over the task's videos, last block (mean over frames)"))
+    if not matrices:
+        return
+    width, height = figure.get_size_inches()
+    below = 3.4
+    figure.set_size_inches(width, height + below)
+    figure.set_layout_engine("constrained", rect=(0, below / (height + below), 1, height / (height + below)))
+    for number, (over, what, ticks, title) in enumerate(matrices):
+        left = (number + 0.22) / len(matrices)
+        axes = figure.add_axes((left, 0.9 / (height + below), 0.62 / len(matrices), (below - 1.4) / (height + below)))
+        axes.set_in_layout(False)
+        image = axes.imshow(over.cpu().numpy(), cmap=HEAT, vmin=0)
+        axes.set_title(wrapped(title, 34), fontsize=8)
+        axes.set_xlabel(f"attended {what}", fontsize=8)
+        axes.set_ylabel(what, fontsize=8)
+        places = range(len(over))
+        names = [str(i + 1) for i in places] if ticks is None else [wrapped(tick, 14) for tick in ticks]
+        axes.set_xticks(places, names, fontsize=6, rotation=0 if ticks is None else 60)
+        axes.set_yticks(places, names, fontsize=6)
+        figure.colorbar(image, ax=axes, fraction=0.05).set_label("share of attention", fontsize=7)

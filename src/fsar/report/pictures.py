@@ -1,0 +1,115 @@
+"""Pictures and costs that `fsar explain` and `fsar benchmark` left in the report's folders."""
+
+import base64
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from fsar.explain.costs import COLUMNS, Costs, cell_of
+from fsar.explain.picture import SOFTWARE
+from fsar.report.markup import Markup, element, header, join, scroll
+
+WIDEST = 1400
+"""Pixels; wider pictures are shrunk."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A picture of `fsar explain`."""
+
+    title: str
+    words: str
+    """Alternative text."""
+    note: str
+    """What somebody wrote about it (`--note`)."""
+    png: bytes
+
+
+def read_pictures(paths: Sequence[Path]) -> list[Shown]:
+    """Read the pictures below some folders, in the order of their paths; PNG files of other programs are ignored.
+
+    Args:
+        paths: files and folders.
+    """
+    found = []
+    for file in _below(paths, ".png"):
+        try:
+            with Image.open(file) as image:
+                about = dict(image.info)
+                if about.get("Software") != SOFTWARE:
+                    continue
+                png = io.BytesIO()
+                image.thumbnail((WIDEST, WIDEST * 4))
+                image.convert("RGB").quantize(128).save(png, format="png", optimize=True)
+        except OSError:  # not an image
+            continue
+        title, words, note = (str(about.get(key, "")) for key in ("Title", "Description", "Comment"))
+        found.append(Shown(title, words, note, png.getvalue()))
+    return found
+
+
+def pictures_section(pictures: Sequence[Shown]) -> Markup:
+    """Show pictures, each with its note and its description in words.
+
+    Args:
+        pictures: at least one.
+    """
+    return join(*(_figure(one) for one in pictures))
+
+
+def _figure(one: Shown) -> Markup:
+    address = f"data:image/png;base64,{base64.b64encode(one.png).decode()}"
+    picture = element("div", element("img", src=address, alt=one.words), class_="scroll", tabindex=0)
+    words = element("details", element("summary", "In words"), element("p", one.words))
+    note = element("p", one.note) if one.note else None
+    return element("figure", element("figcaption", one.title), picture, note, words, class_="picture")
+
+
+def read_costs(paths: Sequence[Path]) -> list[dict[str, str]]:
+    """Read the tables of `fsar benchmark methods` below some folders; other CSV files are ignored.
+
+    Args:
+        paths: files and folders.
+    """
+    rows: list[dict[str, str]] = []
+    for file in _below(paths, ".csv"):
+        with file.open(newline="", encoding="utf-8", errors="replace") as text:
+            table = csv.DictReader(text)
+            if table.fieldnames == list(Costs.__dataclass_fields__):
+                rows += table
+    return rows
+
+
+def costs_section(rows: Sequence[dict[str, str]]) -> Markup:
+    """Show what methods cost.
+
+    Args:
+        rows: at least one.
+    """
+    words = ("method", "backbone", "device")
+    numbers = [name for name in COLUMNS if name not in words]
+    body = [
+        element(
+            "tr",
+            *(element("td", row[name]) for name in words),
+            *(
+                element("td", cell_of(name, float(row[name]) if row[name] else None), class_="number")
+                for name in numbers
+            ),
+        )
+        for row in rows
+    ]
+    intro = (
+        "Measured on random clips (fsar benchmark methods). An operation is a multiplication or an addition. Seconds "
+        "are medians, and memory is the peak of a training episode beyond what lay there before."
+    )
+    return join(element("p", intro), scroll(header(words, [COLUMNS[name] for name in numbers]), body))
+
+
+def _below(paths: Sequence[Path], ending: str) -> list[Path]:
+    files = [path for path in paths if path.suffix == ending and path.is_file()]
+    return files + [file for path in paths if path.is_dir() for file in sorted(path.rglob(f"*{ending}"))]

@@ -1,0 +1,67 @@
+"""The weights of pairs of frames are what the metrics do by definition."""
+
+import numpy as np
+import pytest
+import torch
+
+from fsar import build_method
+from fsar.alignment import otam_alignment
+from fsar.backbones.clip import ClipBackbone
+from fsar.datasets import VideoDataset
+from fsar.evaluation.episodes import EpisodeSampler
+from fsar.explain.alignment import alignment_picture, alignments, scores
+from fsar.methods.episode import Episode
+from fsar.video.frame_cache import FrameCache
+
+QUERIES, WAYS, SHOTS, FRAMES = 2, 3, 2, 4
+
+
+def episode() -> Episode:
+    generator = torch.Generator().manual_seed(0)
+    support = torch.randn(1, WAYS, SHOTS, FRAMES, 32, generator=generator)
+    query = torch.randn(1, QUERIES, FRAMES, 32, generator=generator)
+    return Episode({"frames": support}, {"frames": query}, torch.ones(1, WAYS, SHOTS, dtype=torch.bool))
+
+
+def test_weights_of_each_metric(small: ClipBackbone) -> None:
+    _, (otam,) = alignments(build_method("otam", small), episode())
+    by_definition = otam_alignment(1 - otam.similarity, 0.1) / SHOTS  # the mean over the videos of a class
+    torch.testing.assert_close(otam.weights, by_definition)
+    _, (diagonal,) = alignments(build_method("protonet", small, similarity="frame-wise"), episode())
+    torch.testing.assert_close(diagonal.weights, torch.eye(FRAMES).expand(QUERIES, WAYS, 1, -1, -1) / FRAMES)
+    _, (nearest,) = alignments(build_method("bi-mhm", small), episode())
+    expected = torch.zeros_like(nearest.similarity)
+    expected.scatter_add_(-1, nearest.similarity.argmax(-1, keepdim=True), torch.ones_like(expected))
+    expected.scatter_add_(-2, nearest.similarity.argmax(-2, keepdim=True), torch.ones_like(expected))
+    torch.testing.assert_close(nearest.weights * nearest.weights.shape[2], expected)  # a mean over the videos
+    assert alignments(build_method("trx", small, out_dim=8), episode())[1] == []
+    assert alignments(build_method("protonet", small), episode())[1] == []
+
+
+def test_views_and_stages_have_names(small: ClipBackbone) -> None:
+    mdmf = build_method("clip-mdmf", small, hidden=8, frames=FRAMES, pps="argmax")
+    plain, words = episode(), torch.randn(1, WAYS, 32)
+    own = mdmf.text_of_shots(words, SHOTS)
+    support, query = mdmf.enhance(plain.support, "support", own), mdmf.enhance(plain.query, "query")
+    encoded = Episode(support, query, plain.shot_mask, words)
+    prediction, (local, both) = alignments(mdmf, encoded)
+    assert (local.view, both.view) == ("local", "global")
+    assert scores(prediction)["local distances"].shape == (QUERIES, WAYS, 1)
+    torch.testing.assert_close(local.weights, otam_alignment(1 - local.similarity, 0.5))
+
+
+@pytest.mark.parametrize("name", ["task-adapter-pp", "place-motion"])
+def test_picture(small: ClipBackbone, little_world: VideoDataset, name: str) -> None:
+    videos = little_world.split("test")
+    options = {"frames": FRAMES} if name == "task-adapter-pp" else {}
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=1).draw(1)
+    cache = FrameCache(frames=FRAMES)
+    picture = alignment_picture(build_method(name, small, **options), cache, videos, episodes, 1, "mine")
+    assert picture.data["frames weights"].shape == (2, 2, 1, FRAMES, FRAMES)
+    assert "mine says" in picture.words
+    if name == "task-adapter-pp":
+        stages = picture.data["stage scores"]
+        assert stages.shape == (2, 2, 3)
+        np.testing.assert_allclose(stages.mean(-1), picture.data["text scores"][..., 0], rtol=1e-4, atol=1e-6)
+    with pytest.raises(ValueError, match="queries 0 to 1"):
+        alignment_picture(build_method(name, small, **options), cache, videos, episodes, 2, "mine")

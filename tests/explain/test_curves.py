@@ -1,0 +1,89 @@
+"""Curves and bars: places on the axis, joined seeds, paired differences, sweeps of an option."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fsar import build_method, cli
+from fsar.backbones.clip import ClipBackbone
+from fsar.cli.evaluate import _swept
+from fsar.datasets import VideoDataset
+from fsar.explain.curves import classes_picture, curves_picture, place_of, reliability_picture, trained_parameters
+from fsar.recognizer.score import Bin
+from tests.results.test_results import RESULT, TRAINING
+
+
+def test_curves_over_shots_and_options() -> None:
+    """Each curve has one method; what the axis shows is no part of its name."""
+    results = [
+        replace(RESULT, shot=shot, accuracy=shot / 10, changed={"smoothing": s}, options={"smoothing": s})
+        for shot in (1, 5)
+        for s in (0.1, 0.5)
+    ]
+    shots = curves_picture(results, "shot").data
+    assert shots["shot"].tolist() == [1, 5, 1, 5] and len(set(shots["curve"])) == 2
+    smoothing = curves_picture(results, "smoothing").data
+    assert smoothing["smoothing"].tolist() == [0.1, 0.5, 0.1, 0.5]
+    assert sorted(set(smoothing["curve"])) == [
+        f"otam (tiny) on ssv2-full@otam-67k 2-way {shot}-shot" for shot in (1, 5)
+    ]
+    assert smoothing["accuracy"].tolist() == [10.0, 10.0, 50.0, 50.0]
+    assert place_of(replace(RESULT, options={"templates": "clip-spm:4"}), "templates") == 4
+    with pytest.raises(ValueError, match="no result has a number 'depth'"):
+        curves_picture(results, "depth")
+
+
+def test_trained_parameters_are_those_of_the_groups(small_for_tiny: ClipBackbone) -> None:
+    training = {**TRAINING, "groups": ["own"]}
+    built = build_method("ma-fsar", small_for_tiny, hidden=8)
+    own = sum(p.numel() for name, p in built.named_parameters() if not name.startswith("backbone."))
+    result = replace(RESULT, method="ma-fsar", options=built.options(), training=training)
+    assert trained_parameters(result) == own
+    assert trained_parameters(RESULT) == 0
+    picture = curves_picture([result, RESULT], "parameters")
+    assert sorted(picture.data["parameters"].tolist()) == [0, own]
+
+
+def test_classes_are_compared_in_pairs() -> None:
+    def answers(right: list[list[int]]) -> dict[str, object]:
+        actual = [[0, 1]] * 4
+        return {"video_ids": [], "classes": ["clap", "wave"], "query": [], "actual": actual, "predicted": right}
+
+    a = replace(RESULT, predictions=answers([[0, 1], [0, 0], [0, 1], [1, 0]]), per_class={"clap": 0.75, "wave": 0.5})
+    b = replace(RESULT, predictions=answers([[1, 1], [0, 0], [1, 1], [1, 0]]), per_class={"clap": 0.25, "wave": 0.5})
+    data = classes_picture(a, b, ("a", "b")).data
+    assert data["class"].tolist() == ["clap", "wave"]
+    assert data["difference in points"].tolist() == [50.0, 0.0]
+    np.testing.assert_allclose(data["half interval in points"], [196 * np.std([1, 0, 1, 0], ddof=1) / 2, 0])
+    with pytest.raises(ValueError, match="other episodes"):
+        classes_picture(a, replace(b, episodes_fingerprint="f"), ("a", "b"))
+
+
+def test_reliability_has_all_answers() -> None:
+    bins = [Bin(0.5, 0.6, 4, 0.55, 0.5, 0.2), Bin(0.9, 1.0, 6, 0.95, 1.0, 0.1)]
+    picture = reliability_picture(bins, "mine.fsar", 0.05)
+    assert "10 answers, expected calibration error 0.050" in picture.words
+
+
+def test_sweeps_name_each_value() -> None:
+    assert _swept("ma-fsar", "alpha=0:0.3:0.1") == [f"ma-fsar:alpha={v}" for v in ("0", "0.1", "0.2", "0.3")]
+    assert _swept("runs/ma:readout=mix", "alpha=0.5,1") == [f"runs/ma:readout=mix,alpha={v}" for v in ("0.5", "1")]
+    assert _swept("hf-hub:me/mine", "alpha=1")[0] == "hf-hub:me/mine:alpha=1"
+    assert _swept("clip-spm", "templates=clip-spm:2,clip-spm:4")[1] == "clip-spm:templates=clip-spm:4"
+    for wrong in ("alpha", "alpha=", "=1", "alpha=1:0:0.1", "alpha=0:1:0", "alpha=0.1,"):
+        with pytest.raises(ValueError, match="FROM:TO:STEP"):
+            _swept("otam", wrong)
+
+
+def test_from_a_sweep_to_a_curve(
+    small_for_tiny: ClipBackbone, little_world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, out = str(little_world.videos[0].path.parents[1]), str(tmp_path / "out")
+    words = ["evaluate", "--data", home, "--method", "otam", "--sweep", "smoothing=0.1,0.5", "--frames", "2"]
+    assert cli.main([*words, "--way", "2", "--episodes", "5", "--out", out, "--device", "cpu"]) == 0
+    picture = str(tmp_path / "curve.svg")
+    assert cli.main(["explain", "curves", out, "--x", "smoothing", "--out", picture]) == 0, capsys.readouterr().err
+    rows = (tmp_path / "curve.csv").read_text().splitlines()
+    assert rows[0] == "curve,smoothing,accuracy,ci95" and len(rows) == 3

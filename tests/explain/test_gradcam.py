@@ -1,0 +1,114 @@
+"""Grad-CAM equals a derivative written by hand, and its formula at the layer that it names."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from fsar import build_method
+from fsar.backbones.base import Backbone, ImageEncoding
+from fsar.backbones.clip import ClipBackbone
+from fsar.datasets import VideoDataset
+from fsar.evaluation.episodes import EpisodeSampler
+from fsar.explain.episode import ShownEpisode
+from fsar.explain.gradcam import grad_cam, grad_cam_of_episode, grad_cam_picture
+from fsar.methods.base import Method
+from fsar.methods.episode import Episode, Prediction
+from fsar.video.frame_cache import FrameCache
+
+FRAMES = 2
+
+
+class TwoLayers(Backbone):
+    """ReLU of a linear map of each pixel, the mean over places, and a linear map."""
+
+    def __init__(self) -> None:
+        super().__init__("two")
+        self.dim, self.image_size, self.mean, self.std = 5, 4, (0.5,) * 3, (0.25,) * 3
+        self.first, self.global_pool, self.second = nn.Conv2d(3, 7, 1), nn.AdaptiveAvgPool2d(1), nn.Linear(7, 5, False)
+
+    def encode_images(self, images: Tensor) -> ImageEncoding:
+        maps = self.first(images).relu()
+        return ImageEncoding(self.second(self.global_pool(maps).flatten(1)), maps.permute(0, 2, 3, 1))
+
+
+class Dots(Method):
+    """Inner products of sums over frames and shots."""
+
+    name = "dots"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Method.Config):
+        """No options."""
+
+    def match(self, episode: Episode) -> Prediction:
+        return Prediction(torch.einsum("eqtd,ewsud->eqw", episode.query["frames"], episode.support["frames"]))
+
+
+def shown(side: int) -> ShownEpisode:
+    generator = torch.Generator().manual_seed(0)
+    support = torch.randn(2, 1, FRAMES, 3, side, side, generator=generator)
+    query = torch.randn(2, FRAMES, 3, side, side, generator=generator)
+    return ShownEpisode(support, query, ["a", "b"], [0, 1], [["a/0"], ["b/0"]], ["a/1", "b/1"], None, None)
+
+
+def test_a_derivative_by_hand() -> None:
+    """d logit / d activation = (second layer)^T (sum of the other side's features) / places, at every place."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        backbone = TwoLayers()
+    asked = [1, 0]
+    found = grad_cam_of_episode(Dots(backbone, Dots.Config()), shown(4), asked)
+    first, bias = backbone.first.weight.detach()[:, :, 0, 0].double().numpy(), backbone.first.bias.detach().numpy()
+    second = backbone.second.weight.detach().double().numpy()
+
+    def maps(clips: Tensor) -> np.ndarray:
+        return np.maximum(np.einsum("kc,...chw->...khw", first, clips.double().numpy()) + bias[:, None, None], 0)
+
+    query, support = maps(shown(4).query), maps(shown(4).support)  # query frame k h w; way shot frame k h w
+    for number, way in enumerate(asked):
+        of_support = second @ support[way].mean((-1, -2)).sum((0, 1))
+        of_query = second @ query[number].mean((-1, -2)).sum(0)
+        heat = np.einsum("k,fkhw->fhw", second.T @ of_support / 16, query[number])
+        np.testing.assert_allclose(found.query[number], np.maximum(heat, 0), atol=1e-5)
+        heat = np.einsum("k,sfkhw->sfhw", second.T @ of_query / 16, support[way])
+        np.testing.assert_allclose(found.support[number], np.maximum(heat, 0), atol=1e-5)
+    assert float(found.query.max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("protonet", {}), ("aim", {"frames": FRAMES}), ("task-adapter", {"frames": FRAMES, "readout": "visual"})],
+)
+def test_a_vit_is_explained_at_the_tokens_of_its_last_block(
+    small: ClipBackbone, name: str, options: dict[str, object]
+) -> None:
+    """The last normalised tokens that attention over tokens reads, by a hook of the test's own."""
+    method = build_method(name, small, **options)
+    found = grad_cam_of_episode(method, shown(16), [0, 1])
+    last = small.clip.visual.transformer.resblocks[-1]
+    seen: list[Tensor] = []
+    hook = last.attn.register_forward_pre_hook(lambda _, args: seen.append(args[1]))
+    clips = shown(16)
+    query = method.encode(clips.query[None].requires_grad_(), "query")
+    (tokens,) = [one for one in seen if one.shape[:2] == (2 * FRAMES, 5)]  # two videos, four patches and a class token
+    support = method.encode(clips.support[None], "support")
+    hook.remove()
+    logits = method.match(Episode(support, query, torch.ones(1, 2, 1, dtype=torch.bool))).logits[0]
+    (gradient,) = torch.autograd.grad(logits[1, 1], tokens)
+    maps = [part[:, 1:].unflatten(1, (2, 2)) for part in (tokens.detach(), gradient)]
+    torch.testing.assert_close(found.query[1], grad_cam(*maps).unflatten(0, (2, FRAMES))[1], atol=1e-6, rtol=1e-3)
+    assert found.support.shape == (2, 1, FRAMES, 2, 2)
+
+
+def test_picture(small: ClipBackbone, little_world: VideoDataset) -> None:
+    videos = little_world.split("test")
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=1).draw(1)
+    cache, method = FrameCache(frames=FRAMES), build_method("otam", small)
+    picture = grad_cam_picture(method, cache, videos, episodes, "mine", of_truth=True, queries=[1])
+    assert picture.data["query"].shape == (2, FRAMES, 2, 2)
+    assert "bright places" in picture.words
+    with pytest.raises(ValueError, match="queries 0 to 1"):
+        grad_cam_picture(method, cache, videos, episodes, "mine", queries=[4])

@@ -1,0 +1,48 @@
+"""Maps: the same seed gives the same map; views before and after a method; a missing package is named."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from fsar import build_method
+from fsar.backbones.clip import ClipBackbone
+from fsar.datasets import VideoDataset
+from fsar.explain.maps import BEFORE, map_picture, project, views_of
+from fsar.video.frame_cache import FrameCache
+
+FRAMES = 3
+
+
+def test_views_of_a_method(small: ClipBackbone, little_world: VideoDataset) -> None:
+    """CLIP-MDMF has two views of a query; what equals the features before is not shown twice."""
+    videos = little_world.split("test").only(little_world.split("test").classes[:2])
+    cache = FrameCache(frames=FRAMES)
+    method = build_method("clip-mdmf", small, hidden=8, frames=FRAMES)
+    views = views_of(method, videos, cache, progress=False)
+    assert list(views) == [BEFORE, "after clip-mdmf: local", "after clip-mdmf: global"]
+    assert {view.shape for view in views.values()} == {(6, 32)}
+    adapter = build_method("task-adapter", small, frames=FRAMES, temporal_embedding_at="first_adapted_block")
+    with pytest.raises(ValueError, match="only with its episode"):
+        views_of(adapter, videos, cache, "support", progress=False)
+
+
+def test_maps_are_seeded_and_say_their_silhouette() -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    rng = np.random.default_rng(0)
+    labels = ["wave"] * 8 + ["clap"] * 8
+    apart = np.concatenate([rng.normal((5, 0, 0), 1, (8, 3)), rng.normal((0, 5, 0), 1, (8, 3))])
+    np.testing.assert_array_equal(project(apart, seed=3), project(apart, seed=3))
+    ids = [f"video {i}" for i in range(16)]
+    picture = map_picture({"before": rng.normal(size=(16, 3)), "after": apart}, labels, ids)
+    before, after = (float(words.split("silhouette ")[1].strip("; .")[:4]) for words in picture.words.split(";"))
+    assert after > 0.5 > before
+    assert picture.data["after x"].shape == (16,)
+    with pytest.raises(ValueError, match="2 to 8 classes"):
+        map_picture({"before": apart}, ids, ids)
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "umap", None)
+    with pytest.raises(ValueError, match=r"umap-learn.*fsar\[maps\]"):
+        project(np.eye(6), "umap")
