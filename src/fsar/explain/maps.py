@@ -33,6 +33,7 @@ def video_features(encoding: Encoding) -> dict[str, Float[np.ndarray, "video dim
             tokens of all patches, are left out.
 
     Example:
+        >>> import torch
         >>> list(video_features({"frames": torch.zeros(3, 8, 16), "tokens": torch.zeros(3, 8, 5, 16)}))
         ['frames']
     """
