@@ -189,12 +189,12 @@ def _drawn(
     above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[max(height - 2.6, 0.1), 2.6]))
     if panels:
         grid = above.subplots(len(panels), ways, squeeze=False)
-        for row, (one, reference) in zip(grid, panels, strict=True):
+        for number, (row, (one, reference)) in enumerate(zip(grid, panels, strict=True)):
             low, high = float(one.similarity[query].min()), float(one.similarity[query].max())
             for way, axes in enumerate(row):
                 _matrix(axes, one, query, way, reference, asked, support[way, reference], (low, high))
-                first = row is grid[0]
-                axes.set_title(wrapped(words[way], 22) if first else "", fontsize=8, pad=26 if first else 20)
+                if number == 0:
+                    axes.set_title(wrapped(words[way], 22), fontsize=8, pad=30)
             row[0].set_ylabel(f"{one.view}\nquery frame", fontsize=7, labelpad=16)
             bar = above.colorbar(row[0].images[0], ax=list(row), fraction=0.02)
             bar.set_label("similarity of frames;\narea of a circle: weight", fontsize=7)
@@ -251,8 +251,8 @@ def _bars(below: Sequence[Axes], parts: Mapping[str, Tensor], query: int, words:
         axes.tick_params(axis="x", labelsize=6)
         axes.set_xlabel(wrapped(name, 18), fontsize=7)
         low, high = float(values.min()), float(values.max())
-        if low > 0 or high < 0:  # differences between classes are small beside their size
-            room = 0.3 * (high - low) or 0.1 * abs(high)
+        room = 0.3 * (high - low) or 0.1 * abs(high)
+        if low > room or high < -room:  # differences between classes are small beside their size
             axes.set_xlim(low - room, high + room)
             axes.set_xlabel(f"{wrapped(name, 18)}\n(does not begin at 0)", fontsize=7)
         if stages > 1:
