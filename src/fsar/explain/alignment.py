@@ -256,4 +256,4 @@ def _bars(below: Sequence[Axes], parts: Mapping[str, Tensor], query: int, words:
             axes.set_xlim(low - room, high + room)
             axes.set_xlabel(f"{wrapped(name, 18)}\n(does not begin at 0)", fontsize=7)
         if stages > 1:
-            axes.legend(fontsize=6, loc="lower right")
+            axes.legend(fontsize=6, loc="best")
