@@ -7,6 +7,7 @@ frames. For frame-wise metrics it is the diagonal. What a method does to the dis
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -186,7 +187,8 @@ def _drawn(
     ways = len(words)
     height = 2.6 * len(panels) + 2.6
     figure = Figure(figsize=(2.35 * ways + 1.4, height + 0.5), layout="constrained")
-    above, below = np.ravel(figure.subfigures(2, 1, height_ratios=[max(height - 2.6, 0.1), 2.6]))
+    both: Any = figure.subfigures(2, 1, height_ratios=[max(height - 2.6, 0.1), 2.6])  # typed as one subfigure, too
+    above, below = both
     if panels:
         grid = above.subplots(len(panels), ways, squeeze=False)
         for number, (row, (one, reference)) in enumerate(zip(grid, panels, strict=True)):
