@@ -57,7 +57,7 @@ def in_training(method: nn.Module) -> nn.Module:
 
 def assert_gradients(loss: Tensor, tensors: Named, expected: Named) -> None:
     """Compare the gradient at each of the reference's tensors; none of the expected ones is left out."""
-    assert tensors.keys() == expected.keys()
+    assert tensors.keys() == expected.keys(), tensors.keys() ^ expected.keys()
     slopes = torch.autograd.grad(loss, list(tensors.values()), retain_graph=True, allow_unused=True)
     for (name, tensor), slope in zip(tensors.items(), slopes, strict=True):
         wanted = expected[name].reshape(tensor.shape)
@@ -145,6 +145,11 @@ def test_hyrsm(file: str, relation: str) -> None:
     terms = method.loss(episode, method.match(episode), targets)
     total = sum(terms.values())
     assert_losses({"loss.match": terms["match"], "loss.class": terms["class"] / 0.15, "loss.total": total}, expected)
+    assert_gradients(total, *hyrsm_slopes(method, golden, without_losses(expected)))
+
+
+def hyrsm_slopes(method: nn.Module, golden: Named, expected: Named) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Our tensors and the reference's gradients, under one name; the file has q, k and v apart."""
     layers = {
         "intra_norm": "temporal_atte_before.norm",
         "intra_attention.out": "temporal_atte_before.fn.to_out.0",
@@ -155,10 +160,10 @@ def test_hyrsm(file: str, relation: str) -> None:
         "fuse": "layer2.0",
         "loss_heads.class": "classification_layer",
     }
-    wanted = {name.removeprefix("grad."): value for name, value in without_losses(expected).items()}
+    wanted = {name.removeprefix("grad."): value for name, value in expected.items()}
     parts = [wanted.pop(f"temporal_atte.w_{part}.weight") for part in ("qs", "ks", "vs")]
     wanted["stacked.weight"] = torch.cat(parts)
-    assert_gradients(total, by_layer(method, layers) | {leaf: golden[leaf] for leaf in FEATURES}, wanted)
+    return by_layer(method, layers) | {leaf: golden[leaf] for leaf in FEATURES}, wanted
 
 
 @pytest.mark.parametrize("head", of_clip_fsar.HEADS)

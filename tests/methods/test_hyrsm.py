@@ -18,13 +18,13 @@ FORMS = ("prototype", "video")
 WAY, SHOT, QUERY, FRAMES, DIM = 3, 2, 4, 5, 16
 
 
-def build(dim: int = DIM, **options) -> HyRsm:
-    """HyRSM over a backbone that only says its channels, in evaluation mode."""
+def build(dim: int = DIM, cls: type[HyRsm] = HyRsm, **options) -> HyRsm:
+    """HyRSM, or a subclass, over a backbone that only says its channels, in evaluation mode."""
     features = Backbone("features")
     features.dim = dim
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return HyRsm(features, HyRsm.Config(**options)).eval()
+        return cls(features, cls.Config(**options)).eval()
 
 
 # --------------------------------------------------------------------------- golden numbers

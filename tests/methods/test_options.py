@@ -39,6 +39,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "clip-mdmf": {"hidden": 8},
     "clip-spm": {"hidden": 8, "head_dim": 4},
     "ma-fsar": {"hidden": 8},
+    "strm": {"out_dim": 8},
+    "team": {"tokens": 6},
+    "clip-mei": {"hidden": 8, "head_dim": 4},
+    "clip-cpm2c": {"hidden": 8},
+    "molo": {"hidden": 8, "decoder": (4, 4, 4)},
+    "ta2n": {"duration_channels": (4, 4, 4), "evolution_channels": (4, 4, 4)},
+    "d2st-adapter": {"ratio": 1.0},
     "task-adapter": {"layers": 1},
     "task-adapter-pp": {"layers": 1, "text_layers": 1},
 }

@@ -264,11 +264,11 @@ CONTRADICTED = [  # (paper, table, benchmark, shots, a, b, the text's difference
 ]
 
 DISAGREEMENTS = {  # main-table cells that the papers print with different numbers, by method
-    "CLIP-CPM2C": 1,
+    "clip-cpm2c": 1,
     "CMN++": 3,
     "HCL": 2,
-    "MoLo": 4,
-    "STRM": 6,
+    "molo": 4,
+    "strm": 6,
     "clip-fsar": 23,
     "clip-mdmf": 5,
     "otam": 5,

@@ -71,6 +71,11 @@ class Backbone(nn.Module):
         raise NotImplementedError
 
     @property
+    def map_dim(self) -> int:
+        """Channels of the feature map; `dim` unless a subclass says otherwise."""
+        return self.dim
+
+    @property
     def logit_scale(self) -> Tensor:
         """Scale of image-text cosines from the training of the two towers; frozen here.
 

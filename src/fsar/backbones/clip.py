@@ -85,6 +85,14 @@ class ClipBackbone(Backbone):
             self.clip.visual.set_grad_checkpointing(True)
 
     @property
+    def map_dim(self) -> int:
+        """Channels before the projection (ViT) or before the attention pool (ResNet)."""
+        visual = self.clip.visual
+        if isinstance(visual, VisionTransformer):
+            return int(visual.ln_post.normalized_shape[0])
+        return int(visual.attnpool.positional_embedding.shape[-1])
+
+    @property
     def logit_scale(self) -> Tensor:
         """CLIP's learned scale of cosines, limited to 100 as in its training; 100 in the released weights."""
         return self.clip.logit_scale.detach().exp().clamp(max=100)

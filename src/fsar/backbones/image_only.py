@@ -30,6 +30,11 @@ class TimmBackbone(Backbone):
         self.mean, self.std = data["mean"], data["std"]
         self.interpolation = data["interpolation"]
 
+    @property
+    def map_dim(self) -> int:
+        """Channels of the last stage, or of a patch token."""
+        return int(self.model.num_features)
+
     def checkpoint_activations(self) -> None:
         """Save memory in training: let timm compute activations again instead of keeping them."""
         super().checkpoint_activations()

@@ -112,7 +112,10 @@ def temporal_embedding(visual: VisionTransformer, frames: int) -> nn.Parameter:
 
 
 def embed_frames(
-    visual: VisionTransformer, clips: Clips, temporal: Float[Tensor, "index channel"] | None = None
+    visual: VisionTransformer,
+    clips: Clips,
+    temporal: Float[Tensor, "index channel"] | None = None,
+    class_embedding: Float[Tensor, " channel"] | None = None,
 ) -> Tokens:
     """Embed the patches of every frame: the input of the first block. Token 0 is the class token.
 
@@ -120,6 +123,7 @@ def embed_frames(
         visual: of CLIP.
         clips: normalised.
         temporal: embedding of the frame's index, added to all tokens of a frame.
+        class_embedding: the class token before its place is added; by default CLIP's.
 
     Returns:
         [*clips, frame, token, channel], after `ln_pre`.
@@ -128,7 +132,8 @@ def embed_frames(
         ValueError: `temporal` was made for another number of frames.
     """
     patches = visual.conv1(clips.flatten(0, -4)).flatten(2).transpose(1, 2)  # image place channel
-    tokens = torch.cat([visual.class_embedding.expand(len(patches), 1, -1), patches], 1)
+    token = visual.class_embedding if class_embedding is None else class_embedding.to(patches)
+    tokens = torch.cat([token.expand(len(patches), 1, -1), patches], 1)
     tokens = (tokens + visual.positional_embedding).unflatten(0, clips.shape[:-3])
     return visual.ln_pre(tokens if temporal is None else add_index(tokens, temporal))
 

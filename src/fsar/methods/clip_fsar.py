@@ -53,12 +53,19 @@ from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
 from fsar.layers.temporal import TemporalTransformer, with_text
 from fsar.methods.base import Method, Traits
-from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
+from fsar.methods.episode import (
+    IGNORED,
+    Encoding,
+    Episode,
+    Prediction,
+    Role,
+    Targets,
+    class_of_videos,
+    mean_over_shots,
+    query_cross_entropy,
+)
 from fsar.shapes import FrameFeatures
 from fsar.text.prompts import class_features
-
-IGNORED = -100
-"""Class number that `cross_entropy` ignores."""
 
 
 class ClipFsar(Method):
@@ -197,9 +204,7 @@ class ClipFsar(Method):
         terms = {"match": query_cross_entropy(prediction.named["visual_logits"], targets)}
         if self.config.class_text_weight > 0:
             videos = torch.cat([episode.support["frames"].flatten(0, 2), episode.query["frames"].flatten(0, 1)])
-            support_class = targets.way_class[:, :, None].where(episode.shot_mask, IGNORED)
-            query_class = targets.way_class.gather(1, targets.query_way)
-            classes = torch.cat([support_class.flatten(), query_class.flatten()])
+            classes = class_of_videos(targets, episode.shot_mask)
             mean = cross_entropy(self.class_text_logits(videos), classes, ignore_index=IGNORED)
             terms["class_text"] = self.config.class_text_weight * mean
         return terms

@@ -121,6 +121,8 @@ class ClipSpm(Method):
     """Frames are fused with a class text or a generated prompt; prototypes and queries attend to each other."""
 
     name = "clip-spm"
+    no_motion: ClassVar[str] = "hsmr: false"
+    """The option that leaves the motion out, for a message."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Method.Config):
@@ -225,18 +227,22 @@ class ClipSpm(Method):
         super().__init__(backbone, config)
         self.episodes_per_step = 1
         dim = backbone.dim
-        _require_gates(config, dim)
         if config.hsmr:
-            self.motion = MotionFeatures(dim, config.motion == "half-mean")
+            self.motion = MotionFeatures(dim, config.motion == "half-mean", self.no_motion)
         if config.hsmr and config.learned_alpha_mo:
             self.alpha_mo = nn.Parameter(torch.ones(()))
         if config.hsmr or config.spm:
-            self.fusion = SemanticFusion(dim, config)
+            self.fusion = self.make_fusion(dim)
         if config.spm:
             inside, out = nn.Linear(dim, config.hidden), nn.Linear(config.hidden, dim)
             self.generator = nn.Sequential(inside, nn.GELU(), nn.Dropout(0.05), out, nn.Dropout(0.05))
         if config.padm:
             self.modulation = DualModulation(dim, config)
+
+    def make_fusion(self, dim: int) -> nn.Module:
+        """Build what fuses a prompt with frames; row 0 of its output is the prompt."""
+        _require_gates(self.config, dim)
+        return SemanticFusion(dim, self.config)
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
@@ -272,7 +278,7 @@ class ClipSpm(Method):
         enhanced = {"frames": frames}
         if self.config.spm and role == "support":
             if text is None:
-                raise ValueError("clip-spm reads the class text of a support video; give encode its text feature")
+                raise ValueError(f"{self.name} reads the class text of a support video; give encode its text feature")
             enhanced["fused"] = self.fusion(text, frames)
         return enhanced
 
@@ -420,30 +426,40 @@ class MotionFeatures(nn.Module):
     Args:
         dim: channels of a frame feature.
         half_mean: half the sum of both directions and the mean over time, as the public code; else sums.
+        switch: the option that leaves the motion out, for a message.
     """
 
-    def __init__(self, dim: int, half_mean: bool):
+    def __init__(self, dim: int, half_mean: bool, switch: str):
         super().__init__()
+        self.switch = switch
         self.convolutions = nn.Sequential(*(nn.Conv1d(dim, dim, kernel_size=3, padding=1) for _ in range(2)))
         self.half_mean = half_mean
 
     def forward(self, frames: FrameFeatures) -> Float[Tensor, "*clips dim"]:
-        """Add the differences forwards and backwards, over all neighbours.
+        """Add the differences over all neighbours.
+
+        Raises:
+            ValueError: a video has one frame.
+        """
+        both = self.differences(frames)
+        return both.mean(-2) / 2 if self.half_mean else both.sum(-2)
+
+    def differences(self, frames: FrameFeatures) -> Float[Tensor, "*clips frame_pair dim"]:
+        """Add the differences forwards and backwards, for every pair of neighbours.
 
         Raises:
             ValueError: a video has one frame.
         """
         if frames.shape[-2] < 2:
             raise ValueError(
-                f"clip-spm got {frames.shape[-2]} frame per video and trains motion between at least 2; sample more "
-                f"frames, or set hsmr: false"
+                f"the method got {frames.shape[-2]} frame per video and trains motion between at least 2; sample more "
+                f"frames, or set {self.switch}"
             )
         channels = frames.reshape(-1, *frames.shape[-2:]).transpose(1, 2)
         context = self.convolutions(channels).transpose(1, 2).reshape(frames.shape)
         forwards = context[..., 1:, :] - frames[..., :-1, :]
         backwards = context[..., :-1, :] - frames[..., 1:, :]
-        both = forwards + backwards
-        return both.mean(-2) / 2 if self.half_mean else both.sum(-2)
+        return forwards + backwards
 
 
 class SemanticFusion(nn.Module):

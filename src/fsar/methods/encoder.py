@@ -105,3 +105,15 @@ class FrameEncoder(Encoder):
             "weights": self.backbone.fingerprint(),
             **({"pixels": self.pixels} if self.pixels != "normalized" else {}),
         }
+
+
+class MapEncoder(FrameEncoder):
+    """The backbone's feature maps before pooling, under the name `maps` [*clips, frame, row, column, channel]."""
+
+    def of_frames(self, clips: Clips) -> Encoding:
+        """Give the feature map of every frame."""
+        return {"maps": self.backbone.features_and_map(clips)[1]}
+
+    def key(self) -> dict[str, Any]:
+        """As of the frame features, with another name."""
+        return super().key() | {"encoding": "maps"}

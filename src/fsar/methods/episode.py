@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -87,6 +88,28 @@ class Targets:
 def query_cross_entropy(logits: Logits, targets: Targets) -> Float[Tensor, ""]:
     """Cross-entropy of the logits, mean over queries and episodes."""
     return cross_entropy(logits.flatten(0, 1), targets.query_way.flatten())
+
+
+IGNORED = -100
+"""Class of a missing shot; cross-entropy leaves it out."""
+
+
+def class_of_videos(targets: Targets, shot_mask: ShotMask) -> Int[Tensor, " video"]:
+    """Give the training class of every video: of all support videos, then of all queries.
+
+    Args:
+        targets: the classes.
+        shot_mask: false for missing shots; their class is `IGNORED`.
+
+    Example:
+        >>> import torch
+        >>> targets = Targets(torch.tensor([[1, 0, 1]]), torch.tensor([[7, 4]]))  # queries of two ways
+        >>> class_of_videos(targets, torch.ones(1, 2, 1, dtype=torch.bool))
+        tensor([7, 4, 4, 7, 4])
+    """
+    support = targets.way_class[:, :, None].where(shot_mask, IGNORED)
+    query = targets.way_class.gather(1, targets.query_way)
+    return torch.cat([support.flatten(), query.flatten()])
 
 
 def mean_over_shots(

@@ -36,7 +36,7 @@ Deviations (a dash: not checked):
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -48,6 +48,7 @@ from fsar.backbones import Backbone
 from fsar.layers.temporal import join_heads, split_heads
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction, Targets, mean_over_shots, per_video, query_cross_entropy
+from fsar.shapes import ShotMask
 
 
 def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
@@ -105,6 +106,8 @@ class HyRsm(Method):
     class Config(Method.Config):
         """Options of HyRSM."""
 
+        method: ClassVar[str] = "hyrsm"
+
         frame_scale: float = 10.0
         """A: frames are multiplied by sqrt(dim / A) before the positional encoding is added; above 0."""
         position_scale: float = 1.0
@@ -132,8 +135,9 @@ class HyRsm(Method):
             """Refuse values out of range."""
             if self.frame_scale <= 0 or self.class_weight < 0:
                 raise ValueError(
-                    f"hyrsm got frame_scale {self.frame_scale:g} and class_weight {self.class_weight:g}; expected a "
-                    f"frame_scale above 0 (10 is usual) and a class_weight of at least 0 (0 leaves the class loss out)"
+                    f"{self.method} got frame_scale {self.frame_scale:g} and class_weight {self.class_weight:g}; "
+                    f"expected a frame_scale above 0 (10 is usual) and a class_weight of at least 0 (0 leaves "
+                    f"the class loss out)"
                 )
 
     config: Config
@@ -143,8 +147,8 @@ class HyRsm(Method):
         dim, heads = backbone.dim, config.heads
         if heads < 1 or dim % heads:
             raise ValueError(
-                f"hyrsm got {heads} heads for the {dim} channels of backbone {backbone.name!r}; expected a divisor of "
-                f"{dim}: set heads to one, or choose another backbone"
+                f"{self.name} got {heads} heads for the {dim} channels of backbone {backbone.name!r}; expected a "
+                f"divisor of {dim}: set heads to one, or choose another backbone"
             )
         self.position_dropout = nn.Dropout(config.position_dropout)
         self.intra_norm = nn.LayerNorm(dim)
@@ -205,12 +209,16 @@ class HyRsm(Method):
         of_frame, of_relation = self.fuse.weight.chunk(2, 1)
         return linear(frames, of_frame) + linear(relation, of_relation, self.fuse.bias).unsqueeze(-2)
 
+    def references_of(self, shot_mask: ShotMask) -> Bool[Tensor, "episode way reference"]:
+        """Tell which references a class has: its prototype, or each of its videos."""
+        return shot_mask.any(-1, keepdim=True) if self.config.relation == "prototype" else shot_mask
+
     def match(self, episode: Episode) -> Prediction:
         """Logits: minus the Bi-MHM distance to each class. Named outputs: the frames for the class loss, and others."""
         support, query = (self.intra(self.placed(part["frames"])) for part in (episode.support, episode.query))
-        beside, mask = support, episode.shot_mask
+        beside, mask = support, self.references_of(episode.shot_mask)
         if self.config.relation == "prototype":
-            beside, mask = mean_over_shots(beside, mask).unsqueeze(2), mask.any(-1, keepdim=True)
+            beside = mean_over_shots(beside, episode.shot_mask).unsqueeze(2)
         references = beside.flatten(1, 2)  # episode (way shot) frame dim, one shot where it is a prototype
         to_support, to_query = self.inter(references, query, mask.flatten(1))
         support_out = self.fused(references[:, None], to_support)  # episode query reference frame dim
@@ -240,7 +248,7 @@ class HyRsm(Method):
         """Mean over the frames of all videos, without missing shots."""
         if "class" not in self.loss_heads:
             raise ValueError(
-                f"hyrsm has no classifier for the class loss of weight {self.config.class_weight:g}; expected "
+                f"{self.name} has no classifier for the class loss of weight {self.config.class_weight:g}; expected "
                 f"begin_training(class_texts) before the first loss: call it, or build with class_weight 0"
             )
         mask = episode.shot_mask

@@ -1,0 +1,140 @@
+"""TA2N: the public code's numbers and gradients, its short ways of convolution, and its windows by hand."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv3d
+
+from fsar.backbones import Backbone
+from fsar.methods.base import Episode, Targets
+from fsar.methods.ta2n import Ta2n, _of_constant, windows
+from tests.methods.test_gradients import assert_gradients, assert_losses, by_layer, golden_of, in_training
+
+close = {"atol": 1e-4, "rtol": 1e-4}
+WAY, DIM = 3, 6
+MAPS = ("support_maps_classmajor", "query_maps")
+LAYERS = {
+    f"{ours}.{layer}": f"{theirs}.{number}"
+    for ours, theirs, convolutions in (
+        ("duration", "duration", ("convolutions.0", "convolutions.1")),
+        ("evolution", "offset", ("joined", "convolution")),
+    )
+    for layer, number in zip((*convolutions, "norms.0", "norms.1", "out.0", "out.2"), (0, 4, 1, 5, 10, 12), strict=True)
+}
+LAYERS |= {f"evolution.{name}": f"evolution.{name}net" for name in ("key", "query", "value")}
+ALIGNMENT = {"key": "keynet_multi", "query": "querynet_multi", "value": "valuenet_multi"}
+
+
+def build(dim: int = DIM, **options) -> Ta2n:
+    """TA2N over a backbone that only says its channels."""
+    features = Backbone("features")
+    features.dim = dim
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Ta2n(features, Ta2n.Config(**options)).eval()
+
+
+def narrow(**options) -> Ta2n:
+    return build(duration_channels=(5, 6, 4), evolution_channels=(6, 6, 4), **options)
+
+
+def tensors_of(method: Ta2n, golden: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Parameters under the reference's names."""
+    several = [name for name in golden if name.startswith("w.") and "multi" in name]
+    layers = LAYERS | ({f"alignment.{k}": v for k, v in ALIGNMENT.items()} if several else {})
+    return by_layer(method, layers)
+
+
+@pytest.mark.parametrize(("file", "shot"), [("ta2n_1shot", 1), ("ta2n_2shot", 2)])
+@pytest.mark.parametrize("statistics", ["train", "frozen_bn"])
+def test_logits_losses_and_gradients_are_those_of_the_public_code(file: str, shot: int, statistics: str) -> None:
+    golden = golden_of(file, MAPS)
+    method = in_training(narrow(shots="mean" if shot == 1 else "first"))
+    tensors = tensors_of(method, golden)
+    with torch.no_grad():
+        for name, parameter in tensors.items():
+            parameter.copy_(golden[f"w.{name}"].reshape(parameter.shape))
+        for name, module in method.named_modules():
+            if isinstance(module, nn.BatchNorm3d):
+                module.running_mean.copy_(golden[f"w.{LAYERS[name]}.running_mean"])
+                module.running_var.copy_(golden[f"w.{LAYERS[name]}.running_var"])
+    method.train(statistics == "train")
+    parts = [method.enhance({"maps": golden[name].movedim(2, -1)}, "query")["maps"] for name in MAPS]
+    mask = torch.ones(1, WAY, shot, dtype=torch.bool)
+    episode = Episode({"maps": parts[0].unflatten(0, (1, WAY, shot))}, {"maps": parts[1][None]}, mask)
+    prediction = method.match(episode)
+    named = {name: rows[0].transpose(0, 1) for name, rows in prediction.named.items()}  # way query frame channel
+    torch.testing.assert_close(named["query"], golden[f"i.{statistics}.query_vectors"], **close)
+    torch.testing.assert_close(named["classes"], golden[f"i.{statistics}.support_vectors"], **close)
+    torch.testing.assert_close(prediction.logits[0], golden[f"{statistics}.logits"], **close)
+    terms = method.loss(episode, prediction, Targets(golden["query_labels"][None], torch.arange(WAY)[None]))
+    assert_losses({f"{statistics}.loss.mean": terms["match"]}, golden)
+    leaves = {name: golden[name] for name in MAPS if statistics == "frozen_bn"}  # the file has no others
+    found = {f"{statistics}.grad.{name}": tensor for name, tensor in (tensors | leaves).items()}
+    noise = {name for name in found if statistics == "train" and name.endswith((".0.bias", ".4.bias"))}  # before a norm
+    wanted = {name: value for name, value in golden.items() if name.startswith(f"{statistics}.grad.")}
+    assert_gradients(terms["match"], *({k: v for k, v in d.items() if k not in noise} for d in (found, wanted)))
+
+
+@pytest.mark.parametrize("size", [(7, 7), (2, 5), (1, 3)])
+def test_the_short_way_of_convolution_is_the_long_one(size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = torch.randn(2, 4, 3, generator=generator)  # pair frame channel
+    weight = torch.randn(5, 3, 3, 3, 3, generator=generator)
+    everywhere = rows.mT[..., None, None].expand(-1, -1, -1, *size)
+    expected = conv3d(everywhere, weight, padding=1).movedim(1, -1)
+    torch.testing.assert_close(_of_constant(rows, weight, size), expected)
+
+
+def test_windows_by_hand() -> None:
+    """Nine masks of every place, each divided by its sum."""
+    shift = torch.tensor([0.5, -0.3])  # x, y
+    total = torch.zeros(7, 7)
+    grid = [-1 + 2 * i / 6 for i in range(7)]
+    height = lambda place: 1.0 if abs(place) < 1 else max(0.0, 1 - 3 * (abs(place) - 1))  # noqa: E731
+    for dy in (-0.2, 0.0, 0.2):
+        for dx in (-0.2, 0.0, 0.2):
+            mask = torch.tensor([[height(y - 0.3 + dy) * height(x + 0.5 + dx) for x in grid] for y in grid])
+            total += mask / mask.sum() / 9
+    rows, columns = windows(shift[None], (7, 7), perturb=True)
+    torch.testing.assert_close(rows[0][:, None] * columns[0], total)
+
+
+@torch.no_grad()
+def test_missing_shots_and_the_order_of_shots() -> None:
+    """With `first`, the first shot that is there is the reference."""
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(1, WAY, 3, 4, 3, 3, DIM, generator=generator)
+    query = {"maps": torch.randn(1, 2, 4, 3, 3, DIM, generator=generator)}
+    mask = torch.ones(1, WAY, 3, dtype=torch.bool)
+    mask[..., 0] = False
+    for method in (narrow(shots="first"), narrow()):
+        found = method.match(Episode({"maps": maps}, query, mask)).logits
+        without = method.match(Episode({"maps": maps[:, :, 1:]}, query, mask[..., 1:])).logits
+        torch.testing.assert_close(found, without)
+    flipped = narrow().match(Episode({"maps": maps.flip(2)}, query, mask.flip(2))).logits
+    torch.testing.assert_close(flipped, narrow().match(Episode({"maps": maps}, query, mask)).logits)
+
+
+def test_the_cut_begins_near_the_whole_video_and_ends_in_zeros() -> None:
+    method = narrow()
+    maps = torch.ones(1, 5, 3, 3, DIM)
+    scale, shift = method.duration.scale_and_shift(maps)[0]
+    torch.testing.assert_close((scale, shift), (torch.tensor(2.0).tanh(), torch.tensor(0.0)))
+    with torch.no_grad():
+        method.duration.out[2].bias.copy_(torch.tensor([2.0, 1.5]))  # nearly half of the video later
+        cut = method.duration(maps)
+    assert cut[0, 1].allclose(torch.tensor(1.0)) and cut[0, -1].abs().max() == 0
+
+
+def test_wrong_options_are_named() -> None:
+    with pytest.raises(ValueError, match="ta2n got dropout 1.5 .*dropout in"):
+        build(dropout=1.5)
+
+
+@pytest.mark.parametrize(("shots", "own"), [("mean", 30_955_108), ("first", 43_538_020)])
+def test_parameters_with_resnet_50(shots: str, own: int) -> None:
+    """54,463,140 and 67,046,052 with ResNet-50 without its classifier (23,508,032)."""
+    with torch.device("meta"):
+        method = build(2048, shots=shots)
+    assert sum(parameter.numel() for parameter in method.parameters()) == own
