@@ -268,11 +268,16 @@ def reliability_picture(bins: Sequence[Bin], title: str, error: float | None) ->
     Returns:
         The picture.
 
+    Raises:
+        ValueError: there are no answers.
+
     Example:
         >>> bins = [Bin(0.5, 0.6, 4, 0.55, 0.5, 0.2), Bin(0.9, 1.0, 6, 0.95, 1.0, 0.1)]
         >>> reliability_picture(bins, "mine.fsar", 0.04).data["answers"].tolist()
         [4, 6]
     """
+    if not bins:
+        raise ValueError("there are no answers to draw; give labelled videos that can be read")
     columns = zip(*((each.count, each.confidence, each.accuracy, each.deviation) for each in bins), strict=True)
     counts, probabilities, shares, deviations = (np.array(column) for column in columns)
     figure = Figure(figsize=(5.2, 4.8), layout="constrained")
