@@ -30,19 +30,39 @@ def results(runs: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def pictures(runs: Path, out: Path, clips: Path | None) -> Iterator[tuple[str, list[str], str]]:
-    """File, command, and what can be seen."""
+    """File, command, and how to read the picture."""
     world = load_world()
     growing = next(v.path for v in world.split("test").videos if v.label == "something_growing")
     run = {name: ["--checkpoint", str(runs / name)] for name in ("task-adapter-pp", "clip-mdmf", "clip-spm")}
     three = ["--checkpoint", *(str(runs / name) for name in ("otam", "aim", "ma-fsar"))]
     text = ["--text", "something growing"]
-    yield "01-ma-fsar-fig-1b-5", ["attention", str(growing), *three, *text], ""
+    yield (
+        "01-ma-fsar-fig-1b-5",
+        ["attention", str(growing), *three, *text],
+        "Bright patches get the class token's attention; the rows are three models on the same frames.",
+    )
     yield "02-ma-fsar-rollout", ["attention", str(growing), *three, *text, "--rollout"], ""
-    yield "03-task-adapter-pp-fig-11", ["attention", *SETTING, *run["task-adapter-pp"]], ""
-    yield "04-task-adapter-pp-stages", ["alignment", *SETTING, *run["task-adapter-pp"]], ""
-    yield "05-clip-mdmf-alignment", ["alignment", *SETTING, *run["clip-mdmf"]], ""
+    yield (
+        "03-task-adapter-pp-fig-11",
+        ["attention", *SETTING, *run["task-adapter-pp"]],
+        "Bright patches get the attention; below the frames, attention over frames and over the videos of the task.",
+    )
+    yield (
+        "04-task-adapter-pp-stages",
+        ["alignment", *SETTING, *run["task-adapter-pp"]],
+        "Circles: which pairs of frames count. Bars: scores of the classes, and of their three stages.",
+    )
+    yield (
+        "05-clip-mdmf-alignment",
+        ["alignment", *SETTING, *run["clip-mdmf"]],
+        "Circles: which pairs of frames count, in the local and in the global view.",
+    )
     yield "06-clip-mdmf-fig-5-6", ["map", "--data", "world", *run["clip-mdmf"]], ""
-    yield "07-clip-mdmf-fig-8-11", ["gradcam", *SETTING, *run["clip-mdmf"]], ""
+    yield (
+        "07-clip-mdmf-fig-8-11",
+        ["gradcam", *SETTING, *run["clip-mdmf"]],
+        "Bright places speak for the class. If only the background is bright, it shows nothing of the action.",
+    )
     yield "08-clip-spm-fig-6", ["map", "--data", "world", *run["clip-spm"], "--projection", "umap"], ""
     yield "09-ma-fsar-fig-1c", ["curves", str(out / "results" / "shots"), "--x", "parameters"], ""
     yield "10-shots", ["curves", str(out / "results" / "shots"), "--x", "shot"], ""

@@ -3,6 +3,23 @@
 Every picture is a `Picture`: a matplotlib figure with its alternative text and the numbers that it shows.
 `save_picture` writes it as PNG or SVG, and the numbers beside it. matplotlib draws all of them, since most hold frames,
 and one way of drawing gives them one look. The report's own charts (`fsar.report.charts`) follow the page's style.
+
+| figure of a paper | command (RUN: a trained run; EPISODE: `--data DATA --way 5 --shot 1 --episode 0`) |
+|---|---|
+| MA-FSAR Fig. 1b, 5 | `fsar explain attention VIDEO --checkpoint FINETUNED AIM MA --text "WORDS" --out A.png` |
+| MA-FSAR Fig. 1c | `fsar evaluate --checkpoint RUN ... --out R; fsar explain curves R --x parameters --out A.png` |
+| MA-FSAR Tables 8, 15 | `fsar benchmark methods --method aim ma-fsar --backbone ViT-B-16/random` |
+| MA-FSAR Table 13 | `fsar evaluate --checkpoint RUN --sweep alpha=0:1:0.25 --out R; fsar explain curves R --x alpha` |
+| Task-Adapter++ Fig. 11 | `fsar explain attention EPISODE --checkpoint RUN --out A.png` |
+| Task-Adapter++, scores of stages | `fsar explain alignment EPISODE --checkpoint RUN --out A.png` |
+| CLIP-MDMF Fig. 4 | `fsar train --sweep options.distill_weight=0,1 ...; fsar explain curves R --x distill_weight` |
+| CLIP-MDMF Fig. 5, 6 | `fsar explain map --data DATA --checkpoint RUN --classes ... --out A.png` |
+| CLIP-MDMF Fig. 7 | `fsar evaluate --predictions ...; fsar explain classes RUN_A RUN_B --out A.png` |
+| CLIP-MDMF Fig. 8 to 11, CLIP-SPM Fig. 7 | `fsar explain gradcam EPISODE --checkpoint RUN --of-truth --out A.png` |
+| CLIP-SPM Fig. 5 | `fsar evaluate --sweep templates=clip-spm:4,clip-spm:16 ...; fsar explain curves R --x templates` |
+| CLIP-SPM Fig. 6 | `fsar explain map --projection umap --per-class 40 --checkpoint RUN --data DATA --out A.png` |
+
+`scripts/gallery.py` makes them on the generated world.
 """
 
 from fsar.explain.picture import Picture, save_picture
