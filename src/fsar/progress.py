@@ -49,13 +49,16 @@ def one_output() -> bool:
     return False
 
 
-def ahead(function: Callable[[Item], Made], items: Iterable[Item], workers: int) -> Iterator[Made]:
+def ahead(
+    function: Callable[[Item], Made], items: Iterable[Item], workers: int, most: int | None = None
+) -> Iterator[Made]:
     """Map in threads, a few items ahead of the reader; results come in order.
 
     Args:
         function: runs in a thread.
         items: its arguments.
         workers: threads.
+        most: results that may wait for the reader; by default 2 per thread.
 
     Raises:
         Exception: the exception of `function`, when its item is next.
@@ -65,7 +68,7 @@ def ahead(function: Callable[[Item], Made], items: Iterable[Item], workers: int)
         [1, 2, 3]
     """
     with ThreadPoolExecutor(workers) as pool:
-        yield from _in_order(lambda item: pool.submit(function, item), items, 2 * workers)
+        yield from _in_order(lambda item: pool.submit(function, item), items, most or 2 * workers)
 
 
 def in_turn(functions: Sequence[Callable[[Item], Made]], items: Iterable[Item]) -> Iterator[Made]:

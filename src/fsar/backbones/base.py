@@ -108,6 +108,9 @@ class Backbone(nn.Module):
         return tuple(part.unflatten(0, clips.shape[:-3]) for part in encoding)
 
     def _encode(self, images: Tensor) -> ImageEncoding:
+        halved = torch.is_autocast_enabled(images.device.type) and not torch.is_grad_enabled()
+        if halved and layout_on(images.device, "bf16") == "channels-last":
+            images = images.contiguous(memory_format=torch.channels_last)
         if self.fast is None or torch.is_grad_enabled() or images.device.type != "cpu":
             return self.encode_images(images)
         return self.fast(images)
@@ -124,6 +127,23 @@ class Backbone(nn.Module):
                 if isinstance(module, _BatchNorm):
                     module.eval()
         return self
+
+
+def layout_on(device: torch.device, precision: str) -> str:
+    """Return how images lie in memory while they are encoded; another layout may change the last digits.
+
+    Args:
+        device: that encodes.
+        precision: of the arithmetic.
+
+    Returns:
+        `channels-last` on a GPU in bf16, whose convolutions are made for it; else `contiguous`.
+
+    Example:
+        >>> layout_on(torch.device("cpu"), "bf16")
+        'contiguous'
+    """
+    return "channels-last" if device.type == "cuda" and precision == "bf16" else "contiguous"
 
 
 def fingerprint(module: nn.Module) -> str:
@@ -157,6 +177,23 @@ def fingerprint_of(state: Mapping[str, Tensor]) -> str:
         # a view as bytes, since NumPy lacks bfloat16
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def split_size(name: str) -> tuple[str, int | None]:
+    """Split `NAME:SIZE`, whose end is an image size in pixels.
+
+    Args:
+        name: of a backbone, with or without a size.
+
+    Returns:
+        The name, and the size; None if there is none.
+
+    Example:
+        >>> split_size("timm/vit_small_patch14_dinov2@dino.safetensors:224"), split_size("hf-hub:org/name")
+        (('timm/vit_small_patch14_dinov2@dino.safetensors', 224), ('hf-hub:org/name', None))
+    """
+    whole, colon, size = name.rpartition(":")
+    return (whole, int(size)) if colon and size.isdecimal() and int(size) > 0 else (name, None)
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fsar.backbones.base import layout_on
 from fsar.backbones.given import PREFIX, GivenFeatures
+from fsar.bank.batches import batch_size, encode_batch, in_batches
 from fsar.bank.rows import LARGE, Rows
 from fsar.bank.store import Bank, BankStore, open_store
 from fsar.datasets import Video
@@ -53,12 +56,13 @@ def fill_bank(
     on_error: str = "stop",
     workers: int | None = None,
     devices: int = 1,
+    batch: int | None = None,
     progress: bool = True,
 ) -> Bank:
     """Encode each video once, or once per role if the method encodes support videos and queries differently.
 
-    Videos are encoded one at a time. So a result depends neither on how they are batched nor on what the bank held
-    before. `workers` threads decode ahead.
+    Videos are encoded in batches of one size (`fsar.bank.batches`). So a result depends neither on the videos beside it
+    nor on what the bank held before. `workers` threads decode ahead.
 
     Args:
         method: its `encode` is used.
@@ -75,6 +79,8 @@ def fill_bank(
         workers: decoding threads; by default one per core. Does not change the result.
         devices: GPUs, or copies on the CPU, that encode videos in turn (`fsar.devices.copies_on`). Does not change the
             result.
+        batch: videos that are encoded at once; by default 1 on a CPU and 16 on a GPU. Another size may change the last
+            digits, so banks on disk are kept apart by it.
         progress: show a progress bar.
 
     Returns:
@@ -83,7 +89,7 @@ def fill_bank(
     Raises:
         VideoError: a broken video, with `on_error="stop"`.
         ValueError: no video; all videos are broken; `folder` holds the bank of another encoder; the device lacks the
-            precision; the machine lacks the devices; the disk has no room for a large bank.
+            precision; the machine lacks the devices; the disk has no room for a large bank; `batch` is 0.
 
     Example:
         >>> import tempfile
@@ -108,16 +114,19 @@ def fill_bank(
     if videos and videos[0].features is not None:
         return _given_bank(method, videos, texts, skipped, enhance)
     cache = cache or FrameCache()
-    store = (
-        open_store(method.encoder(), cache, folder, precision, _code(method), method.traits.framing) if keep else None
-    )
+    size = batch_size(batch, method.device, cache.frames)
+    layout = layout_on(method.device, precision)
+    apart: dict[str, Any] = {"framing": method.traits.framing, "batch": size, "layout": layout}
+    store = open_store(method.encoder(), cache, folder, precision, _code(method), **apart) if keep else None
     encoders = [VideoEncoder(one, cache, texts, store, role, enhance) for one in copies_on(method, devices)]
     encoder = encoders[0]
     rows = {role: Rows(len(videos)) for role in encoder.roles}
     kept: list[str] = []
     damaged: dict[str, int] = {}
-    prepared = ahead(encoder.prepare, videos, workers or os.cpu_count() or 1)
-    made = in_turn([partial(_encoded, one, precision) for one in encoders], zip(videos, prepared, strict=True))
+    workers = workers or os.cpu_count() or 1
+    prepared = ahead(encoder.prepare, videos, workers, most=max(2 * workers, 2 * size))
+    batches = in_batches(zip(videos, prepared, strict=True), size, _is_to_be_encoded)
+    made = chain.from_iterable(in_turn([partial(_encoded, one, precision, size) for one in encoders], batches))
     bar = progress_bar(zip(videos, made, strict=True), "encode", "video", len(videos), progress)
     with computing_in(precision, method.device):
         for video, encodings in bar:
@@ -309,25 +318,38 @@ class VideoEncoder:
 
     def encode(self, video: Video, ready: Prepared) -> dict[Role, Encoding]:
         """Compute and keep the missing encodings; return the encoding in every role."""
-        begun = {role: self._begun(video, ready, role) for role in self.encoder_roles}
+        return self.encode_batch([(video, ready)], 1)[0]
+
+    def encode_batch(self, batch: Sequence[tuple[Video, Prepared]], size: int) -> list[dict[Role, Encoding]]:
+        """Do the same for several videos, of which at most `size` are encoded, in one batch of this size."""
+        begun = {role: self._begun(batch, role, size) for role in self.encoder_roles}
+        return [
+            self._finished(video, {role: encodings[i] for role, encodings in begun.items()})
+            for i, (video, _) in enumerate(batch)
+        ]
+
+    def _begun(self, batch: Sequence[tuple[Video, Prepared]], role: Role, size: int) -> list[Encoding]:
+        """Return the encoder's output from disk; compute and write what is missing."""
+        found = [ready.known[role] for _, ready in batch]
+        missing = [(i, video, ready) for i, (video, ready) in enumerate(batch) if found[i] is None]
+        named = [_text(self.encoder, self.texts, video.label, role) for _, video, _ in missing]
+        texts = [self.method.encode_text([text]) for text in named if text]
+        clips = [ready.clip for _, _, ready in missing if ready.clip is not None]
+        made = encode_batch(self.encoder.encode, clips, size, self.method.device, role, texts)
+        for (i, _, ready), encoding in zip(missing, made, strict=True):
+            found[i] = encoding
+            if self.store is not None and role in ready.paths:
+                self.store.save(ready.paths[role], encoding)
+        return [encoding for encoding in found if encoding is not None]
+
+    def _finished(self, video: Video, begun: Mapping[Role, Encoding]) -> dict[Role, Encoding]:
+        """Apply `enhance` to the encoder's output, in every role."""
         made = {}
         for role in self.roles:
             made[role] = begun[role if self.encoder.roles_differ else "query"]
             if self.enhance:
                 text = _text(self.method.traits, self.texts, video.label, role)
                 made[role] = _of_one(self.method.enhance, self.method, made[role], role, text)
-        return made
-
-    def _begun(self, video: Video, ready: Prepared, role: Role) -> Encoding:
-        """Return the encoder's output from disk; compute and write what is missing."""
-        found = ready.known[role]
-        if found is not None:
-            return found
-        assert ready.clip is not None
-        text = _text(self.encoder, self.texts, video.label, role)
-        made = _of_one(self.encoder.encode, self.method, ready.clip, role, text)
-        if self.store is not None and role in ready.paths:
-            self.store.save(ready.paths[role], made)
         return made
 
     def _clip(self, video: Video) -> Tensor:
@@ -338,15 +360,18 @@ class VideoEncoder:
         return store.path(frames, key, _text(self.encoder, self.texts, video.label, role))
 
 
+def _is_to_be_encoded(item: tuple[Video, Prepared | VideoError]) -> bool:
+    return isinstance(item[1], Prepared) and item[1].clip is not None
+
+
 def _encoded(
-    encoder: VideoEncoder, precision: Precision, prepared: tuple[Video, Prepared | VideoError]
-) -> dict[Role, Encoding] | VideoError:
-    """Encode what was prepared of a video, in a thread of the encoder's device; a broken video stays an error."""
-    video, ready = prepared
-    if isinstance(ready, VideoError):
-        return ready
+    encoder: VideoEncoder, precision: Precision, size: int, batch: Sequence[tuple[Video, Prepared | VideoError]]
+) -> list[dict[Role, Encoding] | VideoError]:
+    """Encode what was prepared of videos, in a thread of the encoder's device; a broken video stays an error."""
+    whole = [(video, ready) for video, ready in batch if isinstance(ready, Prepared)]
     with torch.no_grad(), computing_in(precision, encoder.method.device):  # each thread has its own modes
-        return encoder.encode(video, ready)
+        made = iter(encoder.encode_batch(whole, size))
+    return [ready if isinstance(ready, VideoError) else next(made) for _, ready in batch]
 
 
 def _text(reader: Encoder | Traits, texts: Mapping[str, str] | None, label: str, role: Role) -> str | None:
@@ -362,13 +387,9 @@ def _roles(differ: bool, role: Role | None) -> tuple[Role, ...]:
 
 
 def _of_one(
-    function: Callable[..., Encoding], method: Method, video: Tensor | Encoding, role: Role, text: str | None
+    enhance: Callable[..., Encoding], method: Method, begun: Encoding, role: Role, text: str | None
 ) -> Encoding:
-    """Apply `encode` to one clip, or `enhance` to one encoding: the result does not depend on batches."""
+    """Apply `enhance` to one encoding: the result does not depend on batches."""
     feature = method.encode_text([text]) if text else None
-    device = method.device
-    if isinstance(video, Tensor):
-        batch: Any = video[None].to(device)
-    else:
-        batch = {name: tensor[None].to(device) for name, tensor in video.items()}
-    return {name: tensor[0].cpu() for name, tensor in function(batch, role, feature).items()}
+    one = {name: tensor[None].to(method.device) for name, tensor in begun.items()}
+    return {name: tensor[0].cpu() for name, tensor in enhance(one, role, feature).items()}

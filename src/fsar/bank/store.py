@@ -89,6 +89,8 @@ def open_store(
     precision: Precision = "float32",
     code: Mapping[str, str] | None = None,
     framing: str = "short-side",
+    batch: int = 1,
+    layout: str = "contiguous",
 ) -> BankStore | None:
     """Open the place on disk of an encoder's encodings.
 
@@ -99,6 +101,8 @@ def open_store(
         precision: encodings of another precision than float32 are kept apart.
         code: of a method and backbone that are not of this package; encodings of other code are kept apart.
         framing: how frames are resized (`Traits.framing`); encodings of another than the usual one are kept apart.
+        batch: videos that are encoded at once; encodings of other sizes than 1 are kept apart.
+        layout: of images in memory (`fsar.backbones.base.layout_on`); the other one is kept apart.
 
     Returns:
         The store; None if nothing is to be kept.
@@ -111,6 +115,8 @@ def open_store(
     apart: dict[str, object] = {} if precision == "float32" else {"precision": precision}
     apart |= {"own": dict(code)} if code else {}
     apart |= {} if framing == "short-side" else {"framing": framing}
+    apart |= {} if batch == 1 else {"batch": batch}
+    apart |= {} if layout == "contiguous" else {"layout": layout}
     return BankStore(encoder.key() | {"clip": cache.settings()} | apart, folder)
 
 

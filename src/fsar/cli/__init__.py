@@ -127,7 +127,7 @@ VERBS: dict[str, Verb] = {
     "serve": (serve.add_options, serve.run, "Serve recognisers over HTTP: answers, examples, corrections."),
     "evaluate": (evaluate.add_options, evaluate.run, "Few-shot accuracy of methods on a dataset, with its interval."),
     "results": (results.add_options, results.run, "List, tabulate, compare and export the results of evaluations."),
-    "benchmark": (benchmark.add_options, benchmark.run, "Measure what methods cost on this machine."),
+    "benchmark": (benchmark.add_options, benchmark.run, "Measure what methods and banks cost on this machine."),
     "explain": (explain.add_options, explain.run, "Draw what a method looks at: attention, and more, as PNG or SVG."),
     "papers": (
         papers.add_options,

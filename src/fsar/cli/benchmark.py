@@ -5,9 +5,10 @@ import io
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fsar.cli.options import device_option, own_option
+from fsar.cli.options import data_options, device_option, frame_cache, load_dataset, own_option
 
 _METHODS = "Parameters, operations, memory and seconds of methods, on random clips: no videos are needed."
+_BANK = "Clips a second of decoding, encoding and both, and which of them a bank waits for."
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -27,6 +28,23 @@ def add_options(parser: ArgumentParser) -> None:
     add("--out", type=Path, metavar="FILE.csv", help="write the table")
     device_option(methods)
     methods.set_defaults(measure=_methods)
+    _bank_options(verbs.add_parser("bank", help=_BANK, description=_BANK, allow_abbrev=False))
+
+
+def _bank_options(bank: ArgumentParser) -> None:
+    data_options(bank, features=False)
+    own_option(bank)
+    add = bank.add_argument
+    add("--method", default="protonet", metavar="NAME[:OPTION=VALUE,...]", help="its encoder; default: protonet")
+    add("--backbone", default="tiny", help="default: tiny; MODEL/random needs no weights")
+    add("--videos", type=int, default=64, metavar="N", help="the first N videos; default: 64")
+    add("--frames", type=int, help="frames per video, T; default: a video backbone's own, or 8")
+    add("--sampling", help="tsn, trx, task-adapter, ...; default: tsn")
+    add("--batch", type=int, metavar="B", help="videos encoded at once; default: 1 on a CPU, 16 on a GPU")
+    add("--precision", choices=["float32", "tf32", "bf16"], default="float32")
+    add("--workers", type=int, metavar="N", help="threads or processes that decode; default: one per core")
+    device_option(bank)
+    bank.set_defaults(measure=_bank)
 
 
 def run(options: Namespace) -> int:
@@ -72,4 +90,34 @@ def _methods(options: Namespace) -> int:
         csv.writer(text, lineterminator="\n").writerows(costs_rows(rows))
         write_text_atomic(options.out, text.getvalue())
         print(f"wrote {options.out}")
+    return 0
+
+
+def _bank(options: Namespace) -> int:
+    from fsar.backbones import load_backbone
+    from fsar.bank.batches import batch_size
+    from fsar.bank.speed import measure
+    from fsar.devices import device_name, to_device
+    from fsar.methods import build_method, parse_method
+
+    if options.videos < 1 or (options.workers is not None and options.workers < 1):
+        raise ValueError("--videos and --workers must be at least 1")
+    chosen = (options.data, options.lists, options.class_names, options.skip_missing, options.benchmark)
+    videos = load_dataset(*chosen).videos[: options.videos]
+    name, given = parse_method(options.method)
+    backbone = load_backbone(options.backbone)
+    method = to_device(build_method(name, backbone, **given), options.device)
+    cache = frame_cache(options, backbone)
+    how = {"batch": options.batch, "precision": options.precision, "workers": options.workers}
+    speeds = measure(method, videos, cache.frames or 8, cache.sampling, **how)
+    print("| part | clips/s |\n|---|---:|")
+    print(f"| decode, in threads | {speeds.threads:,.1f} |")
+    print(f"| decode, in processes | {speeds.processes:,.1f} |")
+    print(f"| encode | {speeds.encode:,.1f} |")
+    print(f"| both: files to bank | {speeds.both:,.1f} |")
+    share = 100 * speeds.both / min(speeds.threads, speeds.encode)
+    size = batch_size(options.batch, method.device, cache.frames)
+    words = f"{len(videos)} videos, {cache.frames} frames, {options.backbone}, {options.precision}, batches of {size}"
+    print(f"\n{words}, {device_name(method.device)}")
+    print(f"{speeds.slower} is the slower part; files to bank runs at {share:.0f} % of it")
     return 0
