@@ -52,6 +52,7 @@ def rows(patch: int) -> list[dict]:
         {"name": "Task-Adapter++, L = 6", "method": "task-adapter-pp", "options": two_towers, **adapted},
         {"name": "CLIP-MDMF, full", "method": "clip-mdmf", "backbone": vit, "lr": full},
         {"name": "CLIP-SPM, full", "method": "clip-spm", "backbone": vit, "lr": full},
+        {"name": "ProtoNet, full fine-tuning", "method": "protonet", "backbone": vit, "lr": {"visual": 1e-5}},
     ]
 
 

@@ -482,6 +482,50 @@ def test_lite0_without_its_package_names_the_pip_command(monkeypatch: pytest.Mon
         load_backbone("lite0")
 
 
+# --------------------------------------------------------------------------- image size
+
+
+@torch.no_grad()
+def test_image_size_of_a_clip(nano: str, nano_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Position embeddings are resampled: with the same weights, the same at the size of training."""
+    usual, larger = load_backbone(f"{nano}@{nano_file}"), load_backbone(f"{nano}@{nano_file}:64")
+    assert larger.name.endswith(":64") and larger.image_size == 64
+    features, places = larger.features_and_map(images(larger, 1, 2))
+    assert features.shape == (1, 2, 16) and places.shape == (1, 2, 8, 8, 32)
+    before, after = usual.clip.visual.positional_embedding, larger.clip.visual.positional_embedding
+    assert torch.equal(before[0], after[0])  # of the class token
+    corners = [places.unflatten(0, (side, side))[0, 0] for places, side in ((before[1:], 4), (after[1:], 8))]
+    assert torch.cosine_similarity(*corners, dim=0) > 0.8
+    same = load_backbone(f"{nano}@{nano_file}:32")
+    assert torch.equal(same.features(images(same, 1)), usual.features(images(usual, 1)))
+    assert load_backbone(f"{nano}/random:16").image_size == 16
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("model", "grid"), [("vit_tiny_patch16_224", 4), ("resnet18", 2), ("test_vit", 4)], ids=lambda value: str(value)
+)
+def test_image_size_of_a_timm_model(model: str, grid: int, tmp_path: Path) -> None:
+    state = timm.create_model(model, num_classes=0).state_dict()
+    backbone = load_backbone(f"timm/{model}@{save(state, tmp_path / 'x.safetensors')}:64")
+    features, places = backbone.features_and_map(images(backbone, 1, 2))
+    assert backbone.image_size == 64 and places.shape[2:4] == (grid, grid) and features.shape[-1] == backbone.dim
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("timm/vit_tiny_patch16_224/random:100", "an image size of 100 is no multiple of the patch size, 16"),
+        ("timm/mixer_s32_224/random:64", "the model takes no images of 64 x 64 pixels"),
+        ("ViT-nano/random:30", "an image size of 30 is no multiple of the patch size, 8"),
+        ("RN50/random:256", "only CLIP models with a ViT take another image size; leave :256 out"),
+    ],
+)
+def test_image_sizes_that_do_not_fit_are_named(name: str, message: str, nano: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_backbone(name)
+
+
 # --------------------------------------------------------------------------- wrong names
 
 

@@ -10,7 +10,9 @@
 | `features/512` | none: features of 512 numbers, made elsewhere (`--features FILE` chooses it) |
 | `my_net.py:build` | your own: a function without arguments, or a subclass, that gives a `Backbone` |
 | `timm/resnet50` | a timm model, image only (downloads); also `/random`, or `@FILE.safetensors` |
+| `onnx/FILE.onnx` | any encoder of images or clips as ONNX; `FILE.yaml` beside it has mean and std (`fsar[onnx]`) |
 | `video/org/name`, `video@FOLDER` | encodes whole clips: X-CLIP, VideoMAE, V-JEPA 2, TimeSformer (`fsar[video]`) |
+An image size of your choice stands behind any timm or CLIP model: `timm/vit_small_patch14_dinov2:224`.
 """
 
 from fsar.backbones.base import Backbone
@@ -49,6 +51,10 @@ def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
 
         return load_timm(name, freeze_batch_norm)
 
+    if name.startswith("onnx/"):
+        from fsar.backbones.onnx import load_onnx
+
+        return load_onnx(name)
     if name.startswith(("video/", "video@")):
         from fsar.backbones.video import load_video
 

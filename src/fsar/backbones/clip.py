@@ -14,7 +14,7 @@ from safetensors.torch import load
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from fsar.backbones.base import Backbone, ImageEncoding, load_strictly, read_safetensors
+from fsar.backbones.base import Backbone, ImageEncoding, load_strictly, read_safetensors, split_size
 from fsar.names import unknown
 from fsar.shapes import TextFeatures
 
@@ -106,6 +106,8 @@ class ClipBackbone(Backbone):
 def load_open_clip(name: str, freeze_batch_norm: bool = True) -> ClipBackbone:
     """Build an open_clip model by `MODEL/TAG`, `MODEL/random`, `MODEL@FILE` or `hf-hub:ORG/NAME`.
 
+    `:SIZE` behind any of them is the image size, as in `ViT-B-16/openai:336`; position embeddings are resampled.
+
     OpenAI weights need QuickGELU. The tag `openai` switches it on; for a local file of OpenAI weights, name
     the model `ViT-B-16-quickgelu` and so on.
 
@@ -114,13 +116,15 @@ def load_open_clip(name: str, freeze_batch_norm: bool = True) -> ClipBackbone:
         freeze_batch_norm: keep the statistics of BatchNorm layers in training, too.
 
     Raises:
-        ValueError: no such model or tag, or a weights file that is missing, unsafe or of another model.
+        ValueError: no such model or tag; a weights file that is missing, unsafe or of another model; or an image size
+            that the model cannot take.
     """
-    source, _, file = name.partition("@")
+    whole, size = split_size(name)
+    source, _, file = whole.partition("@")
     if source.startswith("hf-hub:"):
         if file:
             raise ValueError(f"{name}: give the hub id alone, or MODEL@FILE.safetensors")
-        return _create(name, source, None, freeze_batch_norm)
+        return _create(name, source, None, freeze_batch_norm, size)
     model_name, _, tag = source.partition("/")
     if model_name not in open_clip.list_models():
         raise ValueError(unknown(model_name, open_clip.list_models(), "CLIP model"))
@@ -128,7 +132,9 @@ def load_open_clip(name: str, freeze_batch_norm: bool = True) -> ClipBackbone:
         if tag:
             raise ValueError(f"{name} names both a tag and a file; give one of them")
         weights = read_safetensors(Path(file))
-        backbone = _create(name, model_name, None, freeze_batch_norm)
+        backbone = _create(name, model_name, None, freeze_batch_norm, size)
+        if size is not None:
+            open_clip.model.resize_pos_embed(weights, backbone.clip)
         load_strictly(backbone.clip, weights, file)
         return backbone
     if not tag:
@@ -139,11 +145,11 @@ def load_open_clip(name: str, freeze_batch_norm: bool = True) -> ClipBackbone:
     if tag == "random":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            return _create(name, model_name, None, freeze_batch_norm)
+            return _create(name, model_name, None, freeze_batch_norm, size)
     tags = open_clip.list_pretrained_tags_by_model(model_name)
     if tag not in tags:
         raise ValueError(unknown(tag, [*tags, "random"], f"weights tag of {model_name}"))
-    return _create(name, model_name, tag, freeze_batch_norm)
+    return _create(name, model_name, tag, freeze_batch_norm, size)
 
 
 def load_tiny(freeze_batch_norm: bool = True) -> ClipBackbone:
@@ -186,13 +192,25 @@ def tiny_tokenize(texts: list[str]) -> Tensor:
     return folded
 
 
-def _create(name: str, model_name: str, tag: str | None, freeze_batch_norm: bool) -> ClipBackbone:
+def _require_size(name: str, visual: object, size: int) -> None:
+    """Refuse an image size that the image tower does not take whole."""
+    if not isinstance(visual, VisionTransformer):
+        raise ValueError(f"{name}: only CLIP models with a ViT take another image size; leave :{size} out")
+    patch = visual.patch_size[0]
+    if size % patch:
+        raise ValueError(f"{name}: an image size of {size} is no multiple of the patch size, {patch}")
+
+
+def _create(
+    name: str, model_name: str, tag: str | None, freeze_batch_norm: bool, size: int | None = None
+) -> ClipBackbone:
     is_hub = model_name.startswith("hf-hub:")
     try:
         model = open_clip.create_model(
             model_name,
             pretrained=tag,
             force_quick_gelu=tag == "openai",
+            force_image_size=size,
             require_pretrained=is_hub or tag is not None,
         )
         tokenize = open_clip.get_tokenizer(model_name)
@@ -204,6 +222,8 @@ def _create(name: str, model_name: str, tag: str | None, freeze_batch_norm: bool
             f"could not get {name}: {error}. It comes from the Hugging Face hub; without a network, download "
             f"its weights elsewhere and give {file}@FILE.safetensors"
         ) from error
+    if size is not None:
+        _require_size(name, model.visual, size)
     preprocess = model.visual.preprocess_cfg
     return ClipBackbone(
         name,

@@ -36,10 +36,13 @@ def is_installed() -> bool:
 def speed_up(backbone: Backbone) -> None:
     """Let a backbone encode frames with OpenVINO if no gradient is needed and the frames are on a CPU.
 
+    Nothing changes for an encoder of whole clips, or one that another program runs (ONNX).
+
     Args:
         backbone: its weights must not change later.
     """
-    backbone.fast = OpenVinoEncoder(backbone)
+    if backbone.clip_frames is None and any(True for _ in backbone.parameters()):
+        backbone.fast = OpenVinoEncoder(backbone)
 
 
 class OpenVinoEncoder:

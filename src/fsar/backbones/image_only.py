@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor
 
-from fsar.backbones.base import Backbone, ImageEncoding, load_strictly, read_safetensors
+from fsar.backbones.base import Backbone, ImageEncoding, load_strictly, read_safetensors, split_size
 from fsar.names import unknown
 
 
@@ -54,14 +54,17 @@ class TimmBackbone(Backbone):
 def load_timm(name: str, freeze_batch_norm: bool = True) -> TimmBackbone:
     """Build a timm model by `timm/model` (downloads its weights), `timm/model/random`, or `timm/model@FILE`.
 
+    `:SIZE` behind any of them is the image size, as in `timm/vit_small_patch14_dinov2@FILE:224`.
+
     Args:
         name: see above.
         freeze_batch_norm: keep the statistics of BatchNorm layers in training, too.
 
     Raises:
-        ValueError: no such model, or its weights are missing or do not fit.
+        ValueError: no such model, its weights are missing or do not fit, or it cannot take images of this size.
     """
-    source, _, file = name.partition("@")
+    whole, size = split_size(name)
+    source, _, file = whole.partition("@")
     _, model_name, *tag = source.split("/")
     architecture = model_name.split(".")[0]
     if not timm.is_model(architecture):
@@ -83,7 +86,26 @@ def load_timm(name: str, freeze_batch_norm: bool = True) -> TimmBackbone:
                 f"could not get {name}: {error}. It comes from the Hugging Face hub; without a network, "
                 f"download its weights elsewhere and give {name}@FILE.safetensors"
             ) from error
-    return TimmBackbone(name, model, freeze_batch_norm).eval()
+    backbone = TimmBackbone(name, model, freeze_batch_norm).eval()
+    if size is not None:
+        _resize(backbone, size)
+    return backbone
+
+
+@torch.no_grad()
+def _resize(backbone: TimmBackbone, size: int) -> None:
+    """Set the image size; position embeddings are resampled. One image shows whether the model takes it."""
+    model = backbone.model
+    try:
+        if hasattr(model, "set_input_size"):
+            model.set_input_size(img_size=(size, size))
+        backbone.encode_images(torch.zeros(1, 3, size, size))
+    except (AssertionError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"{backbone.name}: the model takes no images of {size} x {size} pixels: {error}") from error
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", (1, 1))[0]
+    if size % patch:
+        raise ValueError(f"{backbone.name}: an image size of {size} is no multiple of the patch size, {patch}")
+    backbone.image_size = size
 
 
 def _load_headless(model: Any, path: Path) -> None:
