@@ -93,7 +93,8 @@ def encode_batch(
     if not clips:
         return []
     empty = size - len(clips)
-    batch = torch.stack([*clips, *[clips[-1]] * empty])
+    # one clip keeps its strides, which kernels and so the last digits depend on
+    batch = clips[0][None] if size == 1 else torch.stack([*clips, *[clips[-1]] * empty])
     if device.type == "cuda":
         batch = batch.pin_memory()  # then the copy runs beside what the device still computes
     text = torch.cat([*texts, *[texts[-1]] * empty]) if texts else None
