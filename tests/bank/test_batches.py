@@ -99,10 +99,3 @@ def test_a_broken_video_costs_its_batch_nothing(method: Method, videos: tuple[Vi
     assert torch.equal(bank.query["frames"], whole.query["frames"])
     with pytest.raises(VideoError, match=r"none\.mp4"):
         fill_bank(method, given, keep=False, batch=2, progress=False)
-
-
-def test_clips_of_different_lengths_are_encoded_one_by_one(
-    method: Method, videos: tuple[Video, ...], sizes: list[int]
-) -> None:
-    fill_bank(method, videos[:2], cache=FrameCache(frames=None), keep=False, batch=4, progress=False)
-    assert len(sizes) == 2

@@ -25,7 +25,7 @@ def test_the_verb_prints_every_part(
     little_world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("FSAR_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("fsar.bank.speed.measure.__kwdefaults__", {**measure.__kwdefaults__, "seconds": 0.01})
+    monkeypatch.setattr("fsar.bank.speed.SECONDS", 0.01)
     data = str(little_world.videos[0].path.parents[1])
     assert main(["benchmark", "bank", "--data", data, "--videos", "3", "--batch", "2", "--workers", "1"]) == 0
     said = capsys.readouterr().out

@@ -21,6 +21,8 @@ from fsar.methods.base import Method
 from fsar.progress import ahead
 from fsar.video.frame_cache import FrameCache
 
+SECONDS = 3.0
+"""Time for encoding."""
 KEPT = 32
 """Clips that are kept in memory to be encoded again and again."""
 
@@ -53,7 +55,6 @@ def measure(
     batch: int | None = None,
     precision: Precision = "float32",
     workers: int | None = None,
-    seconds: float = 3.0,
 ) -> Speeds:
     """Measure the parts of filling a bank, and the whole. Nothing is read from or written to the caches.
 
@@ -65,7 +66,6 @@ def measure(
         batch: videos that are encoded at once; by default as `fill_bank`.
         precision: of the arithmetic.
         workers: threads or processes that decode; by default one per core.
-        seconds: least time for encoding.
 
     Raises:
         ValueError: there is no video.
@@ -84,7 +84,7 @@ def measure(
                 clips.append(clip)
         threads = len(videos) / (time.perf_counter() - begun)
         processes = _in_processes(next(caches), videos, workers)
-        encode = _encoding(method, clips, size, precision, seconds)
+        encode = _encoding(method, clips, size, precision)
         begun = time.perf_counter()
         options = {"batch": batch, "precision": precision, "workers": workers}
         fill_bank(
@@ -110,7 +110,7 @@ def _in_processes(cache: FrameCache, videos: Sequence[Video], workers: int) -> f
         return len(videos) / (time.perf_counter() - begun)
 
 
-def _encoding(method: Method, clips: Sequence[Tensor], size: int, precision: Precision, seconds: float) -> float:
+def _encoding(method: Method, clips: Sequence[Tensor], size: int, precision: Precision) -> float:
     """Encode clips again and again."""
     encoder, device = method.encoder(), method.device
 
@@ -122,5 +122,5 @@ def _encoding(method: Method, clips: Sequence[Tensor], size: int, precision: Pre
 
     with computing_in(precision, device):
         run(size)  # warms up
-        count = size * max(1, round(seconds / max(run(size), 1e-6)))
+        count = size * max(1, round(SECONDS / max(run(size), 1e-6)))
         return count / run(count)
