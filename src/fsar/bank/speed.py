@@ -86,9 +86,17 @@ def measure(
         processes = _in_processes(next(caches), videos, workers)
         encode = _encoding(method, clips, size, precision)
         begun = time.perf_counter()
-        options = {"batch": batch, "precision": precision, "workers": workers}
         fill_bank(
-            method, videos, {}, cache=next(caches), keep=False, enhance=False, role="query", progress=False, **options
+            method,
+            videos,
+            cache=next(caches),
+            keep=False,
+            role="query",
+            enhance=False,
+            precision=precision,
+            workers=workers,
+            batch=batch,
+            progress=False,
         )
         both = len(videos) / (time.perf_counter() - begun)
     return Speeds(threads, processes, encode, both)
