@@ -518,7 +518,6 @@ def test_image_size_of_a_timm_model(model: str, grid: int, tmp_path: Path) -> No
         ("timm/vit_tiny_patch16_224/random:100", "an image size of 100 is no multiple of the patch size, 16"),
         ("timm/mixer_s32_224/random:64", "the model takes no images of 64 x 64 pixels"),
         ("ViT-nano/random:30", "an image size of 30 is no multiple of the patch size, 8"),
-        ("RN50/random:256", "only CLIP models with a ViT take another image size; leave :256 out"),
     ],
 )
 def test_image_sizes_that_do_not_fit_are_named(name: str, message: str, nano: str) -> None:

@@ -1,5 +1,6 @@
 """How fast a bank is filled: the parts are measured on the same videos, and nothing stays on disk."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ def test_the_verb_prints_every_part(
 ) -> None:
     monkeypatch.setenv("FSAR_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("fsar.bank.speed.SECONDS", 0.01)
+    # a process takes seconds to start
+    monkeypatch.setattr("fsar.bank.speed.ProcessPoolExecutor", lambda workers, context: ThreadPoolExecutor(workers))
     data = str(little_world.videos[0].path.parents[1])
     assert main(["benchmark", "bank", "--data", data, "--videos", "3", "--batch", "2", "--workers", "1"]) == 0
     said = capsys.readouterr().out
