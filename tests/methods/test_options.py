@@ -46,10 +46,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "molo": {"hidden": 8, "decoder": (4, 4, 4)},
     "ta2n": {"duration_channels": (4, 4, 4), "evolution_channels": (4, 4, 4)},
     "d2st-adapter": {"ratio": 1.0},
+    "ts-fsar": {"dim": 8, "heads": 2, "temporal_blocks": (2,)},
     "task-adapter": {"layers": 1},
     "task-adapter-pp": {"layers": 1, "text_layers": 1},
 }
 OTHER: dict[str, Any] = {"templates": "a video of {}", "prompt": "a video of {}", "frames": 7}
+OTHER |= dict.fromkeys(("decoder", "duration_channels", "evolution_channels"), (5, 4, 3)) | {"fusion": (0.2, 0.5, 0.3)}
+"""Another value of options whose other values cannot be made from the default's type."""
 
 Signature = Mapping[str, Tensor]
 

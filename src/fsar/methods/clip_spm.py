@@ -223,7 +223,7 @@ class ClipSpm(Method):
 
     config: Config
 
-    def __init__(self, backbone: Backbone, config: Config):
+    def __init__(self, backbone: Backbone, config: Any):
         super().__init__(backbone, config)
         self.episodes_per_step = 1
         dim = backbone.dim
@@ -526,7 +526,7 @@ class DualModulation(nn.Module):
         config: its `head_dim` and `hidden` are used.
     """
 
-    def __init__(self, dim: int, config: ClipSpm.Config):
+    def __init__(self, dim: int, config: Any):
         super().__init__()
         self.transformer = TemporalTransformer(dim, head_dim=config.head_dim, hidden=config.hidden)
 

@@ -73,7 +73,7 @@ UPSAMPLINGS = (2, 4, 4)
 """Factors of the decoder's three steps: 7 x 7 places become 224 x 224 pixels."""
 
 Maps = Float[Tensor, "*clips frame row column channel"]
-MotionMaps = Float[Tensor, "*clips frame_pair row column channel"]
+MotionMaps = Float[Tensor, "*clips frame_pair row column change"]
 
 
 class Motion(nn.Module):

@@ -60,7 +60,7 @@ Maps = Float[Tensor, "*clips frame row column channel"]
 ChannelsFirst = Float[Tensor, "clip channel frame row column"]
 
 
-def pooled_by_two(maps: ChannelsFirst, time: bool) -> ChannelsFirst:
+def pooled_by_two(maps: ChannelsFirst, time: bool) -> Float[Tensor, "clip channel time height width"]:
     """Take maxima over 2 x 2 places and, with `time`, 2 frames; an axis of length 1 stays."""
     frames, rows, columns = (min(2, size) for size in maps.shape[2:])
     return max_pool3d(maps, (frames if time else 1, rows, columns))
@@ -202,7 +202,7 @@ class Evolution(nn.Module):
         return REACH * self.out(x.amax((-2, -1)).mT).tanh().unflatten(0, pairs)
 
 
-def _convolved(maps: Maps, weight: Tensor) -> Maps:
+def _convolved(maps: Maps, weight: Tensor) -> Float[Tensor, "*clips frame row column out"]:
     made = conv3d(channels_first(maps), weight, padding=1).movedim(1, -1)
     return made.unflatten(0, maps.shape[:-4])
 
