@@ -76,9 +76,10 @@ def test_events_are_printed_and_posted(here: Path, receiver: Receiver, capsys: S
     assert cli.main([*words, "--json", "--webhook", receiver.url]) == 0
     said = capsys.readouterr()
     events = [json.loads(line) for line in said.out.splitlines()]
-    assert [(each["event"], each["action"], each["end"]) for each in events][-2:] == [
+    assert [(each["event"], each["action"], each["end"]) for each in events][-3:] == [
         ("begin", "right", None),
         ("end", "right", pytest.approx(0.8, abs=0.11)),
+        ("final", "right", pytest.approx(0.8, abs=0.11)),
     ]
     assert receiver.got == events
     assert {"source", "probability", "start", "known", "utc"} < set(events[0])

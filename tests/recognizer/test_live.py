@@ -45,18 +45,18 @@ def test_actions_begin_and_end_as_in_the_timeline_of_the_file(small: Recognizer)
     events = events_of(spotter, frames)
     events += spotter.cut(len(frames) / 10)
     told = [(event.kind, event.segment.action) for event in events if event.kind != "withdrawn"]
-    expected = [(kind, action) for action in ("right", "left") for kind in ("begin", "end")]
+    expected = [(kind, action) for action in ("right", "left") for kind in ("begin", "end", "final")]
     assert sorted(told) == sorted(expected)
-    ends = [event.segment for event in events if event.kind == "end"]
+    ends = [event.segment for event in events if event.kind == "final"]
     windows = small.windows(CONTRACT, 1)
     found = [window for i, frame in enumerate(frames) for window in windows.add(i / 10, frame)]
     found += windows.finish(len(frames) / 10)
     offline = spot(WindowScores.of("x", len(frames) / 10, ["right", "left"], found, {}))
     assert [each.action for each in offline] == ["right", "left"]
     assert all(one.iou(other) > 0.7 for one, other in zip(ends, offline, strict=True))
-    for event in events:  # a begin is told soon, an end after one more window
+    for event in events:  # begin and end are told soon, and what is final after one more window
         late = event.time - event.segment.end
-        assert late <= (0.9 if event.kind == "begin" else 0.8 + 0.6)
+        assert late <= (0.8 + 0.6 if event.kind == "final" else 0.9)
 
 
 def test_fewer_answers_that_must_agree_are_faster(small: Recognizer) -> None:
@@ -94,9 +94,19 @@ def test_an_action_that_goes_on_for_long_is_one(small: Recognizer) -> None:
     answers = {i: {"right": 0.9} for i in range(10, 400)}
     spotter = LiveSpotter(lambda: Played(answers, small.windows(CONTRACT, 1)), CONTRACT)
     events = events_of(spotter, np.zeros((450, 1, 1, 3), np.uint8))
-    assert [event.kind for event in events] == ["begin", "end"]
+    assert [event.kind for event in events] == ["begin", "end", "final"]
     assert events[1].segment.start < 1 and events[1].segment.end == pytest.approx(40, abs=1)
     assert len(spotter._recent) < 50
+
+
+def test_an_end_does_not_wait_for_the_longest_window(small: Recognizer) -> None:
+    contract = Contract((0.8, 6.0), 10.0)
+    answers = {i: {"right": p} for i, p in zip(range(29, 34), (0.6, 0.9, 0.95, 0.9, 0.6), strict=True)}
+    spotter = LiveSpotter(lambda: Played(answers, small.windows(contract, 1)), contract)
+    events = events_of(spotter, np.zeros((120, 1, 1, 3), np.uint8))
+    assert [event.kind for event in events] == ["begin", "end", "final"]
+    assert events[1].time - events[1].segment.end <= 0.6
+    assert events[2].time - events[2].segment.end == pytest.approx(6.0, abs=0.2)
 
 
 def test_memory_stays_flat_and_nothing_is_told_twice(small: Recognizer) -> None:
@@ -106,8 +116,8 @@ def test_memory_stays_flat_and_nothing_is_told_twice(small: Recognizer) -> None:
     spotter = LiveSpotter(lambda: Played(answers, small.windows(CONTRACT, 1)), CONTRACT, agree=1)
     most, ends = 0, 0
     for i in range(1200):
-        ends += sum(event.kind == "end" for event in spotter.add(i / 10, BLACK))
-        most = max(most, len(spotter._recent), len(spotter._begun))
+        ends += sum(event.kind == "final" for event in spotter.add(i / 10, BLACK))
+        most = max(most, len(spotter._recent), len(spotter._told))
     assert most <= 4 * 0.8 * 10 + 2 and 58 <= ends <= 60
 
 
@@ -119,8 +129,9 @@ def test_what_turns_out_to_be_another_action_is_withdrawn(small: Recognizer) -> 
     assert [(event.kind, event.segment.action) for event in events] == [
         ("begin", "left"),
         ("begin", "right"),
-        ("withdrawn", "left"),
         ("end", "right"),
+        ("withdrawn", "left"),
+        ("final", "right"),
     ]
 
 
@@ -130,7 +141,7 @@ def test_what_turns_out_to_be_another_action_is_withdrawn(small: Recognizer) -> 
 def test_a_file_gives_segments(small: Recognizer, tmp_path: Path) -> None:
     write_video(tmp_path / "a.mp4", stream(), 10.0)
     events = list(small.events(tmp_path / "a.mp4", CONTRACT, clock=Patient()))
-    ends = [event.segment for event in events if event.kind == "end"]
+    ends = [event.segment for event in events if event.kind == "final"]
     assert [each.action for each in ends] == ["right", "left"]
     assert str(next(event for event in events if event.kind == "end")).endswith("ended")
     assert "begins" in str(events[0])
@@ -185,6 +196,6 @@ def test_no_window_lies_on_two_sides_of_a_break(small: Recognizer) -> None:
         for event in small.events(Two(clock), CONTRACT, tell=said.append, clock=clock):
             events.append(event)
     assert said[:2] == ["two: no picture for 10 s; connecting again in 1 s", "two: connected again"]
-    last = [event.segment for event in events if event.kind == "end"][-1]
+    last = [event.segment for event in events if event.kind == "final"][-1]
     assert last.action == "left" and last.start > 2
     assert all(one.time <= other.time for one, other in pairwise(events))

@@ -1,5 +1,6 @@
 """From window scores to segments, and from a video file to its timeline."""
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -50,6 +51,14 @@ def test_an_action_longer_than_its_examples_is_one_segment() -> None:
 def test_two_actions_with_a_pause_are_two_segments() -> None:
     found = spot(scores(1.0, [[0.9], [0.9], [0.9], [0.0], [0.0], [0.0], [0.9], [0.9], [0.9]], hop=0.25))
     assert len(found) == 2 and found[0].end <= found[1].start
+
+
+def test_stillness_around_an_action_belongs_to_no_segment() -> None:
+    """Windows that share only stillness are two segments; each is as long as its motion."""
+    some = scores(2.0, [[0.9], [0.9]], hop=1.5)
+    assert len(spot(some, merge=False)) == 1
+    found = spot(replace(some, moving=np.array([[0.2, 1.4], [1.8, 3.3]])), merge=False)
+    assert [(each.start, each.end) for each in found] == [(0.2, 1.4), (1.8, 3.3)]
 
 
 def test_lengths_that_no_example_has_are_no_candidates() -> None:

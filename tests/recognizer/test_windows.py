@@ -104,6 +104,14 @@ def test_frames_are_equally_far_apart_at_about_the_rate(small: Recognizer) -> No
     assert {round(later - sooner, 3) for sooner, later in pairwise(taken)} == {0.067}
 
 
+def test_a_window_says_where_something_moves(small: Recognizer) -> None:
+    frames = np.zeros((24, 64, 64, 3), np.uint8)
+    for i, frame in enumerate(frames):
+        frame[24:40, 6 * min(max(i - 8, 0), 8) :][:, :16] = 255
+    (window,) = windows_of(small.windows(Contract((2.4,), FPS)), frames)
+    assert window.moving == pytest.approx((0.8, 1.6), abs=0.15)
+
+
 def test_a_stream_shorter_than_a_window_is_a_window(small: Recognizer) -> None:
     found = windows_of(small.windows(Contract((2.0, 3.0), FPS)), stream()[:8])
     assert [(window.start, window.end) for window in found] == [(0.0, 0.8)]

@@ -5,12 +5,13 @@ rules that hold for files:
 
 1. **Begin**, fast: `agree` of these timelines in a row end with the same segment. What is seen later may show that it
    was a part of a longer action. The begin of a repetition that follows at once is told with its end.
-2. **End**, sure: no window that is still to come can overlap the segment, so it is that of the recorded video. This
-   takes as long as the longest window, and longer if the newest windows still show the action. If the begin was not
-   told, it is told now.
-3. **Withdrawn**: an action began, but the timeline does not show it any more.
+2. **End**, fast: `agree` timelines in a row show the segment unchanged, `WAIT` of its length has passed since, and the
+   newest windows that begin after as much of it do not show the action any more.
+3. **Final**, sure: no window that is still to come can overlap the segment, so it is that of the recorded video. This
+   takes as long as the longest window. What was not told before is told now.
+4. **Withdrawn** instead of final: what began, or ended, was a part of a longer action or is not seen any more.
 
-What lies before the last end is forgotten, so memory does not grow with the stream.
+What lies before the last final segment is forgotten, so memory does not grow with the stream.
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -24,7 +25,7 @@ from fsar.backbones.fast import BATCH as LARGEST_BATCH
 from fsar.datasets.segments.segment import Segment
 from fsar.datasets.segments.segment import clock as clock_time
 from fsar.recognizer.answer import UNKNOWN
-from fsar.recognizer.contract import HOP, Contract
+from fsar.recognizer.contract import Contract
 from fsar.recognizer.timeline import Rule, WindowScores, spot
 from fsar.recognizer.windows import Window, Windows
 from fsar.video.camera import Source
@@ -35,12 +36,14 @@ AGREE = 3
 """Timelines in a row that must agree before anything is said."""
 DELAY = 1 / 3
 """Seconds of a stream whose frames are encoded together; more is cheaper, less is faster."""
+WAIT = 0.25
+"""An action is over when this share of its length has passed since, and windows that begin so late do not show it."""
 KEPT = 4.0
 """Answers are kept for so many times the longest window."""
 _ROUNDING = 1e-3  # seconds
 _COUNT_EVERY = 60.0  # seconds of the stream between two reports on dropped frames
 
-Kind = Literal["begin", "end", "withdrawn"]
+Kind = Literal["begin", "end", "final", "withdrawn"]
 Tell = Callable[[str], None]
 
 
@@ -63,7 +66,7 @@ class Event:
         if self.kind == "begin":
             seen = self.segment
             return f"{seen.video} {clock_time(seen.start)}: {seen.action} {seen.probability:.0%}, begins"
-        return f"{self.segment}, {'ended' if self.kind == 'end' else 'withdrawn'}"
+        return f"{self.segment}, {'ended' if self.kind == 'end' else self.kind}"
 
 
 class LiveSpotter:
@@ -90,7 +93,7 @@ class LiveSpotter:
         >>> events = [event for i, frame in enumerate(noise[0]) for event in spotter.add(i / 10, frame)]
         >>> events += spotter.cut(0.8)
         >>> [(event.kind, event.segment.action, event.segment.end) for event in events]
-        [('begin', 'one', 0.8), ('end', 'one', 0.8)]
+        [('begin', 'one', 0.8), ('end', 'one', 0.8), ('final', 'one', 0.8)]
     """
 
     def __init__(
@@ -115,7 +118,8 @@ class LiveSpotter:
         self._last: Segment | None = None  # the last segment of the last timeline
         self._votes = 0
         self._first: Segment | None = None  # the first segment of the last timeline that may still change
-        self._begun: list[Segment] = []  # told to begin, and not yet to end
+        self._unchanged: dict[tuple[float, float, str], int] = {}  # segment -> timelines in a row that show it
+        self._told: dict[Segment, Kind] = {}  # what was told last of each segment that is not final
 
     def add(self, time: float, frame: Frame) -> list[Event]:
         """Take the next frame.
@@ -129,7 +133,7 @@ class LiveSpotter:
         """
         self._begin = time if self._begin is None else self._begin
         new = list(self._windows.add(time, frame))
-        return self._judge(new, time, time - self.contract.lengths[-1], np.inf) if new else []
+        return self._judge(new, time) if new else []
 
     def cut(self, end: float) -> list[Event]:
         """End the stream, or a part of it; the next frame begins a new part.
@@ -142,53 +146,74 @@ class LiveSpotter:
         """
         if self._begin is None:
             return []
-        events = self._judge(list(self._windows.finish(end)), end, np.inf, end - self._begin)
+        events = self._judge(list(self._windows.finish(end)), end, end - self._begin)
         self._begin_part(end)
         return events
 
-    def _judge(self, new: list[Window], now: float, sure: float, duration: float) -> list[Event]:
-        """Choose the timeline again, and tell what changed; segments that end before `sure` cannot change."""
-        self._recent += [window for window in new if window.start >= self._done - _ROUNDING]
-        segments = self._timeline(duration)
-        now_seen = (next((each for each in segments if _same(each, known)), known) for known in self._begun)
-        self._begun = list(dict.fromkeys(now_seen))
-        events = self._begins(segments, now)
-        for known in [each for each in self._begun if each.end <= sure and each not in segments]:
-            self._begun.remove(known)
-            events.append(Event("withdrawn", known, now))
+    def _judge(self, new: list[Window], now: float, duration: float | None = None) -> list[Event]:
+        """Choose the timeline again, and tell what changed; if the stream is over (`duration`), tell everything."""
+        longest = self.contract.lengths[-1]
+        self._recent += [window for window in new if _begin_of(window) >= self._done - _ROUNDING]
+        segments = self._timeline(np.inf if duration is None else duration)
+        names = [(each.start, each.end, each.action) for each in segments]
+        self._unchanged = {name: self._unchanged.get(name, 0) + 1 for name in names}
+        told = {known: next((each for each in segments if _same(each, known)), known) for known in self._told}
+        self._told = {now_seen: self._told[known] for known, now_seen in told.items()}
+        events, final = self._begins(segments, now), True
         for segment in segments:
-            if segment.end <= sure and not self._goes_on(segment, now, sure):
-                if segment in self._begun:
-                    self._begun.remove(segment)
-                else:
-                    events.append(Event("begin", segment, now))
-                events.append(Event("end", segment, now))
+            sure = segment.end <= now - longest and not self._shows_on(segment)
+            final = final and (sure or duration is not None)
+            if final or self._is_over(segment, now):
+                events += self._ends(segment, now)
+            if final:
+                del self._told[segment]
+                events.append(Event("final", segment, now))
                 self._done = segment.end
-        oldest = max(self._done, now - KEPT * self.contract.lengths[-1])
-        self._recent = [window for window in self._recent if window.start >= oldest - _ROUNDING]
+        gone = now if duration is not None else max(self._done, now - longest)
+        for known in [each for each in self._told if each.end <= gone and each not in segments]:
+            del self._told[known]
+            events.append(Event("withdrawn", known, now))
+        oldest = max(self._done, now - KEPT * longest)
+        self._recent = [window for window in self._recent if _begin_of(window) >= oldest - _ROUNDING]
         self._first = next((each for each in segments if each.end > self._done), None)
         return events
+
+    def _ends(self, segment: Segment, now: float) -> list[Event]:
+        """Tell that an action is over, and that it had begun, if that was not told."""
+        known = self._told.get(segment)
+        self._told[segment] = "end"
+        before = [Event("begin", segment, now)] if known is None else []
+        return [] if known == "end" else [*before, Event("end", segment, now)]
 
     def _begins(self, segments: list[Segment], now: float) -> list[Event]:
         """Tell the last segment, if enough timelines in a row end with it and it was not told."""
         last = segments[-1] if segments else None
         agrees = last is not None and self._last is not None and _same(last, self._last)
         self._votes, self._last = self._votes + 1 if agrees else 1, last
-        if last is None or self._votes < self.agree or any(_continues(last, known) for known in self._begun):
+        if last is None or self._votes < self.agree:
             return []
-        self._begun.append(last)
+        for known, kind in self._told.items():
+            if _same(last, known) or (kind == "begin" and _continues(last, known)):
+                return []
+        self._told[last] = "begin"
         return [Event("begin", last, now)]
 
-    def _goes_on(self, segment: Segment, now: float, sure: float) -> bool:
-        """Tell whether the newest windows still show the action, so that the segment will grow."""
+    def _is_over(self, segment: Segment, now: float) -> bool:
+        """Tell whether an action is over, as far as can be seen: its segment does not change, and it shows no more."""
+        unchanged = self._unchanged[segment.start, segment.end, segment.action]
+        passed = now - segment.end >= WAIT * (segment.end - segment.start)
+        return unchanged >= self.agree and passed and not self._shows_on(segment)
+
+    def _shows_on(self, segment: Segment) -> bool:
+        """Tell whether the newest windows that begin late in a segment still show its action, so that it will grow."""
         low, high = self.contract.spans.get(segment.action, (0.0, np.inf))
-        shares = [
-            window.shows.probabilities[segment.action]
-            for window in self._recent
-            if window.end > now - HOP * self.contract.lengths[-1] - _ROUNDING
-            and low <= round(window.end - window.start, 2) <= high
-        ]
-        return sure < now and max(shares, default=0.0) >= self.rule.keep
+        newest: dict[float, Window] = {}  # of each possible length
+        for window in self._recent:
+            if low <= (lasts := round(window.end - window.start, 2)) <= high:
+                newest[lasts] = max(newest.get(lasts, window), window, key=lambda each: each.end)
+        late = segment.start + WAIT * (segment.end - segment.start) - _ROUNDING
+        keep = self.rule.keep
+        return any(_begin_of(w) >= late and w.shows.probabilities[segment.action] >= keep for w in newest.values())
 
     def _timeline(self, duration: float) -> list[Segment]:
         """Choose segments from the answers that are kept."""
@@ -201,6 +226,11 @@ class LiveSpotter:
             # an action may last longer than answers are kept
             segments[0] = replace(segments[0], start=min(segments[0].start, self._first.start))
         return segments
+
+
+def _begin_of(window: Window) -> float:
+    """Begin of the part of a window that its answer is about."""
+    return window.start if window.moving is None else window.moving[0]
 
 
 def _same(one: Segment, other: Segment) -> bool:

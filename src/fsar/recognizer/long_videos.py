@@ -125,7 +125,7 @@ class LongVideos(Core):
         agree: int = AGREE,
         tell: Callable[[str], None] = lambda words: None,
     ) -> Iterator[Segment]:
-        """Give the actions in a live source, each when it has ended. `events` also tells when one begins.
+        """Give the actions in a live source, each when it is sure. `events` also tells when one begins and ends.
 
         Args:
             source: the number of a camera, an address such as `rtsp://...`, or a video file, which plays at its own
@@ -142,7 +142,7 @@ class LongVideos(Core):
             ValueError: as for `timeline`; or the source cannot be opened (a SourceError).
         """
         for event in self.events(source, contract, rule, agree, tell):
-            if event.kind == "end":
+            if event.kind == "final":
                 yield event.segment
 
     def events(

@@ -5,7 +5,8 @@ Windows of several lengths are answered first (`fsar.recognizer.windows`). `spot
 1. **Smoothing.** The probabilities of a window are averaged with those of its neighbours of the same length. An action
    that is really there is seen by all of them.
 2. **Candidates.** A window is a candidate for an action if its probability is at least `begin`, and its length is
-   possible: at most `SPREAD` times as long as the longest example, or as short as the shortest one.
+   possible: at most `SPREAD` times as long as the longest example, or as short as the shortest one. It counts from
+   where its motion begins to where its motion ends: of stillness before and after an action, no frame is taken.
 3. **Settlement.** Of all sets of candidates that do not overlap, of one action or several, the one with the largest sum
    of probability x seconds^`LONGER` is taken. So a part of a long gesture that looks like a short gesture loses to the
    whole. This is weighted interval scheduling, and solved exactly. Non-maximum suppression, which takes the best
@@ -42,7 +43,7 @@ from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.paths import VideoPath, as_path
 from fsar.video.stream import TimedFrames
 
-VERSION = 1
+VERSION = 2
 """Of the answers for windows, in the cache."""
 LONGER = 1.5
 """Power of a candidate's seconds in its weight; with 1, the sum is the number of seconds expected to be right."""
@@ -85,6 +86,13 @@ class WindowScores:
     """Seconds."""
     probabilities: Float[np.ndarray, "window action"]
     """They and the probability of "unknown" sum to one."""
+    moving: Float[np.ndarray, "window bound=2"] | None = None
+    """Seconds: the part of each window in which something moves; None for all of it."""
+
+    @property
+    def parts(self) -> Float[np.ndarray, "window bound=2"]:
+        """Seconds: the part of each window that its answer is about."""
+        return np.stack([self.starts, self.ends], -1) if self.moving is None else self.moving
 
     @property
     def lengths(self) -> Float[np.ndarray, " window"]:
@@ -118,6 +126,7 @@ class WindowScores:
             np.array([window.start for window in windows], float),
             np.array([window.end for window in windows], float),
             np.array(rows, float).reshape(len(windows), len(actions)),
+            np.array([window.moving or window[:2] for window in windows], float).reshape(len(windows), 2),
         )
 
     def save(self, path: Path) -> None:
@@ -134,6 +143,7 @@ class WindowScores:
                 starts=self.starts,
                 ends=self.ends,
                 probabilities=self.probabilities,
+                moving=self.parts,
             )
 
     @classmethod
@@ -148,7 +158,8 @@ class WindowScores:
                 words = json.loads(str(file["words"]))
                 arrays = [file[name] for name in ("starts", "ends", "probabilities")]
                 spans = {name: (low, high) for name, (low, high) in words["spans"].items()}
-                return cls(words["video"], words["duration"], tuple(words["actions"]), spans, *arrays)
+                moving = file["moving"] if "moving" in file.files else None  # absent in files of an older version
+                return cls(words["video"], words["duration"], tuple(words["actions"]), spans, *arrays, moving)
         except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path}: not scores that `fsar spot --scores` wrote ({error}); run it again") from error
 
@@ -211,10 +222,10 @@ def _possible(scores: WindowScores, way: int) -> np.ndarray:
 
 
 def _candidates(scores: WindowScores, smooth: np.ndarray, begin: float) -> list[_Chosen]:
-    found = []
+    found, parts = [], scores.parts
     for way in range(len(scores.actions)):
         for i in np.flatnonzero(_possible(scores, way) & (smooth[:, way] >= begin)):
-            found.append(_Chosen(float(smooth[i, way]), float(scores.starts[i]), float(scores.ends[i]), way))
+            found.append(_Chosen(float(smooth[i, way]), float(parts[i, 0]), float(parts[i, 1]), way))
     return sorted(found, key=lambda each: (each.end, each.start, each.way))
 
 

@@ -24,7 +24,7 @@ from fsar.recognizer.contract import HOP, Contract
 from fsar.recognizer.judgement import Judgement, judge
 from fsar.recognizer.state import State
 from fsar.video.frame_cache import FrameCache
-from fsar.video.motion import MOTION, energy_of, motion_indices, small_grey, unexplained
+from fsar.video.motion import MOTION, energy_of, motion_indices, moving_part, small_grey, unexplained
 from fsar.video.picture import Frame
 from fsar.video.sampling import frame_indices
 
@@ -42,6 +42,8 @@ class Window(NamedTuple):
     end: float
     """Seconds."""
     shows: Judgement
+    moving: tuple[float, float] | None = None
+    """Seconds: the part of the window in which something moves, from which its frames are taken; None for all of it."""
 
 
 class Windows:
@@ -153,8 +155,18 @@ class Windows:
     def _answer(self, spans: list[tuple[float, float]]) -> Iterator[Window]:
         for first in range(0, len(spans), BATCH):
             some = spans[first : first + BATCH]
-            found = judge(self._state, self._ring.encoded(some))
-            yield from (Window(*span, shows) for span, shows in zip(some, found, strict=True))
+            chosen = [self._ring.choose(*span) for span in some]
+            found = judge(self._state, self._ring.encoded([each.frames for each in chosen]))
+            for span, shows, each in zip(some, found, chosen, strict=True):
+                yield Window(*span, shows, each.moving)
+
+
+class _Chosen(NamedTuple):
+    """The frames of a window."""
+
+    frames: list[int]
+    """Numbers in the ring."""
+    moving: tuple[float, float] | None
 
 
 class _Ring:
@@ -196,10 +208,9 @@ class _Ring:
             del kept[:gone]
 
     @torch.no_grad()
-    def encoded(self, spans: list[tuple[float, float]]) -> Encoding:
+    def encoded(self, windows: list[list[int]]) -> Encoding:
         """Encode windows as queries [window, ...]."""
-        chosen = [self._chosen(*span) for span in spans]
-        made = [self._clip(numbers) for numbers in chosen]
+        made = [self._clip(numbers) for numbers in windows]
         clips = {part: torch.stack([each[part] for each in made]) for part in made[0]}
         begun = self.encoder.of_clip(clips) if self.encoder.by_frame else clips
         return {part: each.cpu() for part, each in self.method.enhance(begun, "query", None).items()}
@@ -211,15 +222,18 @@ class _Ring:
         clip = to_input(self.method, np.stack([self.pictures[i] for i in numbers]))
         return {part: each[0] for part, each in self.encoder.encode(clip[None].to(self.method.device)).items()}
 
-    def _chosen(self, start: float, end: float) -> list[int]:
+    def choose(self, start: float, end: float) -> _Chosen:
         """Choose the frames of a window; of a window without a frame, the one that is shown."""
         first, last = (bisect_left(self.times, time - _SLACK) for time in (start, end))
         first = min(first, max(last - 1, 0))
         frames = max(1, last - first)
         if self.sampling != MOTION:
             fps, times = frames / (end - start), [*self.times[first : first + frames], end]
-            return (first + frame_indices(frames, self.count, self.sampling, fps, times=times)).tolist()
+            return _Chosen((first + frame_indices(frames, self.count, self.sampling, fps, times=times)).tolist(), None)
         if frames <= self.count:
-            return (first + frame_indices(frames, self.count)).tolist()
-        left = np.stack(self.left[first + 1 : first + frames])
-        return (first + motion_indices(energy_of(left, self.count), self.count)).tolist()
+            return _Chosen((first + frame_indices(frames, self.count)).tolist(), None)
+        energy = energy_of(np.stack(self.left[first + 1 : first + frames]), self.count)
+        after = self.times[first + frames] if first + frames < len(self.times) else end
+        times = [*self.times[first : first + frames], min(after, end)]
+        moving = np.interp(moving_part(energy), range(frames + 1), times)
+        return _Chosen((first + motion_indices(energy, self.count)).tolist(), (float(moving[0]), float(moving[1])))

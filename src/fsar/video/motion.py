@@ -56,16 +56,40 @@ def motion_indices(energy: Energy, count: int) -> Indices:
         [41, 43, 45, 47]
     """
     frames = len(energy) + 1
-    total = float(energy.sum())
-    if frames <= count or total <= 0:
+    if frames <= count or energy.sum() <= 0:
         return frame_indices(frames, count)
-    of_frame = (np.append(energy, 0) + np.insert(energy, 0, 0)) / (2 * total)
-    moved = np.insert(of_frame.cumsum(), 0, 0)  # share of the motion before each frame, and 1
-    places = np.arange(frames + 1)
-    first, last = np.interp([OUTSIDE, 1 - OUTSIDE], moved + 1e-9 * places, places)
-    passed = ((places - first) / (last - first)).clip(0, 1)
+    first, last = moving_part(energy)
+    passed = ((np.arange(frames + 1) - first) / (last - first)).clip(0, 1)
     shares = (np.arange(count) + 0.5) / count
-    return np.searchsorted((passed + moved) / 2, shares, "right").clip(1, frames) - 1
+    return np.searchsorted((passed + _moved(energy)) / 2, shares, "right").clip(1, frames) - 1
+
+
+def moving_part(energy: Energy) -> tuple[float, float]:
+    """Find the part of a video in which 98 % of its motion lies.
+
+    Args:
+        energy: as `motion_energy` gives it.
+
+    Returns:
+        Begin and end, in frames since the begin of the video; the whole video if nothing moves.
+
+    Example:
+        >>> first, last = moving_part(np.repeat([0.0, 1.0, 0.0], [40, 8, 40]))
+        >>> round(first, 1), round(last, 1)
+        (40.2, 48.8)
+    """
+    frames = len(energy) + 1
+    if energy.sum() <= 0:
+        return 0.0, float(frames)
+    places = np.arange(frames + 1)
+    first, last = np.interp([OUTSIDE, 1 - OUTSIDE], _moved(energy) + 1e-9 * places, places)
+    return float(first), float(last)
+
+
+def _moved(energy: Energy) -> Float[np.ndarray, " place"]:
+    """Share of the motion before each frame and, last, before the end of the video (1)."""
+    of_frame = (np.append(energy, 0) + np.insert(energy, 0, 0)) / (2 * energy.sum())
+    return np.insert(of_frame.cumsum(), 0, 0)
 
 
 def motion_energy(greys: Iterable[Grey], count: int) -> Energy:
