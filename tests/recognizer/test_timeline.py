@@ -28,16 +28,26 @@ def joined(one: WindowScores, other: WindowScores) -> WindowScores:
 
 
 def test_a_peak_is_a_segment_and_unknown_is_none() -> None:
-    (segment,) = spot(scores(2.0, [[0.0], [0.6], [0.9], [0.6], [0.0], [0.0]]))
+    (segment,) = spot(scores(2.0, [[0.0], [0.8], [0.9], [0.8], [0.0], [0.0]]))
     assert (segment.start, segment.end, segment.action) == (1.0, 3.0, "wave")
-    assert segment.probability == pytest.approx(0.7)
+    assert segment.probability == pytest.approx((0.5 + 0.5 + 9 / 13) / 5, abs=1e-4)  # odds of 4 and 9, times `RARE`
     assert not spot(scores(2.0, [[0.4]] * 8))
+
+
+def test_what_shifted_windows_do_not_see_is_chance() -> None:
+    assert not spot(scores(2.0, [[0.0], [0.0], [0.99], [0.0], [0.0]]))
+
+
+def test_a_clear_unknown_counts_more_than_a_close_choice() -> None:
+    """The same probability: once torn between two actions, once between an action and none."""
+    torn, unsure = scores(2.0, [[0.49, 0.49]] * 6), scores(2.0, [[0.49, 0.0]] * 6)
+    assert spot(torn) and not spot(unsure)
 
 
 def test_the_whole_beats_its_parts() -> None:
     """A long gesture holds windows that look like a short one, and are even a little surer."""
-    long = scores(4.0, [[0.6, 0.0]])
-    short = scores(1.0, [[0.0, 0.9]] * 7)
+    long = scores(4.0, [[0.8, 0.0]])
+    short = scores(1.0, [[0.0, 0.85]] * 7)
     assert [(each.action, each.start) for each in spot(joined(long, short), merge=False)] == [("wave", 0.0)]
 
 
@@ -54,11 +64,9 @@ def test_two_actions_with_a_pause_are_two_segments() -> None:
 
 
 def test_stillness_around_an_action_belongs_to_no_segment() -> None:
-    """Windows that share only stillness are two segments; each is as long as its motion."""
     some = scores(2.0, [[0.9], [0.9]], hop=1.5)
-    assert len(spot(some, merge=False)) == 1
-    found = spot(replace(some, moving=np.array([[0.2, 1.4], [1.8, 3.3]])), merge=False)
-    assert [(each.start, each.end) for each in found] == [(0.2, 1.4), (1.8, 3.3)]
+    (found,) = spot(replace(some, moving=np.array([[0.2, 1.4], [1.8, 3.3]])), merge=False)
+    assert (found.start, found.end) in [(0.2, 1.4), (1.8, 3.3)]
 
 
 def test_lengths_that_no_example_has_are_no_candidates() -> None:
@@ -68,7 +76,7 @@ def test_lengths_that_no_example_has_are_no_candidates() -> None:
 
 def test_begin_and_shortest() -> None:
     some = scores(2.0, [[0.6]] * 4)
-    assert spot(some) and not spot(some, Rule(begin=0.7)) and not spot(some, Rule(shortest=10))
+    assert spot(some) and not spot(some, Rule(begin=0.3)) and not spot(some, Rule(shortest=10))
     with pytest.raises(ValueError, match="probabilities between 0 and 1"):
         Rule(begin=2.0)
 
@@ -78,7 +86,8 @@ def test_settlement_finds_the_best_of_all_sets() -> None:
     rng = np.random.default_rng(0)
     for _ in range(20):
         drawn = rng.uniform(0, 10, (8, 2))
-        candidates = [_Chosen(float(rng.uniform(0.2, 1)), start, start + length, 0) for start, length in drawn]
+        bounds = [(start, start + length) for start, length in drawn.tolist()]
+        candidates = [_Chosen(float(rng.uniform(0.2, 1)), *each, 0, each) for each in bounds]
         candidates.sort(key=lambda each: each.end)
         best = max(
             sum(each.score * (each.end - each.start) ** LONGER for each in some)

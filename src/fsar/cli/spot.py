@@ -65,8 +65,8 @@ def model_options(parser: ArgumentParser) -> None:
 
 def rule_options(parser: ArgumentParser) -> None:
     """Add how segments are chosen."""
-    parser.add_argument("--begin", type=float, help="probability from which a segment is possible; default: 0.5")
-    parser.add_argument("--keep", type=float, help="probability that joins two segments of one action; default: 0.4")
+    parser.add_argument("--begin", type=float, help="probability from which a segment is possible; default: 0.25")
+    parser.add_argument("--keep", type=float, help="probability that joins two segments of one action; default: 0.2")
     parser.add_argument("--shortest", type=float, metavar="SECONDS", help="drop shorter segments; default: 0")
 
 

@@ -26,7 +26,7 @@ from fsar.datasets.segments.segment import Segment
 from fsar.datasets.segments.segment import clock as clock_time
 from fsar.recognizer.answer import UNKNOWN
 from fsar.recognizer.contract import Contract
-from fsar.recognizer.timeline import Rule, WindowScores, spot
+from fsar.recognizer.timeline import Rule, WindowScores, evidence, possible, spotted
 from fsar.recognizer.windows import Window, Windows
 from fsar.video.camera import Source
 from fsar.video.picture import Frame
@@ -153,29 +153,30 @@ class LiveSpotter:
     def _judge(self, new: list[Window], now: float, duration: float | None = None) -> list[Event]:
         """Choose the timeline again, and tell what changed; if the stream is over (`duration`), tell everything."""
         longest = self.contract.lengths[-1]
-        self._recent += [window for window in new if _begin_of(window) >= self._done - _ROUNDING]
-        segments = self._timeline(np.inf if duration is None else duration)
+        self._recent += [window for window in new if window.start >= self._done - _ROUNDING]
+        timeline = self._timeline(np.inf if duration is None else duration)
+        segments = list(timeline)
         names = [(each.start, each.end, each.action) for each in segments]
         self._unchanged = {name: self._unchanged.get(name, 0) + 1 for name in names}
         told = {known: next((each for each in segments if _same(each, known)), known) for known in self._told}
         self._told = {now_seen: self._told[known] for known, now_seen in told.items()}
         events, final = self._begins(segments, now), True
         for segment in segments:
-            sure = segment.end <= now - longest and not self._shows_on(segment)
+            sure = timeline[segment] <= now - longest and not self._shows_on(segment)
             final = final and (sure or duration is not None)
             if final or self._is_over(segment, now):
                 events += self._ends(segment, now)
             if final:
                 del self._told[segment]
                 events.append(Event("final", segment, now))
-                self._done = segment.end
+                self._done = timeline[segment]
         gone = now if duration is not None else max(self._done, now - longest)
         for known in [each for each in self._told if each.end <= gone and each not in segments]:
             del self._told[known]
             events.append(Event("withdrawn", known, now))
         oldest = max(self._done, now - KEPT * longest)
-        self._recent = [window for window in self._recent if _begin_of(window) >= oldest - _ROUNDING]
-        self._first = next((each for each in segments if each.end > self._done), None)
+        self._recent = [window for window in self._recent if window.start >= oldest - _ROUNDING]
+        self._first = next((each for each in segments if timeline[each] > self._done), None)
         return events
 
     def _ends(self, segment: Segment, now: float) -> list[Event]:
@@ -206,31 +207,26 @@ class LiveSpotter:
 
     def _shows_on(self, segment: Segment) -> bool:
         """Tell whether the newest windows that begin late in a segment still show its action, so that it will grow."""
-        low, high = self.contract.spans.get(segment.action, (0.0, np.inf))
-        newest: dict[float, Window] = {}  # of each possible length
-        for window in self._recent:
-            if low <= (lasts := round(window.end - window.start, 2)) <= high:
-                newest[lasts] = max(newest.get(lasts, window), window, key=lambda each: each.end)
-        late = segment.start + WAIT * (segment.end - segment.start) - _ROUNDING
-        keep = self.rule.keep
-        return any(_begin_of(w) >= late and w.shows.probabilities[segment.action] >= keep for w in newest.values())
+        scores, way = self._scores, self._scores.actions.index(segment.action)
+        late = scores.starts >= segment.start + WAIT * (segment.end - segment.start) - _ROUNDING
+        late &= possible(scores, way)
+        newest = [np.flatnonzero(late & (scores.lengths == length))[-1:] for length in np.unique(scores.lengths)]
+        return bool((self._shown[np.concatenate(newest), way] >= self.rule.keep).any())
 
-    def _timeline(self, duration: float) -> list[Segment]:
-        """Choose segments from the answers that are kept."""
+    def _timeline(self, duration: float) -> dict[Segment, float]:
+        """Choose segments from the answers that are kept, each with the time until which it takes up the stream."""
         if not self._recent:
-            return []
+            return {}
         actions = [name for name in self._recent[0].shows.probabilities if name != UNKNOWN]
-        scores = WindowScores.of(self.name, duration, actions, self._recent, self.contract.spans)
-        segments = spot(scores, self.rule)
-        if segments and self._first is not None and _same(segments[0], self._first):
+        self._scores = WindowScores.of(self.name, duration, actions, self._recent, self.contract.spans)
+        self._shown = evidence(self._scores)
+        segments = dict(spotted(self._scores, self.rule))
+        first = next(iter(segments), None)
+        if first is not None and self._first is not None and _same(first, self._first):
             # an action may last longer than answers are kept
-            segments[0] = replace(segments[0], start=min(segments[0].start, self._first.start))
+            longer = replace(first, start=min(first.start, self._first.start))
+            segments = {longer if each is first else each: until for each, until in segments.items()}
         return segments
-
-
-def _begin_of(window: Window) -> float:
-    """Begin of the part of a window that its answer is about."""
-    return window.start if window.moving is None else window.moving[0]
 
 
 def _same(one: Segment, other: Segment) -> bool:

@@ -2,18 +2,20 @@
 
 Windows of several lengths are answered first (`fsar.recognizer.windows`). `spot` then chooses segments from them:
 
-1. **Smoothing.** The probabilities of a window are averaged with those of its neighbours of the same length. An action
-   that is really there is seen by all of them.
-2. **Candidates.** A window is a candidate for an action if its probability is at least `begin`, and its length is
-   possible: at most `SPREAD` times as long as the longest example, or as short as the shortest one. It counts from
-   where its motion begins to where its motion ends: of stillness before and after an action, no frame is taken.
+1. **Evidence.** Most windows of a stream show no whole action, while the recogniser's probabilities are those of clips:
+   so the odds against "unknown" are multiplied by `RARE`. They are averaged over two neighbours of the same length on
+   each side, and the choice among the actions over one: what a window that is shifted by a quarter of its length does
+   not see, too, was found by chance. The evidence is the product.
+2. **Candidates.** A window is a candidate for an action if its evidence is at least `begin`, and its length is
+   possible: at most `SPREAD` times as long as the longest example, or as short as the shortest one.
 3. **Settlement.** Of all sets of candidates that do not overlap, of one action or several, the one with the largest sum
-   of probability x seconds^`LONGER` is taken. So a part of a long gesture that looks like a short gesture loses to the
+   of evidence x seconds^`LONGER` is taken. So a part of a long gesture that looks like a short gesture loses to the
    whole. This is weighted interval scheduling, and solved exactly. Non-maximum suppression, which takes the best
    candidate first, names fewer segments right.
-4. **Hysteresis.** Two segments of one action become one if every window between them keeps a probability of `keep`.
-   So an action that lasts longer than its examples is one segment.
-5. Segments shorter than `shortest` are dropped.
+4. **Hysteresis.** Two segments of one action become one if every window between them keeps evidence of `keep`. So an
+   action that lasts longer than its examples is one segment.
+5. **Bounds.** A segment begins and ends with the motion in its window: of stillness around it, no frame was taken.
+6. Segments shorter than `shortest` are dropped.
 
 "Unknown" is no candidate, so it gives no segment.
 """
@@ -47,6 +49,9 @@ VERSION = 2
 """Of the answers for windows, in the cache."""
 LONGER = 1.5
 """Power of a candidate's seconds in its weight; with 1, the sum is the number of seconds expected to be right."""
+RARE = 0.25
+"""Odds of a whole action in a window of a stream, over those in a clip that somebody cut."""
+_SURE = 1e-9
 _TOUCH = 1e-3  # seconds; segments that share less do not overlap
 
 
@@ -54,10 +59,10 @@ _TOUCH = 1e-3  # seconds; segments that share less do not overlap
 class Rule:
     """How segments are chosen from windows."""
 
-    begin: float = 0.5
-    """Probability from which a window is a candidate."""
-    keep: float = 0.4
-    """Probability that windows between two segments of one action must keep, so that they become one."""
+    begin: float = 0.25
+    """Evidence from which a window is a candidate."""
+    keep: float = 0.2
+    """Evidence that windows between two segments of one action must keep, so that they become one."""
     shortest: float = 0.0
     """Seconds; shorter segments are dropped."""
 
@@ -179,21 +184,35 @@ def spot(scores: WindowScores, rule: Rule | None = None, merge: bool = True) -> 
         Segments in the order of time; they do not overlap.
 
     Example:
-        >>> starts = np.array([0.0, 0.5, 1.0, 1.5])
-        >>> p = np.array([[0.2], [0.9], [0.7], [0.0]])
-        >>> spot(WindowScores("a.mp4", 3.5, ("wave",), {}, starts, starts + 2, p))
-        [Segment(video='a.mp4', start=0.5, end=2.5, action='wave', probability=0.6)]
+        >>> starts = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+        >>> p = np.array([[0.2], [0.8], [0.9], [0.8], [0.2]])
+        >>> spot(WindowScores("a.mp4", 3.0, ("wave",), {}, starts, starts + 2, p))
+        [Segment(video='a.mp4', start=0.5, end=2.5, action='wave', probability=0.362)]
     """
-    rule = rule or Rule()
-    smooth = _smoothed(scores)
-    chosen = _settled(_candidates(scores, smooth, rule.begin))
-    segments = [_Chosen(*each) for each in chosen]
+    return [each.segment for each in spotted(scores, rule or Rule(), merge)]
+
+
+class Spotted(NamedTuple):
+    """A segment, and the time that it takes up."""
+
+    segment: Segment
+    until: float
+    """End of its last window, in seconds; no window of another segment begins before."""
+
+
+def spotted(scores: WindowScores, rule: Rule, merge: bool = True) -> list[Spotted]:
+    """Choose segments; the arguments are those of `spot`."""
+    smooth = evidence(scores)
+    segments = _settled(_candidates(scores, smooth, rule.begin))
     merged = _merged(scores, smooth, segments, rule.keep) if merge else segments
-    return [
-        Segment(scores.video, round(each.start, 3), round(each.end, 3), scores.actions[each.way], round(each.score, 4))
-        for each in merged
-        if each.end - each.start >= rule.shortest
-    ]
+    made = []
+    for each in merged:
+        start, end = (round(bound, 3) for bound in each.moving)
+        if end - start >= rule.shortest:
+            made.append(
+                Spotted(Segment(scores.video, start, end, scores.actions[each.way], round(each.score, 4)), each.end)
+            )
+    return made
 
 
 class _Chosen(NamedTuple):
@@ -201,21 +220,37 @@ class _Chosen(NamedTuple):
     start: float
     end: float
     way: int
+    moving: tuple[float, float]
 
 
-def _smoothed(scores: WindowScores) -> Float[np.ndarray, "window action"]:
-    """Average each window with the one before and the one after of its length."""
-    smooth = scores.probabilities.copy()
+def evidence(scores: WindowScores) -> Float[np.ndarray, "window action"]:
+    """Weigh what the windows say, as windows of a stream (see the head of this file).
+
+    Args:
+        scores: of one video, or of a part of it.
+
+    Returns:
+        From 0 to 1.
+    """
+    known = scores.probabilities.sum(-1, keepdims=True).clip(_SURE, 1)
+    chosen = scores.probabilities / known
+    known = RARE * known / (RARE * known + (1 - known))
+    made = np.empty_like(chosen)
     for length in np.unique(scores.lengths):
         places = np.flatnonzero(scores.lengths == length)
         places = places[np.argsort(scores.starts[places], kind="stable")]
-        padded = np.pad(scores.probabilities[places], ((1, 1), (0, 0)), mode="edge")
-        smooth[places] = (padded[:-2] + padded[1:-1] + padded[2:]) / 3
-    return smooth
+        made[places] = _averaged(chosen[places], 1) * _averaged(known[places], 2)
+    return made
 
 
-def _possible(scores: WindowScores, way: int) -> np.ndarray:
-    """Tell which windows are neither too short nor too long for an action."""
+def _averaged(rows: np.ndarray, around: int) -> np.ndarray:
+    """Average each row with so many before and after it; the outermost rows are repeated."""
+    padded = np.pad(rows, ((around, around), (0, 0)), mode="edge")
+    return sum(padded[i : i + len(rows)] for i in range(2 * around + 1)) / (2 * around + 1)
+
+
+def possible(scores: WindowScores, way: int) -> np.ndarray:
+    """Tell which windows are neither too short nor too long for an action, given by its number."""
     low, high = scores.spans.get(scores.actions[way], (0.0, np.inf))
     whole = scores.lengths >= min(low, round(scores.duration, 2))  # the whole of a short video
     return whole & (scores.lengths <= max(high, scores.lengths.min(initial=np.inf)))
@@ -224,8 +259,9 @@ def _possible(scores: WindowScores, way: int) -> np.ndarray:
 def _candidates(scores: WindowScores, smooth: np.ndarray, begin: float) -> list[_Chosen]:
     found, parts = [], scores.parts
     for way in range(len(scores.actions)):
-        for i in np.flatnonzero(_possible(scores, way) & (smooth[:, way] >= begin)):
-            found.append(_Chosen(float(smooth[i, way]), float(parts[i, 0]), float(parts[i, 1]), way))
+        for i in np.flatnonzero(possible(scores, way) & (smooth[:, way] >= begin)):
+            start, end, first, last = map(float, (scores.starts[i], scores.ends[i], *parts[i]))
+            found.append(_Chosen(float(smooth[i, way]), start, end, way, (first, last)))
     return sorted(found, key=lambda each: (each.end, each.start, each.way))
 
 
@@ -258,7 +294,7 @@ def _merged(scores: WindowScores, smooth: np.ndarray, segments: Sequence[_Chosen
         if last is not None and last.way == each.way and _bridged(scores, smooth, last, each, keep):
             seconds = last.end - last.start, each.end - each.start
             score = (last.score * seconds[0] + each.score * seconds[1]) / sum(seconds)
-            made[-1] = _Chosen(score, last.start, each.end, each.way)
+            made[-1] = _Chosen(score, last.start, each.end, each.way, (last.moving[0], each.moving[1]))
         else:
             made.append(each)
     return made
@@ -270,7 +306,7 @@ def _bridged(scores: WindowScores, smooth: np.ndarray, one: _Chosen, other: _Cho
         return False
     centres = (scores.starts + scores.ends) / 2
     low, high = one.end - (one.end - one.start) / 2, other.start + (other.end - other.start) / 2
-    between = _possible(scores, one.way) & (centres >= low) & (centres <= high)
+    between = possible(scores, one.way) & (centres >= low) & (centres <= high)
     return bool(between.any()) and bool((smooth[between, one.way] >= keep).all())
 
 

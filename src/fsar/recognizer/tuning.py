@@ -12,7 +12,7 @@ from fsar.recognizer.examples import Actions, Length
 from fsar.recognizer.timeline import Rule, WindowScores, spot
 from fsar.video.frame_cache import FrameCache
 
-BEGINS = (0.5, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.55, 0.6, 0.7, 0.8)
+BEGINS = (0.25, 0.05, 0.1, 0.15, 0.2, 0.3, 0.35, 0.4, 0.5, 0.6, 0.7)
 """Thresholds that are tried; the usual one first, since the first of equals is taken."""
 KEEP = 0.8
 """`keep` as a share of `begin`."""
