@@ -95,8 +95,11 @@ def test_settlement_finds_the_best_of_all_sets() -> None:
             for some in combinations(candidates, size)
             if all(one.end <= other.start + 1e-3 for one, other in pairwise(some))
         )
-        found = _settled(candidates)
+        found, stay = _settled(candidates, known=5.0)
         assert sum(each.score * (each.end - each.start) ** LONGER for each in found) == pytest.approx(best)
+        for begin in rng.uniform(5, 10, 20):  # whatever comes later
+            later = _Chosen(1.0, begin, 21.0, 0, (begin, 21.0))
+            assert stay <= {each.end for each in _settled([*candidates, later])[0]}
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from fsar.datasets.segments.segment import Segment
 from fsar.datasets.segments.segment import clock as clock_time
 from fsar.recognizer.answer import UNKNOWN
 from fsar.recognizer.contract import Contract
-from fsar.recognizer.timeline import Rule, WindowScores, evidence, possible, spotted
+from fsar.recognizer.timeline import Rule, Spotted, WindowScores, evidence, possible, spotted
 from fsar.recognizer.windows import Window, Windows
 from fsar.video.camera import Source
 from fsar.video.picture import Frame
@@ -153,8 +153,8 @@ class LiveSpotter:
     def _judge(self, new: list[Window], now: float, duration: float | None = None) -> list[Event]:
         """Choose the timeline again, and tell what changed; if the stream is over (`duration`), tell everything."""
         longest = self.contract.lengths[-1]
-        self._recent += [window for window in new if window.start >= self._done - _ROUNDING]
-        timeline = self._timeline(np.inf if duration is None else duration)
+        self._recent += new
+        timeline = self._timeline(now - longest, duration)
         segments = list(timeline)
         names = [(each.start, each.end, each.action) for each in segments]
         self._unchanged = {name: self._unchanged.get(name, 0) + 1 for name in names}
@@ -162,21 +162,20 @@ class LiveSpotter:
         self._told = {now_seen: self._told[known] for known, now_seen in told.items()}
         events, final = self._begins(segments, now), True
         for segment in segments:
-            sure = timeline[segment] <= now - longest and not self._shows_on(segment)
-            final = final and (sure or duration is not None)
+            final = final and timeline[segment].sure and (duration is not None or not self._shows_on(segment))
             if final or self._is_over(segment, now):
                 events += self._ends(segment, now)
             if final:
                 del self._told[segment]
                 events.append(Event("final", segment, now))
-                self._done = timeline[segment]
+                self._done = timeline[segment].until
         gone = now if duration is not None else max(self._done, now - longest)
         for known in [each for each in self._told if each.end <= gone and each not in segments]:
             del self._told[known]
             events.append(Event("withdrawn", known, now))
-        oldest = max(self._done, now - KEPT * longest)
-        self._recent = [window for window in self._recent if window.start >= oldest - _ROUNDING]
-        self._first = next((each for each in segments if timeline[each] > self._done), None)
+        oldest = max(self._done - longest / 2, now - KEPT * longest)  # those before are neighbours of later ones
+        self._recent = [window for window in self._recent if window.start >= oldest]
+        self._first = next((each for each in segments if timeline[each].until > self._done), None)
         return events
 
     def _ends(self, segment: Segment, now: float) -> list[Event]:
@@ -213,19 +212,21 @@ class LiveSpotter:
         newest = [np.flatnonzero(late & (scores.lengths == length))[-1:] for length in np.unique(scores.lengths)]
         return bool((self._shown[np.concatenate(newest), way] >= self.rule.keep).any())
 
-    def _timeline(self, duration: float) -> dict[Segment, float]:
-        """Choose segments from the answers that are kept, each with the time until which it takes up the stream."""
+    def _timeline(self, known: float, duration: float | None) -> dict[Segment, Spotted]:
+        """Choose segments from the answers that are kept; those to come begin at `known` or later."""
         if not self._recent:
             return {}
         actions = [name for name in self._recent[0].shows.probabilities if name != UNKNOWN]
-        self._scores = WindowScores.of(self.name, duration, actions, self._recent, self.contract.spans)
+        lasts, known = (np.inf, known) if duration is None else (duration, np.inf)
+        self._scores = WindowScores.of(self.name, lasts, actions, self._recent, self.contract.spans)
         self._shown = evidence(self._scores)
-        segments = dict(spotted(self._scores, self.rule))
+        found = spotted(self._scores, self.rule, after=self._done, known=known)
+        segments = {each.segment: each for each in found}
         first = next(iter(segments), None)
         if first is not None and self._first is not None and _same(first, self._first):
             # an action may last longer than answers are kept
             longer = replace(first, start=min(first.start, self._first.start))
-            segments = {longer if each is first else each: until for each, until in segments.items()}
+            segments = {longer if each is first else each: found for each, found in segments.items()}
         return segments
 
 

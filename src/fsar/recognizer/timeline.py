@@ -198,20 +198,32 @@ class Spotted(NamedTuple):
     segment: Segment
     until: float
     """End of its last window, in seconds; no window of another segment begins before."""
+    sure: bool
+    """Whether it stays, whatever windows are still to come."""
 
 
-def spotted(scores: WindowScores, rule: Rule, merge: bool = True) -> list[Spotted]:
-    """Choose segments; the arguments are those of `spot`."""
+def spotted(
+    scores: WindowScores, rule: Rule, merge: bool = True, after: float = -np.inf, known: float = np.inf
+) -> list[Spotted]:
+    """Choose segments.
+
+    Args:
+        scores: as for `spot`.
+        rule: as for `spot`.
+        merge: as for `spot`.
+        after: windows that begin before this time, in seconds, are only neighbours of others.
+        known: windows that are still to come begin at this time, in seconds, or later.
+    """
     smooth = evidence(scores)
-    segments = _settled(_candidates(scores, smooth, rule.begin))
+    candidates = [each for each in _candidates(scores, smooth, rule.begin) if each.start >= after - _TOUCH]
+    segments, stay = _settled(candidates, known)
     merged = _merged(scores, smooth, segments, rule.keep) if merge else segments
     made = []
     for each in merged:
         start, end = (round(bound, 3) for bound in each.moving)
         if end - start >= rule.shortest:
-            made.append(
-                Spotted(Segment(scores.video, start, end, scores.actions[each.way], round(each.score, 4)), each.end)
-            )
+            segment = Segment(scores.video, start, end, scores.actions[each.way], round(each.score, 4))
+            made.append(Spotted(segment, each.end, each.end in stay))
     return made
 
 
@@ -265,25 +277,38 @@ def _candidates(scores: WindowScores, smooth: np.ndarray, begin: float) -> list[
     return sorted(found, key=lambda each: (each.end, each.start, each.way))
 
 
-def _settled(candidates: Sequence[_Chosen]) -> list[_Chosen]:
+def _settled(candidates: Sequence[_Chosen], known: float = np.inf) -> tuple[list[_Chosen], set[float]]:
     """Choose candidates that do not overlap, with the largest sum of weights.
 
     Args:
         candidates: in the order of their ends.
+        known: candidates that are still to come begin at this time, in seconds, or later.
+
+    Returns:
+        The chosen ones; and the ends of those that stay, whatever comes: they are in the best set up to each time at
+        which a later candidate may begin.
     """
     ends = [each.end for each in candidates]
     best, before = [0.0], [0] * len(candidates)  # best[i]: of the first i candidates
     for i, each in enumerate(candidates):
         before[i] = bisect_right(ends, each.start + _TOUCH, 0, i)
         best.append(max(best[-1], best[before[i]] + each.score * (each.end - each.start) ** LONGER))
-    chosen, i = [], len(candidates)
-    while i:
-        if best[i] == best[i - 1]:
-            i -= 1
-        else:
-            chosen.append(candidates[i - 1])
-            i = before[i - 1]
-    return chosen[::-1]
+
+    def up_to(i: int) -> list[_Chosen]:
+        chosen = []
+        while i:
+            if best[i] == best[i - 1]:
+                i -= 1
+            else:
+                chosen.append(candidates[i - 1])
+                i = before[i - 1]
+        return chosen[::-1]
+
+    chosen = up_to(len(candidates))
+    stay = {each.end for each in chosen}
+    for i in range(bisect_right(ends, known), len(candidates)):
+        stay &= {each.end for each in up_to(i)}
+    return chosen, stay
 
 
 def _merged(scores: WindowScores, smooth: np.ndarray, segments: Sequence[_Chosen], keep: float) -> list[_Chosen]:
