@@ -58,7 +58,7 @@ def test_a_converted_model_is_kept(small: Backbone, monkeypatch: pytest.MonkeyPa
 def test_what_cannot_be_converted_runs_eager(small: Backbone, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FSAR_CACHE", str(tmp_path))
 
-    def fails(backbone: Backbone, batch: int, path: Path) -> None:
+    def fails(backbone: Backbone, path: Path) -> None:
         raise RuntimeError("an operator is missing")
 
     monkeypatch.setattr(fast, "_convert", fails)

@@ -4,10 +4,9 @@ OpenVINO is the extra `fast` (`pip install 'fsar[fast]'`). A recogniser that loa
 OpenVINO if it is installed. Training and evaluation do not: training needs gradients, and evaluation must not depend on
 the installed packages.
 
-The model is converted once and kept in the cache folder, named by its weights. Batches have one of two sizes, because
-each new size would be compiled again: the frames of a clip, or one frame. Larger batches are not faster (lite0 on one
-thread, milliseconds per frame with batches of 1, 8, 16 and 32: 14, 16, 15, 15), so clips do not share them, and frames
-that do not fill a batch, as those of a camera, are encoded one by one.
+The model is converted once and kept in the cache folder, named by its weights. All batches have one size, because each
+new size would be compiled again: the frames of a clip. Larger batches are not faster (lite0 on one thread, milliseconds
+per frame with batches of 1, 8, 16 and 32: 14, 16, 15, 15), so clips do not share them.
 
 Only float32 is offered. A processor without bfloat16 gains nothing from it, and int8 would need the package nncf and
 clips to calibrate on.
@@ -55,27 +54,25 @@ class OpenVinoEncoder:
 
     def __init__(self, backbone: Backbone):
         self._backbone = [backbone]  # hidden from nn.Module, which would register the owner as a submodule
-        self._compiled: dict[int, Any] = {}  # number of images in a batch -> model; False if there can be none
+        self._compiled: Any = None
         self._lock = Lock()
 
     def __call__(self, images: Tensor) -> ImageEncoding:
         """Encode [image, rgb, height, width]."""
-        whole = len(images) // BATCH * BATCH
-        chunks = [*images[:whole].split(BATCH), *images[whole:].split(1)]
         with self._lock:
-            parts = [self._encode(chunk) for chunk in chunks if len(chunk)]
+            if self._compiled is None:
+                self._compiled = _compile(self._backbone[0])
+            if not self._compiled:
+                return self._backbone[0].encode_images(images)
+            parts = [self._encode(chunk) for chunk in images.split(BATCH)]
         return ImageEncoding(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
-    def _encode(self, images: Tensor) -> ImageEncoding:
-        """Encode one batch."""
-        count = len(images)
-        if count not in self._compiled:
-            self._compiled[count] = _compile(self._backbone[0], count)
-        model = self._compiled[count]
-        if not model:
-            return self._backbone[0].encode_images(images)
-        made = model([images.numpy()])
-        return ImageEncoding(*(torch.from_numpy(made[i].copy()) for i in range(2)))
+    def _encode(self, images: Tensor) -> list[Tensor]:
+        """Encode at most one batch; it is filled up with zeros."""
+        batch = images.new_zeros(BATCH, *images.shape[1:])
+        batch[: len(images)] = images
+        made = self._compiled([batch.numpy()])
+        return [torch.from_numpy(made[i].copy())[: len(images)] for i in range(2)]
 
 
 class _Images(nn.Module):
@@ -90,15 +87,15 @@ class _Images(nn.Module):
         return encoding.features, encoding.map
 
 
-def _compile(backbone: Backbone, batch: int) -> Any:
+def _compile(backbone: Backbone) -> Any:
     """Load the converted model, or convert it, and compile it for this CPU; False if OpenVINO cannot take it."""
     import openvino
 
     core = openvino.Core()
-    path = cache_dir() / "openvino" / f"{backbone.fingerprint()}-{batch}-{openvino.__version__[:6]}.xml"
+    path = cache_dir() / "openvino" / f"{backbone.fingerprint()}-{BATCH}-{openvino.__version__[:6]}.xml"
     if not path.is_file():
         try:
-            _convert(backbone, batch, path)
+            _convert(backbone, path)
         except OSError:  # for example, a full disk
             raise
         except Exception as error:
@@ -109,12 +106,12 @@ def _compile(backbone: Backbone, batch: int) -> Any:
 
 
 @torch.no_grad()
-def _convert(backbone: Backbone, batch: int, path: Path) -> None:
+def _convert(backbone: Backbone, path: Path) -> None:
     """Write a backbone as OpenVINO's two files; the second one, with the weights, comes first."""
     import openvino
 
     size = backbone.image_size
-    exported = torch.export.export(_Images(backbone).eval(), (torch.zeros(batch, 3, size, size),))
+    exported = torch.export.export(_Images(backbone).eval(), (torch.zeros(BATCH, 3, size, size),))
     model = openvino.convert_model(exported)
     with atomic_path(path) as temporary:
         openvino.save_model(model, temporary, compress_to_fp16=False)
