@@ -161,10 +161,11 @@ class WindowScores:
         try:
             with np.load(path, allow_pickle=False) as file:
                 words = json.loads(str(file["words"]))
-                arrays = [file[name] for name in ("starts", "ends", "probabilities")]
+                starts, ends, shares = (file[name] for name in ("starts", "ends", "probabilities"))
                 spans = {name: (low, high) for name, (low, high) in words["spans"].items()}
                 moving = file["moving"] if "moving" in file.files else None  # absent in files of an older version
-                return cls(words["video"], words["duration"], tuple(words["actions"]), spans, *arrays, moving)
+                actions = tuple(words["actions"])
+                return cls(words["video"], words["duration"], actions, spans, starts, ends, shares, moving)
         except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path}: not scores that `fsar spot --scores` wrote ({error}); run it again") from error
 
@@ -258,7 +259,7 @@ def evidence(scores: WindowScores) -> Float[np.ndarray, "window action"]:
 def _averaged(rows: np.ndarray, around: int) -> np.ndarray:
     """Average each row with so many before and after it; the outermost rows are repeated."""
     padded = np.pad(rows, ((around, around), (0, 0)), mode="edge")
-    return sum(padded[i : i + len(rows)] for i in range(2 * around + 1)) / (2 * around + 1)
+    return np.mean([padded[i : i + len(rows)] for i in range(2 * around + 1)], axis=0)
 
 
 def possible(scores: WindowScores, way: int) -> np.ndarray:

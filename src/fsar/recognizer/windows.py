@@ -235,5 +235,5 @@ class _Ring:
         energy = energy_of(np.stack(self.left[first + 1 : first + frames]), self.count)
         after = self.times[first + frames] if first + frames < len(self.times) else end
         times = [*self.times[first : first + frames], min(after, end)]
-        moving = np.interp(moving_part(energy), range(frames + 1), times)
+        moving = np.interp(moving_part(energy), np.arange(frames + 1), times)
         return _Chosen((first + motion_indices(energy, self.count)).tolist(), (float(moving[0]), float(moving[1])))
