@@ -51,7 +51,6 @@ LONGER = 1.5
 """Power of a candidate's seconds in its weight; with 1, the sum is the number of seconds expected to be right."""
 RARE = 0.25
 """Odds of a whole action in a window of a stream, over those in a clip that somebody cut."""
-_SURE = 1e-9
 _TOUCH = 1e-3  # seconds; segments that share less do not overlap
 
 
@@ -164,8 +163,8 @@ class WindowScores:
                 starts, ends, shares = (file[name] for name in ("starts", "ends", "probabilities"))
                 spans = {name: (low, high) for name, (low, high) in words["spans"].items()}
                 moving = file["moving"] if "moving" in file.files else None  # absent in files of an older version
-                actions = tuple(words["actions"])
-                return cls(words["video"], words["duration"], actions, spans, starts, ends, shares, moving)
+                known = words["video"], words["duration"], tuple(words["actions"]), spans
+                return cls(*known, starts, ends, shares, moving)
         except (OSError, KeyError, ValueError, EOFError, BadZipFile) as error:
             raise ValueError(f"{path}: not scores that `fsar spot --scores` wrote ({error}); run it again") from error
 
@@ -245,7 +244,7 @@ def evidence(scores: WindowScores) -> Float[np.ndarray, "window action"]:
     Returns:
         From 0 to 1.
     """
-    known = scores.probabilities.sum(-1, keepdims=True).clip(_SURE, 1)
+    known = scores.probabilities.sum(-1, keepdims=True).clip(1e-9, 1)
     chosen = scores.probabilities / known
     known = RARE * known / (RARE * known + (1 - known))
     made = np.empty_like(chosen)
