@@ -7,8 +7,8 @@ rules that hold for files:
    was a part of a longer action. The begin of a repetition that follows at once is told with its end.
 2. **End**, fast: `agree` timelines in a row show the segment unchanged, `WAIT` of its length has passed since, and the
    newest windows that begin after as much of it do not show the action any more.
-3. **Final**, sure: no window that is still to come can overlap the segment, so it is that of the recorded video. This
-   takes as long as the longest window. What was not told before is told now.
+3. **Final**, sure: no window that is still to come can change the segment, so it is that of the recorded video. This
+   takes as long as the longest window, or longer among rivals. What was not told before is told now.
 4. **Withdrawn** instead of final: what began, or ended, was a part of a longer action or is not seen any more.
 
 What lies before the last final segment is forgotten, so memory does not grow with the stream.
