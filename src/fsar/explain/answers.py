@@ -75,14 +75,15 @@ Heat = Float[np.ndarray, "frame row column"]
 
 
 def _heat(evidence: Evidence) -> tuple[Heat | None, Heat | None, Float[np.ndarray, "query_frame support_frame"] | None]:
-    """Cells that speak for the answer in the video and in the example, and weights of pairs of frames."""
+    """Cells that speak for the answer in video and example, in percent of all, and weights of pairs of frames."""
     _, found = alignments(evidence.method, evidence.episode)
     pairs = found[0].weights[0, 0, 0].cpu().numpy() if found else None
     if not isinstance(evidence.method, PlaceMotion) or evidence.method.config.weight == 0:
         return None, None, pairs
     shares = cell_shares(evidence.method, evidence.episode)
-    query, support = (part[0, 0].clamp(min=0).cpu().double().numpy() for part in (shares.query, shares.support))
-    return query, support, pairs
+    query, support = (part[0, 0].clamp(min=0).cpu().double() for part in (shares.query, shares.support))
+    percent = [(100 * part / part.sum().clamp(min=1e-12)).numpy() for part in (query, support)]
+    return percent[0], percent[1], pairs
 
 
 def _said(heat: Heat | None) -> str:
@@ -112,7 +113,7 @@ def _drawn(lines: Sequence[tuple[str, np.ndarray, Heat | None]], pairs: np.ndarr
             axes.set_xlabel(f"frame {frame + 1}", fontsize=7)
         row[0].set_title(wrapped(name, 70), fontsize=8, loc="left")
     if any(heat is not None for _, _, heat in lines):
-        heat_scale(figure, grid.ravel().tolist(), most, "part of the similarity\nfrom a cell of the grid")
+        heat_scale(figure, grid.ravel().tolist(), most, "share of a cell of the grid\nin what speaks for it, %")
     if pairs is not None and len(lines) > 1:
         strongest = pairs.max() or 1.0
         for i, j in np.ndindex(*pairs.shape):

@@ -44,7 +44,7 @@ def read_pictures(paths: Sequence[Path]) -> list[Shown]:
                     continue
                 png = io.BytesIO()
                 image.thumbnail((WIDEST, WIDEST * 4))
-                image.convert("RGB").quantize(128).save(png, format="png", optimize=True)
+                image.convert("RGB").save(png, format="png", optimize=True)
         except OSError:  # not an image
             continue
         title, words, note = (str(about.get(key, "")) for key in ("Title", "Description", "Comment"))
