@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import av
 from av.container import InputContainer
 
-from fsar.video.container import MOST_PIXELS, allowed_formats, film_streams, opened, prepare_decoder
+from fsar.video.container import MOST_PIXELS, OF_TAGS, allowed_formats, film_streams, opened, prepare_decoder
 from fsar.video.frame_cache import SHORT_SIDE
 from fsar.video.paths import VideoError, as_path, display
 from fsar.video.picture import Frame, Look, small_frame, turn_of
@@ -173,7 +173,7 @@ class _Stream:
         }
         with _in_words(self.name, self.stall):
             waits = (self.stall, self.stall)
-            with av.open(self.address, options=options, timeout=waits, metadata_errors="ignore") as container:
+            with av.open(self.address, options=options, timeout=waits, **OF_TAGS) as container:
                 yield Connection(_pictures(container, self.name, self.stall), container.duration is not None)
 
 

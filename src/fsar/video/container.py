@@ -24,7 +24,7 @@ _OPENS_OTHER_FILES = frozenset(
         *("rtp", "rtsp", "sap", "alsa", "fbdev", "kmsgrab", "oss", "v4l2", "video4linux2", "x11grab", "xcbgrab"),
     )
 )
-_OF_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
+OF_TAGS: dict[str, Any] = {"metadata_errors": "ignore"} if int(av.__version__.split(".")[0]) < 19 else {}
 """Tags that are not UTF-8 are no error; PyAV 19 takes them without being told, and no longer knows the argument."""
 _PLAYLISTS = (b"ffconcat", b"#EXTM3U", b"<?xml", b"<MPD", b"v=0", b"[InternetShortcut]", b"[playlist]")
 _WORTH_THREADS = 2**18
@@ -59,7 +59,7 @@ def opened(path: Path) -> Iterator[InputContainer]:
         source = os.fspath(path.absolute()) if utf8 else file  # a relative `a:b.mp4` looks like a URL
         options = {"protocol_whitelist": "file", "format_whitelist": allowed_formats(), "max_pixels": str(MOST_PIXELS)}
         try:
-            container = av.open(source, "r", options=options, **_OF_TAGS)
+            container = av.open(source, "r", options=options, **OF_TAGS)
         except av.ArgumentError as error:  # a format that is not allowed
             raise VideoError(path, _why_kept_out(path)) from error
         with container:

@@ -1,9 +1,11 @@
 """Turn a decoded picture into the RGB pixels that a player shows: upright, square pixels, one size, no combing."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from jaxtyping import UInt8
 
 Frame = UInt8[np.ndarray, "height width rgb=3"]
@@ -16,6 +18,8 @@ _NEARLY_SQUARE = 0.02
 """Pixels up to 2 % wider or higher than square are rounding errors of encoders and count as square."""
 _WIDEST_PIXEL = 5.0
 """A pixel shape beyond this is a mistake; the widest in use is 2.9."""
+_ONE_THREAD: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
+"""Scaling with several threads, which newer PyAV keeps, would hang in a process that is forked afterwards."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +141,11 @@ def even_frame(picture: av.VideoFrame, look: Look, short_side: int) -> Frame:
 def _upright(picture: av.VideoFrame, look: Look, size: tuple[int, int], interpolation: str | None) -> Frame:
     """Scale, remove combing and turn; the fields of an interlaced picture are separated before it is scaled."""
     if picture.interlaced_frame:
-        upper = _one_field(picture.to_ndarray(format="rgb24"))
+        upper = _one_field(picture.to_ndarray(format="rgb24", **_ONE_THREAD))
         picture = av.VideoFrame.from_ndarray(upper, format="rgb24")
-    pixels = picture.to_ndarray(format="rgb24", width=size[0], height=size[1], interpolation=interpolation)
+    pixels = picture.to_ndarray(
+        format="rgb24", width=size[0], height=size[1], interpolation=interpolation, **_ONE_THREAD
+    )
     return np.ascontiguousarray(look.turn(pixels))
 
 
