@@ -1,30 +1,244 @@
-"""Compare the bank with encoding videos again for every episode, and a cached clip with a decoded one.
+"""Compare the bank with encoding videos again for every episode, and a cached clip with a decoded one; banks of shards.
 
 python benchmarks/bank.py [--data DIR --split all --backbone lite0 --episodes 50]
 python benchmarks/bank.py --backbone ViT-B-16/random --videos 20 --episodes 3 \\
     --method task-adapter:layers=2,temporal_embedding_at=first_adapted_block,half_tokens=true
+python benchmarks/bank.py vectors --rows 1000000 --indexed 50000     # opening, scan, USearch: seconds, bytes, recall
+python benchmarks/bank.py planted --folder DIR --shards 7            # 100 actions in 20,000 windows; again: continues
+python benchmarks/bank.py ray --clips 1000                           # 1 and 2 actors: equal shards, seconds, memory
 """
 
 import argparse
+import resource
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from fsar.backbones import load_backbone
-from fsar.bank.fill import fill_bank
-from fsar.datasets import load_folder, load_world
+from fsar.bank.archive import Making, fill
+from fsar.bank.cluster import fill_on_ray
+from fsar.bank.fill import fill_bank, to_input
+from fsar.bank.listing import videos_at
+from fsar.bank.nearest import NearestIndex
+from fsar.bank.pooled import pooled
+from fsar.bank.search import Search
+from fsar.datasets import Video, load_folder, load_world
+from fsar.datasets.shards import POOLED, ShardedBank
+from fsar.datasets.world import render_clip
+from fsar.datasets.world_actions import ACTIONS
+from fsar.devices import peak_memory
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.matching import match_from_bank, match_naively
-from fsar.methods import build_method, parse_method
+from fsar.methods import Method, build_method, parse_method
+from fsar.methods.encoder import Encoder
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import read_frames
+from fsar.video.writing import write_video
+
+WINDOWS = 16
+"""Of a clip."""
+
+
+def vectors(options: argparse.Namespace) -> None:
+    """Time a bank of synthetic vectors: clusters of a hundred, so that neighbours mean something."""
+    dim, size = 512, 1000
+    rng = np.random.default_rng(0)
+    spec = {"dtype": "float16", "shape": [dim]}
+    with kept_or_temporary(options.folder) as folder:
+        bank = ShardedBank.create(folder / "bank", {"tensors": {POOLED: spec}, "videos_per_shard": size})
+        with timed("list"):
+            bank.add(Video(f"{i}.mp4", Path(f"/{i}.mp4"), "") for i in range(options.rows))
+        with timed("write"):
+            for number in bank.missing():
+                _write_clusters(bank, number, rng)
+        for name in ("index", POOLED):
+            files = [*(folder / "bank" / name).glob("*")]
+            print(f"{name}: {len(files)} files, {sum(file.stat().st_size for file in files) / 1e6:,.0f} MB")
+        method = build_method("protonet", load_backbone("tiny"))
+        search = Search(bank, method)
+        with timed("open"):
+            print(f"{len(search):,} rows")
+        queries = [
+            torch.from_numpy(np.array(bank.part(POOLED, i)[7]).astype(np.float32)) for i in range(min(5, bank.shards))
+        ]
+        for query in queries:
+            with timed("exact scan for 500"):
+                search.shortlist(query, 500)
+        print(f"peak memory {peak_memory():.2f} GB", flush=True)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        _indexed(Path(folder), options.indexed, dim, method, rng)
+
+
+def _write_clusters(bank: ShardedBank, number: int, rng: np.random.Generator) -> None:
+    """Write a shard of unit vectors: ten clusters of a hundred."""
+    rows = [row | {"row": i} for i, row in enumerate(bank.listed(number))]
+    (dim,) = bank.header["tensors"][POOLED]["shape"]
+    noise = rng.integers(0, 256, (len(rows), dim), np.uint8).astype(np.float32) / 73.9 - 1.725  # deviation 1
+    made = rng.standard_normal((10, dim), np.float32)[np.arange(len(rows)) // 100 % 10] + noise
+    made /= np.linalg.norm(made, axis=1, keepdims=True)
+    bank.write(number, {POOLED: made.astype(np.float16)}, rows)
+
+
+def _indexed(folder: Path, rows: int, dim: int, method: Method, rng: np.random.Generator) -> None:
+    """Compare the index of USearch with the exact scan."""
+    spec = {"dtype": "float16", "shape": [dim]}
+    bank = ShardedBank.create(folder / "bank", {"tensors": {POOLED: spec}, "videos_per_shard": 1000})
+    bank.add(Video(f"{i}.mp4", Path(f"/{i}.mp4"), "") for i in range(rows))
+    for number in range(bank.shards):
+        _write_clusters(bank, number, rng)
+    with timed(f"USearch: build {rows:,}"):
+        NearestIndex(bank, progress=False)
+    with timed("USearch: open"):
+        index = NearestIndex(bank, progress=False)
+    print(f"USearch: {(folder / 'bank' / 'pooled.usearch').stat().st_size / 1e6:,.0f} MB")
+    exact, near, recalls = Search(bank, method), Search(bank, method, index), []
+    for number in range(0, bank.shards, max(1, bank.shards // 20)):
+        query = torch.from_numpy(np.array(bank.part(POOLED, number)[7]).astype(np.float32))
+        begun = time.perf_counter()
+        found = near.shortlist(query, 100)
+        taken = time.perf_counter() - begun
+        recalls.append((np.isin(exact.shortlist(query, 100), found).mean(), taken))
+    recall, seconds = np.mean(recalls, 0)
+    print(f"USearch: {1e3 * seconds:.1f} ms a query, recall at 100 {recall:.3f}")
+
+
+def planted(options: argparse.Namespace) -> None:
+    """Hide 100 clips of one action among 1,150 of others, 16 windows of each, and search for it by other examples."""
+    making = Making(method=build_method("place-motion", load_backbone(options.backbone)), cache=FrameCache(), workers=1)
+    encoder, by_name = making.method.encoder(), {action.name: action for action in ACTIONS}
+    wanted = by_name["something_growing"]
+    others = [action for action in ACTIONS if action is not wanted]
+    clips = [(others[i % len(others)], i // len(others)) for i in range(1_150)]
+    for i in range(100):
+        clips.insert(12 * i + 7, (wanted, i))
+    bank = ShardedBank.create(options.folder / "planted", making.header(size=50 * WINDOWS))
+    bank.add(
+        Video(f"{name}@{part}", Path(f"/{name}.mp4"), name.rpartition("_")[0], part / 12, (part + 16) / 12)
+        for name in (f"{action.name}_{index}" for action, index in clips)
+        for part in range(WINDOWS)
+    )
+    for number in bank.missing()[: options.shards]:
+        rows, parts = bank.listed(number), []
+        for action, index in clips[50 * number : 50 * number + 50]:
+            parts.append(_windows(making, encoder, render_clip(action, index)))
+        tensors = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        tensors[POOLED] = pooled(tensors)
+        bank.write(
+            number,
+            {name: tensor.half().numpy() for name, tensor in tensors.items()},
+            [row | {"row": i} for i, row in enumerate(rows)],
+        )
+        print(f"shard {number} of {bank.shards}", flush=True)
+    if bank.missing():
+        return
+    search = Search(bank, making.method)
+    for shots in (1, 5):
+        clips_of = [render_clip(wanted, 1000 + i) for i in range(shots)]
+        whole = torch.cat([to_input(making.method, _eight(frames))[None] for frames in clips_of])
+        with torch.no_grad():
+            examples = encoder.encode(whole)
+        for shortlist in (500, 2000):
+            begun = time.perf_counter()
+            answer = search(examples, top=100, shortlist=shortlist, exact=options.exact)
+            seconds = time.perf_counter() - begun
+            right = [one.label == wanted.name for one in answer.found]
+            print(
+                f"{shots} examples, shortlist {shortlist}: precision at 10 {np.mean(right[:10]):.2f}, at 100 "
+                f"{np.mean(right):.2f}; recall of the shortlist at {answer.at}: {answer.recall:.2f} (of {answer.of} "
+                f"rows); {seconds:.1f} s"
+            )
+
+
+def _eight(frames: np.ndarray) -> np.ndarray:
+    """Eight frames, evenly."""
+    return frames[np.linspace(0, len(frames) - 1, 8).round().astype(int)]
+
+
+@torch.no_grad()
+def _windows(making: Making, encoder: Encoder, frames: np.ndarray) -> dict[str, Tensor]:
+    """Encode 16 windows of 16 frames (1.3 s), one frame apart; each frame once."""
+    whole = encoder.of_frames(to_input(making.method, frames)[None])
+    ends = np.linspace(0, 15, 8).round().astype(int)
+    chosen = [np.minimum(part + ends, len(frames) - 1) for part in range(WINDOWS)]
+    return dict(encoder.of_clip({name: torch.stack([each[0, i] for i in chosen]) for name, each in whole.items()}))
+
+
+def ray(options: argparse.Namespace) -> None:
+    """Fill a bank of small clips alone, and with 1 and 2 actors of Ray."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        noise = np.random.default_rng(0)
+        for i in range(options.clips):
+            write_video(Path(folder, "clips", f"{i}.mp4"), noise.integers(0, 256, (8, 64, 64, 3), np.uint8), 10.0)
+        videos = videos_at([f"{folder}/clips"])
+        build = partial(_small, options.backbone)
+        contents = []
+        for actors in (0, 1, 2):
+            bank = ShardedBank.create(Path(folder, f"bank{actors}"), build().header(max(1, options.clips // 8)))
+            bank.add(videos)
+            with timed(f"{actors} actors" if actors else "without Ray"):
+                if actors:
+                    fill_on_ray(bank, build, workers=actors, progress=False)
+                else:
+                    fill(bank, build(), progress=False)
+            files = [file for file in bank.place.folder.rglob("*") if file.is_file()]
+            contents.append({str(file.relative_to(bank.place.folder)): file.read_bytes() for file in files})
+        print(f"{len(contents[0])} files, equal: {contents[0] == contents[1] == contents[2]}")
+        print(f"peak memory of a process: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20:.2f} GB")
+
+
+def _small(backbone: str) -> Making:
+    return Making(method=build_method("protonet", load_backbone(backbone)), cache=FrameCache(), workers=1)
+
+
+@contextmanager
+def kept_or_temporary(folder: Path | None) -> Iterator[Path]:
+    """A folder that stays, so that a run that was cut off continues; or a temporary one."""
+    if folder is not None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        yield Path(temporary)
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Print how long a block took."""
+    begun = time.perf_counter()
+    yield
+    print(f"{what}: {time.perf_counter() - begun:.2f} s", flush=True)
+
+
+SHOWS = {"vectors": vectors, "planted": planted, "ray": ray}
 
 
 def main() -> None:
+    """Print what is asked for; by default, both comparisons."""
+    if len(sys.argv) > 1 and sys.argv[1] in SHOWS:
+        parser = argparse.ArgumentParser(description=SHOWS[sys.argv[1]].__doc__)
+        parser.add_argument("show", choices=SHOWS)
+        parser.add_argument("--rows", type=int, default=1_000_000)
+        parser.add_argument("--indexed", type=int, default=50_000)
+        parser.add_argument("--clips", type=int, default=1000)
+        parser.add_argument("--shards", type=int, default=100, help="at most so many in this run")
+        parser.add_argument("--exact", action="store_true", help="rank all rows, to measure recall")
+        parser.add_argument("--folder", type=Path, help="for what is written; default: a temporary one")
+        parser.add_argument("--backbone", default="tiny")
+        options = parser.parse_args()
+        SHOWS[options.show](options)
+    else:
+        compare()
+
+
+def compare() -> None:
     """Print both comparisons."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, help="default: the generated world")

@@ -183,6 +183,18 @@ def test_the_lines_on_own_parts_and_features(
         assert cli.main([*words[1:], *more]) == 0, capsys.readouterr().err
 
 
+def test_the_lines_on_banks(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsar.bank.plan.SECONDS", 1)  # shorter clips measure faster
+    lines = commands("fsar bank fill")
+    assert [words[1] for words in lines] == ["bank", "bank", "search", "bank", "evaluate"]
+    for words in lines:
+        more = {"bank": ["--backbone", "tiny"], "evaluate": ["--episodes", "20"], "search": []}
+        assert cli.main([*words[1:], *more[words[1]]]) == 0, capsys.readouterr().err
+    said = capsys.readouterr()
+    assert "14 videos in 1 shards, 0 broken" in said.out and "10,000,000 clips: " in said.out
+    assert "recall of the shortlist at 1: 1.00" in said.err
+
+
 def _one_set(words: list[str]) -> list[str]:
     """Join two `--set`, of which the last would win."""
     if words.count("--set") < 2:

@@ -117,7 +117,7 @@ def fill_bank(
     size = batch_size(batch, method.device, cache.frames)
     layout = layout_on(method.device, precision)
     apart: dict[str, Any] = {"framing": method.traits.framing, "batch": size, "layout": layout}
-    store = open_store(method.encoder(), cache, folder, precision, _code(method), **apart) if keep else None
+    store = open_store(method.encoder(), cache, folder, precision, code_of(method), **apart) if keep else None
     encoders = [VideoEncoder(one, cache, texts, store, role, enhance) for one in copies_on(method, devices)]
     encoder = encoders[0]
     rows = {role: Rows(len(videos)) for role in encoder.roles}
@@ -143,9 +143,21 @@ def fill_bank(
             if lost := cache.damaged(video.path):
                 damaged[video.id] = lost
     if not kept:
-        raise ValueError(f"none of the {len(skipped)} videos could be used; the first: {next(iter(skipped.values()))}")
+        raise NothingRead(skipped)
     support, query = (rows[part].tensors for part in (encoder.roles[0], encoder.roles[-1]))
     return Bank(tuple(kept), support, query, skipped, damaged, precision)
+
+
+class NothingRead(ValueError):
+    """Not one of the videos could be used.
+
+    Args:
+        skipped: id -> reason.
+    """
+
+    def __init__(self, skipped: Mapping[str, str]):
+        super().__init__(f"none of the {len(skipped)} videos could be used; the first: {next(iter(skipped.values()))}")
+        self.skipped = skipped
 
 
 def _tell_size(rows: Mapping[Role, Rows], store: BankStore | None) -> None:
@@ -197,10 +209,10 @@ def _given_bank(
     method: Method, videos: Sequence[Video], texts: Mapping[str, str] | None, skipped: Mapping[str, str], enhance: bool
 ) -> Bank:
     """The bank of features made elsewhere: they take the place of what the encoder gives."""
-    frames = torch.from_numpy(
-        np.stack([video.features for video in videos if video.features is not None]).astype(np.float32)
-    )
-    start = Bank(tuple(video.id for video in videos), {"frames": frames}, {"frames": frames}, skipped)
+    rows = Rows(len(videos))
+    for video in videos:
+        rows.append({"frames": torch.from_numpy(np.asarray(video.features, np.float32))})
+    start = Bank(tuple(video.id for video in videos), rows.tensors, rows.tensors, skipped)
     return enhance_bank(method, start, videos, texts or {}) if enhance else start
 
 
@@ -267,8 +279,12 @@ def to_input(method: Method, frames: Frames) -> Tensor:
     )
 
 
-def _code(method: Method) -> dict[str, str]:
-    """The code that encodings depend on, if it is not of this package."""
+def code_of(method: Method) -> dict[str, str]:
+    """Name the code that encodings depend on, if it is not of this package.
+
+    Args:
+        method: any.
+    """
     own = method.origins()
     if type(method.encoder()) is FrameEncoder:
         own.pop("method", None)  # the backbone alone encodes

@@ -112,12 +112,35 @@ def open_store(
     """
     if not encoder.on_disk and folder is None:
         return None
+    return BankStore(encoder_key(encoder, cache, precision, code, framing, batch, layout), folder)
+
+
+def encoder_key(
+    encoder: Encoder,
+    cache: FrameCache,
+    precision: Precision = "float32",
+    code: Mapping[str, str] | None = None,
+    framing: str = "short-side",
+    batch: int = 1,
+    layout: str = "contiguous",
+) -> dict[str, object]:
+    """Describe everything that encodings depend on besides the videos.
+
+    Args:
+        encoder: as for `open_store`.
+        cache: as for `open_store`.
+        precision: as for `open_store`.
+        code: as for `open_store`.
+        framing: as for `open_store`.
+        batch: as for `open_store`.
+        layout: as for `open_store`.
+    """
     apart: dict[str, object] = {} if precision == "float32" else {"precision": precision}
     apart |= {"own": dict(code)} if code else {}
     apart |= {} if framing == "short-side" else {"framing": framing}
     apart |= {} if batch == 1 else {"batch": batch}
     apart |= {} if layout == "contiguous" else {"layout": layout}
-    return BankStore(encoder.key() | {"clip": cache.settings()} | apart, folder)
+    return encoder.key() | {"clip": cache.settings()} | apart
 
 
 def _require_same_encoder(file: Path, header: Mapping[str, object]) -> None:

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace, _SubParsersAction
 from collections.abc import Callable, Mapping, Sequence
 
 from fsar.cli import (
+    bank,
     benchmark,
     cache,
     check_method,
@@ -24,6 +25,7 @@ from fsar.cli import (
     report,
     reproduce,
     results,
+    search,
     serve,
     small,
     splits,
@@ -144,6 +146,12 @@ VERBS: dict[str, Verb] = {
     "push": (train.push_options, train.push, "Upload a trained checkpoint to the Hugging Face hub."),
     "recipes": (train.recipes_options, train.recipes, "List the training recipes, or explain their keys."),
     "features": (features.add_options, features.run, "Write what a backbone or method makes of each video to a file."),
+    "search": (
+        search.add_options,
+        search.run,
+        "Find the videos or moments of a bank that show what examples show.",
+    ),
+    "bank": (bank.add_options, bank.run, "Fill banks of millions of videos: shards, many machines, object stores."),
     "splits": (splits.add_options, splits.run, "Show the registered benchmarks; fetch or import their lists."),
     "data": (data.add_options, data.run, "Check a benchmark's videos, or prepare small copies of them."),
     "describe": (describe.add_options, describe.run, "Let a language model write sub-actions for your classes."),

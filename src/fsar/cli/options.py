@@ -27,7 +27,7 @@ def data_options(parser: ArgumentParser, features: bool = True) -> None:
         help="a folder of class folders; segments of long videos (segments.csv, ELAN, BORIS, Label Studio); or `world`",
     )
     if features:
-        made = "instead of videos: their features by any model (npz, safetensors or parquet)"
+        made = "instead of videos: features by any model (npz, safetensors, parquet), or a bank of `fsar bank fill`"
         parser.add_argument("--features", type=Path, metavar="FILE", help=made)
     parser.add_argument("--benchmark", metavar="NAME", help="see `fsar splits list`; its videos are in --data")
     parser.add_argument("--lists", nargs="+", type=Path, help="split lists; their videos are in --data")
@@ -97,6 +97,42 @@ def devices_option(parser: ArgumentParser) -> None:
     device_option(parser)
     words = "GPUs that share the work (copies on the CPU, without one); the result stays the same"
     parser.add_argument("--devices", type=int, default=1, metavar="N", help=words)
+
+
+def share_options(parser: ArgumentParser) -> None:
+    """Ask how several machines or actors divide shards.
+
+    Args:
+        parser: gets the options.
+    """
+    add = parser.add_argument
+    add("--shard", metavar="I/N", help="do every N-th shard, from the I-th on (1/N to N/N): one of N machines")
+    words = "do it with actors of Ray, here or on the cluster at this address (`auto`: that of this machine)"
+    add("--ray", nargs="?", const="", metavar="ADDRESS", help=words)
+    add("--actors", type=int, default=1, metavar="N", help="with --ray: how many; default: 1")
+    add("--gpus", type=float, default=0, metavar="N", help="with --ray: GPUs of each actor, such as 1 or 0.5")
+
+
+def part_of(shards: int, words: str | None) -> list[int]:
+    """Choose the shards of one of several machines.
+
+    Args:
+        shards: of the bank.
+        words: `I/N`; None for all.
+
+    Raises:
+        ValueError: not of this form.
+
+    Example:
+        >>> part_of(5, "1/2"), part_of(5, "2/2"), part_of(2, None)
+        ([0, 2, 4], [1, 3], [0, 1])
+    """
+    if words is None:
+        return [*range(shards)]
+    number, _, count = words.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise ValueError(f"--shard is {words!r}; expected I/N with I from 1 to N, such as 3/8")
+    return [*range(int(number) - 1, shards, int(count))]
 
 
 def error_option(parser: ArgumentParser) -> None:

@@ -6,12 +6,12 @@ import json
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsar.cli.edit import add_examples
-from fsar.cli.options import device_option, error_option, own_option, show_examples, telling
+from fsar.cli.options import device_option, error_option, own_option, part_of, share_options, show_examples, telling
 from fsar.results.numbers import likeliest
 
 if TYPE_CHECKING:
@@ -61,16 +61,22 @@ def add_options(parser: ArgumentParser) -> None:
     )
     drawn = "draw why: nearest example, frames that agree, heat of what decided; a PNG of each video"
     parser.add_argument("--explain", type=Path, metavar="DIR", help=drawn)
+    words = "folder or URL for the answers as Parquet, a thousand videos a file; again: only what is missing (--model)"
+    parser.add_argument("--out", metavar="DIR", help=words)
+    share_options(parser)
     show_examples(
         parser,
         "fsar recognize --examples my_actions/ --save mine.fsar    # my_actions/ACTION/clip.mp4",
         "fsar recognize --model mine.fsar new_clips/ --format csv",
+        "fsar recognize --model mine.fsar archive/ --out answers/ --ray --actors 2",
     )
 
 
 def run(options: Namespace) -> int:
     """Enrol the examples or load a recogniser, then name the videos; every answer is printed at once."""
     _check(options)
+    if options.out:
+        return _answer_in_bulk(options)
 
     from fsar.devices import to_device
 
@@ -102,6 +108,10 @@ def _check(options: Namespace) -> None:
         raise ValueError(f"--model has its own {given[0]}; leave --{given[0]} out, or enrol again with --examples")
     if options.explain and options.explain.is_file():
         raise ValueError(f"--explain {options.explain} is a file; expected a folder for the pictures")
+    if options.out and (options.model is None or not options.videos):
+        raise ValueError("--out needs --model FILE (see --save), which every machine loads, and videos")
+    if not options.out and (options.shard or options.ray is not None):
+        raise ValueError("--shard and --ray divide what goes to --out DIR; add it, or leave them out")
     if options.nearest < 0:
         raise ValueError(f"--nearest is {options.nearest}; expected 0 or more")
     if options.save and options.save.is_dir():
@@ -179,6 +189,47 @@ def _explain(recognizer: "Recognizer", video: "Video", folder: Path) -> None:
 
     name = re.sub(r"[^\w.-]+", "_", str(video.place)).strip("_.")
     save_picture(answer_picture(recognizer, video), folder / f"{name}.png")
+
+
+def _answer_in_bulk(options: Namespace) -> int:
+    """Write the answers to Parquet files; 1 if a video could not be read."""
+    from functools import partial
+
+    from fsar.bank.archive import counted
+    from fsar.bank.cluster import on_ray
+    from fsar.bank.listing import videos_at
+    from fsar.recognizer.bulk import answer, answers_at
+
+    bank = answers_at(options.out, options.model, videos_at(map(str, options.videos)))
+    numbers = part_of(bank.shards, options.shard)
+    if options.ray is None:
+        answer(bank, _loaded(options), numbers)
+    else:
+        missing = sorted({*bank.missing()} & {*numbers})
+        work = partial(_answerer, options)
+        on_ray(work, missing, address=options.ray or None, workers=options.actors, gpus=options.gpus)
+    found = counted(bank, numbers)
+    print(f"{bank.place}: {found.read} videos in {len(numbers)} shards, {found.broken} broken")
+    if numbers and not found.read:
+        raise ValueError(f"not one of {found.broken} videos could be read; {bank.place}/index has the reasons")
+    return 1 if found.broken else 0
+
+
+def _loaded(options: Namespace) -> "Recognizer":
+    from fsar.devices import to_device
+
+    recognizer = _recognizer(options)
+    to_device(recognizer.method, options.device)
+    return recognizer
+
+
+def _answerer(options: Namespace) -> "Callable[[int], object]":
+    """Load the recogniser, in an actor."""
+    from fsar.datasets.shards import ShardedBank
+    from fsar.recognizer.bulk import answer_shard
+
+    recognizer, bank = _loaded(options), ShardedBank(options.out)
+    return lambda number: answer_shard(bank, number, recognizer)
 
 
 def _videos_in(path: Path) -> list["Video"]:

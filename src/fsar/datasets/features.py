@@ -28,6 +28,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
+from fsar.datasets.shards import ShardedBank
 from fsar.files import atomic_path
 from fsar.names import unknown
 from fsar.text.words import class_text
@@ -42,7 +43,7 @@ def load_features(path: str | Path) -> VideoDataset:
     """Load a file of features made elsewhere.
 
     Args:
-        path: `.npz`, `.safetensors` or `.parquet`; see the head of this module.
+        path: `.npz`, `.safetensors` or `.parquet`; see the head of this module. Or the folder of a bank of shards.
 
     Returns:
         The dataset, named after the file; its videos hold their features.
@@ -61,6 +62,8 @@ def load_features(path: str | Path) -> VideoDataset:
         ('mine', 'clap/2', (8, 16))
     """
     file = Path(path)
+    if file.is_dir():
+        return ShardedBank(file).dataset()
     if not file.is_file():
         raise ValueError(f"{display(file)}: no such file; expected features made elsewhere ({', '.join(_READERS)})")
     if file.suffix.lower() not in _READERS:

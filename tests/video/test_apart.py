@@ -1,0 +1,53 @@
+"""Decoding in processes that may end."""
+
+import os
+import shutil
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fsar.video import apart
+from fsar.video.apart import ApartCache, Decoders
+from fsar.video.frame_cache import FrameCache
+from fsar.video.paths import VideoError
+
+
+def answer_or_not(request: Mapping[str, Any], real: Any = apart.answer) -> dict[str, Any]:
+    """A video named `hang` never ends; one named `crash` ends the process."""
+    name = Path(request["video"]).stem
+    if name == "hang":
+        signal.setitimer(signal.ITIMER_REAL, 0.05)  # the limit of the run, only sooner
+        while True:
+            signal.pause()
+    if name == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(request)
+
+
+def test_a_process_that_hangs_or_crashes_is_replaced(
+    small_video: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apart, "answer", answer_or_not)
+    with Decoders(1, seconds=60) as decoders:
+        cache = ApartCache(tmp_path / "apart", decoders=decoders)
+        for name, reason in (("hang", "takes more than 60 s"), ("crash", "broke the decoder")):
+            shutil.copy(small_video, tmp_path / f"{name}.mp4")
+            with pytest.raises(VideoError, match=f"{name}.mp4: decoding it .*{reason}"):
+                cache.read(tmp_path / f"{name}.mp4")
+        frames = cache.read(small_video)
+        assert decoders.replaced == 2
+        here = FrameCache(tmp_path / "here")
+        assert np.array_equal(frames, here.read(small_video))
+        assert cache.identity(small_video) == here.identity(small_video) and cache.damaged(small_video) == 0
+        assert cache.length(small_video) == 2.0
+    assert not [*(tmp_path / "apart").rglob("*.npy")]  # no frames stay
+
+
+def test_a_broken_video_keeps_its_reason(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    with Decoders(1) as decoders, pytest.raises(VideoError, match="empty.mp4: the file is empty"):
+        ApartCache(tmp_path, decoders=decoders).read(tmp_path / "empty.mp4")
