@@ -54,10 +54,10 @@ def test_what_is_planted_is_found(bank: ShardedBank, tiny: Backbone) -> None:
 
 
 def test_feedback_refines(bank: ShardedBank, tiny: Backbone) -> None:
-    search = Search(bank, build_method("protonet", tiny))
+    search = Search(bank, build_method("otam", tiny))
     both = {"frames": (clip(1, 5000) + clip(2, 5001))[None]}
-    ids = [one.id for one in search(both, top=16).found]
-    assert {name[:3] for name in ids} == {"one", "two"}
+    ids = [one.id for one in search(both, top=10).found]
+    assert {name[:3] for name in ids} >= {"one", "two"}
     wanted, unwanted = (next(name for name in ids if name.startswith(kind)) for kind in ("one", "two"))
     refined = [one.id for one in search(both, yes=[wanted], no=[unwanted], top=7).found]
     assert {name[:3] for name in refined} == {"one"} and wanted not in refined

@@ -6,16 +6,13 @@ import numpy as np
 import pytest
 
 from fsar import Recognizer
-from fsar.backbones import Backbone
 from fsar.cli import main
 from fsar.video.writing import write_video
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
-def test_answers_are_those_of_predict_in_shards(
-    small_for_tiny: Backbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_answers_are_those_of_predict_in_shards(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (4, 8, 32, 32, 3), np.uint8)
     recognizer = Recognizer("tiny")
     for i, name in enumerate(("clap", "wave")):
