@@ -24,9 +24,9 @@ from torch import Tensor
 
 from fsar.backbones.base import layout_on
 from fsar.bank.batches import batch_size
-from fsar.bank.fill import NothingRead, code_of, fill_bank, to_input
+from fsar.bank.fill import code_of, fill_bank, to_input
 from fsar.bank.pooled import DIM, pooled
-from fsar.bank.store import encoder_key
+from fsar.bank.store import NothingRead, encoder_key
 from fsar.datasets import Video
 from fsar.datasets.place import fetch, url_of
 from fsar.datasets.shards import DELETED, POOLED, SIZE, ShardedBank

@@ -28,7 +28,7 @@ from fsar.backbones.base import layout_on
 from fsar.backbones.given import PREFIX, GivenFeatures
 from fsar.bank.batches import batch_size, encode_batch, in_batches
 from fsar.bank.rows import LARGE, Rows
-from fsar.bank.store import Bank, BankStore, open_store
+from fsar.bank.store import Bank, BankStore, NothingRead, open_store
 from fsar.datasets import Video
 from fsar.devices import Precision, computing_in, copies_on
 from fsar.methods.base import Method, Traits
@@ -146,18 +146,6 @@ def fill_bank(
         raise NothingRead(skipped)
     support, query = (rows[part].tensors for part in (encoder.roles[0], encoder.roles[-1]))
     return Bank(tuple(kept), support, query, skipped, damaged, precision)
-
-
-class NothingRead(ValueError):
-    """Not one of the videos could be used.
-
-    Args:
-        skipped: id -> reason.
-    """
-
-    def __init__(self, skipped: Mapping[str, str]):
-        super().__init__(f"none of the {len(skipped)} videos could be used; the first: {next(iter(skipped.values()))}")
-        self.skipped = skipped
 
 
 def _tell_size(rows: Mapping[Role, Rows], store: BankStore | None) -> None:

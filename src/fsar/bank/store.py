@@ -36,6 +36,18 @@ class Bank:
     """Precision of the encodings; episodes are matched in the same."""
 
 
+class NothingRead(ValueError):
+    """Not one of the videos could be used.
+
+    Args:
+        skipped: id -> reason.
+    """
+
+    def __init__(self, skipped: Mapping[str, str]):
+        super().__init__(f"none of the {len(skipped)} videos could be used; the first: {next(iter(skipped.values()))}")
+        self.skipped = skipped
+
+
 class BankStore:
     """The files with the encodings of one encoder.
 

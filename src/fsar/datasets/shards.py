@@ -10,6 +10,8 @@
 All files are plain: `np.load("frames/00000.npy", mmap_mode="r")`, `pandas.read_parquet("index")`. A video that could
 not be read has a row in the index with the reason, and none in the tensors. A shard depends only on its videos and
 the encoder; so machines that make different shards of one bank need not know of each other.
+
+Long: one class is the whole form of the files; a third of the file is documentation.
 """
 
 import json

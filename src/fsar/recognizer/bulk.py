@@ -75,7 +75,7 @@ def answer_shard(bank: ShardedBank, number: int, recognizer: Recognizer) -> None
 
     listed = bank.listed(number)
     videos = [Video(row["id"], Path(row["path"]), "", row["start"], row["end"]) for row in listed]
-    rows = []
+    rows: list[dict[str, object]] = []
     for row, found in zip(listed, recognizer.predict_many(videos, return_errors=True), strict=True):
         if isinstance(found, VideoError):
             row["error"] = str(found)
