@@ -135,6 +135,80 @@ def test_a_timeline_is_that_of_the_recogniser(served: Served, gestures: str, tmp
     assert not list((served.root / ".fsar-serve" / "uploads").iterdir())
 
 
+def test_trimming_checking_and_what_a_correction_changes(
+    served: Served, gestures: str, clips: dict[str, bytes]
+) -> None:
+    ask, folder = served.client, served.root / Path(gestures).name
+    assert ask.get(f"{gestures}/check").json()["growth"] == []
+    effect = ask.post(f"{gestures}/actions/right/correct", content=clips["left2"]).json()["effect"]
+    assert effect["before"]["of"] == 4 and effect["after"]["of"] == 5 and effect["changed"]
+    assert all(each["before"] != each["after"] for each in effect["changed"])
+    found = ask.get(f"{gestures}/check").json()
+    assert {name: sum(row.values()) for name, row in found["confusion"].items()} == {"right": 3, "left": 2}
+    right = sum(row[name] for name, row in found["confusion"].items())
+    assert right == effect["after"]["right"] and found["growth"] == [{"examples": 5, "accuracy": right / 5}]
+    assert set(found["certainty"]) == {"right", "left"}
+    ask.post(f"{gestures}/undo")
+    clip = f"{gestures}/actions/right/examples/right0.mp4"
+    trimmed = ask.patch(f"{clip}?start=0.3&end=0.9").json()["actions"]["right"]
+    assert "right1.mp4" in trimmed and len(trimmed) == 2 and "right0.mp4" not in trimmed
+    (part,) = (folder / "right" / name for name in trimmed if name != "right1.mp4")
+    assert probe(part).duration == pytest.approx(0.6) and not (folder / "right" / "right0.mp4").exists()
+    assert ask.post(f"{gestures}/undo").json()["actions"]["right"] == ["right0.mp4", "right1.mp4"]
+    assert files_of(served, gestures) == {"right": 2, "left": 2} and (folder / "right" / "right0.mp4").exists()
+    for query, status in (
+        ("start=5&end=9", 422),
+        ("start=1&end=0.5", 422),
+        ("start=0", 422),
+        ("to=up&start=0&end=1", 422),
+    ):
+        assert ask.patch(f"{clip}?{query}").status_code == status, query
+    assert files_of(served, gestures) == {"right": 2, "left": 2}
+    (folder / ".growth.jsonl").write_text('{"examples": 3, "accu\nnull\n{"examples": 4, "accuracy": 0.5}\n')
+    assert ask.get(f"{gestures}/check").json()["growth"] == [{"examples": 4, "accuracy": 0.5}]
+
+
+def pixels(frames: np.ndarray) -> bytes:
+    """Frames as the canvas of a browser gives them: red, green, blue and alpha."""
+    return np.concatenate([frames, np.full_like(frames[..., :1], 255)], -1).tobytes()
+
+
+def test_live_answers_follow_the_camera(served: Served, gestures: str) -> None:
+    ask, folder = served.client, served.root / Path(gestures).name
+    begun = ask.post(f"{gestures}/live").json()
+    url, size = f"{gestures}/live/{begun['live']}", "width=64&height=64"
+    assert begun["rate"] == 10 and begun["seconds"] == pytest.approx(1.2)
+    before = sorted(served.root.rglob("*"))
+    seen, shown = [], np.concatenate([moving(0, 48), moving(48, 0)])
+    for first in range(0, 24, 3):
+        times = ",".join(f"{(first + i) / 10}" for i in range(3))
+        answer = ask.post(f"{url}?{size}&times={times}", content=pixels(shown[first : first + 3])).json()
+        seen.append(answer["action"])
+    assert seen[0] is None and seen[4] == "right" and seen[-1] == "left"
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert sorted(served.root.rglob("*")) == before  # nothing of it is on the disk
+    one = pixels(shown[:1])
+    for query, content, status in (
+        (f"{size}&times=1.0", one, 409),  # it is in the past
+        (f"{size}&times=9.0", one[1:], 422),
+        (f"{size}&times=9.0", one + b"x", 422),
+        (f"{size}&times=nan", one, 422),
+        (f"{size}&times=a", one, 422),
+        ("width=64&height=6400&times=9", one, 422),
+        (f"{size}&times={','.join(map(str, range(9, 60)))}", one, 422),
+    ):
+        assert ask.post(f"{url}?{query}", content=content).status_code == status, query
+    kept = ask.post(f"{gestures}/actions/left/pixels?{size}&fps=10", content=pixels(shown[12:])).json()
+    assert kept["added"] and probe(folder / "left" / kept["clip"]).duration == pytest.approx(1.2)
+    answer = ask.post(f"{url}?{size}&times=9.0", content=one).json()  # it begins again with the new example
+    assert answer["action"] is None
+    assert ask.post(f"{gestures}/actions/left/pixels?{size}&fps=10", content=one[:-4]).status_code == 422
+    others = [ask.post(f"{gestures}/live").status_code for _ in range(8)]
+    assert others == [201] * 7 + [429]
+    assert ask.delete(url).status_code == 204 and ask.post(f"{gestures}/live").status_code == 201
+    assert ask.post(f"{url}?{size}&times=10.0", content=one).status_code == 404
+
+
 # --------------------------------------------------------------------------- many at once
 
 

@@ -110,12 +110,18 @@ class LiveSpotter:
     def _begin_part(self, begin: float) -> None:
         self._windows = self._new_windows()
         self._begin: float | None = None  # of the first frame
+        self._newest: dict[float, Window] = {}  # by length
         self._done = begin  # everything before was told
         self._recent: list[Window] = []
         self._last: Segment | None = None  # the last segment of the last timeline
         self._votes = 0
         self._first: Segment | None = None  # the first segment of the last timeline that may still change
         self._begun: list[Segment] = []  # told to begin, and not yet to end
+
+    @property
+    def newest(self) -> list[Window]:
+        """The last complete window of each length: what is seen now."""
+        return list(self._newest.values())
 
     def add(self, time: float, frame: Frame) -> list[Event]:
         """Take the next frame.
@@ -129,6 +135,7 @@ class LiveSpotter:
         """
         self._begin = time if self._begin is None else self._begin
         new = list(self._windows.add(time, frame))
+        self._newest |= {round(window.end - window.start, 2): window for window in new}
         return self._judge(new, time, time - self.contract.lengths[-1], np.inf) if new else []
 
     def cut(self, end: float) -> list[Event]:

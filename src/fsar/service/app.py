@@ -5,27 +5,28 @@ import errno
 import logging
 import os
 import shutil
-import time
 import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from fsar.files import lock
 from fsar.recognizer import ExampleWarning
 from fsar.service.decoders import Decoders
-from fsar.service.docs import EXAMPLES, FILE, VIDEO, docs_page
+from fsar.service.docs import EXAMPLES, FILE, PIXELS, VIDEO, docs_page
 from fsar.service.jobs import Jobs
 from fsar.service.limits import Limits, Refused
+from fsar.service.live import MOST, Lives
+from fsar.service.metrics import Measured
 from fsar.service.project import Project
 from fsar.service.projects import Projects
-from fsar.service.security import Guard
+from fsar.service.security import Guard, require_no_link
 from fsar.service.timeline import timeline
 from fsar.service.uploads import Uploads
 from fsar.video.paths import VideoError
@@ -36,6 +37,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Nearest = Annotated[int, Query(ge=0, le=20)]
 Seconds = Annotated[float | None, Query(ge=0)]
+Side = Annotated[int, Query(ge=16, le=640, multiple_of=2)]
 
 
 class House:
@@ -55,9 +57,14 @@ class House:
         if not root.is_dir():
             raise ValueError(f"{root}: no such folder; make it, or give the folder with your recognisers")
         self.decoders = Decoders(workers, limits)  # first: its processes must not hold the lock
-        self.hidden = hidden = root / ".fsar-serve"
-        hidden.mkdir(exist_ok=True)
-        self._lock = (hidden / "lock").open("w")
+        try:
+            self.hidden = hidden = require_no_link(root / ".fsar-serve")
+            hidden.mkdir(exist_ok=True)
+            self.previews, uploads = (require_no_link(hidden / name) for name in ("previews", "uploads"))
+            self._lock = require_no_link(hidden / "lock").open("w")
+        except ValueError:
+            self.decoders.close()
+            raise
         try:
             lock(self._lock, wait=False)
         except BlockingIOError as error:
@@ -67,10 +74,10 @@ class House:
             ) from error
         warnings.simplefilter("ignore", ExampleWarning)  # a response says it
         self.projects = Projects(root, self.decoders, limits, backbone)
-        self.previews = hidden / "previews"
         for left in (self.previews, *hidden.glob("frames-*")):
             shutil.rmtree(left, ignore_errors=True)
-        self.uploads = Uploads(hidden / "uploads", limits)
+        self.uploads = Uploads(uploads, limits)
+        self.lives = Lives(limits.lives)
         self.jobs = Jobs(workers, limits.places, limits.wait_seconds)
 
     def close(self) -> None:
@@ -113,6 +120,7 @@ def build_app(house: House, guard: Guard) -> FastAPI:
     _add_state(app, house)
     app.include_router(_recognizers(house))
     app.include_router(_answers(house))
+    app.include_router(_live(house))
     app.include_router(_examples(house))
     return app
 
@@ -136,6 +144,10 @@ def _add_errors(app: FastAPI, house: House) -> None:
             return JSONResponse({"detail": "the disk is full; nothing was changed. Make room, then ask again"}, 507)
         _log.error("%s", error)
         return JSONResponse({"detail": "the service could not read or write its files; its log says why"}, 500)
+
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:  # the traceback is in the log
+        return JSONResponse({"detail": "something went wrong in the service; its log says what"}, 500)
 
 
 def _add_state(app: FastAPI, house: House) -> None:
@@ -203,7 +215,7 @@ def _recognizers(house: House) -> APIRouter:
     @routes.post("/{name}/file", status_code=201, openapi_extra=FILE, responses=EXAMPLES["created"])
     async def take(name: str, request: Request) -> dict[str, Any]:
         """Make a recogniser of a file that was downloaded or that `fsar recognize --save` wrote."""
-        async with house.uploads.received(request, video=False) as upload:
+        async with house.uploads.received(request, "recognizer") as upload:
             return await jobs.run(lambda: projects.take(name, upload.path).describe(), change=True)
 
     @routes.get("/{name}/check", responses=EXAMPLES["check"])
@@ -212,9 +224,9 @@ def _recognizers(house: House) -> APIRouter:
         return await jobs.run(lambda: projects.get(name).check())
 
     @routes.post("/{name}/undo")
-    async def undo(name: str) -> dict[str, Any]:
-        """Take the last change of examples back."""
-        return await jobs.run(_changed, projects, name, Project.undo, change=True)
+    async def undo(name: str, state: str | None = None) -> dict[str, Any]:
+        """Take the last change of examples back; with the `state` that was described, only if it is still so."""
+        return await jobs.run(_changed, projects, name, Project.undo, state, change=True)
 
     return routes
 
@@ -225,11 +237,14 @@ def _answers(house: House) -> APIRouter:
     routes = _router(house, "/v1/recognizers", "answers")
 
     @routes.post("/{name}/predict", openapi_extra=VIDEO, responses=EXAMPLES["answer"])
-    async def predict(name: str, request: Request, nearest: Nearest = 0) -> dict[str, Any]:
-        """Name the action in a video, the body of the request; with the `nearest` examples, if they are asked for."""
+    async def predict(name: str, request: Request, nearest: Nearest = 0, pairs: bool = False) -> dict[str, Any]:
+        """Name the action in a video, the body of the request; with the `nearest` examples, if they are asked for.
+
+        With `pairs`, each frame that was taken of the video comes beside the most similar one of the nearest example.
+        """
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
-            return await jobs.run(project.predict, upload, nearest)
+            return await jobs.run(project.predict, upload, nearest, pairs)
 
     @routes.post("/{name}/timeline", openapi_extra=VIDEO, responses=EXAMPLES["timeline"])
     async def timeline_of(name: str, request: Request) -> dict[str, Any]:
@@ -237,6 +252,50 @@ def _answers(house: House) -> APIRouter:
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
             return await jobs.run(lambda: timeline(project.recognizer, upload.path, house.hidden))
+
+    return routes
+
+
+def _live(house: House) -> APIRouter:
+    """What a camera shows now (see `fsar.service.live`)."""
+    jobs, projects, lives = house.jobs, house.projects, house.lives
+    routes = _router(house, "/v1/recognizers/{name}", "live")
+
+    @routes.post("/live", status_code=201, responses=EXAMPLES["live"])
+    async def begin(name: str) -> dict[str, Any]:
+        """Begin to watch a camera. The response tells its name, `live`, and which pictures to send."""
+        return await jobs.run(lambda: lives.open(projects.get(name)))
+
+    @routes.post("/live/{live}", openapi_extra=PIXELS, responses=EXAMPLES["shown"])
+    async def watch(name: str, live: str, request: Request, width: Side, height: Side, times: str) -> dict[str, Any]:
+        """Tell what the newest pictures of a camera show; they are not kept.
+
+        `times` are those of the pictures in seconds, separated by commas.
+        """
+        try:
+            seconds = [float(each) for each in times.split(",")]
+        except ValueError as error:
+            raise Refused(422, f"times are {times[:100]!r}; expected seconds such as 0.1,0.2") from error
+        if len(seconds) > MOST or not np.isfinite(seconds).all():
+            raise Refused(422, f"{len(seconds)} times came; expected at most {MOST} pictures, each with a finite time")
+        stream = await jobs.run(lambda: lives.get(projects.get(name), live))
+        body = await house.uploads.pixels(request, 4 * width * height * len(seconds))
+        pictures = np.frombuffer(body, np.uint8).reshape(-1, height, width, 4)[..., :3]
+        return await jobs.run(stream.add, seconds, pictures)
+
+    @routes.delete("/live/{live}", status_code=204)
+    async def end(name: str, live: str) -> None:
+        """Stop watching a camera."""
+        lives.close(live)
+
+    @routes.post("/actions/{action}/pixels", openapi_extra=PIXELS, responses=EXAMPLES["enrolled"])
+    async def keep(
+        name: str, action: str, request: Request, width: Side, height: Side, fps: Annotated[float, Query(ge=1, le=60)]
+    ) -> dict[str, Any]:
+        """Make the last pictures of a camera an example of an action."""
+        project = await jobs.run(projects.get, name)
+        async with house.uploads.received(request, "pixels") as upload:
+            return await jobs.run(project.enroll_pixels, action, upload, width, height, fps, change=True)
 
     return routes
 
@@ -288,63 +347,21 @@ def _examples(house: House) -> APIRouter:
         return await jobs.run(_changed, projects, name, Project.remove, action, clip, change=True)
 
     @routes.patch("/examples/{clip:path}")
-    async def move(name: str, action: str, clip: str, to: str) -> dict[str, Any]:
-        """Make an example one of another action."""
-        return await jobs.run(_changed, projects, name, Project.move, action, clip, to, change=True)
+    async def change(
+        name: str, action: str, clip: str, to: str | None = None, start: Seconds = None, end: Seconds = None
+    ) -> dict[str, Any]:
+        """Make an example one of another action, `to`; or keep its part from `start` to `end` only, in seconds."""
+        if to is not None and start is None and end is None:
+            return await jobs.run(_changed, projects, name, Project.move, action, clip, to, change=True)
+        if to is None and start is not None and end is not None:
+            return await jobs.run(_changed, projects, name, Project.trim, action, clip, start, end, change=True)
+        raise Refused(422, "give either `to`, another action, or `start` and `end` of the part to keep")
 
     return routes
 
 
-def _changed(projects: Projects, name: str, change: Callable[..., None], *arguments: str) -> dict[str, Any]:
+def _changed(projects: Projects, name: str, change: Callable[..., None], *arguments: object) -> dict[str, Any]:
     """Change a project, and tell what is in it now."""
     project = projects.get(name)
     change(project, *arguments)
     return project.describe()
-
-
-class Measured:
-    """Middleware that counts requests and their time, for `/metrics`.
-
-    Args:
-        app: the application.
-        house: whose state is told.
-    """
-
-    def __init__(self, app: ASGIApp, house: House):
-        self._app = app
-        self._registry = registry = CollectorRegistry()
-        names = ["method", "route"]
-        self._requests = Counter("fsar_requests", "Requests", [*names, "status"], registry=registry)
-        self._seconds = Histogram(
-            "fsar_request_seconds", "Time until the response is complete", names, registry=registry
-        )
-        for name, words, value in (
-            ("fsar_requests_in_work", "Requests that upload, wait or run", lambda: house.jobs.taken),
-            (
-                "fsar_decoders_replaced",
-                "Decoding processes that crashed or were killed",
-                lambda: house.decoders.replaced,
-            ),
-            ("fsar_disk_bytes", "Size of all recognisers and clips", lambda: house.projects.disk()["used"]),
-        ):
-            Gauge(name, words, registry=registry).set_function(value)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and measure it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        scope["app"].state.registry = self._registry
-        begun, status = time.monotonic(), [500]
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status[0] = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")
-            self._requests.labels(scope["method"], route, status[0]).inc()
-            self._seconds.labels(scope["method"], route).observe(time.monotonic() - begun)

@@ -77,23 +77,33 @@ class Projects:
     def take(self, name: str, file: Path) -> Project:
         """Take a recogniser's file from elsewhere; it has encodings, and no clips.
 
+        A process with limits on memory and time loads it first (see `fsar.service.worker`).
+
         Raises:
             ValueError: it is no such file, or runs code of its own.
             Refused: as for `create`.
         """
+        require_name(name, "recogniser")
+        self._decoders.ask({"do": "load", "video": os.fspath(file), "backbones": list(self._allowed)})
         self._require_free(name, read_file(file).backbone)
         return self._add(name, self.load(file))
 
     def _require_free(self, name: str, backbone: str) -> None:
         require_name(name, "recogniser")
-        allowed = dict.fromkeys((self.backbone, *BUILT_IN))
-        if backbone not in allowed:  # others could be fetched from elsewhere, or be files of this machine
-            raise Refused(422, unknown(backbone, allowed, "backbone") + "; `fsar serve --backbone` sets another one")
+        if backbone not in self._allowed:
+            raise Refused(
+                422, unknown(backbone, self._allowed, "backbone") + "; `fsar serve --backbone` sets another one"
+            )
         if name in self.names() or (self.root / name).exists():
             raise Refused(409, f"there is a recogniser or a folder {name!r} already; choose another name")
         if len(self.names()) >= self.limits.recognizers:
             raise Refused(409, f"there are {self.limits.recognizers} recognisers, and no more are taken; delete one")
         self.require_room(0)
+
+    @property
+    def _allowed(self) -> dict[str, None]:
+        """Backbones of recognisers; others could be fetched from elsewhere, or be files of this machine."""
+        return dict.fromkeys((self.backbone, *BUILT_IN))
 
     def _add(self, name: str, recognizer: Recognizer) -> Project:
         with self._lock:
