@@ -1,5 +1,6 @@
 """The service as its users meet it: over HTTP, in a process of its own."""
 
+import json
 import os
 import runpy
 import shlex
@@ -16,8 +17,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
+import fsar.service.http
 from fsar.recognizer import Recognizer
+from fsar.recognizer.files import KEY
+from fsar.service.house import House
+from fsar.service.limits import Limits
 from fsar.video.reading import probe
 from fsar.video.writing import write_video
 from tests.processes import forked, signal_at
@@ -97,7 +104,69 @@ def test_a_recognisers_file_goes_out_and_in(
     assert elsewhere != content
     for wrong, status in ((clips["left2"], 415), (content[:2000], 422), (elsewhere, 422)):
         assert ask.post("/v1/recognizers/other/file", content=wrong).status_code == status
+    _hostile_recognisers(served, tmp_path)
     assert "other" not in ask.get("/v1/recognizers").json() and not (served.root / "other").exists()
+
+
+def _hostile_recognisers(served: Served, tmp_path: Path) -> None:
+    """Files that would read or delete what is not theirs, fill memory or disk, or break the service."""
+    made = Recognizer("tiny")
+    made.enroll("up", [moving(0, 40), moving(2, 44)])
+    made.save(tmp_path / "good.fsar")
+    with safe_open(tmp_path / "good.fsar", "pt") as file:
+        good, tensors = json.loads(file.metadata()[KEY]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+    def named(action: str, video: str) -> dict[str, Any]:
+        return {"examples": [[action, video, *each[2:]] for each in good["examples"]]}
+
+    wrong = {
+        "an action that leads to other recognisers": named("..", "left0.mp4"),
+        "an action that is hidden": named(".removed", "left0.mp4"),
+        "an example elsewhere": named("up", "/etc/passwd"),
+        "an example above": named("up", "../../x.mp4"),
+        "frames without end": {"frames": 10**8},
+        "options that need all memory": {"method": "trx", "options": {"out_dim": 10**6}, "fit": None},
+        "another shape": {"examples": 3},
+        "a name that is none": named(["up"], "left0.mp4"),  # type: ignore[arg-type]
+    }
+    for what, change in wrong.items():
+        save_file(tensors, tmp_path / "bad.fsar", {KEY: json.dumps(good | change)})
+        response = served.client.post("/v1/recognizers/other/file", content=(tmp_path / "bad.fsar").read_bytes())
+        assert response.status_code == 422 and response.json()["detail"], (what, response.text)
+    save_file(tensors, tmp_path / "bad.fsar", {KEY: "[" * 100_000})
+    assert (
+        served.client.post("/v1/recognizers/other/file", content=(tmp_path / "bad.fsar").read_bytes()).status_code
+        == 422
+    )
+
+
+def test_long_work_tells_how_far_it_is(served: Served, gestures: str, tmp_path: Path) -> None:
+    ask = served.client
+    made = f"{Path(gestures).name}-otam"
+    assert "otam" in ask.get("/v1/choices").json()["methods"]
+    result = finished(ask, ask.post(f"{gestures}/rebuild?to={made}&method=otam").json())
+    assert result["made"] == made and 0 <= result["accuracy"] <= 1
+    described = ask.get(f"/v1/recognizers/{made}").json()
+    assert described["method"] == "otam" and described["absent"] == [] and len(described["actions"]["left"]) == 2
+    video = tmp_path / "long.mp4"
+    write_video(video, np.concatenate([moving(0, 48), moving(48, 0)]), 10.0)
+    content = video.read_bytes()
+    now = ask.post(f"{gestures}/timeline", content=content).json()
+    assert finished(ask, ask.post(f"{gestures}/timeline?task=true", content=content).json()) == now
+    assert not list((served.root / ".fsar-serve" / "uploads").iterdir())
+    for query, word in (("to=other&method=nothing", "method"), (f"to={made}", "already"), ("to=.x", "no name")):
+        with pytest.raises(AssertionError, match=word):
+            finished(ask, ask.post(f"{gestures}/rebuild?{query}").json())
+    assert ask.get("/v1/tasks/none").status_code == 404
+
+
+def finished(ask: httpx.Client, task: dict[str, Any]) -> Any:
+    """Wait for a task, and give its result."""
+    while task["state"] != "done":
+        response = ask.get(f"/v1/tasks/{task['task']}")
+        assert response.status_code == 200, response.text
+        task = response.json()
+    return task["result"]
 
 
 def test_what_is_not_possible_is_said(served: Served, gestures: str, clips: dict[str, bytes]) -> None:
@@ -277,6 +346,54 @@ def test_hosts_and_origins(served: Served) -> None:
     assert served.client.get("/v1/recognizers", headers={"Origin": own}).status_code == 200
     allowed = [name for name in served.client.get("/v1/recognizers").headers if name.startswith("access-control")]
     assert not allowed
+    for host in ("127.0.0.1.evil.example", "evil.example:8000", "localhost@evil.example", "[::1", ""):  # DNS rebinding
+        assert served.client.get("/v1/recognizers", headers={"Host": host}).status_code in (400, 421), host
+    for origin in ("null", "http://localhost:1", f"http://127.0.0.1:{served.port}.evil.example", ""):
+        posted = served.client.post("/v1/recognizers/a/undo", headers={"Origin": origin})
+        assert posted.status_code == 403, origin
+    for site in ("cross-site", "same-site"):  # a picture in a page of another site, which sends no origin
+        assert served.client.get("/v1/recognizers", headers={"Sec-Fetch-Site": site}).status_code == 403
+        assert served.client.get("/v1/health", headers={"Sec-Fetch-Site": site}).status_code == 200
+    assert served.client.get("/v1/recognizers", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_links_of_the_services_own_folder_are_refused(tmp_path: Path) -> None:
+    """A folder of projects from elsewhere must not make the service delete or overwrite files of its user."""
+    (tmp_path / "mine" / "uploads").mkdir(parents=True)
+    kept = tmp_path / "mine" / "uploads" / "kept.txt"
+    kept.write_text("mine")
+    own = tmp_path / "projects" / ".fsar-serve"
+    own.parent.mkdir()
+    for link, to in ((own, tmp_path / "mine"), (own / "uploads", kept.parent), (own / "lock", kept)):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(to)
+        with pytest.raises(ValueError, match="is a link that leads elsewhere"):
+            House(own.parent, Limits(), "tiny", 1)
+        link.unlink()
+        assert kept.read_text() == "mine"
+
+
+def test_two_windows_do_not_undo_each_other(served: Served, gestures: str, clips: dict[str, bytes]) -> None:
+    ask = served.client
+    mine = ask.post(f"{gestures}/actions/right/examples", content=clips["right2"])
+    seen = ask.get(gestures).json()["state"]
+    assert mine.json()["added"]
+    ask.post(f"{gestures}/actions/left/examples", content=clips["left2"])  # the other window
+    refused = ask.post(f"{gestures}/undo?state={seen}")
+    assert refused.status_code == 409 and "another window" in refused.json()["detail"]
+    now = ask.get(gestures).json()
+    assert {name: len(each) for name, each in now["actions"].items()} == {"right": 3, "left": 3}
+    assert len(ask.post(f"{gestures}/undo?state={now['state']}").json()["actions"]["left"]) == 2
+
+
+def _slow_heads(served: Served) -> None:
+    """A connection with an unfinished head is closed, whether or not a request came before on it."""
+    health = f"GET /v1/health HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n".encode()
+    for before in (b"", health + b"\r\n"):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as slow:
+            slow.sendall(before + health)
+            while slow.recv(1000):  # until the service closes it; an error after the 30 s if it does not
+                pass
 
 
 def test_paths_lead_nowhere_else(served: Served, gestures: str, clips: dict[str, bytes], tmp_path: Path) -> None:
@@ -368,7 +485,8 @@ def _kill_9(served: Served, clips: dict[str, bytes]) -> None:
 
 def test_a_stop_finishes_what_was_accepted(clips: dict[str, bytes], tmp_path: Path) -> None:
     Recognizer("tiny").save(tmp_path / "g.fsar")
-    served = Served(tmp_path)
+    served = Served(tmp_path, before=lambda: setattr(fsar.service.http, "HEAD_SECONDS", 0.5))
+    _slow_heads(served)
     url = "/v1/recognizers/g"
     with slow_upload(served, url, clips["left0"], "actions/left/examples") as slow:
         while not served.client.get("/v1/health").json()["in_work"]:

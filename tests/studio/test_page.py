@@ -207,6 +207,13 @@ def test_live_trim_and_check(
     table = page.get_by_role("table", name="Each clip, named by all other clips")
     rows = [row.get_by_role("cell").all_inner_texts() for row in table.get_by_role("row").all()[1:]]
     assert [sum(map(int, row)) for row in rows] == [2, 3]
+    page.get_by_text("Compare with another method").click()
+    page.get_by_label("Method").select_option("bi-mhm")
+    page.get_by_label("What looks at the pictures").select_option("tiny")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_text(re.compile("live bi-mhm tiny is ready.*: [0-9]+%; with live: [0-9]+%")).wait_for()
+    assert page.get_by_role("progressbar").count() == 0
+    page.get_by_role("button", name="What should I record next?").click()
     page.get_by_role("img", name=re.compile("Named right by the other clips: .* with 5 clips")).wait_for()
     visit.picture("desktop-check")
     visit.close(studio)

@@ -46,7 +46,8 @@ def serve(options: Namespace, with_page: bool) -> int:
     try:
         import uvicorn
 
-        from fsar.service.app import House, build_app
+        from fsar.service.app import build_app
+        from fsar.service.house import House
         from fsar.service.http import Impatient
     except ImportError as error:
         raise ValueError(f"{error.name} is not installed; run pip install 'fsar[service]'") from error

@@ -4,31 +4,23 @@ import asyncio
 import errno
 import logging
 import os
-import shutil
-import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from fsar.files import lock
-from fsar.recognizer import ExampleWarning
-from fsar.service.decoders import Decoders
-from fsar.service.docs import EXAMPLES, FILE, PIXELS, VIDEO, docs_page
-from fsar.service.jobs import Jobs
-from fsar.service.limits import Limits, Refused
-from fsar.service.live import MOST, Lives
+from fsar.service.docs import EXAMPLES, FILE, VIDEO, docs_page
+from fsar.service.house import House, router
+from fsar.service.limits import Refused
+from fsar.service.long import live_routes, task_routes, timeline_later
 from fsar.service.metrics import Measured
 from fsar.service.project import Project
 from fsar.service.projects import Projects
-from fsar.service.security import Guard, require_no_link
+from fsar.service.security import Guard
 from fsar.service.timeline import timeline
-from fsar.service.uploads import Uploads
 from fsar.video.paths import VideoError
 
 _log = logging.getLogger("fsar.service")
@@ -37,54 +29,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Nearest = Annotated[int, Query(ge=0, le=20)]
 Seconds = Annotated[float | None, Query(ge=0)]
-Side = Annotated[int, Query(ge=16, le=640, multiple_of=2)]
-
-
-class House:
-    """Everything that the routes of one service share.
-
-    Args:
-        root: folder with the recognisers and their clips.
-        limits: of everything.
-        backbone: of new recognisers.
-        workers: decoding processes; also threads that answer.
-
-    Raises:
-        ValueError: no such folder, or another service uses it.
-    """
-
-    def __init__(self, root: Path, limits: Limits, backbone: str, workers: int):
-        if not root.is_dir():
-            raise ValueError(f"{root}: no such folder; make it, or give the folder with your recognisers")
-        self.decoders = Decoders(workers, limits)  # first: its processes must not hold the lock
-        try:
-            self.hidden = hidden = require_no_link(root / ".fsar-serve")
-            hidden.mkdir(exist_ok=True)
-            self.previews, uploads = (require_no_link(hidden / name) for name in ("previews", "uploads"))
-            self._lock = require_no_link(hidden / "lock").open("w")
-        except ValueError:
-            self.decoders.close()
-            raise
-        try:
-            lock(self._lock, wait=False)
-        except BlockingIOError as error:
-            self.decoders.close()
-            raise ValueError(
-                f"{root}: another `fsar serve` uses this folder; stop it, or give another folder"
-            ) from error
-        warnings.simplefilter("ignore", ExampleWarning)  # a response says it
-        self.projects = Projects(root, self.decoders, limits, backbone)
-        for left in (self.previews, *hidden.glob("frames-*")):
-            shutil.rmtree(left, ignore_errors=True)
-        self.uploads = Uploads(uploads, limits)
-        self.lives = Lives(limits.lives)
-        self.jobs = Jobs(workers, limits.places, limits.wait_seconds)
-
-    def close(self) -> None:
-        """Finish what was accepted, then end the decoding processes."""
-        self.jobs.close()
-        self.decoders.close()
-        self._lock.close()
 
 
 def build_app(house: House, guard: Guard) -> FastAPI:
@@ -120,7 +64,8 @@ def build_app(house: House, guard: Guard) -> FastAPI:
     _add_state(app, house)
     app.include_router(_recognizers(house))
     app.include_router(_answers(house))
-    app.include_router(_live(house))
+    app.include_router(live_routes(house))
+    app.include_router(task_routes(house))
     app.include_router(_examples(house))
     return app
 
@@ -170,20 +115,10 @@ def _add_state(app: FastAPI, house: House) -> None:
         return HTMLResponse(docs_page(app.openapi()))
 
 
-def _router(house: House, path: str, tag: str) -> APIRouter:
-    """Routes that hold a place in the queue from the first byte of a request to its response."""
-
-    async def placed() -> AsyncIterator[None]:
-        with house.jobs.place():
-            yield
-
-    return APIRouter(prefix=path, tags=[tag], dependencies=[Depends(placed)])
-
-
 def _recognizers(house: House) -> APIRouter:
     """Recognisers as a whole."""
     jobs, projects = house.jobs, house.projects
-    routes = _router(house, "/v1/recognizers", "recognisers")
+    routes = router(house, "/v1/recognizers", "recognisers")
 
     @routes.get("", responses=EXAMPLES["list"])
     async def list_all() -> list[str]:
@@ -234,7 +169,7 @@ def _recognizers(house: House) -> APIRouter:
 def _answers(house: House) -> APIRouter:
     """What recognisers say of videos."""
     jobs, projects = house.jobs, house.projects
-    routes = _router(house, "/v1/recognizers", "answers")
+    routes = router(house, "/v1/recognizers", "answers")
 
     @routes.post("/{name}/predict", openapi_extra=VIDEO, responses=EXAMPLES["answer"])
     async def predict(name: str, request: Request, nearest: Nearest = 0, pairs: bool = False) -> dict[str, Any]:
@@ -247,55 +182,16 @@ def _answers(house: House) -> APIRouter:
             return await jobs.run(project.predict, upload, nearest, pairs)
 
     @routes.post("/{name}/timeline", openapi_extra=VIDEO, responses=EXAMPLES["timeline"])
-    async def timeline_of(name: str, request: Request) -> dict[str, Any]:
-        """Tell when which action happens in a long video, the body of the request."""
+    async def timeline_of(name: str, request: Request, task: bool = False) -> dict[str, Any]:
+        """Tell when which action happens in a long video, the body of the request.
+
+        With `task`, the response comes at once and names a task, whose result this will be.
+        """
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
+            if task:
+                return house.tasks.start(timeline_later(house, project, upload))
             return await jobs.run(lambda: timeline(project.recognizer, upload.path, house.hidden))
-
-    return routes
-
-
-def _live(house: House) -> APIRouter:
-    """What a camera shows now (see `fsar.service.live`)."""
-    jobs, projects, lives = house.jobs, house.projects, house.lives
-    routes = _router(house, "/v1/recognizers/{name}", "live")
-
-    @routes.post("/live", status_code=201, responses=EXAMPLES["live"])
-    async def begin(name: str) -> dict[str, Any]:
-        """Begin to watch a camera. The response tells its name, `live`, and which pictures to send."""
-        return await jobs.run(lambda: lives.open(projects.get(name)))
-
-    @routes.post("/live/{live}", openapi_extra=PIXELS, responses=EXAMPLES["shown"])
-    async def watch(name: str, live: str, request: Request, width: Side, height: Side, times: str) -> dict[str, Any]:
-        """Tell what the newest pictures of a camera show; they are not kept.
-
-        `times` are those of the pictures in seconds, separated by commas.
-        """
-        try:
-            seconds = [float(each) for each in times.split(",")]
-        except ValueError as error:
-            raise Refused(422, f"times are {times[:100]!r}; expected seconds such as 0.1,0.2") from error
-        if len(seconds) > MOST or not np.isfinite(seconds).all():
-            raise Refused(422, f"{len(seconds)} times came; expected at most {MOST} pictures, each with a finite time")
-        stream = await jobs.run(lambda: lives.get(projects.get(name), live))
-        body = await house.uploads.pixels(request, 4 * width * height * len(seconds))
-        pictures = np.frombuffer(body, np.uint8).reshape(-1, height, width, 4)[..., :3]
-        return await jobs.run(stream.add, seconds, pictures)
-
-    @routes.delete("/live/{live}", status_code=204)
-    async def end(name: str, live: str) -> None:
-        """Stop watching a camera."""
-        lives.close(live)
-
-    @routes.post("/actions/{action}/pixels", openapi_extra=PIXELS, responses=EXAMPLES["enrolled"])
-    async def keep(
-        name: str, action: str, request: Request, width: Side, height: Side, fps: Annotated[float, Query(ge=1, le=60)]
-    ) -> dict[str, Any]:
-        """Make the last pictures of a camera an example of an action."""
-        project = await jobs.run(projects.get, name)
-        async with house.uploads.received(request, "pixels") as upload:
-            return await jobs.run(project.enroll_pixels, action, upload, width, height, fps, change=True)
 
     return routes
 
@@ -303,7 +199,7 @@ def _live(house: House) -> APIRouter:
 def _examples(house: House) -> APIRouter:
     """Changes of examples. A change is on the disk before its response is sent."""
     jobs, projects = house.jobs, house.projects
-    routes = _router(house, "/v1/recognizers/{name}/actions/{action}", "examples")
+    routes = router(house, "/v1/recognizers/{name}/actions/{action}", "examples")
 
     @routes.post("/examples", openapi_extra=VIDEO, responses=EXAMPLES["enrolled"])
     async def enroll(

@@ -21,6 +21,7 @@ _DESCRIBED = {
     "expected": [0.45, 1.0],
     "fit": "4 of 4 left-out examples were answered right",
     "undo": 4,
+    "state": "9f1c22ab03d4e57a",
 }
 EXAMPLES = {
     "health": _shows(
@@ -54,6 +55,8 @@ EXAMPLES = {
             "seconds": 0.08,
         }
     ),
+    "choices": _shows({"methods": ["place-motion", "bi-mhm", "otam", "protonet"], "backbones": ["lite0", "tiny"]}),
+    "task": _shows({"task": "c02d9b17", "state": "running", "progress": 0.4, "result": None}),
     "live": _shows({"live": "0a4c7d1e", "rate": 24.0, "side": 256, "most": 32, "seconds": 1.6}, 201),
     "shown": _shows(
         {
@@ -161,5 +164,5 @@ def _command(method: str, path: str, has_body: bool) -> str:
     usual = "post" if has_body else "get"
     words = ["curl"] if method == usual else ["curl", "-X", method.upper()]
     words += ["--data-binary", f"@{_file_for(path)}"] if has_body else []
-    filled = path.format(name="gestures", action="wave", clip="5b7e9a44.webm", live="0a4c7d1e")
+    filled = path.format(name="gestures", action="wave", clip="5b7e9a44.webm", live="0a4c7d1e", task="c02d9b17")
     return " ".join([*words, f"http://127.0.0.1:8000{filled}"])

@@ -35,9 +35,9 @@ class Growth:
         if fit.accuracy is None or self._leads_elsewhere():
             return
         point = {"examples": sum(recognizer.actions.values()), "accuracy": fit.accuracy}
-        with suppress(OSError):  # a full disk or a missing folder; the change itself is done
-            with self.file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(point) + "\n")
+        # a full disk or a missing folder does no harm: the change itself is done
+        with suppress(OSError), self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(point) + "\n")
 
     def points(self) -> list[dict[str, Any]]:
         """List the number of examples, and the share of them that the others name right, after each change."""

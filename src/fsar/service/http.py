@@ -1,7 +1,7 @@
 """HTTP that does not wait forever: a connection must bring the head of a request within some seconds.
 
-Uvicorn limits the time between two requests, and not the time for a head. So clients that send a byte now and then could
-hold every connection, without a token, and keep all others out.
+Uvicorn limits the time between two requests, and not the time for a head. So clients that send a byte now and then
+could hold every connection, without a token, and keep all others out.
 """
 
 import asyncio

@@ -149,6 +149,10 @@ class Project:
             raise Refused(404, f"the file of {clip!r} is not in the folder of the recogniser; only its encoding is")
         return found
 
+    def clip_of(self, action: str, video: str) -> Path:
+        """Find the file of an example by its name in the recogniser, as `clip` does."""
+        return self.clip(action, self._named(video))
+
     def preview(self, action: str, clip: str, folder: Path) -> Path:
         """Make a small version of an example that every browser plays, unless there is one.
 
@@ -243,6 +247,12 @@ class Project:
             effect = effect_of(before, self._named_left_out())
         made = {"action": action, "clip": clip.name, "added": was != action, "was": was, "fault": fault}
         return made | {"effect": effect}
+
+    def adopt(self, action: str, file: Path) -> None:
+        """Put the file of an example that is enrolled already into the folder."""
+        clip = self._inside(self.folder / require_name(action, "action")) / file.name
+        clip.parent.mkdir(exist_ok=True)
+        os.link(file, clip)
 
     def move(self, action: str, clip: str, to: str) -> None:
         """Make an example one of another action, known or new.

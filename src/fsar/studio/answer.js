@@ -90,8 +90,8 @@ async function correct(action) {
 function moments(body, video) {
   const button = element("button", { textContent: TEXTS.timeline });
   const found = element("div", { className: "moments" });
-  button.addEventListener("click", () => attempt(async () => {
-    const { segments } = await json(at("timeline"), { method: "POST", body });
+  button.addEventListener("click", () => aside(button, async () => {
+    const { segments } = await follow(TEXTS.timeline, json(`${at("timeline")}?task=true`, { method: "POST", body }));
     found.replaceChildren(...segments.map(({ action, start, end, probability }) => {
       const text = TEXTS.segment(action, start.toFixed(1), end.toFixed(1), percent(probability));
       const seek = element("button", { textContent: text });

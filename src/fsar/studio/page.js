@@ -48,6 +48,19 @@ async function attempt(work) {
   }
 }
 
+// Run long work without keeping the page busy; the button waits for it.
+async function aside(button, work) {
+  button.disabled = true;
+  say("");
+  try {
+    say((await work()) || "");
+  } catch (error) {
+    say(error.message, true);
+  } finally {
+    button.disabled = false;
+  }
+}
+
 // ---------------------------------------------------------------- parts of the page
 
 function element(tag, properties = {}, ...children) {
@@ -93,6 +106,7 @@ async function open(name) {
   $("place").textContent = TEXTS.place(name);
   $("answer").hidden = true;
   $("checked").hidden = true;
+  $("rebuilt").textContent = "";
   state.answers = [];
   $("answers").disabled = true;
   show(await json(at()));
@@ -223,6 +237,8 @@ function connect() {
     if (!document.hidden && state.name) json(at()).then(show).catch(() => {}); // another window may have changed it
   });
   on("check-now", "click", () => attempt(check));
+  on("rebuild", "click", () => aside($("rebuild"), rebuild));
+  on("other", "toggle", () => { if ($("other").open && !$("method").length) attempt(offerChoices); });
   on("next-now", "click", () => attempt(async () => {
     const words = await check();
     $("next").scrollIntoView({ block: "center" });

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("texts", "gallery", "answer", "live", "check", "trim", "page")
+SCRIPTS = ("texts", "gallery", "answer", "live", "check", "trim", "tasks", "page")
 FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
