@@ -248,11 +248,13 @@ def test_live_answers_follow_the_camera(served: Served, gestures: str) -> None:
     url, size = f"{gestures}/live/{begun['live']}", "width=64&height=64"
     assert begun["rate"] == 10 and begun["seconds"] == pytest.approx(1.2)
     before = sorted(served.root.rglob("*"))
-    seen, shown = [], np.concatenate([moving(0, 48), moving(48, 0)])
+    seen, events, shown = [], list[tuple[str, str]](), np.concatenate([moving(0, 48), moving(48, 0)])
     for first in range(0, 24, 3):
         times = ",".join(f"{(first + i) / 10}" for i in range(3))
         answer = ask.post(f"{url}?{size}&times={times}", content=pixels(shown[first : first + 3])).json()
         seen.append(answer["action"])
+        events += [(event["kind"], event["action"]) for event in answer["events"]]
+    assert ("begin", "right") in events and ("begin", "left") in events
     assert seen[0] is None and seen[4] == "right" and seen[-1] == "left"
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
     assert sorted(served.root.rglob("*")) == before  # nothing of it is on the disk

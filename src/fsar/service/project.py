@@ -34,6 +34,7 @@ from fsar.service.growth import Growth, effect_of
 from fsar.service.limits import Refused
 from fsar.service.security import require_name
 from fsar.service.uploads import Upload
+from fsar.video.paths import display
 from fsar.video.picture import Frame
 from fsar.video.writing import write_video
 
@@ -134,7 +135,10 @@ class Project:
     def check(self) -> dict[str, Any]:
         """Look for faults of the examples, and for what would help most."""
         recognizer = self.recognizer
-        return asdict(review(recognizer.method, recognizer.enrolled)) | {"growth": self._growth.points()}
+        found = asdict(review(recognizer.method, recognizer.enrolled))
+        for video in (video for videos in recognizer.examples.values() for video in videos):
+            found["findings"] = [each.replace(display(Path(video)), self._named(video)) for each in found["findings"]]
+        return found | {"growth": self._growth.points()}
 
     def clip(self, action: str, clip: str) -> Path:
         """Find the file of an example.

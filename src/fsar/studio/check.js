@@ -6,7 +6,7 @@ async function check() {
   const { confusion, certainty, actions } = found;
   const next = nextOf(found);
   $("next").textContent = next || "";
-  const lines = found.findings.length ? [...found.findings] : [TEXTS.fine];
+  const lines = found.findings.length ? found.findings.map(withNumbers) : [TEXTS.fine];
   for (const [number, share] of Object.entries(found.curve)) lines.push(TEXTS.curve(number, percent(share)));
   $("findings").replaceChildren(...lines.map((line) => element("li", { textContent: line })));
   const advice = Object.entries(actions).map(([action, count]) => adviceOn(action, count, confusion[action]));
@@ -16,6 +16,14 @@ async function check() {
   $("growth").replaceChildren(...(found.growth.length > 1 ? [growthLine(found.growth)] : []));
   $("checked").hidden = false;
   return next || TEXTS.tooFew;
+}
+
+// Name clips by their numbers in the gallery instead of by their files.
+function withNumbers(words) {
+  for (const [action, clips] of groups()) {
+    clips.forEach((clip, i) => { words = words.replaceAll(clip, TEXTS.example(action, i + 1)); });
+  }
+  return words;
 }
 
 // The action to record next, in words: the one with a single example, or else the least certain one.

@@ -9,12 +9,18 @@ function groups() {
 function show(described) {
   state.described = described;
   $("undo").disabled = !described.undo;
-  const { expected } = described;
-  $("expected").textContent = expected ? TEXTS.expected(...expected.map(percent)) : described.lacking || described.fit;
+  $("expected").textContent = stateOf(described);
   const names = groups().map(([action]) => action);
   $("actions").replaceChildren(...names.map((name) => element("option", { value: name })));
   const kept = new Map([...document.querySelectorAll("#gallery figure")].map((each) => [each.dataset.key, each]));
-  $("gallery").replaceChildren(...(names.length ? groups().map((group) => shelf(group, kept)) : [TEXTS.none]));
+  $("gallery").replaceChildren(...groups().map((group) => shelf(group, kept)));
+}
+
+// What can be expected of the answers, or what is missing before there are any.
+function stateOf({ actions, expected, lacking }) {
+  if (expected) return TEXTS.expected(...expected.map(percent));
+  if (!lacking) return TEXTS.single;
+  return Object.keys(actions).length ? TEXTS.oneAction : TEXTS.none;
 }
 
 function shelf([action, clips], kept) {

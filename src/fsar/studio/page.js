@@ -89,6 +89,7 @@ const shown = (action) => (action === "unknown" ? TEXTS.unknown : action);
 async function list(chosen) {
   const names = await json("recognizers");
   $("recognizer").replaceChildren(...names.map((name) => element("option", { value: name, textContent: name })));
+  $("known").hidden = !names.length;
   const kept = chosen || new URLSearchParams(location.hash.slice(1)).get("recognizer");
   await open(names.includes(kept) ? kept : names[0] || null);
   const { disk } = await json("health");
@@ -200,6 +201,7 @@ function connect() {
     await ask(`recognizers/${encodeURIComponent(name)}`, { method: "PUT" });
     $("new-name").value = "";
     await list(name);
+    $("camera-on").focus();
   }));
   on("token-form", "submit", () => attempt(async () => {
     sessionStorage.setItem("token", $("token").value);
