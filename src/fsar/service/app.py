@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from fsar.service.docs import EXAMPLES, FILE, VIDEO, docs_page
 from fsar.service.house import House, router
 from fsar.service.limits import Refused
-from fsar.service.long import live_routes, task_routes, timeline_later
+from fsar.service.long import live_routes, start_timeline, task_routes
 from fsar.service.metrics import Measured
 from fsar.service.project import Project
 from fsar.service.projects import Projects
@@ -190,7 +190,7 @@ def _answers(house: House) -> APIRouter:
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
             if task:
-                return house.tasks.start(timeline_later(house, project, upload))
+                return start_timeline(house, project, upload)
             return await jobs.run(lambda: timeline(project.recognizer, upload.path, house.hidden))
 
     return routes

@@ -13,7 +13,7 @@ from fsar.service.limits import Refused
 from fsar.service.live import MOST
 from fsar.service.project import Project
 from fsar.service.projects import METHODS
-from fsar.service.tasks import Tell, Work
+from fsar.service.tasks import Tell
 from fsar.service.timeline import timeline
 from fsar.service.uploads import Upload
 
@@ -94,8 +94,12 @@ def task_routes(house: House) -> APIRouter:
     return routes
 
 
-def timeline_later(house: House, project: Project, upload: Upload) -> Work:
-    """Prepare the task that makes the timeline of an upload."""
+def start_timeline(house: House, project: Project, upload: Upload) -> dict[str, Any]:
+    """Begin the task that makes the timeline of an upload, and describe it.
+
+    Raises:
+        Refused: too many tasks wait.
+    """
     kept = upload.path.with_name(f"task-{uuid4().hex}{upload.path.suffix}")  # the upload ends with its request
     os.link(upload.path, kept)
 
@@ -105,4 +109,8 @@ def timeline_later(house: House, project: Project, upload: Upload) -> Work:
         finally:
             kept.unlink()
 
-    return work
+    try:
+        return house.tasks.start(work)
+    except Refused:
+        kept.unlink()
+        raise

@@ -17,7 +17,7 @@ KEPT = 600.0
 """Seconds for which a finished task is remembered."""
 
 Tell = Callable[[float], None]
-"""Is told the share of the work that is done; raises if the work must stop."""
+"""Is told the share of the work that is done; raises if the work must stop. Work calls it before it begins, too."""
 Work = Callable[[Tell], Mapping[str, Any]]
 
 
@@ -54,7 +54,6 @@ class Task:
                 raise Stopped(f"it took more than {self._seconds:g} s and was stopped; nothing was changed")
 
         try:
-            tell(0.0)
             self.result = self._work(tell)
             self.progress, self.state = 1.0, "done"
         except Exception as error:  # whoever asks is told

@@ -34,6 +34,7 @@ def timeline(recognizer: Recognizer, video: Path, folder: Path, tell: Tell = lam
     assert isinstance(recognizer.cache, DecodedApart)
     contract = recognizer.contract()
     windows, found = recognizer.windows(contract), list[Window]()
+    tell(0.0)
     held = folder / f"frames-{uuid4().hex}"
     whole = replace(recognizer.cache, folder=held, frames=None)
     try:

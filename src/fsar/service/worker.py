@@ -28,6 +28,8 @@ from fsar.video.writing import write_video
 
 MOST_FRAMES = 256
 """Frames of a clip that a recogniser from elsewhere may take."""
+MOST_WINDOWS = 2000
+"""Windows that end in a second of a video, for such a recogniser."""
 
 
 def answer(request: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -76,7 +78,7 @@ def _loaded(path: Path, backbones: Sequence[str]) -> dict[str, Any]:
         if contents.backbone not in backbones:
             raise ValueError(unknown(contents.backbone, backbones, "backbone"))
         _require_harmless(contents)
-        Recognizer.load(path, load_backbone(contents.backbone))
+        _require_few_windows(Recognizer.load(path, load_backbone(contents.backbone)))
     except Refused as error:
         return {"refused": error.message}
     except ValueError as error:
@@ -99,6 +101,16 @@ def _require_harmless(contents: Contents) -> None:
             )
     if contents.frames is not None and not 0 < contents.frames <= MOST_FRAMES:
         raise ValueError(f"it takes {contents.frames} frames of a clip; at most {MOST_FRAMES} are allowed")
+
+
+def _require_few_windows(recognizer: Recognizer) -> None:
+    """Refuse examples, or tuned windows, that would cut a video into windows without end."""
+    try:
+        contract = recognizer.contract()
+    except ValueError:  # it does not know how long its examples last, or has too few
+        return
+    if not contract.windows_per_second() <= MOST_WINDOWS:
+        raise ValueError(f"it would look at more than {MOST_WINDOWS} parts of each second of a video")
 
 
 def _write_copy(path: Path, span: tuple[float | None, float | None], to: Path, side: int) -> None:

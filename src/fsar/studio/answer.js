@@ -37,8 +37,8 @@ function updateBars(bars, probabilities) {
   if (bars.dataset.names !== names.join("\n")) {
     bars.dataset.names = names.join("\n");
     bars.replaceChildren(...names.flatMap((name) => [
-      element("span", { textContent: shown(name) }),
-      element("meter", { ariaLabel: shown(name) }),
+      element("span", { textContent: name, className: "name" }),
+      element("meter", { ariaLabel: name }),
       element("span", { className: "share" }),
     ]));
   }
