@@ -157,7 +157,7 @@ def test_on_a_phone(browser: Any, studio: Served, files: dict[str, Path]) -> Non
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")  # nothing sticks out
     page.get_by_role("button", name="Check the examples").click()
     page.get_by_role("table").wait_for()
-    _trim_by_touch(page)
+    _trim_by_touch(visit)
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     visit.picture("phone")
     unnamed = page.evaluate(
@@ -168,10 +168,14 @@ def test_on_a_phone(browser: Any, studio: Served, files: dict[str, Path]) -> Non
     visit.close(studio)
 
 
-def _trim_by_touch(page: Any) -> None:
+def _trim_by_touch(visit: Visit) -> None:
     """Open the bar of the first example, and move its end by a finger."""
+    page = visit.page
+    page.locator("#gallery").scroll_into_view_if_needed()
+    visit.until("document.querySelector('#gallery video').duration || 0")
     page.get_by_role("button", name="Trim: Example 1 of right").click()
     end = page.get_by_role("slider", name="End: Example 1 of right")
+    end.evaluate("each => each.scrollIntoView({block: 'center'})")
     place, before = end.bounding_box(), float(end.input_value())
     x, y = place["x"] + place["width"] - 8, place["y"] + place["height"] / 2
     finger = page.context.new_cdp_session(page)
@@ -228,13 +232,14 @@ def test_live_trim_and_check(
 def _trim(visit: Visit) -> None:
     """The start by keyboard, the end by mouse; then undo."""
     page = visit.page
-    length = "document.querySelector('#gallery video').duration"
+    length = "(document.querySelector('#gallery video').duration || 0)"
     page.locator("#gallery").scroll_into_view_if_needed()
     whole = visit.until(length)
     page.get_by_role("button", name="Trim: Example 1 of right").click()
     for _ in range(4):
         page.keyboard.press("ArrowRight")
     end = page.get_by_role("slider", name="End: Example 1 of right")
+    end.evaluate("each => each.scrollIntoView({block: 'center'})")
     place = end.bounding_box()
     page.mouse.move(place["x"] + place["width"] - 8, place["y"] + place["height"] / 2)
     page.mouse.down()
