@@ -171,7 +171,7 @@ def test_on_a_phone(browser: Any, studio: Served, files: dict[str, Path]) -> Non
 def _trim_by_touch(visit: Visit) -> None:
     """Open the bar of the first example, and move its end by a finger."""
     page = visit.page
-    page.locator("#gallery").scroll_into_view_if_needed()
+    page.locator("#gallery figure").first.evaluate("each => each.scrollIntoView({block: 'center'})")
     visit.until("document.querySelector('#gallery video').duration || 0")
     page.get_by_role("button", name="Trim: Example 1 of right").click()
     end = page.get_by_role("slider", name="End: Example 1 of right")
@@ -233,7 +233,7 @@ def _trim(visit: Visit) -> None:
     """The start by keyboard, the end by mouse; then undo."""
     page = visit.page
     length = "(document.querySelector('#gallery video').duration || 0)"
-    page.locator("#gallery").scroll_into_view_if_needed()
+    page.locator("#gallery figure").first.evaluate("each => each.scrollIntoView({block: 'center'})")
     whole = visit.until(length)
     page.get_by_role("button", name="Trim: Example 1 of right").click()
     for _ in range(4):

@@ -34,7 +34,7 @@ function best({ action, probabilities }) {
 // Show probabilities; a bar that is there already only moves.
 function updateBars(bars, probabilities) {
   const names = Object.keys(probabilities);
-  if (bars.dataset.names !== names.join("\n")) {
+  if (!bars.children.length || bars.dataset.names !== names.join("\n")) {
     bars.dataset.names = names.join("\n");
     bars.replaceChildren(...names.flatMap((name) => [
       element("span", { textContent: name, className: "name" }),

@@ -13,7 +13,7 @@ async function check() {
   $("advice").replaceChildren(...advice.map((line) => element("li", { textContent: line })));
   const known = Object.keys(certainty).length;
   $("confusion").replaceChildren(...(known ? [confusionTable(confusion)] : [element("p", { textContent: TEXTS.tooFew })]));
-  $("growth").replaceChildren(...(found.growth.length > 1 ? [growthLine(found.growth)] : []));
+  drawGrowth(found.growth);
   $("checked").hidden = false;
   return next || TEXTS.tooFew;
 }
@@ -86,21 +86,20 @@ function confusionTable(confusion) {
 }
 
 // Accuracy after each change of the examples, as a line.
-function growthLine(growth) {
-  const [width, height, edge] = [300, 80, 6];
+function drawGrowth(growth) {
+  $("growth").hidden = growth.length < 2;
+  if (growth.length < 2) return;
+  const [width, height, edge] = [300, 80, 6]; // as in the view box
   const x = (i) => edge + (i * (width - 2 * edge)) / (growth.length - 1);
   const y = (share) => edge + (1 - share) * (height - 2 * edge);
-  const drawn = (tag, values) => {
-    const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-    for (const [key, value] of Object.entries(values)) made.setAttribute(key, value);
-    return made;
-  };
-  const points = growth.map(({ accuracy }, i) => `${x(i).toFixed(1)},${y(accuracy).toFixed(1)}`);
   const last = growth.at(-1);
   const words = TEXTS.growth(percent(growth[0].accuracy), percent(last.accuracy), last.examples);
-  const svg = drawn("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": words });
-  svg.append(drawn("polyline", { points: points.join(" ") }), drawn("circle", { cx: x(growth.length - 1), cy: y(last.accuracy), r: 4 }));
-  return element("figure", {}, svg, element("figcaption", { textContent: words }));
+  const [line, dot] = $("growth-line").children;
+  line.setAttribute("points", growth.map(({ accuracy }, i) => `${x(i).toFixed(1)},${y(accuracy).toFixed(1)}`).join(" "));
+  dot.setAttribute("cx", x(growth.length - 1));
+  dot.setAttribute("cy", y(last.accuracy));
+  $("growth-line").setAttribute("aria-label", words);
+  $("growth-words").textContent = words;
 }
 
 // What a correction did to the other examples.
