@@ -1,5 +1,6 @@
 """The service as its users meet it: over HTTP, in a process of its own."""
 
+import json
 import os
 import runpy
 import shlex
@@ -16,8 +17,14 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.torch import save_file
 
+import fsar.service.http
 from fsar.recognizer import Recognizer
+from fsar.recognizer.files import KEY
+from fsar.service.house import House
+from fsar.service.limits import Limits
 from fsar.video.reading import probe
 from fsar.video.writing import write_video
 from tests.processes import forked, signal_at
@@ -97,7 +104,70 @@ def test_a_recognisers_file_goes_out_and_in(
     assert elsewhere != content
     for wrong, status in ((clips["left2"], 415), (content[:2000], 422), (elsewhere, 422)):
         assert ask.post("/v1/recognizers/other/file", content=wrong).status_code == status
+    _hostile_recognisers(served, tmp_path)
     assert "other" not in ask.get("/v1/recognizers").json() and not (served.root / "other").exists()
+
+
+def _hostile_recognisers(served: Served, tmp_path: Path) -> None:
+    """Files that would read or delete what is not theirs, fill memory or disk, or break the service."""
+    made = Recognizer("tiny")
+    made.enroll("up", [moving(0, 40), moving(2, 44)])
+    made.save(tmp_path / "good.fsar")
+    with safe_open(tmp_path / "good.fsar", "pt") as file:
+        good, tensors = json.loads(file.metadata()[KEY]), {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+    def named(action: str, video: str) -> dict[str, Any]:
+        return {"examples": [[action, video, *each[2:]] for each in good["examples"]]}
+
+    wrong = {
+        "an action that leads to other recognisers": named("..", "left0.mp4"),
+        "an action that is hidden": named(".removed", "left0.mp4"),
+        "an example elsewhere": named("up", "/etc/passwd"),
+        "an example above": named("up", "../../x.mp4"),
+        "frames without end": {"frames": 10**8},
+        "windows without end": {"lengths": [[1e-9, 1e12]] * 2},
+        "options that need all memory": {"method": "trx", "options": {"out_dim": 10**6}, "fit": None},
+        "another shape": {"examples": 3},
+        "a name that is none": named(["up"], "left0.mp4"),  # type: ignore[arg-type]
+    }
+    for what, change in wrong.items():
+        save_file(tensors, tmp_path / "bad.fsar", {KEY: json.dumps(good | change)})
+        response = served.client.post("/v1/recognizers/other/file", content=(tmp_path / "bad.fsar").read_bytes())
+        assert response.status_code == 422 and response.json()["detail"], (what, response.text)
+    save_file(tensors, tmp_path / "bad.fsar", {KEY: "[" * 100_000})
+    assert (
+        served.client.post("/v1/recognizers/other/file", content=(tmp_path / "bad.fsar").read_bytes()).status_code
+        == 422
+    )
+
+
+def test_long_work_tells_how_far_it_is(served: Served, gestures: str, tmp_path: Path) -> None:
+    ask = served.client
+    made = f"{Path(gestures).name}-otam"
+    assert "otam" in ask.get("/v1/choices").json()["methods"]
+    result = finished(ask, ask.post(f"{gestures}/rebuild?to={made}&method=otam").json())
+    assert result["made"] == made and 0 <= result["accuracy"] <= 1
+    described = ask.get(f"/v1/recognizers/{made}").json()
+    assert described["method"] == "otam" and described["absent"] == [] and len(described["actions"]["left"]) == 2
+    video = tmp_path / "long.mp4"
+    write_video(video, np.concatenate([moving(0, 48), moving(48, 0)]), 10.0)
+    content = video.read_bytes()
+    now = ask.post(f"{gestures}/timeline", content=content).json()
+    assert finished(ask, ask.post(f"{gestures}/timeline?task=true", content=content).json()) == now
+    assert not list((served.root / ".fsar-serve" / "uploads").iterdir())
+    for query, word in (("to=other&method=nothing", "method"), (f"to={made}", "already"), ("to=.x", "no name")):
+        with pytest.raises(AssertionError, match=word):
+            finished(ask, ask.post(f"{gestures}/rebuild?{query}").json())
+    assert ask.get("/v1/tasks/none").status_code == 404
+
+
+def finished(ask: httpx.Client, task: dict[str, Any]) -> Any:
+    """Wait for a task, and give its result."""
+    while task["state"] != "done":
+        response = ask.get(f"/v1/tasks/{task['task']}")
+        assert response.status_code == 200, response.text
+        task = response.json()
+    return task["result"]
 
 
 def test_what_is_not_possible_is_said(served: Served, gestures: str, clips: dict[str, bytes]) -> None:
@@ -133,6 +203,82 @@ def test_a_timeline_is_that_of_the_recogniser(served: Served, gestures: str, tmp
     beyond = served.client.post(f"{gestures}/actions/right/examples?start=50", content=video.read_bytes())
     assert beyond.status_code == 422 and "a segment from 50" in beyond.json()["detail"]
     assert not list((served.root / ".fsar-serve" / "uploads").iterdir())
+
+
+def test_trimming_checking_and_what_a_correction_changes(
+    served: Served, gestures: str, clips: dict[str, bytes]
+) -> None:
+    ask, folder = served.client, served.root / Path(gestures).name
+    assert ask.get(f"{gestures}/check").json()["growth"] == []
+    effect = ask.post(f"{gestures}/actions/right/correct", content=clips["left2"]).json()["effect"]
+    assert effect["before"]["of"] == 4 and effect["after"]["of"] == 5 and effect["changed"]
+    assert all(each["before"] != each["after"] for each in effect["changed"])
+    found = ask.get(f"{gestures}/check").json()
+    assert {name: sum(row.values()) for name, row in found["confusion"].items()} == {"right": 3, "left": 2}
+    right = sum(row[name] for name, row in found["confusion"].items())
+    assert right == effect["after"]["right"] and found["growth"] == [{"examples": 5, "accuracy": right / 5}]
+    assert set(found["certainty"]) == {"right", "left"}
+    ask.post(f"{gestures}/undo")
+    clip = f"{gestures}/actions/right/examples/right0.mp4"
+    trimmed = ask.patch(f"{clip}?start=0.3&end=0.9").json()["actions"]["right"]
+    assert "right1.mp4" in trimmed and len(trimmed) == 2 and "right0.mp4" not in trimmed
+    (part,) = (folder / "right" / name for name in trimmed if name != "right1.mp4")
+    assert probe(part).duration == pytest.approx(0.6) and not (folder / "right" / "right0.mp4").exists()
+    assert ask.post(f"{gestures}/undo").json()["actions"]["right"] == ["right0.mp4", "right1.mp4"]
+    assert files_of(served, gestures) == {"right": 2, "left": 2} and (folder / "right" / "right0.mp4").exists()
+    for query, status in (
+        ("start=5&end=9", 422),
+        ("start=1&end=0.5", 422),
+        ("start=0", 422),
+        ("to=up&start=0&end=1", 422),
+    ):
+        assert ask.patch(f"{clip}?{query}").status_code == status, query
+    assert files_of(served, gestures) == {"right": 2, "left": 2}
+    (folder / ".growth.jsonl").write_text('{"examples": 3, "accu\nnull\n{"examples": 4, "accuracy": 0.5}\n')
+    assert ask.get(f"{gestures}/check").json()["growth"] == [{"examples": 4, "accuracy": 0.5}]
+
+
+def pixels(frames: np.ndarray) -> bytes:
+    """Frames as the canvas of a browser gives them: red, green, blue and alpha."""
+    return np.concatenate([frames, np.full_like(frames[..., :1], 255)], -1).tobytes()
+
+
+def test_live_answers_follow_the_camera(served: Served, gestures: str) -> None:
+    ask, folder = served.client, served.root / Path(gestures).name
+    begun = ask.post(f"{gestures}/live").json()
+    url, size = f"{gestures}/live/{begun['live']}", "width=64&height=64"
+    assert begun["rate"] == 10 and begun["seconds"] == pytest.approx(1.2)
+    before = sorted(served.root.rglob("*"))
+    seen, events, shown = [], list[tuple[str, str]](), np.concatenate([moving(0, 48), moving(48, 0)])
+    for first in range(0, 24, 3):
+        times = ",".join(f"{(first + i) / 10}" for i in range(3))
+        answer = ask.post(f"{url}?{size}&times={times}", content=pixels(shown[first : first + 3])).json()
+        seen.append(answer["action"])
+        events += [(event["kind"], event["action"]) for event in answer["events"]]
+    assert ("begin", "right") in events and ("begin", "left") in events
+    assert seen[0] is None and seen[4] == "right" and seen[-1] == "left"
+    assert sum(answer["probabilities"].values()) == pytest.approx(1)
+    assert sorted(served.root.rglob("*")) == before  # nothing of it is on the disk
+    one = pixels(shown[:1])
+    for query, content, status in (
+        (f"{size}&times=1.0", one, 409),  # it is in the past
+        (f"{size}&times=9.0", one[1:], 422),
+        (f"{size}&times=9.0", one + b"x", 422),
+        (f"{size}&times=nan", one, 422),
+        (f"{size}&times=a", one, 422),
+        ("width=64&height=6400&times=9", one, 422),
+        (f"{size}&times={','.join(map(str, range(9, 60)))}", one, 422),
+    ):
+        assert ask.post(f"{url}?{query}", content=content).status_code == status, query
+    kept = ask.post(f"{gestures}/actions/left/pixels?{size}&fps=10", content=pixels(shown[12:])).json()
+    assert kept["added"] and probe(folder / "left" / kept["clip"]).duration == pytest.approx(1.2)
+    answer = ask.post(f"{url}?{size}&times=9.0", content=one).json()  # it begins again with the new example
+    assert answer["action"] is None
+    assert ask.post(f"{gestures}/actions/left/pixels?{size}&fps=10", content=one[:-4]).status_code == 422
+    others = [ask.post(f"{gestures}/live").status_code for _ in range(8)]
+    assert others == [201] * 7 + [429]
+    assert ask.delete(url).status_code == 204 and ask.post(f"{gestures}/live").status_code == 201
+    assert ask.post(f"{url}?{size}&times=10.0", content=one).status_code == 404
 
 
 # --------------------------------------------------------------------------- many at once
@@ -203,6 +349,54 @@ def test_hosts_and_origins(served: Served) -> None:
     assert served.client.get("/v1/recognizers", headers={"Origin": own}).status_code == 200
     allowed = [name for name in served.client.get("/v1/recognizers").headers if name.startswith("access-control")]
     assert not allowed
+    for host in ("127.0.0.1.evil.example", "evil.example:8000", "localhost@evil.example", "[::1", ""):  # DNS rebinding
+        assert served.client.get("/v1/recognizers", headers={"Host": host}).status_code in (400, 421), host
+    for origin in ("null", "http://localhost:1", f"http://127.0.0.1:{served.port}.evil.example", ""):
+        posted = served.client.post("/v1/recognizers/a/undo", headers={"Origin": origin})
+        assert posted.status_code == 403, origin
+    for site in ("cross-site", "same-site"):  # a picture in a page of another site, which sends no origin
+        assert served.client.get("/v1/recognizers", headers={"Sec-Fetch-Site": site}).status_code == 403
+        assert served.client.get("/v1/health", headers={"Sec-Fetch-Site": site}).status_code == 200
+    assert served.client.get("/v1/recognizers", headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_links_of_the_services_own_folder_are_refused(tmp_path: Path) -> None:
+    """A folder of projects from elsewhere must not make the service delete or overwrite files of its user."""
+    (tmp_path / "mine" / "uploads").mkdir(parents=True)
+    kept = tmp_path / "mine" / "uploads" / "kept.txt"
+    kept.write_text("mine")
+    own = tmp_path / "projects" / ".fsar-serve"
+    own.parent.mkdir()
+    for link, to in ((own, tmp_path / "mine"), (own / "uploads", kept.parent), (own / "lock", kept)):
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(to)
+        with pytest.raises(ValueError, match="is a link that leads elsewhere"):
+            House(own.parent, Limits(), "tiny", 1)
+        link.unlink()
+        assert kept.read_text() == "mine"
+
+
+def test_two_windows_do_not_undo_each_other(served: Served, gestures: str, clips: dict[str, bytes]) -> None:
+    ask = served.client
+    mine = ask.post(f"{gestures}/actions/right/examples", content=clips["right2"])
+    seen = ask.get(gestures).json()["state"]
+    assert mine.json()["added"]
+    ask.post(f"{gestures}/actions/left/examples", content=clips["left2"])  # the other window
+    refused = ask.post(f"{gestures}/undo?state={seen}")
+    assert refused.status_code == 409 and "another window" in refused.json()["detail"]
+    now = ask.get(gestures).json()
+    assert {name: len(each) for name, each in now["actions"].items()} == {"right": 3, "left": 3}
+    assert len(ask.post(f"{gestures}/undo?state={now['state']}").json()["actions"]["left"]) == 2
+
+
+def _slow_heads(served: Served) -> None:
+    """A connection with an unfinished head is closed, whether or not a request came before on it."""
+    health = f"GET /v1/health HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n".encode()
+    for before in (b"", health + b"\r\n"):
+        with socket.create_connection(("127.0.0.1", served.port), timeout=30) as slow:
+            slow.sendall(before + health)
+            while slow.recv(1000):  # until the service closes it; an error after the 30 s if it does not
+                pass
 
 
 def test_paths_lead_nowhere_else(served: Served, gestures: str, clips: dict[str, bytes], tmp_path: Path) -> None:
@@ -240,7 +434,8 @@ def test_a_token_then_a_full_disk_then_kill_9(clips: dict[str, bytes], taught: P
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", root], check=False).returncode == 0
     try:
         shutil.copytree(taught, root, dirs_exist_ok=True)
-        served = Served(root, token=TOKEN, before=signal_at("os.rename", r"g\.fsar", 1))
+        killed = signal_at("os.rename", r"g\.fsar", 1)
+        served = Served(root, "--no-browser", token=TOKEN, before=killed, verb="studio")
         _wrong_tokens(served)
         if mounted:
             _full_disk(served, clips)
@@ -259,7 +454,8 @@ def _wrong_tokens(served: Served) -> None:
         for path in ("/v1/recognizers", "/metrics", "/v1/recognizers/g/actions/left/examples/left0.mp4"):
             assert ask.get(path, headers=header).status_code == 401
         assert ask.delete("/v1/recognizers/g", headers=header).status_code == 401
-    assert httpx.get(f"http://127.0.0.1:{served.port}/v1/health").status_code == 200
+    for path in ("/v1/health", "/", "/page.js"):  # the page asks for the token
+        assert httpx.get(f"http://127.0.0.1:{served.port}{path}").status_code == 200, path
     assert ask.get("/v1/recognizers").json() == ["g"]
 
 
@@ -294,7 +490,8 @@ def _kill_9(served: Served, clips: dict[str, bytes]) -> None:
 
 def test_a_stop_finishes_what_was_accepted(clips: dict[str, bytes], tmp_path: Path) -> None:
     Recognizer("tiny").save(tmp_path / "g.fsar")
-    served = Served(tmp_path)
+    served = Served(tmp_path, before=lambda: setattr(fsar.service.http, "HEAD_SECONDS", 0.5))
+    _slow_heads(served)
     url = "/v1/recognizers/g"
     with slow_upload(served, url, clips["left0"], "actions/left/examples") as slow:
         while not served.client.get("/v1/health").json()["in_work"]:

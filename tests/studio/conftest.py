@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from fsar.video.writing import write_video
-from tests.service.conftest import Served, moving
+from tests.service.conftest import Served, clips, moving, taught  # noqa: F401 - two are fixtures
 
 PICTURES = Path(__file__).parents[2] / ".screenshots"
 

@@ -46,7 +46,9 @@ def serve(options: Namespace, with_page: bool) -> int:
     try:
         import uvicorn
 
-        from fsar.service.app import House, build_app
+        from fsar.service.app import build_app
+        from fsar.service.house import House
+        from fsar.service.http import Impatient
     except ImportError as error:
         raise ValueError(f"{error.name} is not installed; run pip install 'fsar[service]'") from error
     from fsar.service.limits import Limits
@@ -74,6 +76,8 @@ def serve(options: Namespace, with_page: bool) -> int:
         app,
         options.host,
         options.port,
+        http=Impatient,
+        ws="none",
         log_level="warning",
         access_log=False,
         limit_concurrency=8 * options.places,  # connections; the queue is for requests

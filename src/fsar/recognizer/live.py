@@ -113,6 +113,7 @@ class LiveSpotter:
     def _begin_part(self, begin: float) -> None:
         self._windows = self._new_windows()
         self._begin: float | None = None  # of the first frame
+        self._newest: dict[float, Window] = {}  # by length
         self._done = begin  # everything before was told
         self._recent: list[Window] = []
         self._last: Segment | None = None  # the last segment of the last timeline
@@ -120,6 +121,11 @@ class LiveSpotter:
         self._first: Segment | None = None  # the first segment of the last timeline that may still change
         self._unchanged: dict[tuple[float, float, str], int] = {}  # segment -> timelines in a row that show it
         self._told: dict[Segment, Kind] = {}  # what was told last of each segment that is not final
+
+    @property
+    def newest(self) -> list[Window]:
+        """The last complete window of each length: what is seen now."""
+        return list(self._newest.values())
 
     def add(self, time: float, frame: Frame) -> list[Event]:
         """Take the next frame.
@@ -133,6 +139,7 @@ class LiveSpotter:
         """
         self._begin = time if self._begin is None else self._begin
         new = list(self._windows.add(time, frame))
+        self._newest |= {round(window.end - window.start, 2): window for window in new}
         return self._judge(new, time) if new else []
 
     def cut(self, end: float) -> list[Event]:

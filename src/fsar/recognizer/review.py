@@ -8,7 +8,7 @@ import random
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
 from statistics import median
@@ -61,6 +61,10 @@ class Review:
     """Examples per action -> accuracy on the other examples."""
     wanted: str | None = None
     """The action that more examples would help most; None if unknown."""
+    confusion: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Action -> what its examples are named by the others -> how many of them."""
+    certainty: Mapping[str, float] = field(default_factory=dict)
+    """Action -> probability of the right name, the mean of its examples that the others name."""
 
     def __str__(self) -> str:
         lines = [f"{len(self.actions)} actions, {sum(self.actions.values())} examples"]
@@ -95,8 +99,7 @@ def review_folder(recognizer: "Recognizer", folder: Path | VideoDataset, progres
     findings += [str(warning.message) for warning in caught if issubclass(warning.category, ExampleWarning)]
     findings += [*dataset.notes, *_lengths(dataset)]
     found = review(recognizer.method, recognizer.enrolled)
-    told = list(dict.fromkeys([*findings, *found.findings]))
-    return Review(found.actions, told, found.curve, found.wanted)
+    return replace(found, findings=list(dict.fromkeys([*findings, *found.findings])))
 
 
 def review(method: Method, actions: Actions) -> Review:
@@ -113,11 +116,10 @@ def review(method: Method, actions: Actions) -> Review:
     findings = [*_numbers(counts), *_near_copies(actions)]
     if len(actions) < 2 or max(counts.values()) < 2:
         return Review(counts, findings)
-    left_out = leave_one_out(method, actions)
-    choice = choose_variant(left_out.logits, left_out.ways)
-    named = Named(left_out, (choice.scale * left_out.logits[choice.order]).softmax(-1), list(actions))
+    named = name_left_out(method, actions)
     findings += [*_groups(actions), *_mistaken(named), *_colliding(named)]
-    return Review(counts, findings, learning_curve(method.variants()[choice.order], actions), _wanted(named, counts))
+    curve = learning_curve(method.variants()[named.variant], actions)
+    return Review(counts, findings, curve, _wanted(named, counts), named.confusion, named.certainty)
 
 
 class Named(NamedTuple):
@@ -126,6 +128,27 @@ class Named(NamedTuple):
     left_out: LeftOut
     probabilities: Float[Tensor, "example way"]
     actions: Sequence[str]
+    variant: int
+    """The variant of the method that was chosen for them."""
+
+    @property
+    def answers(self) -> dict[tuple[str, str], str]:
+        """Action and name of each example -> what the others name it."""
+        videos = (example.video for example in self.left_out.examples)
+        return {(truth, video): answer for video, (truth, answer) in zip(videos, self.pairs, strict=True)}
+
+    @property
+    def confusion(self) -> dict[str, dict[str, int]]:
+        """Action -> answer -> number of examples."""
+        counts = Counter(self.pairs)
+        return {truth: {answer: counts[truth, answer] for answer in self.actions} for truth in self.actions}
+
+    @property
+    def certainty(self) -> dict[str, float]:
+        """Action -> mean probability of it among its examples; only of actions that have left-out examples."""
+        ways = self.left_out.ways
+        own = self.probabilities[torch.arange(len(ways)), ways]
+        return {name: own[ways == way].mean().item() for way, name in enumerate(self.actions) if (ways == way).any()}
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
@@ -135,6 +158,22 @@ class Named(NamedTuple):
             (self.actions[way], self.actions[answer])
             for way, answer in zip(self.left_out.ways.tolist(), answers, strict=True)
         ]
+
+
+def name_left_out(method: Method, actions: Actions) -> Named:
+    """Name each example by the others, as a calibrated recogniser would.
+
+    Args:
+        method: made the encodings.
+        actions: the examples; at least two actions, one of them with two examples.
+
+    Returns:
+        The examples with their names.
+    """
+    left_out = leave_one_out(method, actions)
+    choice = choose_variant(left_out.logits, left_out.ways)
+    shares = (choice.scale * left_out.logits[choice.order]).softmax(-1)
+    return Named(left_out, shares, list(actions), choice.order)
 
 
 def _lengths(dataset: VideoDataset) -> Iterator[str]:

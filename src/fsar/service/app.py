@@ -4,30 +4,23 @@ import asyncio
 import errno
 import logging
 import os
-import shutil
-import time
-import warnings
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from fsar.files import lock
-from fsar.recognizer import ExampleWarning
-from fsar.service.decoders import Decoders
 from fsar.service.docs import EXAMPLES, FILE, VIDEO, docs_page
-from fsar.service.jobs import Jobs
-from fsar.service.limits import Limits, Refused
+from fsar.service.house import House, router
+from fsar.service.limits import Refused
+from fsar.service.long import live_routes, start_timeline, task_routes
+from fsar.service.metrics import Measured
 from fsar.service.project import Project
 from fsar.service.projects import Projects
 from fsar.service.security import Guard
 from fsar.service.timeline import timeline
-from fsar.service.uploads import Uploads
 from fsar.video.paths import VideoError
 
 _log = logging.getLogger("fsar.service")
@@ -36,48 +29,6 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Nearest = Annotated[int, Query(ge=0, le=20)]
 Seconds = Annotated[float | None, Query(ge=0)]
-
-
-class House:
-    """Everything that the routes of one service share.
-
-    Args:
-        root: folder with the recognisers and their clips.
-        limits: of everything.
-        backbone: of new recognisers.
-        workers: decoding processes; also threads that answer.
-
-    Raises:
-        ValueError: no such folder, or another service uses it.
-    """
-
-    def __init__(self, root: Path, limits: Limits, backbone: str, workers: int):
-        if not root.is_dir():
-            raise ValueError(f"{root}: no such folder; make it, or give the folder with your recognisers")
-        self.decoders = Decoders(workers, limits)  # first: its processes must not hold the lock
-        self.hidden = hidden = root / ".fsar-serve"
-        hidden.mkdir(exist_ok=True)
-        self._lock = (hidden / "lock").open("w")
-        try:
-            lock(self._lock, wait=False)
-        except BlockingIOError as error:
-            self.decoders.close()
-            raise ValueError(
-                f"{root}: another `fsar serve` uses this folder; stop it, or give another folder"
-            ) from error
-        warnings.simplefilter("ignore", ExampleWarning)  # a response says it
-        self.projects = Projects(root, self.decoders, limits, backbone)
-        self.previews = hidden / "previews"
-        for left in (self.previews, *hidden.glob("frames-*")):
-            shutil.rmtree(left, ignore_errors=True)
-        self.uploads = Uploads(hidden / "uploads", limits)
-        self.jobs = Jobs(workers, limits.places, limits.wait_seconds)
-
-    def close(self) -> None:
-        """Finish what was accepted, then end the decoding processes."""
-        self.jobs.close()
-        self.decoders.close()
-        self._lock.close()
 
 
 def build_app(house: House, guard: Guard) -> FastAPI:
@@ -113,6 +64,8 @@ def build_app(house: House, guard: Guard) -> FastAPI:
     _add_state(app, house)
     app.include_router(_recognizers(house))
     app.include_router(_answers(house))
+    app.include_router(live_routes(house))
+    app.include_router(task_routes(house))
     app.include_router(_examples(house))
     return app
 
@@ -137,6 +90,10 @@ def _add_errors(app: FastAPI, house: House) -> None:
         _log.error("%s", error)
         return JSONResponse({"detail": "the service could not read or write its files; its log says why"}, 500)
 
+    @app.exception_handler(Exception)
+    async def unexpected(_: Request, error: Exception) -> Response:  # the traceback is in the log
+        return JSONResponse({"detail": "something went wrong in the service; its log says what"}, 500)
+
 
 def _add_state(app: FastAPI, house: House) -> None:
     """How the service does, and what it can."""
@@ -158,20 +115,10 @@ def _add_state(app: FastAPI, house: House) -> None:
         return HTMLResponse(docs_page(app.openapi()))
 
 
-def _router(house: House, path: str, tag: str) -> APIRouter:
-    """Routes that hold a place in the queue from the first byte of a request to its response."""
-
-    async def placed() -> AsyncIterator[None]:
-        with house.jobs.place():
-            yield
-
-    return APIRouter(prefix=path, tags=[tag], dependencies=[Depends(placed)])
-
-
 def _recognizers(house: House) -> APIRouter:
     """Recognisers as a whole."""
     jobs, projects = house.jobs, house.projects
-    routes = _router(house, "/v1/recognizers", "recognisers")
+    routes = router(house, "/v1/recognizers", "recognisers")
 
     @routes.get("", responses=EXAMPLES["list"])
     async def list_all() -> list[str]:
@@ -203,7 +150,7 @@ def _recognizers(house: House) -> APIRouter:
     @routes.post("/{name}/file", status_code=201, openapi_extra=FILE, responses=EXAMPLES["created"])
     async def take(name: str, request: Request) -> dict[str, Any]:
         """Make a recogniser of a file that was downloaded or that `fsar recognize --save` wrote."""
-        async with house.uploads.received(request, video=False) as upload:
+        async with house.uploads.received(request, "recognizer") as upload:
             return await jobs.run(lambda: projects.take(name, upload.path).describe(), change=True)
 
     @routes.get("/{name}/check", responses=EXAMPLES["check"])
@@ -212,9 +159,9 @@ def _recognizers(house: House) -> APIRouter:
         return await jobs.run(lambda: projects.get(name).check())
 
     @routes.post("/{name}/undo")
-    async def undo(name: str) -> dict[str, Any]:
-        """Take the last change of examples back."""
-        return await jobs.run(_changed, projects, name, Project.undo, change=True)
+    async def undo(name: str, state: str | None = None) -> dict[str, Any]:
+        """Take the last change of examples back; with the `state` that was described, only if it is still so."""
+        return await jobs.run(_changed, projects, name, Project.undo, state, change=True)
 
     return routes
 
@@ -222,20 +169,28 @@ def _recognizers(house: House) -> APIRouter:
 def _answers(house: House) -> APIRouter:
     """What recognisers say of videos."""
     jobs, projects = house.jobs, house.projects
-    routes = _router(house, "/v1/recognizers", "answers")
+    routes = router(house, "/v1/recognizers", "answers")
 
     @routes.post("/{name}/predict", openapi_extra=VIDEO, responses=EXAMPLES["answer"])
-    async def predict(name: str, request: Request, nearest: Nearest = 0) -> dict[str, Any]:
-        """Name the action in a video, the body of the request; with the `nearest` examples, if they are asked for."""
+    async def predict(name: str, request: Request, nearest: Nearest = 0, pairs: bool = False) -> dict[str, Any]:
+        """Name the action in a video, the body of the request; with the `nearest` examples, if they are asked for.
+
+        With `pairs`, each frame that was taken of the video comes beside the most similar one of the nearest example.
+        """
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
-            return await jobs.run(project.predict, upload, nearest)
+            return await jobs.run(project.predict, upload, nearest, pairs)
 
     @routes.post("/{name}/timeline", openapi_extra=VIDEO, responses=EXAMPLES["timeline"])
-    async def timeline_of(name: str, request: Request) -> dict[str, Any]:
-        """Tell when which action happens in a long video, the body of the request."""
+    async def timeline_of(name: str, request: Request, task: bool = False) -> dict[str, Any]:
+        """Tell when which action happens in a long video, the body of the request.
+
+        With `task`, the response comes at once and names a task, whose result this will be.
+        """
         project = await jobs.run(projects.get, name)
         async with house.uploads.received(request) as upload:
+            if task:
+                return start_timeline(house, project, upload)
             return await jobs.run(lambda: timeline(project.recognizer, upload.path, house.hidden))
 
     return routes
@@ -244,7 +199,7 @@ def _answers(house: House) -> APIRouter:
 def _examples(house: House) -> APIRouter:
     """Changes of examples. A change is on the disk before its response is sent."""
     jobs, projects = house.jobs, house.projects
-    routes = _router(house, "/v1/recognizers/{name}/actions/{action}", "examples")
+    routes = router(house, "/v1/recognizers/{name}/actions/{action}", "examples")
 
     @routes.post("/examples", openapi_extra=VIDEO, responses=EXAMPLES["enrolled"])
     async def enroll(
@@ -288,63 +243,21 @@ def _examples(house: House) -> APIRouter:
         return await jobs.run(_changed, projects, name, Project.remove, action, clip, change=True)
 
     @routes.patch("/examples/{clip:path}")
-    async def move(name: str, action: str, clip: str, to: str) -> dict[str, Any]:
-        """Make an example one of another action."""
-        return await jobs.run(_changed, projects, name, Project.move, action, clip, to, change=True)
+    async def change(
+        name: str, action: str, clip: str, to: str | None = None, start: Seconds = None, end: Seconds = None
+    ) -> dict[str, Any]:
+        """Make an example one of another action, `to`; or keep its part from `start` to `end` only, in seconds."""
+        if to is not None and start is None and end is None:
+            return await jobs.run(_changed, projects, name, Project.move, action, clip, to, change=True)
+        if to is None and start is not None and end is not None:
+            return await jobs.run(_changed, projects, name, Project.trim, action, clip, start, end, change=True)
+        raise Refused(422, "give either `to`, another action, or `start` and `end` of the part to keep")
 
     return routes
 
 
-def _changed(projects: Projects, name: str, change: Callable[..., None], *arguments: str) -> dict[str, Any]:
+def _changed(projects: Projects, name: str, change: Callable[..., None], *arguments: object) -> dict[str, Any]:
     """Change a project, and tell what is in it now."""
     project = projects.get(name)
     change(project, *arguments)
     return project.describe()
-
-
-class Measured:
-    """Middleware that counts requests and their time, for `/metrics`.
-
-    Args:
-        app: the application.
-        house: whose state is told.
-    """
-
-    def __init__(self, app: ASGIApp, house: House):
-        self._app = app
-        self._registry = registry = CollectorRegistry()
-        names = ["method", "route"]
-        self._requests = Counter("fsar_requests", "Requests", [*names, "status"], registry=registry)
-        self._seconds = Histogram(
-            "fsar_request_seconds", "Time until the response is complete", names, registry=registry
-        )
-        for name, words, value in (
-            ("fsar_requests_in_work", "Requests that upload, wait or run", lambda: house.jobs.taken),
-            (
-                "fsar_decoders_replaced",
-                "Decoding processes that crashed or were killed",
-                lambda: house.decoders.replaced,
-            ),
-            ("fsar_disk_bytes", "Size of all recognisers and clips", lambda: house.projects.disk()["used"]),
-        ):
-            Gauge(name, words, registry=registry).set_function(value)
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on, and measure it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        scope["app"].state.registry = self._registry
-        begun, status = time.monotonic(), [500]
-
-        async def sending(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                status[0] = message["status"]
-            await send(message)
-
-        try:
-            await self._app(scope, receive, sending)
-        finally:
-            route = getattr(scope.get("route"), "path", "none")
-            self._requests.labels(scope["method"], route, status[0]).inc()
-            self._seconds.labels(scope["method"], route).observe(time.monotonic() - begun)

@@ -21,6 +21,7 @@ _DESCRIBED = {
     "expected": [0.45, 1.0],
     "fit": "4 of 4 left-out examples were answered right",
     "undo": 4,
+    "state": "9f1c22ab03d4e57a",
 }
 EXAMPLES = {
     "health": _shows(
@@ -35,6 +36,9 @@ EXAMPLES = {
             "findings": ["2c1f0b7a.webm: enrolled as 'clap', but the other examples say 'wave'; is it right?"],
             "curve": {"1": 0.6, "2": 0.8},
             "wanted": "clap",
+            "confusion": {"wave": {"wave": 3, "clap": 0}, "clap": {"wave": 1, "clap": 1}},
+            "certainty": {"wave": 0.8, "clap": 0.5},
+            "growth": [{"examples": 4, "accuracy": 0.5}, {"examples": 5, "accuracy": 0.8}],
         }
     ),
     "answer": _shows(
@@ -51,11 +55,38 @@ EXAMPLES = {
             "seconds": 0.08,
         }
     ),
+    "choices": _shows({"methods": ["place-motion", "bi-mhm", "otam", "protonet"], "backbones": ["lite0", "tiny"]}),
+    "task": _shows({"task": "c02d9b17", "state": "running", "progress": 0.4, "result": None}),
+    "live": _shows({"live": "0a4c7d1e", "rate": 24.0, "side": 256, "most": 32, "seconds": 1.6}, 201),
+    "shown": _shows(
+        {
+            "action": "wave",
+            "probabilities": {"wave": 0.7, "clap": 0.1, "unknown": 0.2},
+            "events": [{"kind": "begin", "action": "wave", "start": 3.2, "end": 4.1, "probability": 0.8}],
+            "rate": 24.0,
+            "side": 256,
+            "most": 32,
+            "seconds": 1.6,
+        }
+    ),
     "timeline": _shows(
         {"duration": 61.3, "segments": [{"start": 3.2, "end": 4.9, "action": "wave", "probability": 0.81}]}
     ),
     "enrolled": _shows({"action": "wave", "clip": "5b7e9a44.webm", "added": True, "fault": None}),
-    "corrected": _shows({"action": "wave", "clip": "5b7e9a44.webm", "added": True, "was": "clap", "fault": None}),
+    "corrected": _shows(
+        {
+            "action": "wave",
+            "clip": "5b7e9a44.webm",
+            "added": True,
+            "was": "clap",
+            "fault": None,
+            "effect": {
+                "before": {"right": 3, "of": 5},
+                "after": {"right": 5, "of": 6},
+                "changed": [{"action": "wave", "clip": "e01277cd.mp4", "before": "clap", "after": "wave"}],
+            },
+        }
+    ),
 }
 """Responses of the routes, by what they show."""
 VIDEO = {
@@ -74,6 +105,15 @@ FILE = {
     }
 }
 """The body of a request that takes a recogniser."""
+
+PIXELS = {
+    "requestBody": {
+        "required": True,
+        "description": "Pictures, the oldest first: four bytes per pixel (red, green, blue, and one that is ignored).",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""The body of a request that takes pictures of a camera."""
 
 
 def docs_page(openapi: Mapping[str, Any]) -> str:
@@ -113,10 +153,16 @@ def _routes(openapi: Mapping[str, Any]) -> Iterator[str]:
                     yield f"<pre>{escape(json.dumps(example, indent=1))}</pre>"
 
 
+def _file_for(path: str) -> str:
+    if path.endswith("/file"):
+        return "gestures.fsar"
+    return "pictures.rgba" if path.endswith(("/{live}", "/pixels")) else "wave.mp4"
+
+
 def _command(method: str, path: str, has_body: bool) -> str:
     """The request as a command of curl."""
     usual = "post" if has_body else "get"
     words = ["curl"] if method == usual else ["curl", "-X", method.upper()]
-    words += ["--data-binary", "@gestures.fsar" if path.endswith("/file") else "@wave.mp4"] if has_body else []
-    filled = path.format(name="gestures", action="wave", clip="5b7e9a44.webm")
+    words += ["--data-binary", f"@{_file_for(path)}"] if has_body else []
+    filled = path.format(name="gestures", action="wave", clip="5b7e9a44.webm", live="0a4c7d1e", task="c02d9b17")
     return " ".join([*words, f"http://127.0.0.1:8000{filled}"])

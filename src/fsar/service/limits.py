@@ -26,6 +26,12 @@ class Limits:
     """Time that a request may wait for its turn."""
     places: int = 32
     """Requests that upload, wait or run at once."""
+    task_seconds: float = 900.0
+    """Time for a long task; then it is stopped."""
+    tasks: int = 8
+    """Long tasks that wait or run at once."""
+    lives: int = 8
+    """Cameras that are watched at once."""
     recognizers: int = 100
     """Recognisers in the folder."""
     clips: int = 2000

@@ -3,35 +3,48 @@
 The recogniser's file says what is enrolled. It is replaced as a whole, and only then are clips moved to where it says.
 So a kill at any moment leaves the state before a change or after it, and at worst a clip in the folder that is not
 enrolled. Hidden folders hold what `undo` needs: `NAME/.removed` and `NAME/.history`.
+
+Long: every change goes through `_edit`, which keeps file, clips and memory as one.
 """
 
+import base64
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 from threading import Lock, RLock
 from typing import Any
 from uuid import uuid4
+
+import numpy as np
+from PIL import Image
 
 from fsar.files import locked
 from fsar.names import unknown
 from fsar.recognizer import Recognizer
 from fsar.recognizer.background import BACKGROUND
 from fsar.recognizer.faults import fault_of
-from fsar.recognizer.review import review
+from fsar.recognizer.review import name_left_out, review
 from fsar.service.decoders import DecodedApart
+from fsar.service.growth import Growth, effect_of
 from fsar.service.limits import Refused
 from fsar.service.security import require_name
 from fsar.service.uploads import Upload
+from fsar.video.paths import display
+from fsar.video.picture import Frame
+from fsar.video.writing import write_video
 
 SUFFIX = ".fsar"
 UNDONE = 10
 """Changes of a recogniser that can be taken back."""
 PREVIEW, CUT = 240, 720
 """Pixels of the short side of a preview, and of a clip that was cut out of a video."""
+SMALL = 112
+"""Pixels of the short side of a frame that is shown beside another one."""
 
 Clips = set[tuple[str, str]]
 """Action and name of clips."""
@@ -62,6 +75,7 @@ class Project:
         self._known: tuple[object, Recognizer] | None = None
         self._history: list[Path] = []
         self._saved: object = None
+        self._growth = Growth(self.folder / ".growth.jsonl")
 
     # ----------------------------------------------------------------------- questions
 
@@ -95,22 +109,36 @@ class Project:
             "expected": None if fit is None else fit.expected,
             "fit": None if fit is None else str(fit),
             "undo": len(self._history),
+            "state": self._label(),
         }
 
-    def predict(self, upload: Upload, nearest: int = 0) -> dict[str, Any]:
+    def predict(self, upload: Upload, nearest: int = 0, pairs: bool = False) -> dict[str, Any]:
         """Name the action in a video.
+
+        Args:
+            upload: the video.
+            nearest: how many of the most similar examples to name.
+            pairs: show each frame that was taken of the video beside the most similar one of the nearest example.
+
+        Returns:
+            The answer as plain values; with `pairs`, two pictures each, as addresses that hold a JPEG. There are none
+            if the method does not compare frames, or the example's file is not in the folder.
 
         Raises:
             ValueError: a broken video, or too few examples.
         """
         answer = self.recognizer.predict(upload.path, nearest).to_dict()
         near = [each | {"video": self._named(each["video"])} for each in answer["nearest"]]
-        return answer | {"video": upload.path.name, "nearest": near}
+        shown = {"pairs": self._pairs(upload, near)} if pairs else {}
+        return answer | {"video": upload.path.name, "nearest": near} | shown
 
     def check(self) -> dict[str, Any]:
         """Look for faults of the examples, and for what would help most."""
         recognizer = self.recognizer
-        return asdict(review(recognizer.method, recognizer.enrolled))
+        found = asdict(review(recognizer.method, recognizer.enrolled))
+        for video in (video for videos in recognizer.examples.values() for video in videos):
+            found["findings"] = [each.replace(display(Path(video)), self._named(video)) for each in found["findings"]]
+        return found | {"growth": self._growth.points()}
 
     def clip(self, action: str, clip: str) -> Path:
         """Find the file of an example.
@@ -124,6 +152,10 @@ class Project:
         if found is None:
             raise Refused(404, f"the file of {clip!r} is not in the folder of the recogniser; only its encoding is")
         return found
+
+    def clip_of(self, action: str, video: str) -> Path:
+        """Find the file of an example by its name in the recogniser, as `clip` does."""
+        return self.clip(action, self._named(video))
 
     def preview(self, action: str, clip: str, folder: Path) -> Path:
         """Make a small version of an example that every browser plays, unless there is one.
@@ -164,7 +196,9 @@ class Project:
             Refused: a wrong name, too many clips, or no room.
         """
         if start is not None or end is not None:
-            with self._cut(upload, start, end) as part:
+            with self._written(
+                upload.path.parent, lambda to: self._cache.copy(upload.path, to, CUT, start, end)
+            ) as part:
                 return self.enroll(action, part)
         fault = self._look(upload)
         with self._editing, self._kept(action, upload) as clip, self._edit() as recognizer:
@@ -173,17 +207,56 @@ class Project:
             added = before != (recognizer.actions.get(action), recognizer.background)
         return {"action": action, "clip": clip.name, "added": added, "fault": fault}
 
+    def enroll_pixels(self, action: str, upload: Upload, width: int, height: int, fps: float) -> dict[str, Any]:
+        """Make pictures that came as pixels an example of an action.
+
+        Args:
+            action: what they show.
+            upload: the pictures one after the other, four bytes per pixel: red, green, blue, and one that is ignored.
+            width: of each, in pixels.
+            height: of each, in pixels.
+            fps: pictures per second.
+
+        Returns:
+            As `enroll`.
+
+        Raises:
+            Refused: the size does not fit, or as for `enroll`.
+            ValueError: as for `enroll`.
+        """
+        count, rest = divmod(upload.size, 4 * width * height)
+        if rest:
+            raise Refused(422, f"the body has {upload.size} bytes; pictures of {width} x {height} do not fit")
+        frames = np.memmap(upload.path, np.uint8, "r").reshape(count, height, width, 4)
+        opaque = (np.ascontiguousarray(frame[..., :3]) for frame in frames)
+        with self._written(upload.path.parent, lambda to: write_video(to, opaque, fps)) as part:
+            return self.enroll(action, part)
+
     def correct(self, action: str, upload: Upload) -> dict[str, Any]:
         """Make a video an example of an action, and of no other one.
+
+        Returns:
+            As `enroll`; the action that it `was` an example of; and the `effect` on the other examples, each named by
+            the others: how many were right, before and after, and those whose name changed.
 
         Raises:
             ValueError: a broken video.
             Refused: as for `enroll`.
         """
         fault = self._look(upload)
-        with self._editing, self._kept(action, upload) as clip, self._edit() as recognizer:
-            was = recognizer.correct(clip, action)
-        return {"action": action, "clip": clip.name, "added": was != action, "was": was, "fault": fault}
+        with self._editing:
+            before = self._named_left_out()
+            with self._kept(action, upload) as clip, self._edit() as recognizer:
+                was = recognizer.correct(clip, action)
+            effect = effect_of(before, self._named_left_out())
+        made = {"action": action, "clip": clip.name, "added": was != action, "was": was, "fault": fault}
+        return made | {"effect": effect}
+
+    def adopt(self, action: str, file: Path) -> None:
+        """Put the file of an example that is enrolled already into the folder."""
+        clip = self._inside(self.folder / require_name(action, "action")) / file.name
+        clip.parent.mkdir(exist_ok=True)
+        os.link(file, clip)
 
     def move(self, action: str, clip: str, to: str) -> None:
         """Make an example one of another action, known or new.
@@ -198,6 +271,28 @@ class Project:
         with self._edit() as recognizer:
             recognizer.relabel(action, clip, to)
 
+    def trim(self, action: str, clip: str, start: float, end: float) -> None:
+        """Keep a part of an example only.
+
+        Args:
+            action: of the example.
+            clip: its name.
+            start: of the part, in seconds.
+            end: of the part, in seconds.
+
+        Raises:
+            Refused: no such example, or its file is not in the folder.
+            ValueError: the part is empty or beyond the end.
+        """
+        path = self.clip(action, clip)
+        scratch = self._inside(self.folder / ".removed")
+        scratch.mkdir(exist_ok=True)
+        with self._written(scratch, lambda to: self._cache.copy(path, to, CUT, start, end)) as part:
+            self._look(part)
+            with self._editing, self._kept(action, part) as kept, self._edit() as recognizer:
+                recognizer.enroll(action, kept)  # first, so that the action keeps its place
+                recognizer.remove(action, clip)
+
     def remove(self, action: str, clip: str | None = None) -> None:
         """Forget an example, or an action; the clips' files can come back by `undo`.
 
@@ -208,13 +303,20 @@ class Project:
         with self._edit() as recognizer:
             recognizer.remove(action, clip)
 
-    def undo(self) -> None:
+    def undo(self, state: str | None = None) -> None:
         """Take the last change back.
 
+        Args:
+            state: as `describe` told it; None for any.
+
         Raises:
-            Refused: nothing to take back, or another program changed the file since.
+            Refused: nothing to take back; another program changed the file since; or the state is another one, so that
+                somebody else's change would be taken back.
         """
         with self._editing, locked(self.file):
+            if state not in (None, self._label()):
+                message = "it was changed meanwhile, in another window perhaps; look at the examples, then undo again"
+                raise Refused(409, message)
             if not self._history:
                 raise Refused(409, "there is no change to take back")
             if self._state() != self._saved:
@@ -223,6 +325,7 @@ class Project:
             self._history.pop().replace(self.file)
             self._saved = self._state()
             self._tidy(before, self._clips(self.recognizer))
+            self._growth.add(self.recognizer)
 
     def delete(self) -> None:
         """Delete the recogniser and its clips."""
@@ -233,6 +336,9 @@ class Project:
                 if file is not None:
                     file.unlink()
             self.forget_history()
+            if self.folder.is_symlink():
+                return
+            self._growth.file.unlink(missing_ok=True)
             for folder, _, _ in os.walk(self.folder, topdown=False):
                 with suppress(OSError):  # not empty: files that nobody enrolled
                     os.rmdir(folder)
@@ -240,6 +346,8 @@ class Project:
     def forget_history(self) -> None:
         """Make everything final that could be taken back."""
         self._history = []
+        if self.folder.resolve() != self.folder:
+            return
         for folder in (self.folder / ".history", self.folder / ".removed"):
             if folder.is_dir() and not folder.is_symlink():
                 shutil.rmtree(folder)
@@ -252,6 +360,9 @@ class Project:
         except FileNotFoundError as error:
             raise Refused(404, f"the recogniser {self.name!r} was deleted") from error
         return stat.st_ino, stat.st_mtime_ns, stat.st_size
+
+    def _label(self) -> str:
+        return blake2b(repr(self._state()).encode(), digest_size=8).hexdigest()
 
     @contextmanager
     def _edit(self) -> Iterator[Recognizer]:
@@ -271,6 +382,7 @@ class Project:
             self._saved = self._state()
             self._known = self._saved, recognizer
             self._tidy(before, self._clips(recognizer))
+            self._growth.add(recognizer)
 
     def _remember(self) -> None:
         """Keep the file as it is now, for `undo`."""
@@ -316,17 +428,32 @@ class Project:
                     clip.parent.rmdir()
 
     @contextmanager
-    def _cut(self, upload: Upload, start: float | None, end: float | None) -> Iterator[Upload]:
-        """Cut a segment out of an upload; named by its content, too."""
-        part = upload.path.with_name(f"part-{uuid4().hex}.mp4")
+    def _written(self, folder: Path, write: Callable[[Path], None]) -> Iterator[Upload]:
+        """Write a video for a while, named by its content as an upload is."""
+        part = folder / f"part-{uuid4().hex}.mp4"
         named = part
         try:
-            self._cache.copy(upload.path, part, CUT, start, end)
+            write(part)
             digest = blake2b(part.read_bytes(), digest_size=16).hexdigest()
             named = part.replace(part.with_name(f"part-{digest}.mp4"))
             yield Upload(named, named.stat().st_size)
         finally:
             named.unlink(missing_ok=True)
+
+    def _named_left_out(self) -> dict[tuple[str, str], str]:
+        """Action and clip of each example -> what the others name it; empty if there are too few."""
+        recognizer = self.recognizer
+        if len(recognizer.actions) < 2 or max(recognizer.actions.values()) < 2:
+            return {}
+        answers = name_left_out(recognizer.method, recognizer.enrolled).answers
+        return {(action, self._named(video)): answer for (action, video), answer in answers.items()}
+
+    def _pairs(self, upload: Upload, near: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+        file = self._file(self.folder / near[0]["action"], near[0]["video"]) if near else None
+        if file is None or near[0]["frames"] is None:
+            return []
+        mine, others = self._cache.read(upload.path), self._cache.read(file)
+        return [(_small(frame), _small(others[i])) for frame, i in zip(mine, near[0]["frames"], strict=True)]
 
     @property
     def _cache(self) -> DecodedApart:
@@ -359,7 +486,7 @@ class Project:
     def _file(self, folder: Path, clip: str) -> Path | None:
         """Find a file below a folder by the end of its path; links are not followed."""
         wanted = Path(clip).parts
-        if folder.parent != self.folder or folder.is_symlink() or self.folder.is_symlink():
+        if folder.parent != self.folder or folder.resolve() != folder:  # a link, or `..`
             return None
         for inner, _, files in os.walk(folder):
             for name in files:
@@ -372,6 +499,14 @@ class Project:
         if path.resolve() != path:
             raise Refused(403, f"{path.name!r} is a link that leads elsewhere; put the folder itself there")
         return path
+
+
+def _small(frame: Frame) -> str:
+    """A frame as a small JPEG that an address holds."""
+    picture, content = Image.fromarray(frame), BytesIO()
+    picture.thumbnail((2 * SMALL, SMALL))
+    picture.save(content, "jpeg", quality=80)
+    return f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode()}"
 
 
 def _move(file: Path, to: Path) -> None:

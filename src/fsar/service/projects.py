@@ -15,16 +15,20 @@ from fsar.backbones import Backbone
 from fsar.devices import to_device
 from fsar.names import unknown
 from fsar.recognizer import Recognizer
+from fsar.recognizer.background import BACKGROUND
 from fsar.recognizer.files import read_file
 from fsar.service.decoders import DecodedApart, Decoders
 from fsar.service.limits import Limits, Refused
 from fsar.service.project import SUFFIX, Project
 from fsar.service.security import NAME, require_name
+from fsar.service.tasks import Tell
 from fsar.video.motion import MOTION
 
 NEARLY = 0.9
 """Share of the room on the disk from which on it is said to be nearly full."""
 BUILT_IN = ("tiny", "lite0")
+METHODS = ("place-motion", "bi-mhm", "otam", "protonet")
+"""Methods that need no training; the first one is that of a new recogniser."""
 
 
 class Projects:
@@ -74,26 +78,74 @@ class Projects:
         self._require_free(name, backbone or self.backbone)
         return self._add(name, Recognizer(self._shared(backbone or self.backbone), cache=self._cache(8, MOTION)))
 
+    def rebuild(self, name: str, to: str, method: str, backbone: str, tell: Tell) -> dict[str, Any]:
+        """Make another recogniser of the same clips, with another method or backbone.
+
+        Args:
+            name: of the recogniser whose clips are taken.
+            to: name of the new one.
+            method: one of `METHODS`.
+            backbone: as for `create`.
+            tell: is told the share that is done.
+
+        Returns:
+            `made`, the name of the new one; for it and the old one, the share of the examples that the others name
+            right, `accuracy` and `before`.
+
+        Raises:
+            ValueError: a clip's file is not in the folder, or cannot be decoded any more.
+            Refused: an unknown method, or as for `create`.
+        """
+        if method not in METHODS:
+            raise Refused(422, unknown(method, METHODS, "method"))
+        self._require_free(to, backbone)
+        old = self.get(name)
+        made = Recognizer(self._shared(backbone), method, cache=self._cache(8, MOTION))
+        groups = {
+            **old.recognizer.examples,
+            **({BACKGROUND: old.recognizer.background} if method == METHODS[0] else {}),
+        }
+        clips = [(action, old.clip_of(action, video)) for action, videos in groups.items() for video in videos]
+        for i, (action, clip) in enumerate(clips):
+            tell(i / len(clips))
+            made.enroll(action, clip)
+        accuracy, before = made.fit().accuracy, old.recognizer.fit().accuracy
+        tell(1.0)
+        new = self._add(to, made)
+        for action, clip in clips:
+            new.adopt(action, clip)
+        return {"made": to, "accuracy": accuracy, "before": before}
+
     def take(self, name: str, file: Path) -> Project:
         """Take a recogniser's file from elsewhere; it has encodings, and no clips.
+
+        A process with limits on memory and time loads it first (see `fsar.service.worker`).
 
         Raises:
             ValueError: it is no such file, or runs code of its own.
             Refused: as for `create`.
         """
+        require_name(name, "recogniser")
+        self._decoders.ask({"do": "load", "video": os.fspath(file), "backbones": list(self.backbones)})
         self._require_free(name, read_file(file).backbone)
         return self._add(name, self.load(file))
 
     def _require_free(self, name: str, backbone: str) -> None:
         require_name(name, "recogniser")
-        allowed = dict.fromkeys((self.backbone, *BUILT_IN))
-        if backbone not in allowed:  # others could be fetched from elsewhere, or be files of this machine
-            raise Refused(422, unknown(backbone, allowed, "backbone") + "; `fsar serve --backbone` sets another one")
+        if backbone not in self.backbones:
+            raise Refused(
+                422, unknown(backbone, self.backbones, "backbone") + "; `fsar serve --backbone` sets another one"
+            )
         if name in self.names() or (self.root / name).exists():
             raise Refused(409, f"there is a recogniser or a folder {name!r} already; choose another name")
         if len(self.names()) >= self.limits.recognizers:
             raise Refused(409, f"there are {self.limits.recognizers} recognisers, and no more are taken; delete one")
         self.require_room(0)
+
+    @property
+    def backbones(self) -> dict[str, None]:
+        """Backbones of recognisers; others could be fetched from elsewhere, or be files of this machine."""
+        return dict.fromkeys((self.backbone, *BUILT_IN))
 
     def _add(self, name: str, recognizer: Recognizer) -> Project:
         with self._lock:

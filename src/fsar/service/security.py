@@ -8,6 +8,7 @@ import hmac
 import ipaddress
 import os
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
@@ -87,6 +88,30 @@ at most 80, a letter or digit first
     return name
 
 
+def require_no_link(path: Path) -> Path:
+    """Refuse a link, so that nothing is written or deleted where it leads.
+
+    Args:
+        path: of the service's own files; it need not exist.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: it is a link.
+    """
+    if path.is_symlink():
+        raise ValueError(f"{path}: it is a link that leads elsewhere; delete the link, then start again")
+    return path
+
+
+def _host_of(header: str) -> str | None:
+    try:
+        return urlsplit(f"//{header}").hostname
+    except ValueError:  # such as [::1
+        return None
+
+
 class Guard:
     """Checks the head of each request.
 
@@ -96,7 +121,7 @@ class Guard:
     """
 
     def __init__(self, host: str, token: str | None):
-        self._local = is_local(host)
+        self._hosts = (*LOCAL, host) if is_local(host) else None
         self._token = token
 
     def check(self, request: Request, public: bool = False) -> None:
@@ -110,9 +135,12 @@ class Guard:
             Refused: wrong host, page of another site, or wrong token.
         """
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
-        if self._local and urlsplit(f"//{host}").hostname not in LOCAL:
+        if self._hosts is not None and _host_of(host) not in self._hosts:
             raise Refused(421, "the service answers at 127.0.0.1 and localhost only; use one of these in the address")
-        if origin is not None and urlsplit(origin).netloc != host:
+        from_elsewhere = origin is not None and urlsplit(origin).netloc != host
+        if not public:  # pictures and videos of another page come without an origin, and a link to the page is no harm
+            from_elsewhere |= request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin")
+        if from_elsewhere:
             raise Refused(403, "the request comes from a page of another site; ask from a page of this service")
         if self._token is not None and not public and not self._is_right(request.headers.get("authorization", "")):
             message = "the token is missing or wrong; send the header `Authorization: Bearer TOKEN`"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from shutil import disk_usage
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import uuid4
 
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +19,14 @@ FREE = 10**6
 """Bytes of the disk that stay free."""
 _HEAD = 400
 _MPEG_4 = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"moof")
+
+
+Kind = Literal["video", "recognizer", "pixels"]
+"""What a body is."""
+_EXPECTED = {
+    "video": "a video of a known kind; send mp4, mov, webm, mkv, avi, mpg, ts or gif",
+    "recognizer": "a recogniser of fsar; send NAME.fsar",
+}
 
 
 class Upload(NamedTuple):
@@ -82,22 +90,22 @@ class Uploads:
             left.unlink()
 
     @asynccontextmanager
-    async def received(self, request: Request, video: bool = True) -> AsyncIterator[Upload]:
+    async def received(self, request: Request, kind: Kind = "video") -> AsyncIterator[Upload]:
         """Stream the body of a request to a file, which lasts as long as the block.
 
         Args:
-            request: with a video as its body.
-            video: False for a recogniser's file instead.
+            request: with the body.
+            kind: what the body is.
 
         Yields:
             The file.
 
         Raises:
-            Refused: too large, too slow, cut short, empty, not a video, or no room on the disk.
+            Refused: too large, too slow, cut short, empty, of another kind, or no room on the disk.
         """
         part = self._folder / f"part-{uuid4().hex}"
         try:
-            path, size = await self._receive(request, part, video)
+            path, size = await self._receive(request, part, kind)
         finally:
             with suppress(FileNotFoundError):
                 part.unlink()
@@ -109,7 +117,27 @@ class Uploads:
                 del self._users[path]
                 path.unlink(missing_ok=True)
 
-    async def _receive(self, request: Request, part: Path, video: bool) -> tuple[Path, int]:
+    async def pixels(self, request: Request, size: int) -> bytes:
+        """Take the body of a request into memory.
+
+        Args:
+            request: with pixels as its body.
+            size: bytes that it must have.
+
+        Raises:
+            Refused: another size, too slow, or cut short.
+        """
+        deadline = asyncio.get_running_loop().time() + self._limits.upload_seconds
+        body = bytearray()
+        async for chunk in _chunks(request, deadline):
+            body += chunk
+            if len(body) > size:
+                break
+        if len(body) != size:
+            raise Refused(422, f"the body has {len(body)} bytes or more; the pictures that were announced have {size}")
+        return bytes(body)
+
+    async def _receive(self, request: Request, part: Path, kind: Kind) -> tuple[Path, int]:
         most = round(self._limits.upload_mb * 1e6)
         too_large = Refused(413, f"the video is larger than {self._limits.upload_mb:g} MB; cut or shrink it")
         announced = request.headers.get("content-length", "0")
@@ -128,10 +156,9 @@ class Uploads:
                 file.write(chunk)
         if not size:
             raise Refused(400, "the request has no body; send the bytes of a video as its body")
-        suffix = kind_of(head)
-        if suffix is None or (suffix == ".fsar") == video:
-            known = "a video of a known kind; send mp4, mov, webm, mkv, avi, mpg, ts or gif"
-            raise Refused(415, f"the body is not {known if video else 'a recogniser of fsar; send NAME.fsar'}")
+        suffix = ".pixels" if kind == "pixels" else kind_of(head)
+        if suffix is None or (kind != "pixels" and (suffix == ".fsar") != (kind == "recognizer")):
+            raise Refused(415, f"the body is not {_EXPECTED[kind]}")
         path = self._folder / f"{digest.hexdigest()}{suffix}"
         os.utime(part, (0, 0))  # the same content has the same name, size and time, and so the same entry in the cache
         part.replace(path)

@@ -7,18 +7,29 @@ from which the service reads them; so the service itself never opens a video wit
 import json
 import resource
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fsar.backbones import load_backbone
+from fsar.names import unknown
+from fsar.recognizer import Recognizer
+from fsar.recognizer.files import Contents, read_file
+from fsar.service.limits import Refused
+from fsar.service.security import require_name
 from fsar.video.frame_cache import FrameCache
 from fsar.video.paths import VideoError
 from fsar.video.reading import probe, stream_frames
 from fsar.video.sources import source_of
 from fsar.video.stills import image_format
 from fsar.video.writing import write_video
+
+MOST_FRAMES = 256
+"""Frames of a clip that a recogniser from elsewhere may take."""
+MOST_WINDOWS = 2000
+"""Windows that end in a second of a video, for such a recogniser."""
 
 
 def answer(request: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, Any]:
@@ -27,12 +38,16 @@ def answer(request: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, A
     Args:
         request: `do` (identity, frames, times, damaged or copy), `video`, `start`, `end`; `folder`, `frames` and
             `sampling` of the frame cache; and for a copy, `to`, its path, and `side`, the pixels of its short side.
+            Or `do` (load), `video`, a recogniser's file from elsewhere, and `backbones`, those that it may have.
         limits: `video_seconds`, `frames` and `pixels`.
 
     Returns:
         `result`, for `frames` the name of the file in the cache; or `refused`, the reason.
     """
-    path, span = Path(request["video"]), (request["start"], request["end"])
+    path = Path(request["video"])
+    if request["do"] == "load":
+        return _loaded(path, request["backbones"])
+    span = request["start"], request["end"]
     cache = FrameCache(Path(request["folder"]), request["frames"], request["sampling"])
     try:
         _require_small(path, cache, limits)
@@ -54,6 +69,48 @@ def answer(request: Mapping[str, Any], limits: Mapping[str, Any]) -> dict[str, A
         return {"refused": "decoding it needs more memory than is allowed; shrink it"}
     except OSError as error:
         return {"failed": str(error)}
+
+
+def _loaded(path: Path, backbones: Sequence[str]) -> dict[str, Any]:
+    """Load a recogniser's file that somebody else may have written, to see that it is one, and not too large."""
+    try:
+        contents = read_file(path)
+        if contents.backbone not in backbones:
+            raise ValueError(unknown(contents.backbone, backbones, "backbone"))
+        _require_harmless(contents)
+        _require_few_windows(Recognizer.load(path, load_backbone(contents.backbone)))
+    except Refused as error:
+        return {"refused": error.message}
+    except ValueError as error:
+        return {"refused": str(error)}
+    except Exception as error:  # it can hold anything, and break in any way
+        return {"refused": f"it is no recogniser that fsar wrote, or needs too much memory ({type(error).__name__})"}
+    return {"result": None}
+
+
+def _require_harmless(contents: Contents) -> None:
+    """Refuse names that are paths to elsewhere, and frames without end."""
+    for name in contents.actions:
+        require_name(name, "action")
+    examples = [*contents.background, *(example for action in contents.actions.values() for example in action.examples)]
+    for example in examples:
+        parts = Path(example.video).parts
+        if not parts or example.video.startswith(("/", "\\")) or ".." in parts:
+            raise ValueError(
+                f"an example is named {example.video[:100]!r}; expected a name without a path to elsewhere"
+            )
+    if contents.frames is not None and not 0 < contents.frames <= MOST_FRAMES:
+        raise ValueError(f"it takes {contents.frames} frames of a clip; at most {MOST_FRAMES} are allowed")
+
+
+def _require_few_windows(recognizer: Recognizer) -> None:
+    """Refuse examples, or tuned windows, that would cut a video into windows without end."""
+    try:
+        contract = recognizer.contract()
+    except ValueError:  # it does not know how long its examples last, or has too few
+        return
+    if not contract.windows_per_second() <= MOST_WINDOWS:
+        raise ValueError(f"it would look at more than {MOST_WINDOWS} parts of each second of a video")
 
 
 def _write_copy(path: Path, span: tuple[float | None, float | None], to: Path, side: int) -> None:

@@ -7,6 +7,7 @@ elsewhere, and holding a key or a button to record needs no component that a fra
 |---|---|
 | `page.py` | adds the page to the service's routes |
 | `page.html`, `page.css` | its parts and their look |
-| `page.js` | what its parts do |
+| `page.js` | the service, recognisers and the camera; it connects everything |
+| `gallery.js`, `answer.js`, `live.js`, `check.js`, `trim.js`, `tasks.js` | what the parts of the page do |
 | `texts.js` | every English word of it, in one place |
 """

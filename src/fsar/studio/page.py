@@ -6,11 +6,11 @@ from fastapi import FastAPI
 from fastapi.responses import Response
 
 FOLDER = Path(__file__).parent
+SCRIPTS = ("texts", "gallery", "answer", "live", "check", "trim", "tasks", "page")
 FILES = {
     "/": ("page.html", "text/html"),
     "/page.css": ("page.css", "text/css"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/texts.js": ("texts.js", "text/javascript"),
+    **{f"/{name}.js": (f"{name}.js", "text/javascript") for name in SCRIPTS},
 }
 POLICY = {
     "Content-Security-Policy": (
@@ -29,8 +29,9 @@ def add_page(app: FastAPI) -> None:
     """Serve the page at `/`.
 
     Args:
-        app: the service. Its guard must let anybody have the files of the page; they hold no secret.
+        app: the service. Anybody may have the files of the page without a token; they hold no secret.
     """
+    app.state.public |= set(FILES)
     for path, (name, kind) in FILES.items():
         content = (FOLDER / name).read_bytes()
         app.add_api_route(path, _giver(content, kind), include_in_schema=False)
