@@ -23,6 +23,12 @@ from fsar.methods.protonet import ProtoNet
 from fsar.results.result import Result
 
 
+@pytest.fixture(autouse=True, scope="module")
+def tiny(small_for_tiny: Backbone) -> Backbone:
+    """In this file, the small encoder stands in for `tiny`."""
+    return small_for_tiny
+
+
 @pytest.fixture(scope="module")
 def few(little_world: VideoDataset) -> VideoDataset:
     """Two clips of two classes."""

@@ -189,6 +189,27 @@ def as_yaml(value: Any) -> str:
     return str(value)
 
 
+def read_yaml(text: str) -> Any:
+    """Read YAML as `yaml.safe_load` does: only plain data. PyYAML's reader in C, if it is there, is ten times as fast.
+
+    Args:
+        text: of a file, or of one value.
+
+    Returns:
+        Dictionaries, lists, texts, numbers, true, false, None.
+
+    Raises:
+        yaml.YAMLError: it is no YAML.
+
+    Example:
+        >>> read_yaml("{way: 5, shots: [1, 5]}")
+        {'way': 5, 'shots': [1, 5]}
+    """
+    import yaml
+
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Base of settings classes that check their values when they are built.

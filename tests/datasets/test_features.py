@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from fsar.backbones import load_backbone
+from fsar.backbones import Backbone, load_backbone
 from fsar.bank.export import export_features
 from fsar.bank.fill import fill_bank
 from fsar.cli import main
@@ -26,6 +26,12 @@ from tests.conftest import SHARED, needs_shared
 
 CLASSES = {"wave": "train", "clap": "train", "sit": "train", "run": "val", "hop": "val", "bow": "test", "nod": "test"}
 DIM, FRAMES, EACH = 16, 4, 6
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tiny(small_for_tiny: Backbone) -> Backbone:
+    """In this file, the small encoder stands in for `tiny`."""
+    return small_for_tiny
 
 
 def entries(frames: int = FRAMES, noise: float = 0.5, seed: int = 0) -> dict[str, np.ndarray]:
@@ -153,7 +159,7 @@ def test_features_of_a_file_match_as_those_of_a_bank(little_world: VideoDataset,
     given = load_features(save(tmp_path / "world.npz", content))
     for name in ("protonet", "otam", "bi-mhm"):
         seen = evaluate(build_method(name, tiny), little_world, episodes=50, progress=False)
-        made = evaluate(build_method(name, load_backbone("features/128")), given, episodes=50, progress=False)
+        made = evaluate(build_method(name, load_backbone("features/32")), given, episodes=50, progress=False)
         assert made.right == seen.right and made.episodes_fingerprint == seen.episodes_fingerprint
 
 
@@ -204,7 +210,7 @@ def test_a_method_without_parameters_computes_where_it_is_sent() -> None:
 def test_features_and_backbone_must_fit(mine: VideoDataset, little_world: VideoDataset, tiny) -> None:
     with pytest.raises(ValueError, match=r"protonet is built for tiny, and .*mine.npz holds features of 16 numbers"):
         evaluate(build_method("protonet", tiny), mine, way=2, episodes=2)
-    given = build_method("protonet", load_backbone("features/128"))
+    given = build_method("protonet", load_backbone("features/32"))
     with pytest.raises(ValueError, match="takes features made elsewhere, not videos; give --features FILE"):
         evaluate(given, little_world, episodes=2)
     with pytest.raises(ValueError, match="takes features made elsewhere, not videos"):
@@ -234,7 +240,7 @@ def test_features_that_are_written_are_read_again(
     given = load_features(file)
     assert given.splits == little_world.splits and given.fingerprint() == little_world.fingerprint()
     seen = evaluate(build_method("otam", load_backbone("tiny")), little_world, way=3, episodes=30, progress=False)
-    made = evaluate(build_method("otam", load_backbone("features/128")), given, way=3, episodes=30, progress=False)
+    made = evaluate(build_method("otam", load_backbone("features/32")), given, way=3, episodes=30, progress=False)
     assert seen.right == made.right
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fsar.datasets import Video
-from fsar.datasets.join import join_clips
+from fsar.datasets.join import Pace, join_clips
 from fsar.video.reading import probe, read_frames_at
 from fsar.video.writing import write_video
 
@@ -24,7 +24,7 @@ def clips(tmp_path: Path) -> list[Video]:
 
 
 def test_every_clip_is_where_the_truth_says(clips: list[Video], tmp_path: Path) -> None:
-    segments = join_clips(clips, tmp_path / "stream.mp4", seed=3, pause=(0.5, 1.0), fps=10.0)
+    segments = join_clips(clips, tmp_path / "stream.mp4", seed=3, pace=Pace((0.5, 1.0), 10.0))
     assert sorted(each.action for each in segments) == ["120", "200", "40"]
     for each in segments:
         assert each.end - each.start == pytest.approx(1.0)
@@ -44,5 +44,7 @@ def test_mistakes_are_named(clips: list[Video], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no clip to join"):
         join_clips([], tmp_path / "stream.mp4")
     with pytest.raises(ValueError, match="the shorter one first"):
-        join_clips(clips, tmp_path / "stream.mp4", pause=(2.0, 1.0))
+        join_clips(clips, tmp_path / "stream.mp4", pace=Pace((2.0, 1.0)))
+    with pytest.raises(ValueError, match="frames per second are 0"):
+        Pace(fps=0.0)
     assert not (tmp_path / "stream.mp4").exists()

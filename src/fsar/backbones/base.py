@@ -122,7 +122,7 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         """Switch training mode; BatchNorm layers stay in evaluation mode if they are frozen."""
         super().train(mode)
-        if self.freeze_batch_norm:
+        if mode and self.freeze_batch_norm:
             for module in self.modules():
                 if isinstance(module, _BatchNorm):
                     module.eval()

@@ -3,7 +3,7 @@
 import os
 import sys
 from argparse import ArgumentParser, Namespace, _SubParsersAction
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from fsar.cli import (
     bank,
@@ -44,7 +44,7 @@ EXIT_PIPE_CLOSED = 141
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; return its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser, verbs = _parsers()
+    parser, verbs = _parsers(words)
     try:
         if words and not words[0].startswith("-"):
             _refuse_unknown(words, verbs)
@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_INTERRUPTED
 
 
-def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+def _parsers(words: Collection[str] | None = None) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
+    """Build the parsers, with the options of the verbs that are among the words; None for those of all verbs."""
     parser = ArgumentParser(
         prog="fsar", description="Few-shot action recognition: name the action in a video from a few examples."
     )
@@ -76,7 +77,8 @@ def _parsers() -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     verbs = {}
     for verb, (add_options, _, description) in VERBS.items():
         verbs[verb] = subcommands.add_parser(verb, help=description, description=description, allow_abbrev=False)
-        add_options(verbs[verb])
+        if words is None or verb in words:
+            add_options(verbs[verb])
     return parser, verbs
 
 

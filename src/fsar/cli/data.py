@@ -70,7 +70,7 @@ def run(options: Namespace) -> int:
 def _join(options: Namespace) -> int:
     from fsar.cli.options import tell
     from fsar.datasets import load_data
-    from fsar.datasets.join import write_streams
+    from fsar.datasets.join import Pace, write_streams
 
     data = load_data(options.clips)
     tell(data.notes)
@@ -81,8 +81,7 @@ def _join(options: Namespace) -> int:
         streams=options.streams,
         count=options.count,
         seed=options.seed,
-        pause=tuple(options.pause),
-        fps=options.fps,
+        pace=Pace(tuple(options.pause), options.fps),
         progress=True,
     )
     print(f"{options.out}: {options.streams} videos with {len(segments)} clips; the truth is in segments.csv")

@@ -19,8 +19,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from fsar.config import read_yaml
 from fsar.datasets.base import SPLITS, Video, VideoDataset, list_hash
 from fsar.datasets.find import FoundVideo, VideoIndex, without_suffix
 from fsar.datasets.lists import Line, numbered_lines, read_line
@@ -137,12 +136,19 @@ class Benchmark:
         """
         labels: dict[tuple[str | None, str, int | None], str | None] = {}  # one look-up per class, not per line
         for line in lines:
-            key = (line.folder, line.split, line.number)
-            if key not in labels:
-                labels[key] = self._label(line, first_number)
-            yield labels[key], line.id if labels[key] is None else self.canonical(line.id)
+            place = line.place
+            if place not in labels:
+                labels[place] = self.class_of(line, first_number)
+            label = labels[place]
+            yield label, line.id if label is None else self.canonical(line.id)
 
-    def _label(self, line: Line, first_number: Mapping[str, int] | None) -> str | None:
+    def class_of(self, line: Line, first_number: Mapping[str, int] | None = None) -> str | None:
+        """Find the class of a line; None if the benchmark has no such class.
+
+        Args:
+            line: with the name or number of a class.
+            first_number: split -> number of its first class.
+        """
         if line.folder is not None:
             return self.label(line.folder)
         if first_number is None or line.number is None:
@@ -308,7 +314,7 @@ def _registered(name: str) -> Benchmark:
 
 @cache
 def _family(name: str) -> dict[str, Any]:
-    return dict(yaml.safe_load((_PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")))
+    return dict(read_yaml((_PACKAGED / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def load_benchmark(name: str, root: Path, skip_missing: bool = False) -> VideoDataset:

@@ -5,7 +5,7 @@ strangers and stillness, and the truth is exact. A real recording has more: peop
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +27,37 @@ FPS = 12.0
 SHORT_SIDE = 256
 
 
+@dataclass(frozen=True)
+class Pace:
+    """Pauses and frame rate of a stream.
+
+    Raises:
+        ValueError: a pause that is negative or ends before it begins, or a frame rate that is not above 0.
+    """
+
+    pause: tuple[float, float] = (0.5, 2.0)
+    """Shortest and longest pause in seconds, before the first clip, between clips and after the last one."""
+    fps: float = FPS
+    """Frames per second."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.pause[0] <= self.pause[1]:
+            raise ValueError(
+                f"pause is {self.pause[0]:g} to {self.pause[1]:g} s; expected two times, the shorter one first"
+            )
+        if self.fps <= 0:
+            raise ValueError(f"frames per second are {self.fps:g}; expected a number above 0")
+
+    def still(self, rng: np.random.Generator) -> int:
+        """Draw a pause, in frames."""
+        return round(float(rng.uniform(*self.pause)) * self.fps)
+
+
+USUAL = Pace()
+
+
 def join_clips(
-    videos: Sequence[Video],
-    out: Path,
-    seed: int = 0,
-    pause: tuple[float, float] = (0.5, 2.0),
-    fps: float = FPS,
-    progress: bool = False,
+    videos: Sequence[Video], out: Path, seed: int = 0, pace: Pace = USUAL, progress: bool = False
 ) -> list[Segment]:
     """Join clips to one video file.
 
@@ -41,21 +65,18 @@ def join_clips(
         videos: labelled clips; each is shown once.
         out: the video to write.
         seed: of the order and the pauses.
-        pause: shortest and longest pause in seconds, before the first clip, between clips and after the last one.
-        fps: frames per second of the stream.
+        pace: pauses and frame rate.
         progress: show a progress bar.
 
     Returns:
         Where each clip is, in order.
 
     Raises:
-        ValueError: no clip, a pause that is negative or ends before it begins, or a broken video (a VideoError).
+        ValueError: no clip, or a broken video (a VideoError).
         OSError: the file cannot be written.
     """
     if not videos:
         raise ValueError("there is no clip to join; give at least one")
-    if not 0 <= pause[0] <= pause[1]:
-        raise ValueError(f"pause is {pause[0]:g} to {pause[1]:g} s; expected two times, the shorter one first")
     rng = np.random.default_rng(seed)
     order = [videos[i] for i in rng.permutation(len(videos))]
     segments: list[Segment] = []
@@ -64,19 +85,19 @@ def join_clips(
         size: tuple[int, int] | None = None
         shown = 0
         for number, video in enumerate(progress_bar(order, "join", "clip", len(order), progress)):
-            clip = _at_rate(video, fps)
+            clip = _at_rate(video, pace.fps)
             size = size or (clip.shape[2] // 2 * 2, clip.shape[1] // 2 * 2)
             clip = np.stack([_fitted(frame, size) for frame in clip])
-            for _ in range(_still(rng, pause, fps) if number == 0 else 0):
+            for _ in range(pace.still(rng) if number == 0 else 0):
                 shown += 1
                 yield clip[0]
-            segments.append(Segment(out.name, shown / fps, (shown + len(clip)) / fps, video.label))
+            segments.append(Segment(out.name, shown / pace.fps, (shown + len(clip)) / pace.fps, video.label))
             yield from clip
-            still = _still(rng, pause, fps)
+            still = pace.still(rng)
             shown += len(clip) + still
             yield from [clip[-1]] * still
 
-    write_video(out, frames(), fps)
+    write_video(out, frames(), pace.fps)
     return segments
 
 
@@ -87,8 +108,7 @@ def write_streams(
     streams: int = 1,
     count: int | None = None,
     seed: int = 0,
-    pause: tuple[float, float] = (0.5, 2.0),
-    fps: float = FPS,
+    pace: Pace = USUAL,
     progress: bool = False,
 ) -> list[Segment]:
     """Write test streams, and `segments.csv` beside them.
@@ -100,8 +120,7 @@ def write_streams(
         streams: number of videos.
         count: clips in each video, chosen at random; None for all.
         seed: of choice, order and pauses; the next stream has the next seed.
-        pause: as for `join_clips`.
-        fps: frames per second.
+        pace: as for `join_clips`.
         progress: show a progress bar.
 
     Returns:
@@ -114,20 +133,16 @@ def write_streams(
     for label in strangers:
         if label not in data.classes:
             raise ValueError(unknown(label, data.classes, "class"))
-    if streams < 1 or (count is not None and count < 1) or fps <= 0:
-        raise ValueError(f"streams are {streams}, clips {count} and frames per second {fps:g}; expected at least 1")
+    if streams < 1 or (count is not None and count < 1):
+        raise ValueError(f"streams are {streams} and clips {count}; expected at least 1")
     segments = []
     for number in range(streams):
         rng = np.random.default_rng((seed + number, 1))
         some = data.videos if count is None else [data.videos[i] for i in rng.permutation(len(data.videos))[:count]]
-        for each in join_clips(some, out / f"stream_{number}.mp4", seed + number, pause, fps, progress):
+        for each in join_clips(some, out / f"stream_{number}.mp4", seed + number, pace, progress):
             segments.append(replace(each, action=UNKNOWN) if each.action in strangers else each)
     write_text_atomic(out / "segments.csv", to_csv(segments))
     return segments
-
-
-def _still(rng: np.random.Generator, pause: tuple[float, float], fps: float) -> int:
-    return round(float(rng.uniform(*pause)) * fps)
 
 
 def _at_rate(video: Video, fps: float) -> np.ndarray:

@@ -32,6 +32,7 @@ from fsar.video.paths import display
 
 _NUMBERED = re.compile(r"(train|val|test)(\d+)/(?P<path>/?.+)")
 _LABELLED = re.compile(r"(?P<path>.*?[^\s,;])(?P<numbers>(?:[\s,;]+\d+)+)")
+_BETWEEN = re.compile(r"[\s,;]")
 _HMDB = re.compile(r"(?P<label>.+)_test_split[123]\.txt")
 _SPLIT_WORDS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "validate"), "test": ("test",)}
 
@@ -58,7 +59,7 @@ class Line:
         """The video's name, without folders and suffix."""
         return without_suffix(self.path.rpartition("/")[2])
 
-    @property
+    @cached_property
     def folders(self) -> tuple[str, ...]:
         """The folders of the path."""
         return folders_of(self.path)
@@ -67,6 +68,11 @@ class Line:
     def folder(self) -> str | None:
         """The class if its name is given, else the last folder; None if there is neither."""
         return self.label or self.path.rpartition("/")[0].rpartition("/")[2] or None
+
+    @property
+    def place(self) -> tuple[str | None, str, int | None]:
+        """All that the line says of its class: lines of equal places are of one class."""
+        return self.folder, self.split, self.number
 
 
 def read_line(line: str) -> Line:
@@ -85,7 +91,7 @@ def read_line(line: str) -> Line:
     if match := _NUMBERED.fullmatch(text):
         return Line(match["path"].lstrip("/"), match[1], int(match[2]))
     number, whole = None, ""
-    if match := _LABELLED.fullmatch(text):
+    if _BETWEEN.search(text) and (match := _LABELLED.fullmatch(text)):  # most lines have no number behind the path
         path = match["path"].strip("\"'")
         numbers = [int(number) for number in re.findall(r"\d+", match["numbers"])]
         is_file = without_suffix(path) != path

@@ -134,12 +134,13 @@ def recognise(files: Sequence[Path]) -> Recognised:
     lines = [line for file in files for line in _lines(file)]
     if not lines:
         raise ValueError(f"{_names(files)}: no lines; expected lines like class/video or test18/195025")
+    one_of_each = tuple({line.place: line for _, line in lines}.values())
     readings = [
-        _Reading.of(benchmark(name), number, lines)
+        _Reading(benchmark(name), number, lines, one_of_each)
         for name in BENCHMARKS
         for number in benchmark(name).first_numbers or (None,)
     ]
-    exact = [reading for reading in readings if reading.agreeing == reading.given and not reading.foreign]
+    exact = [reading for reading in readings if reading.knows_all and reading.agreeing == reading.given]
     if not exact:
         raise ValueError(f"{_names(files)}: {_difference(readings)}")
     entries = {split: tuple(sorted(exact[0].entries[split])) for split in exact[0].given}
@@ -162,22 +163,38 @@ class _Reading:
     """The lines, read as entries of one benchmark with one numbering of its classes."""
 
     known: Benchmark
-    entries: Mapping[str, Sequence[tuple[str, str]]]
-    """Split -> (label, id) of the lines whose class is known."""
-    foreign: Sequence[str]
-    """Class of each other line, as the file writes it."""
+    first_number: Mapping[str, int] | None
+    lines: Sequence[tuple[str, Line]]
+    """Each after its split, if the line or its file names it."""
+    one_of_each: Sequence[Line]
+    """A line of each class."""
 
-    @classmethod
-    def of(cls, known: Benchmark, number: Mapping[str, int] | None, lines: Sequence[tuple[str, Line]]) -> "_Reading":
+    @cached_property
+    def knows_all(self) -> bool:
+        """Whether the benchmark has every class of the lines; few are told apart by more than that."""
+        return all(self.known.class_of(line, self.first_number) is not None for line in self.one_of_each)
+
+    @cached_property
+    def _read(self) -> tuple[dict[str, list[tuple[str, str]]], list[str]]:
         entries: dict[str, list[tuple[str, str]]] = defaultdict(list)
         foreign = []
-        read = known.entries((line for _, line in lines), number)
-        for (split, line), (label, video_id) in zip(lines, read, strict=True):
+        read = self.known.entries((line for _, line in self.lines), self.first_number)
+        for (split, line), (label, video_id) in zip(self.lines, read, strict=True):
             if label is None:
                 foreign.append(line.folder or f"{line.split}{line.number}")
             else:
-                entries[split or known.splits[label]].append((label, video_id))
-        return cls(known, entries, foreign)
+                entries[split or self.known.splits[label]].append((label, video_id))
+        return entries, foreign
+
+    @property
+    def entries(self) -> Mapping[str, Sequence[tuple[str, str]]]:
+        """Split -> (label, id) of the lines whose class is known."""
+        return self._read[0]
+
+    @property
+    def foreign(self) -> Sequence[str]:
+        """Class of each other line, as the file writes it."""
+        return self._read[1]
 
     @property
     def given(self) -> list[str]:

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from fsar.backbones import Backbone
-from fsar.config import describe_settings, parse_settings, settings_of
+from fsar.config import describe_settings, parse_settings, read_yaml, settings_of
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction, Targets
 from fsar.names import unknown
@@ -290,7 +290,7 @@ def parse_method(spec: str) -> tuple[str, dict[str, Any]]:
         if not equals:
             raise ValueError(f"cannot read {part!r} in {spec!r}; expected method:option=value,option=value")
         try:
-            options[option.strip()] = yaml.safe_load(value)
+            options[option.strip()] = read_yaml(value)
         except yaml.YAMLError as error:
             raise ValueError(
                 f"cannot read the value in {part!r} as YAML; expected option=value, as in k=[2, 3]"

@@ -17,8 +17,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-import yaml
-
+from fsar.config import read_yaml
 from fsar.names import unknown
 
 PAPERS = {"ma-fsar": "MA-FSAR", "task-adapter-pp": "Task-Adapter++", "clip-mdmf": "CLIP-MDMF", "clip-spm": "CLIP-SPM"}
@@ -125,7 +124,7 @@ def citations() -> dict[str, str]:
         >>> citations()["clip-spm"][:28]
         'Li, Lu, Wang, Li, Le. Distin'
     """
-    return {paper: _load(_text(paper))["citation"] for paper in PAPERS}
+    return {paper: read_yaml(_text(paper))["citation"] for paper in PAPERS}
 
 
 def published(
@@ -205,7 +204,7 @@ def read_paper(text: str, source: str) -> tuple[Cell, ...]:
     Raises:
         ValueError: an unknown key or name, or an incomplete row.
     """
-    content = _load(text)
+    content = read_yaml(text)
     _require(content, ("paper", "citation", "tables"), source)
     if content["paper"] not in PAPERS:
         raise ValueError(f"{source}: {unknown(str(content['paper']), PAPERS, 'paper')}")
@@ -222,10 +221,6 @@ def read_paper(text: str, source: str) -> tuple[Cell, ...]:
 
 def _text(paper: str) -> str:
     return (resources.files("fsar") / "papers" / f"{paper}.yaml").read_text(encoding="utf-8")
-
-
-def _load(text: str) -> Any:
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # the loader in C is ten times as fast
 
 
 def _require(mapping: Any, keys: tuple[str, ...], where: str) -> None:

@@ -6,8 +6,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
 
-import yaml
-
+from fsar.config import read_yaml
 from fsar.names import unknown
 from fsar.papers import PAPERS, Cell
 
@@ -70,7 +69,7 @@ def origins() -> Mapping[str, Origin]:
         (4, 1)
     """
     text = (resources.files("fsar") / "papers" / "methods.yaml").read_text(encoding="utf-8")
-    return {name: _origin(name, content) for name, content in yaml.safe_load(text).items()}
+    return {name: _origin(name, content) for name, content in read_yaml(text).items()}
 
 
 _KEYS = tuple(item.name for item in fields(Origin))

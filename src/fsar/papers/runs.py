@@ -10,9 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from typing import Any
 
-import yaml
-
-from fsar.config import parse_settings
+from fsar.config import parse_settings, read_yaml
 from fsar.methods import METHODS, Method, Traits, default_traits, effective_options, method_class
 from fsar.papers import UNTRAINED, Cell
 from fsar.papers.origins import origins
@@ -334,5 +332,5 @@ def _spec(options: Mapping[str, Any]) -> str:
 
 def _yaml(value: Any) -> str:
     """Write a value for the command line, without quotes if possible."""
-    bare = isinstance(value, str) and yaml.safe_load(value) == value and not set(value) & set(",:=")
+    bare = isinstance(value, str) and read_yaml(value) == value and not set(value) & set(",:=")
     return value if bare else json.dumps(value)

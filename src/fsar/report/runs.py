@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from fsar.config import read_yaml
 from fsar.report.charts import Point, Series, line_chart
 from fsar.report.markup import Markup, element, header, join, scroll
 from fsar.results.numbers import percent_interval
@@ -62,7 +63,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 def _read(folder: Path) -> Run:
     try:
-        recipe = yaml.safe_load((folder / RECIPE).read_text(encoding="utf-8"))
+        recipe = read_yaml((folder / RECIPE).read_text(encoding="utf-8"))
         int(recipe["episodes_per_step"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"{folder / RECIPE}: not a recipe that fsar wrote ({' '.join(str(error).split())})") from error

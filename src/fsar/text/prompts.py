@@ -18,7 +18,7 @@ The package has one for each benchmark (`src/fsar/text/subactions/`); `fsar desc
 """
 
 from collections.abc import Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fsar.backbones import Backbone
+from fsar.config import read_yaml
 from fsar.names import unknown
 from fsar.text.words import class_text
 
@@ -225,9 +226,17 @@ def read_sub_actions(source: str) -> Mapping[str, SubActions]:
     """
     if source in packaged_sub_actions():
         return _packaged(source)
-    if not Path(source).is_file():
+    file = Path(source)
+    if not file.is_file():
         raise ValueError(unknown(source, packaged_sub_actions(), "corpus of sub-actions") + ", or a YAML file")
-    return parse_sub_actions(Path(source).read_text(encoding="utf-8"), source)
+    facts = file.stat()
+    return _of_file(file.resolve(), source, (facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size))
+
+
+@lru_cache(maxsize=8)
+def _of_file(file: Path, source: str, state: tuple[int, ...]) -> Mapping[str, SubActions]:
+    """Read a file; once as long as its `state` stays, since every step of training asks for it."""
+    return parse_sub_actions(file.read_text(encoding="utf-8"), source)
 
 
 def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
@@ -246,7 +255,7 @@ def parse_sub_actions(text: str, source: str) -> dict[str, SubActions]:
         ValueError: not YAML, of another version, or a class without three distinct sentences.
     """
     try:
-        content = yaml.safe_load(text)
+        content = read_yaml(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{source}: not YAML ({' '.join(str(error).split())})") from error
     if isinstance(content, dict) and content and all(_public_stages(entry) for entry in content.values()):

@@ -297,19 +297,29 @@ def _the_bank_has_a_key(trial: _Trial) -> None:
     def banked() -> list[Tensor]:
         return [part for role in roles for part in method.encoder().encode(clips, role, text).values()]
 
-    before, key = banked(), method.encoder().key()
-    for names in [[*own]] if method.encoder().is_frozen else [[name] for name in own]:
+    def moved(names: Sequence[str], look: Callable[[], Any]) -> Any:
+        """What one sees while these parameters have other values."""
         kept = {name: own[name].clone() for name in names}
         for name in names:
             own[name].add_(torch.randn(own[name].shape, generator=_seeded(4)))
-        if method.encoder().is_frozen or method.encoder().key() == key:
-            assert all(map(torch.equal, before, banked())), (
-                f"encoder() reads parameters of the method ({names[0]}), but its key() does not name them, or "
-                f"is_frozen is true, so that banks on disk would be wrong after training. Compute this part in "
-                f"enhance, or add its hash to key()"
-            )
+        seen = look()
         for name in names:
             own[name].copy_(kept[name])
+        return seen
+
+    def matter(*names: str) -> bool:
+        return not all(map(torch.equal, before, moved(names, banked)))
+
+    before, key = banked(), method.encoder().key()
+    frozen = method.encoder().is_frozen
+    unnamed = [name for name in own if frozen or moved([name], lambda: method.encoder().key()) == key]
+    if unnamed and matter(*unnamed):  # all at once, since a method may have hundreds
+        guilty = next((name for name in unnamed if matter(name)), unnamed[0])
+        raise AssertionError(
+            f"encoder() reads parameters of the method ({guilty}), but its key() does not name them, or "
+            f"is_frozen is true, so that banks on disk would be wrong after training. Compute this part in "
+            f"enhance, or add its hash to key()"
+        )
 
 
 def _it_trains(trial: _Trial) -> None:

@@ -17,8 +17,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from fsar.config import read_yaml
 from fsar.files import write_text_atomic
 from fsar.results.numbers import percent
 from fsar.results.typeset import Table, render
@@ -197,5 +196,5 @@ def refuse_run_folder(folder: Path) -> None:
     """
     file = folder / "recipe.yaml"
     if file.is_file():
-        name = yaml.safe_load(file.read_text(encoding="utf-8")).get("method", "a method")
+        name = read_yaml(file.read_text(encoding="utf-8")).get("method", "a method")
         raise ValueError(f"{folder} holds a single run of {name}; choose another --out for several seeds or a sweep")

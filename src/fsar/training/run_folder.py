@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from safetensors.torch import save_file
 from torch import Tensor
 
+from fsar.config import read_yaml
 from fsar.datasets import VideoDataset
 from fsar.datasets.features import clip_settings
 from fsar.devices import device_name
@@ -171,7 +171,7 @@ def require_same_run(recipe: Recipe, folder: Path) -> None:
     stored = read_recipe(folder)
     if stored is None:
         return
-    found, wanted = (yaml.safe_load(each.dump()) for each in (stored, recipe))
+    found, wanted = (read_yaml(each.dump()) for each in (stored, recipe))
     free = (*WITHOUT_EFFECT, *OF_THE_TEST, *PLACES)
     differing = [key for key in wanted if key not in free and found[key] != wanted[key]]
     if differing:
@@ -210,7 +210,7 @@ def _provenance(setup: "Setup", standing: Standing, selected: bool) -> Provenanc
     return Provenance(
         groups=setup.groups,
         clip=clip_settings(train_set.videos, setup.cache),
-        recipe=yaml.safe_load(recipe.dump()),
+        recipe=read_yaml(recipe.dump()),
         dataset=train_set.name,
         dataset_fingerprint=train_set.fingerprint(),
         files=_files(train_set),

@@ -9,6 +9,7 @@ import yaml
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from fsar.config import read_yaml
 from fsar.training.recipes import Recipe, parse_recipe
 
 RECIPE, STATE, CHECKPOINT = "recipe.yaml", "state.safetensors", "checkpoint"
@@ -63,7 +64,7 @@ def read_recipe(folder: Path) -> Recipe | None:
     if not file.is_file():
         return None
     try:
-        settings = dict(yaml.safe_load(file.read_text(encoding="utf-8")))
+        settings = dict(read_yaml(file.read_text(encoding="utf-8")))
     except (TypeError, ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: not a recipe that fsar wrote ({' '.join(str(error).split())})") from error
     return parse_recipe(settings)  # older versions wrote fewer keys

@@ -19,6 +19,12 @@ LABELS = ("clap", "run", "wave")
 FRAMES = 6  # of a segment, at 10 per second
 
 
+@pytest.fixture(autouse=True, scope="module")
+def tiny(small_for_tiny: Backbone) -> Backbone:
+    """In this file, the small encoder stands in for `tiny`."""
+    return small_for_tiny
+
+
 @pytest.fixture(scope="module")
 def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A lossless video of nine takes, three of each class, and its table of segments."""

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from fsar.config import read_yaml
 from fsar.files import cache_dir, write_text_atomic
 from fsar.progress import progress_bar
 from fsar.text.describe.answers import INSTRUCTION, Ask, BadAnswer, TryAgain, checked_stages, parse_answer, shortened
@@ -180,7 +181,7 @@ def read_to_extend(file: Path) -> tuple[str, dict[str, SubActions]]:
     """
     try:
         text = file.read_text(encoding="utf-8")
-        content = yaml.safe_load(text)
+        content = read_yaml(text)
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise ValueError(f"{file}: not YAML ({shortened(str(error))}); correct the file, or replace it") from error
     if isinstance(content, dict) and isinstance(content.get("classes"), dict):

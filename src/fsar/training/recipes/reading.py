@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fsar.config import parse_settings
+from fsar.config import parse_settings, read_yaml
 from fsar.names import nearest, unknown
 from fsar.own import is_own, name_files
 from fsar.training.recipes.recipe import Recipe
@@ -100,7 +100,7 @@ def load_recipe(
         if not equals:
             raise ValueError(f"cannot read {override!r}; expected key=value, as in shot=5 or lr.own=1e-4")
         try:
-            read = yaml.safe_load(value)
+            read = read_yaml(value)
         except yaml.YAMLError as error:
             raise ValueError(f"cannot read the value in {override!r} as YAML; quote it, as in key='[1, 2]'") from error
         _set(settings, key.split("."), read)
@@ -156,7 +156,7 @@ def _read(name: str) -> dict[str, Any]:
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint}; `fsar recipes` lists them")
     try:
-        settings = yaml.safe_load(text)
+        settings = read_yaml(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict):
