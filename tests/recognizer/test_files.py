@@ -110,6 +110,27 @@ def test_an_edit_that_fails_changes_nothing(small: Recognizer, tmp_path: Path) -
     assert path.read_bytes() == before
 
 
+def test_an_edit_loads_the_backbone_only_to_encode(
+    small: Recognizer, tiny: Backbone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.fit()
+    small.save(tmp_path / "mine.fsar")
+    loaded: list[str] = []
+    monkeypatch.setattr("fsar.recognizer.saving.load_fast", lambda name: loaded.append(name) or tiny)
+    with Recognizer.edit(tmp_path / "mine.fsar") as edited:
+        edited.remove("right", small.examples["right"][0])
+        edited.fit()
+    assert not loaded
+    with Recognizer.edit(tmp_path / "mine.fsar") as edited:
+        edited.enroll("right", [moving(0, 48, 7), moving(0, 48, 8)])
+    assert loaded == [tiny.name]
+    with monkeypatch.context() as other, pytest.raises(ValueError, match="use the same weights, or enrol again"):
+        other.setattr(type(tiny), "fingerprint", lambda self: "0123")
+        with Recognizer.edit(tmp_path / "mine.fsar") as edited:
+            edited.enroll("left", moving(48, 0, 7))
+    assert Recognizer.load(tmp_path / "mine.fsar", tiny).actions == {"right": 4, "left": 3}
+
+
 def test_a_file_keeps_how_long_examples_last(small: Recognizer, clips: Clips, tmp_path: Path) -> None:
     path = clips["something_growing"][0]
     small.enroll("growing", [path, clips["something_growing"][1].read_bytes()])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fsar.backbones import Backbone
+from fsar.backbones.late import LateBackbone
 from fsar.files import locked
 from fsar.recognizer.calibration import plain
 from fsar.recognizer.core import Core, load_fast
@@ -80,7 +81,18 @@ class Saving(Core):
             ValueError: not such a file, another format, or another backbone's weights.
         """
         contents = read_file(Path(path))
-        backbone = backbone or load_fast(contents.backbone)
+        return cls._restored(Path(path), contents, backbone or load_fast(contents.backbone), cache, strictness)
+
+    @classmethod
+    def _restored(
+        cls: type[Saved],
+        path: Path,
+        contents: Contents,
+        backbone: Backbone,
+        cache: FrameCache | None,
+        strictness: float | None = None,
+    ) -> Saved:
+        """Make the recogniser that a file holds."""
         cache = cache or FrameCache.of_clip({"frames": contents.frames, "sampling": contents.sampling})
         wanted = contents.strictness if strictness is None else strictness
         recognizer = cls(backbone, contents.method, cache, wanted, **contents.options)
@@ -93,11 +105,7 @@ class Saving(Core):
                 f"{contents.backbone}"
             ) from error
         method.provenance = contents.trained and provenance_of(contents.trained)
-        if backbone.fingerprint() != contents.weights:
-            raise ValueError(
-                f"{path}: made with backbone {contents.backbone} (weights {contents.weights}), but the one given "
-                f"is {backbone.name} (weights {backbone.fingerprint()}); use the same weights, or enrol again"
-            )
+        _require_weights(path, contents, backbone)
         recognizer.tuned = None if contents.tuned is None else Tuned.read(contents.tuned)
         fitted = None
         if contents.fit and wanted == contents.strictness:
@@ -123,7 +131,7 @@ class Saving(Core):
 
         Args:
             path: the file.
-            backbone: as for `load`.
+            backbone: as for `load`; by default it is loaded when something is encoded.
             cache: as for `load`.
 
         Yields:
@@ -149,8 +157,31 @@ class Saving(Core):
         path = Path(path)
         require_file(path)
         with locked(path):
-            recognizer = cls.load(path, backbone, cache)
+            contents = read_file(path)
+            recognizer = cls._restored(path, contents, backbone or _late(path, contents), cache)
             before = recognizer._state
             yield recognizer
             if recognizer._state is not before:
                 recognizer.save(path)
+
+
+def _late(path: Path, contents: Contents) -> Backbone:
+    """The file's backbone, loaded at its first use unless it is trained or one's own."""
+
+    def load() -> Backbone:
+        backbone = load_fast(contents.backbone)
+        _require_weights(path, contents, backbone)
+        return backbone
+
+    if contents.state or contents.trained or contents.own:
+        return load_fast(contents.backbone)
+    return LateBackbone(contents.backbone, contents.weights, load)
+
+
+def _require_weights(path: Path, contents: Contents, backbone: Backbone) -> None:
+    """Refuse other weights than those that the file was made with."""
+    if backbone.fingerprint() != contents.weights:
+        raise ValueError(
+            f"{path}: made with backbone {contents.backbone} (weights {contents.weights}), but the one given is "
+            f"{backbone.name} (weights {backbone.fingerprint()}); use the same weights, or enrol again"
+        )

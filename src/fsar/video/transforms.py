@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tv
 
 from fsar.video.picture import Frames
 
@@ -44,7 +44,7 @@ def resize_short_side(frames: Frames, short_side: int) -> UInt8[np.ndarray, "fra
     if min(frames.shape[1:3]) <= short_side:
         return frames
     pixels = torch.from_numpy(frames).permute(0, 3, 1, 2)
-    return tv.resize(pixels, short_side, antialias=True).permute(0, 2, 3, 1).contiguous().numpy()
+    return _tv().resize(pixels, short_side, antialias=True).permute(0, 2, 3, 1).contiguous().numpy()
 
 
 def to_clip(
@@ -68,14 +68,16 @@ def to_clip(
         float32 [frame, rgb, image_size, image_size].
     """
     pixels = _resized(frames, image_size, interpolation, FRAMINGS[framing])
-    pixels = tv.center_crop(pixels, [image_size, image_size])
-    return tv.normalize(tv.to_dtype(pixels, torch.float32, scale=True), list(mean), list(std))
+    pixels = _tv().center_crop(pixels, [image_size, image_size])
+    return _tv().normalize(_tv().to_dtype(pixels, torch.float32, scale=True), list(mean), list(std))
 
 
 def _resized(frames: Frames, image_size: int, interpolation: str, framing: Framing) -> torch.Tensor:
     """Resize frames: [frame, rgb, height, width], uint8."""
+    from torchvision.transforms import InterpolationMode  # late, as in `_tv`
+
     side = round(image_size * framing.side)
-    return tv.resize(
+    return _tv().resize(
         torch.from_numpy(frames).permute(0, 3, 1, 2),
         [side, side] if framing.squeezed else side,
         interpolation=InterpolationMode(framing.interpolation or interpolation),
@@ -115,19 +117,19 @@ class Augmentation:
         else:
             pixels = self._cropped(pixels, image_size, rng)
         if self.flip and rng.random() < 0.5:
-            pixels = tv.horizontal_flip(pixels)
-        pixels = tv.to_dtype(pixels, torch.float32, scale=True)
+            pixels = _tv().horizontal_flip(pixels)
+        pixels = _tv().to_dtype(pixels, torch.float32, scale=True)
         if self.jitter:
             pixels = _jitter(pixels, self.strength, rng)
             if self.gray and rng.random() < self.gray:
-                pixels = tv.rgb_to_grayscale(pixels, num_output_channels=3)
-        return tv.normalize(pixels, list(mean), list(std))
+                pixels = _tv().rgb_to_grayscale(pixels, num_output_channels=3)
+        return _tv().normalize(pixels, list(mean), list(std))
 
     def _cropped(self, pixels: torch.Tensor, side: int, rng: np.random.Generator) -> torch.Tensor:
         """Cut out the same square, a random one or the centre's, of frames [frame, rgb, height, width]."""
         across, down = rng.random(2) if self.crop else (0.5, 0.5)
         top, left = round(down * (pixels.shape[2] - side)), round(across * (pixels.shape[3] - side))
-        return tv.crop(pixels, top, left, side, side)
+        return _tv().crop(pixels, top, left, side, side)
 
 
 def _jitter(
@@ -138,11 +140,19 @@ def _jitter(
     brightness, contrast, saturation = rng.uniform(1 - most, 1 + most)
     hue = rng.uniform(-strength[3], strength[3])
     changes = (
-        lambda p: tv.adjust_brightness(p, brightness),
-        lambda p: tv.adjust_contrast(p, contrast),
-        lambda p: tv.adjust_saturation(p, saturation),
-        lambda p: tv.adjust_hue(p, hue),
+        lambda p: _tv().adjust_brightness(p, brightness),
+        lambda p: _tv().adjust_contrast(p, contrast),
+        lambda p: _tv().adjust_saturation(p, saturation),
+        lambda p: _tv().adjust_hue(p, hue),
     )
     for i in rng.permutation(len(changes)):
         pixels = changes[i](pixels)
     return pixels
+
+
+@cache
+def _tv() -> Any:
+    """torchvision's transforms. It imports torch's compiler, which takes seconds, so only frames bring it in."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
