@@ -143,7 +143,8 @@ class DeformableAttention(nn.Module):
         found = grid_sample(patches.float(), points.float().flip(-1), align_corners=True).to(tokens)
         found = rearrange(found, "(clip head) channel t h w -> clip (t h w) (head channel)", head=self.heads)
         parts = (queries.flatten(1, 2), self.key(found), self.value(found))
-        seen = scaled_dot_product_attention(*(split_heads(part, self.heads) for part in parts))
+        query, key, value = (split_heads(part, self.heads) for part in parts)
+        seen = scaled_dot_product_attention(query, key, value)
         return self.out(join_heads(seen)).unflatten(1, tokens.shape[1:3])
 
 
@@ -247,7 +248,7 @@ class D2stAdapter(Method):
             )
         size = (config.frames, *grid)
         chosen = [path for name, path in paths.items() if config.paths in ("both", name)]
-        fitted = [tuple(tuple(map(min, part, size)) for part in path) for path in chosen]
+        fitted = [(_within(patch, size), _within(stride, size)) for patch, stride in chosen]
         return PathAdapter(width, inside, heads, fitted, vit)
 
     @classmethod
@@ -328,7 +329,12 @@ class VitEncoder(_AdaptedEncoder):
         return {"frames": method.last_norm(tokens[:, :, 0]).reshape(*clips.shape[:-3], -1)}
 
 
-def _adapted(visual: VisionTransformer, block: ResidualAttentionBlock, adapter: PathAdapter, tokens: Tokens) -> Tokens:
+def _within(part: Size, size: Size) -> Size:
+    frames, rows, columns = map(min, part, size)
+    return frames, rows, columns
+
+
+def _adapted(visual: VisionTransformer, block: ResidualAttentionBlock, adapter: nn.Module, tokens: Tokens) -> Tokens:
     tokens = tokens + attend(block, block.ln_1(tokens))
     return adapter(tokens + feed_forward(block, block.ln_2(tokens)), visual.grid_size)
 

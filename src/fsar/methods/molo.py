@@ -308,13 +308,13 @@ class Molo(Method):
         found = {}
         for stream in STREAMS:
             query, classes = self._rows(episode, stream)
-            temperature = self.rows[stream].temperature
+            temperature = self.rows[stream].get_parameter("temperature")
             for name, of_query, of_class in (
                 ("s2q", query[..., :SHORT, :], classes[..., SHORT:, :]),
                 ("q2s", query[..., SHORT:, :], classes[..., :SHORT, :]),
             ):
                 similarity = frame_similarity(of_query, of_class, self.config.cos_eps)
-                found[f"{stream}_{name}"] = -temperature * (1 - similarity).sum((-2, -1))
+                found[f"{stream}_{name}"] = temperature * (similarity - 1).sum((-2, -1))
         return found
 
     # ----------------------------------------------------------------------- loss

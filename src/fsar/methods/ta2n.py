@@ -84,10 +84,11 @@ class Duration(nn.Module):
         first, second, last = channels
         self.convolutions = nn.ModuleList([nn.Conv3d(dim, first, 3, padding=1), nn.Conv3d(first, second, 3, padding=1)])
         self.norms = nn.ModuleList([nn.BatchNorm3d(first), nn.BatchNorm3d(second)])
-        self.out = nn.Sequential(nn.Linear(second, last), nn.ReLU(), nn.Linear(last, 2))
-        nn.init.zeros_(self.out[2].weight)
+        of_last = nn.Linear(last, 2)
+        self.out = nn.Sequential(nn.Linear(second, last), nn.ReLU(), of_last)
+        nn.init.zeros_(of_last.weight)
         with torch.no_grad():
-            self.out[2].bias.copy_(torch.tensor([2.0, 0.0]))
+            of_last.bias.copy_(torch.tensor([2.0, 0.0]))
 
     def scale_and_shift(self, maps: Maps) -> Float[Tensor, "*clips 2"]:
         """Compute a and b."""
@@ -151,9 +152,10 @@ class Evolution(nn.Module):
         self.joined = nn.Conv3d(2 * dim, first, 3, padding=1)
         self.convolution = nn.Conv3d(first, second, 3, padding=1)
         self.norms = nn.ModuleList([nn.BatchNorm3d(first), nn.BatchNorm3d(second)])
-        self.out = nn.Sequential(nn.Linear(second, last), nn.ReLU(), nn.Linear(last, 2))
-        nn.init.zeros_(self.out[2].weight)
-        nn.init.zeros_(self.out[2].bias)
+        of_last = nn.Linear(last, 2)
+        self.out = nn.Sequential(nn.Linear(second, last), nn.ReLU(), of_last)
+        nn.init.zeros_(of_last.weight)
+        nn.init.zeros_(of_last.bias)
 
     def forward(
         self,
@@ -171,8 +173,9 @@ class Evolution(nn.Module):
         to_query = torch.einsum("eqwxy,eqyd->eqwxd", scores.softmax(-1), self.value(of_query))
         to_class = self.value(of_class)
         shift = self.offsets(query, classes, to_query, to_class)
-        query_rows, query_columns = windows(-shift, query.shape[-3:-1], self.perturb)
-        class_rows, class_columns = windows(shift, query.shape[-3:-1], self.perturb)
+        rows, columns = query.shape[-3:-1]
+        query_rows, query_columns = windows(-shift, (rows, columns), self.perturb)
+        class_rows, class_columns = windows(shift, (rows, columns), self.perturb)
         pooled_query = torch.einsum("eqwtr,eqwtc,eqtrcd->eqwtd", query_rows, query_columns, query)
         pooled_class = torch.einsum("eqwtr,eqwtc,ewtrcd->eqwtd", class_rows, class_columns, classes)
         return pooled_query + to_query, pooled_class + to_class[:, None]
@@ -192,10 +195,10 @@ class Evolution(nn.Module):
             to_class: what is added to the class's frames.
         """
         for_class, for_query = self.joined.weight.chunk(2, 1)  # the class comes first
-        size = query.shape[-3:-1]
-        of_query = _convolved(query, for_query) + self.joined.bias
-        of_class = _convolved(classes, for_class) + _of_constant(to_class, for_class, size)
-        x = of_query[:, :, None] + of_class[:, None] + _of_constant(to_query, for_query, size)
+        rows, columns = query.shape[-3:-1]
+        of_class = _convolved(classes, for_class) + _of_constant(to_class, for_class, (rows, columns))
+        of_pair = _of_constant(to_query, for_query, (rows, columns)) + self.joined.get_parameter("bias")
+        x = _convolved(query, for_query)[:, :, None] + of_class[:, None] + of_pair
         pairs = x.shape[:3]
         x = pooled_by_two(self.norms[0](channels_first(x)), time=False).relu()
         x = pooled_by_two(self.norms[1](self.convolution(x)), time=False).relu()
