@@ -1,4 +1,4 @@
-"""Every command and line of Python in the README runs."""
+"""Every command and line of Python in the README and the documentation runs."""
 
 import json
 import re
@@ -26,7 +26,10 @@ from tests.results.test_results import RESULT
 from tests.test_own import BACKBONE, METHOD
 
 PROJECT = Path(__file__).parents[1]
-README = (PROJECT / "README.md").read_text(encoding="utf-8")
+FIRST_PAGES = ("first-recogniser", "good-examples", "answer")
+"""These repeat commands of the others, so they have a test of their own."""
+PAGES = [path for path in sorted((PROJECT / "docs").glob("*.md")) if path.stem not in FIRST_PAGES]
+README = "\n".join(path.read_text(encoding="utf-8") for path in [PROJECT / "README.md", *PAGES])
 
 
 def blocks(language: str) -> list[str]:
@@ -100,7 +103,7 @@ def test_the_lines_of_the_first_pages(folder: Path, capsys: pytest.CaptureFixtur
         for number in (4, 5, 6, 7):
             (folder / "my_actions" / name / f"{number}.mp4").rename(folder / "tests" / name / f"{number}.mp4")
     ran = []
-    for page in ("first-recogniser", "good-examples", "answer"):
+    for page in FIRST_PAGES:
         text = (PROJECT / "docs" / f"{page}.md").read_text(encoding="utf-8")
         for words in lines_of("".join(re.findall(r"```bash\n(.*?)```", text, re.S))):
             if words[0] == "fsar" and words[1] != "doctor":

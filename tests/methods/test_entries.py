@@ -72,8 +72,8 @@ def test_what_can_train_has_recipes(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_users_are_told(name: str) -> None:
-    row, readme = f"| `{name}` | [{name.replace('-', '_')}.py]", (PROJECT / "README.md").read_text()
-    assert row in readme, f"step 7: the table of methods in README.md has no row that begins with {row}"
+    row, readme = f"| `{name}` | [{name.replace('-', '_')}.py]", (PROJECT / "docs" / "methods-and-backbones.md").read_text()
+    assert row in readme, f"step 7: the table of methods in docs/methods-and-backbones.md has no row that begins with {row}"
     assert f"`{name}`" in (PROJECT / "CHANGELOG.md").read_text(), f"step 7: CHANGELOG.md does not name `{name}`"
 
 
