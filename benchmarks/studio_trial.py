@@ -127,48 +127,15 @@ def main() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    browsers = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         camera = Path(folder) / "camera.y4m"
         show(camera, moving("right"))
-        command = [
-            sys.executable,
-            "-m",
-            "fsar.cli",
-            "studio",
-            f"{folder}/projects",
-            "--no-browser",
-            "--port",
-            str(port),
-        ]
-        environment = os.environ | {"FSAR_CACHE": f"{folder}/cache"}
-        begun = time.perf_counter()
-        server = subprocess.Popen(
-            [*command, "--backbone", options.backbone], env=environment, stderr=subprocess.PIPE, text=True
-        )
+        server = started(Path(folder), port, options.backbone)
         try:
-            assert server.stderr is not None
-            while not (line := server.stderr.readline()).startswith("fsar:"):  # it says its address
-                if server.poll() is not None:
-                    raise SystemExit(f"fsar studio ended: {line}")
-            print(f"fsar studio is there after {time.perf_counter() - begun:.1f} s")
-            browser = playwright.chromium.launch(
-                executable_path=next(filter(None, browsers), None),
-                args=[
-                    "--no-sandbox",
-                    "--use-fake-ui-for-media-stream",
-                    "--use-fake-device-for-media-stream",
-                    f"--use-file-for-fake-video-capture={camera}",
-                ],
-            )
+            browser = browser_with(playwright, camera)
             page = browser.new_page(viewport={"width": 1200, "height": 900})
             page.set_default_timeout(60_000)
-            while True:
-                try:
-                    page.goto(f"http://127.0.0.1:{port}/")
-                    break
-                except Exception:  # it does not listen yet
-                    time.sleep(0.2)
+            open_when_ready(page, f"http://127.0.0.1:{port}/")
             person = Person(page, options.pictures)
             trial(person, camera)
             seconds = time.perf_counter() - person.begun
@@ -177,6 +144,50 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait()
+
+
+def started(folder: Path, port: int, backbone: str) -> "subprocess.Popen[str]":
+    """Start `fsar studio`, and wait until it says its address."""
+    begun = time.perf_counter()
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "fsar.cli", "studio", f"{folder}/projects", "--no-browser"),
+            *("--port", str(port), "--backbone", backbone),
+        ],
+        env=os.environ | {"FSAR_CACHE": f"{folder}/cache"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stderr is not None
+    while not (line := server.stderr.readline()).startswith("fsar:"):
+        if server.poll() is not None:
+            raise SystemExit(f"fsar studio ended: {line}")
+    print(f"fsar studio is there after {time.perf_counter() - begun:.1f} s")
+    return server
+
+
+def browser_with(playwright: Any, camera: Path) -> Any:
+    """Start the system's Chromium with a camera that shows a file."""
+    browsers = (shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome"))
+    return playwright.chromium.launch(
+        executable_path=next(filter(None, browsers), None),
+        args=[
+            "--no-sandbox",
+            "--use-fake-ui-for-media-stream",
+            "--use-fake-device-for-media-stream",
+            f"--use-file-for-fake-video-capture={camera}",
+        ],
+    )
+
+
+def open_when_ready(page: Any, address: str) -> None:
+    """Open the page as soon as the service listens."""
+    while True:
+        try:
+            page.goto(address)
+            return
+        except Exception:  # it does not listen yet
+            time.sleep(0.2)
 
 
 if __name__ == "__main__":

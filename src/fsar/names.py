@@ -1,7 +1,7 @@
 """Messages on misspelt names."""
 
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 
 def nearest(got: str, known: Sequence[str]) -> str | None:
@@ -14,11 +14,17 @@ def nearest(got: str, known: Sequence[str]) -> str | None:
     Example:
         >>> nearest("Otm", ["otam", "trx"]), nearest("ucf", ["hmdb51@arn", "ucf101@arn"]), nearest("novel", ["val"])
         ('otam', 'ucf101@arn', None)
+        >>> nearest("otan", ["ta2n", "otam"])
+        'otam'
     """
     by_lower = {name.lower(): name for name in reversed(known)}
-    near = get_close_matches(got.lower(), by_lower, n=1)
+    near = get_close_matches(got.lower(), by_lower)
+
+    def likeness(name: str) -> tuple[float, bool]:  # of equally similar names, the one that begins alike
+        return SequenceMatcher(None, name, got.lower()).ratio(), name[0] == got[0].lower()
+
     parts = [name for name in known if len(got) >= _SHORTEST_PART and got.lower() in name.lower()]
-    return by_lower[near[0]] if near else next(iter(parts), None)
+    return by_lower[max(near, key=likeness)] if near else next(iter(parts), None)
 
 
 _SHORTEST_PART = 3  # letters; fewer are in many names by chance

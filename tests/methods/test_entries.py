@@ -72,8 +72,10 @@ def test_what_can_train_has_recipes(name: str) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_users_are_told(name: str) -> None:
-    row, readme = f"| `{name}` | [{name.replace('-', '_')}.py]", (PROJECT / "docs" / "methods-and-backbones.md").read_text()
-    assert row in readme, f"step 7: the table of methods in docs/methods-and-backbones.md has no row that begins with {row}"
+    page, row = "docs/methods-and-backbones.md", f"| `{name}` | [{name.replace('-', '_')}.py]"
+    assert row in (PROJECT / page).read_text(), (
+        f"step 7: the table of methods in {page} has no row that begins with {row}"
+    )
     assert f"`{name}`" in (PROJECT / "CHANGELOG.md").read_text(), f"step 7: CHANGELOG.md does not name `{name}`"
 
 

@@ -120,7 +120,7 @@ def test_the_timeline_of_a_file(
     assert all(one.iou(other) > 0.5 for one, other in zip(found, truth, strict=True))
     # the second time, the answers come from the cache, whatever the name of the file
     monkeypatch.setattr("fsar.recognizer.timeline.Windows", None)
-    again = small.timeline(video.rename(tmp_path / "other.mp4"), windows=[0.8], rate=10.0, rule=Rule(begin=0.3))
+    again = small.timeline(video.rename(tmp_path / "other.mp4"), windows=[0.8], rate=10.0, rule=Rule(begin=0.2))
     assert [each.video for each in again] == [str(tmp_path / "other.mp4")] * 2
 
 

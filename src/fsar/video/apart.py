@@ -9,7 +9,6 @@ imported everything and does nothing else. Requests and answers are lines of JSO
 
 import json
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -45,6 +44,9 @@ class Decoders:
         fork: make the server a fork of this process, which costs nothing. False begins a new program, which imports
             everything again; a process with threads that hold locks needs that.
 
+    Raises:
+        ValueError: this system cannot fork processes.
+
     Example:
         >>> import tempfile
         >>> from fsar.video.writing import write_video
@@ -55,6 +57,8 @@ class Decoders:
     """
 
     def __init__(self, count: int, seconds: float = SECONDS, fork: bool = True):
+        if not hasattr(os, "fork"):
+            raise ValueError("this system cannot fork processes, which decode one video each; use Linux, macOS or WSL")
         self._server = _Server(fork)
         self.replaced = 0
         """Processes that crashed, or were ended."""
@@ -302,6 +306,8 @@ def decode_all(connection: socket.socket) -> None:
     Args:
         connection: to the parent.
     """
+    import resource
+
     import torch
 
     torch.set_num_threads(1)  # the threads of the process that this one is a fork of are not here
@@ -319,6 +325,8 @@ def decode_all(connection: socket.socket) -> None:
 
 def _limit_memory(more: int) -> None:
     """Allow so many bytes more than are mapped now; only Linux tells how many that are."""
+    import resource
+
     with suppress(OSError):
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         most = pages * resource.getpagesize() + more
