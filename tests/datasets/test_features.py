@@ -182,7 +182,7 @@ def test_equal_rows_count_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_takes_features_or_says_why_not(name: str, mine: VideoDataset) -> None:
-    works = {"protonet", "otam", "bi-mhm", "trx", "hyrsm", "hyrsm-pp", "team"}
+    works = {"protonet", "otam", "bi-mhm", "trx", "hyrsm", "hyrsm-pp", "team", "ridge", "logistic", "nearest-mean"}
     reasons = "reads class names|adapters between the blocks|reads more of a video than one feature per frame"
     if name in works:
         method = build_method(name, load_backbone(f"features/{DIM}"))

@@ -211,12 +211,14 @@ def test_trimming_checking_and_what_a_correction_changes(
     ask, folder = served.client, served.root / Path(gestures).name
     assert ask.get(f"{gestures}/check").json()["growth"] == []
     effect = ask.post(f"{gestures}/actions/right/correct", content=clips["left2"]).json()["effect"]
-    assert effect["before"]["of"] == 4 and effect["after"]["of"] == 5 and effect["changed"]
-    assert all(each["before"] != each["after"] for each in effect["changed"])
+    assert effect["before"]["of"] == 4 and effect["after"]["of"] == 5
+    assert effect["changed"] == []  # no example is named differently now
     found = ask.get(f"{gestures}/check").json()
     assert {name: sum(row.values()) for name, row in found["confusion"].items()} == {"right": 3, "left": 2}
     right = sum(row[name] for name, row in found["confusion"].items())
-    assert right == effect["after"]["right"] and found["growth"] == [{"examples": 5, "accuracy": right / 5}]
+    assert right == effect["after"]["right"] and found["growth"] == [
+        {"examples": 5, "accuracy": pytest.approx(right / 5)}
+    ]
     assert set(found["certainty"]) == {"right", "left"}
     ask.post(f"{gestures}/undo")
     clip = f"{gestures}/actions/right/examples/right0.mp4"
@@ -249,14 +251,15 @@ def test_live_answers_follow_the_camera(served: Served, gestures: str) -> None:
     url, size = f"{gestures}/live/{begun['live']}", "width=64&height=64"
     assert begun["rate"] == 10 and begun["seconds"] == pytest.approx(1.2)
     before = sorted(served.root.rglob("*"))
-    seen, events, shown = [], list[tuple[str, str]](), np.concatenate([moving(0, 48), moving(48, 0)])
-    for first in range(0, 24, 3):
+    seen, events = [], list[tuple[str, str]]()
+    shown = np.concatenate([moving(0, 48), moving(48, 0), moving(0, 0)])
+    for first in range(0, 36, 3):
         times = ",".join(f"{(first + i) / 10}" for i in range(3))
         answer = ask.post(f"{url}?{size}&times={times}", content=pixels(shown[first : first + 3])).json()
         seen.append(answer["action"])
         events += [(event["kind"], event["action"]) for event in answer["events"]]
     assert ("begin", "right") in events and ("begin", "left") in events
-    assert seen[0] is None and seen[4] == "right" and seen[-1] == "left"
+    assert seen[0] is None and seen[4] == "right" and seen[7] == "left"
     assert sum(answer["probabilities"].values()) == pytest.approx(1)
     assert sorted(served.root.rglob("*")) == before  # nothing of it is on the disk
     one = pixels(shown[:1])
@@ -270,8 +273,8 @@ def test_live_answers_follow_the_camera(served: Served, gestures: str) -> None:
         (f"{size}&times={','.join(map(str, range(9, 60)))}", one, 422),
     ):
         assert ask.post(f"{url}?{query}", content=content).status_code == status, query
-    kept = ask.post(f"{gestures}/actions/left/pixels?{size}&fps=10", content=pixels(shown[12:])).json()
-    assert kept["added"] and probe(folder / "left" / kept["clip"]).duration == pytest.approx(1.2)
+    kept = ask.post(f"{gestures}/actions/left/pixels?{size}&fps=10", content=pixels(shown[12:30])).json()
+    assert kept["added"] and probe(folder / "left" / kept["clip"]).duration == pytest.approx(1.8)
     answer = ask.post(f"{url}?{size}&times=9.0", content=one).json()  # it begins again with the new example
     assert answer["action"] is None
     assert ask.post(f"{gestures}/actions/left/pixels?{size}&fps=10", content=one[:-4]).status_code == 422

@@ -39,7 +39,7 @@ class Score:
     """Answers to labelled videos, counted.
 
     Example:
-        >>> def answer(action): return Answer("a.mp4", action, {"wave": 0.6, "clap": 0.4}, 0.5, 0.4)
+        >>> def answer(action): return Answer("a.mp4", action, {action: 0.6, "clap": 0.4}, 0.5, 0.4)
         >>> score = Score((("wave", answer("wave")), ("clap", answer("wave")), ("unknown", answer("unknown"))))
         >>> score.accuracy
         0.5
@@ -48,9 +48,8 @@ class Score:
         1 of 1 videos of other actions were called unknown
         clap: 0 of 1; named wave 1
         wave: 1 of 1
-        probabilities are off by 40% on average (28% by chance alone, if they were right)
-        60% to 70%: 2 answers, said 60%, right 50%
-        90% to 100%: 1 answer, said 100%, right 100%
+        probabilities are off by 7% on average (23% by chance alone, if they were right)
+        60% to 70%: 3 answers, said 60%, right 67%
     """
 
     answers: Sequence[tuple[str, Answer]]

@@ -88,7 +88,7 @@ class Tasks:
         """Begin a task, as soon as those before it have ended.
 
         Returns:
-            What `describe` says.
+            What `describe` says of a task that waits; an error of the task comes from `describe` alone.
 
         Raises:
             Refused: too many wait.
@@ -103,8 +103,9 @@ class Tasks:
             if waiting >= self._most:
                 raise Refused(429, f"{waiting} long tasks wait or run, and no more are taken", {"Retry-After": "10"})
             self._tasks[name] = task
+            begun = {"task": name, "state": task.state, "progress": task.progress, "result": task.result}
             self._pool.submit(task.run)
-        return self.describe(name)
+        return begun
 
     def describe(self, name: str) -> dict[str, Any]:
         """Tell the state of a task and its progress, from 0 to 1; at the end, its result.
