@@ -99,7 +99,7 @@ def trial(person: Person, camera: Path) -> None:
         person.write("Action that the next clips show", way)
         page.locator("#record:enabled").wait_for()
         for number in range(1, CLIPS + 1):
-            person.hold("Hold to record")
+            person.hold("Hold to record, or press for a countdown")
             page.get_by_role("heading", name=f"{way} ({number})").wait_for()
         person.press("Turn the camera off")  # only so that the camera can show the next gesture
     person.look("2-collected")

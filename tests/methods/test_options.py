@@ -5,9 +5,9 @@ that computes the same as that setting alone. Of a number, the pair with 0 tells
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from itertools import combinations
 from typing import Any, Literal, get_args, get_origin
 from zlib import crc32
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from fsar.backbones.base import ImageEncoding
 from fsar.backbones.clip import TINY_VOCABULARY, ClipBackbone, tiny_tokenize
-from fsar.bank.fill import to_input
+from fsar.bank import fill
 from fsar.methods import METHODS, Targets, method_class
 from fsar.methods.base import Method
 from fsar.text.prompts import dump_sub_actions
@@ -57,9 +57,10 @@ OTHER |= dict.fromkeys(("decoder", "duration_channels", "evolution_channels"), (
 Signature = Mapping[str, Tensor]
 
 
-def tokenize(texts: list[str]) -> Tensor:
+@cache
+def tokens_of(texts: tuple[str, ...]) -> Tensor:
     """The first words of each text, and its end."""
-    ids = tiny_tokenize(texts)
+    ids = tiny_tokenize(list(texts))
     end = ids.max()
     return torch.cat([ids[:, : WORDS - 1], end.expand(len(ids), 1)], 1)
 
@@ -70,19 +71,32 @@ def seed_cpu(seed: int) -> None:
 
 
 class Remembering(ClipBackbone):
-    """Encodes images once while no gradient is needed: it is frozen, and most runs see the same clips."""
+    """Encodes everything once, since most runs see the same clips and words.
 
-    def __init__(self, *arguments: Any):
-        super().__init__(*arguments)
-        self.known: dict[bytes, ImageEncoding] = {}
+    If gradients are asked for, it gives leaves of its own: they end there, and not in the weights behind them. Methods
+    that change the encoder from within do not ask it.
+    """
+
+    def __init__(self, clip: open_clip.CLIP):
+        super().__init__("small", clip, lambda texts: tokens_of(tuple(texts)))
+        self.known: dict[object, tuple[Tensor, ...]] = {}
+        self.leaves: list[tuple[str, Tensor]] = []
+        encode_text = clip.encode_text
+        clip.encode_text = lambda tokens: self._once(tokens, lambda: (encode_text(tokens),))[0]
 
     def encode_images(self, images: Tensor) -> ImageEncoding:
-        if torch.is_grad_enabled():
-            return super().encode_images(images)
-        key = images.numpy().tobytes()
+        return ImageEncoding(*self._once(images, lambda: tuple(super(Remembering, self).encode_images(images))))
+
+    def _once(self, given: Tensor, encode: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        key = given.numpy().tobytes()
         if key not in self.known:
-            self.known[key] = super().encode_images(images)
-        return self.known[key]
+            with torch.no_grad():
+                self.known[key] = encode()
+        if not torch.is_grad_enabled():
+            return self.known[key]
+        leaves = tuple(tensor.clone().requires_grad_() for tensor in self.known[key])
+        self.leaves += [(f"given {hash(key)} {i}", leaf) for i, leaf in enumerate(leaves)]
+        return leaves
 
 
 @contextmanager
@@ -98,8 +112,24 @@ def shapes_unchecked() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def small() -> ClipBackbone:
     torch.manual_seed(0)
-    clip = open_clip.CLIP(embed_dim=16, vision_cfg=VISION, text_cfg=TEXT, quick_gelu=True)
-    return Remembering("small", clip, tokenize)
+    return Remembering(open_clip.CLIP(embed_dim=16, vision_cfg=VISION, text_cfg=TEXT, quick_gelu=True))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frames_are_resized_once() -> Iterator[None]:
+    """By everything that it depends on, besides the frames, which are always `WIDE`."""
+    usual, known = fill.to_clip, {}
+
+    def to_clip(frames: np.ndarray, *how: Any, **more: Any) -> Tensor:
+        assert np.array_equal(frames, WIDE)
+        key = str((how, more))
+        if key not in known:
+            known[key] = usual(frames, *how, **more)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fill, "to_clip", to_clip)
+        yield
 
 
 def alternatives(config: type, base: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -133,6 +163,22 @@ WIDE = np.random.default_rng(0).integers(0, 256, (2, 20, 36, 3), np.uint8)  # fr
 """Frames of a video that is not square."""
 
 
+@cache
+def noise(key: str, shape: torch.Size) -> Tensor:
+    """The direction in which a parameter moves."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(crc32(key.encode())))
+
+
+@cache
+def drawn(seed: int, frames: int, moments: tuple[tuple[float, ...], ...]) -> tuple[Tensor, Tensor]:
+    """Clips [episode, way, shot, frame, ...] with the pixels of CLIP, normalised by `moments`, and draws."""
+    generator = torch.Generator().manual_seed(seed)
+    clips = torch.randn(EPISODES, WAY, SHOT + 1, frames, 3, 16, 16, generator=generator)
+    usual_mean, usual_std, mean, std = (torch.tensor(values)[:, None, None] for values in moments)
+    clips = (clips * usual_std + usual_mean - mean) / std
+    return clips, torch.rand(EPISODES, WAY, WAY, generator=generator).round().clamp(1e-12, 0.999999)  # far apart
+
+
 class Run:
     """What a method computes with some options; training is looked at only if evaluation tells nothing."""
 
@@ -142,24 +188,17 @@ class Run:
         seed_cpu(0)
         self.method: Method = cls(backbone, cls.Config(**options)).eval()
         self.frames = getattr(self.method.config, "frames", FRAMES)
-        self.initial = {key: p.detach().clone() for key, p in self.own().items()}
+        own = {key: p for key, p in self.method.named_parameters() if not key.startswith("backbone.")}
+        self.initial = {key: p.detach().clone() for key, p in own.items()}
         with torch.no_grad():  # adapters begin at zero, where nothing behind them has an effect
-            for key, parameter in self.own().items():
-                generator = torch.Generator().manual_seed(crc32(key.encode()))
-                parameter += shake * torch.randn(parameter.shape, generator=generator)
+            for key, parameter in own.items():
+                parameter += shake * noise(key, parameter.shape)
             self.evaluated = self._outputs()
 
-    def own(self) -> dict[str, torch.nn.Parameter]:
-        return {key: p for key, p in self.method.named_parameters() if not key.startswith("backbone.")}
-
     def _inputs(self) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        generator = torch.Generator().manual_seed(self.seed)
-        clips = torch.randn(EPISODES, WAY, SHOT + 1, self.frames, 3, 16, 16, generator=generator)
         backbone = self.method.backbone
-        (usual_mean, usual_std), (mean, std) = (backbone.mean, backbone.std), self.method.normalization
-        of_colours = [torch.tensor(values)[:, None, None] for values in (usual_std, usual_mean, mean, std)]
-        clips = (clips * of_colours[0] + of_colours[1] - of_colours[2]) / of_colours[3]
-        draws = torch.rand(EPISODES, WAY, WAY, generator=generator).round().clamp(1e-12, 0.999999)  # far apart
+        moments = (backbone.mean, backbone.std, *self.method.normalization)
+        clips, draws = drawn(self.seed, self.frames, tuple(map(tuple, moments)))
         text = None
         if self.method.traits.reads_text:
             text = self.method.text_input(LABELS)
@@ -172,7 +211,7 @@ class Run:
         episode = self.method.encode_episode(support, query, text, draws)
         prediction = self.method.match(episode)
         outputs = {
-            "clip": to_input(self.method, WIDE),
+            "clip": fill.to_input(self.method, WIDE),
             "logits": prediction.logits,
             **{f"named {key}": value for key, value in prediction.named.items()},
         }
@@ -184,14 +223,16 @@ class Run:
     def terms(self) -> Signature:
         """Terms of the loss, as training begins."""
         seed_cpu(2)
-        method = self.method.train()
+        method, backbone = self.method.train(), self.method.backbone
+        assert isinstance(backbone, Remembering)
+        backbone.leaves = []
         method.begin_training(LABELS, episodes_per_step=3)
         support, query, text, draws = self._inputs()
         text = None if text is None else method.adapt_text(text)
         episode = method.encode_episode(support, query, text, draws)
         targets = Targets(*2 * [torch.arange(WAY).expand(EPISODES, -1)])
         terms = method.loss(episode, method.match(episode), targets)
-        self.method.eval()
+        self.leaves = [*method.named_parameters(), *backbone.leaves]
         return terms
 
     @cached_property
@@ -200,9 +241,12 @@ class Run:
         total = sum(self.terms.values())
         if not total.requires_grad:
             return {}
-        leaves = dict(self.method.named_parameters())
-        slopes = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
-        return {key: slope for key, slope in zip(leaves, slopes, strict=True) if slope is not None}
+        found: dict[str, Tensor] = {}
+        slopes = torch.autograd.grad(total, [leaf for _, leaf in self.leaves], allow_unused=True)
+        for (key, _), slope in zip(self.leaves, slopes, strict=True):
+            if slope is not None:
+                found[key] = found[key] + slope if key in found else slope
+        return found
 
     def computes_as(self, other: "Run") -> bool:
         """Whether nothing tells the two apart; what costs most is looked at last."""

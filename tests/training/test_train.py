@@ -3,6 +3,8 @@
 import json
 import shutil
 import signal
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ import yaml
 from safetensors.torch import load_file
 
 from fsar import cli
-from fsar.backbones import Backbone, load_backbone
+from fsar.backbones import Backbone, clip, load_backbone
 from fsar.backbones.clip import load_tiny
 from fsar.cli import main
 from fsar.datasets import VideoDataset, load_folder
@@ -26,7 +28,7 @@ from fsar.training.parameters import freeze, group_of, make_optimizer, trained_g
 from fsar.training.recipes import Recipe, parse_recipe
 from fsar.video.frame_cache import FrameCache
 from fsar.video.transforms import Augmentation
-from tests.processes import as_a_user, forked, forked_together, signal_at
+from tests.processes import forked, forked_together, signal_at
 
 SETTINGS = {
     **{"method": "ma-fsar", "options": {"hidden": 16, "frames": 4}, "backbone": "tiny", "data": "world", "frames": 4},
@@ -283,9 +285,15 @@ def _interrupt() -> str:
 
 
 def test_running_statistics_are_those_of_all_processes(home: Path, with_statistics: Path, tmp_path: Path) -> None:
-    """Started as a user does: the command starts its second process itself."""
+    """The command starts its second process itself, as `python -m fsar.cli` does."""
     changes = [f"{key}={json.dumps(value)}" for key, value in WITH_STATISTICS.items()]
-    done = as_a_user(*words(tmp_path / "two", home, "--devices", "2", "--set", *changes))
+    command = words(tmp_path / "two", home, "--devices", "2", "--set", *changes)
+
+    def as_a_user() -> None:
+        sys.modules["__main__"].__spec__, sys.argv = find_spec("fsar.cli.__main__"), ["fsar", *command]
+        clip.load_tiny = load_tiny  # as in the second process
+
+    done = forked(*command, before=as_a_user)
     assert done.returncode == 0, done.stderr
     two = weights(tmp_path / "two")
     statistics = {name: tensor for name, tensor in weights(with_statistics).items() if "running" in name}
@@ -307,9 +315,14 @@ def test_cheaper_ways_to_the_same_run(world: VideoDataset, whole: Path, tmp_path
 # --------------------------------------------------------------------------- what trains
 
 
+@pytest.fixture(scope="module")
+def resnet() -> Backbone:
+    return load_backbone("timm/resnet18/random")
+
+
 @pytest.mark.parametrize("name", METHODS)
-def test_every_parameter_is_under_exactly_one_rule(name: str, tiny: Backbone) -> None:
-    for backbone in (tiny, load_backbone("timm/resnet18/random")):
+def test_every_parameter_is_under_exactly_one_rule(name: str, tiny: Backbone, resnet: Backbone) -> None:
+    for backbone in (tiny, resnet):
         if (default_traits(name).reads_text and not backbone.has_text) or (
             name in ("ma-fsar", "aim", "ts-fsar") and backbone is not tiny
         ):
