@@ -240,6 +240,24 @@ def test_trimming_checking_and_what_a_correction_changes(
     assert ask.get(f"{gestures}/check").json()["growth"] == [{"examples": 4, "accuracy": 0.5}]
 
 
+def test_a_trimmed_clip_stays_with_its_person(served: Served, clips: dict[str, bytes]) -> None:
+    folder = served.root / "people"
+    for number, person in enumerate(("anna", "ben")):
+        for action in ("right", "left"):
+            path = folder / action / person / "1.mp4"
+            path.parent.mkdir(parents=True)
+            path.write_bytes(clips[f"{action}{number}"])
+    recognizer = Recognizer("tiny")
+    recognizer.enroll_folder(folder)
+    recognizer.save(served.root / "people.fsar")
+    clip = "/v1/recognizers/people/actions/right/examples/anna/1.mp4"
+    trimmed = served.client.patch(f"{clip}?start=0.3&end=0.9").json()["actions"]["right"]
+    (part,) = (name for name in trimmed if name != "ben/1.mp4")
+    assert part.startswith("anna/") and (folder / "right" / part).exists()
+    examples = Recognizer.load(served.root / "people.fsar").enrolled["right"].examples
+    assert {example.group for example in examples} == {"anna", "ben"}
+
+
 def pixels(frames: np.ndarray) -> bytes:
     """Frames as the canvas of a browser gives them: red, green, blue and alpha."""
     return np.concatenate([frames, np.full_like(frames[..., :1], 255)], -1).tobytes()

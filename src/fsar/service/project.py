@@ -23,6 +23,7 @@ from uuid import uuid4
 import numpy as np
 from PIL import Image
 
+from fsar.datasets import Video
 from fsar.files import locked
 from fsar.names import unknown
 from fsar.recognizer import Recognizer
@@ -289,8 +290,10 @@ class Project:
         scratch.mkdir(exist_ok=True)
         with self._written(scratch, lambda to: self._cache.copy(path, to, CUT, start, end)) as part:
             self._look(part)
-            with self._editing, self._kept(action, part) as kept, self._edit() as recognizer:
-                recognizer.enroll(action, kept)  # first, so that the action keeps its place
+            group = self._group(action, clip)
+            with self._editing, self._kept(action, part, group) as kept, self._edit() as recognizer:
+                video = Video(kept.stem, kept, action, group=group)
+                recognizer.enroll(action, video)  # first, so that the action keeps its place
                 recognizer.remove(action, clip)
 
     def remove(self, action: str, clip: str | None = None) -> None:
@@ -408,13 +411,16 @@ class Project:
                 _move(removed / action / clip, self._inside(self.folder / action) / clip)
 
     @contextmanager
-    def _kept(self, action: str, upload: Upload) -> Iterator[Path]:
-        """Put an upload among the clips of an action; it does not stay after an error or if it was enrolled before."""
+    def _kept(self, action: str, upload: Upload, group: str | None = None) -> Iterator[Path]:
+        """Put an upload among the clips of an action, or of a person or recording in it.
+
+        It does not stay after an error, or if it was enrolled before.
+        """
         require_name(action, "action")
         self._require_room(upload.size)
         if len(self._clips(self.recognizer)) >= self._most:
             raise Refused(409, f"it has {self._most} examples, and no more are taken; remove some")
-        clip = self._inside(self.folder / action) / upload.path.name
+        clip = self._inside(self._inside(self.folder / action) / (group or "")) / upload.path.name
         clip.parent.mkdir(parents=True, exist_ok=True)
         new = not clip.exists()
         if new:
@@ -422,7 +428,7 @@ class Project:
         try:
             yield clip
         finally:
-            if new and (action, clip.name) not in self._clips(self.recognizer):
+            if new and (action, self._named(os.fspath(clip))) not in self._clips(self.recognizer):
                 clip.unlink()
                 with suppress(OSError):  # not empty
                     clip.parent.rmdir()
@@ -475,6 +481,11 @@ class Project:
     def _clips(self, recognizer: Recognizer) -> Clips:
         every = {**recognizer.examples, BACKGROUND: recognizer.background}
         return {(action, self._named(video)) for action, videos in every.items() for video in videos}
+
+    def _group(self, action: str, clip: str) -> str | None:
+        """The person or recording of an example, if the examples lie in folders of such."""
+        examples = self.recognizer.enrolled[action].examples if action in self.recognizer.enrolled else ()
+        return next((example.group for example in examples if self._named(example.video) == clip), None)
 
     def _named(self, video: str) -> str:
         """Name an example by its path below its action."""
