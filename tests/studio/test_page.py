@@ -97,7 +97,7 @@ def test_from_nothing_to_three_gestures(
     assert page.get_by_role("meter").count() == 4
     page.locator("#answer video").nth(1).wait_for()
     assert page.get_by_alt_text(re.compile("Picture [1-8] of your video")).count() == 8
-    assert page.get_by_alt_text("The most similar picture of an example of left").count() == 8
+    assert page.get_by_alt_text(re.compile("The most similar picture of an example of (left|right|down)")).count() == 8
     page.locator("#answer video").first.scroll_into_view_if_needed()
     visit.until("[...document.querySelectorAll('#answer video')].every(each => !each.paused)")  # beside each other
     visit.picture("desktop-answer")

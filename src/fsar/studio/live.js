@@ -1,7 +1,7 @@
 "use strict";
 // Live: what the camera shows now. One request at a time brings the newest pictures; older ones are dropped, not queued.
 // Pictures are kept in this tab alone, the last seconds of them, until the camera is turned off.
-const live = { name: null, wanted: null, waiting: [], recent: [], seen: [], timer: 0, asking: false, last: -1 };
+const live = { name: null, wanted: null, waiting: [], recent: [], seen: [], timer: 0, asking: false, sent: Promise.resolve(), last: -1 };
 const SEEN = 6; // actions that are listed
 
 async function startLive() {
@@ -21,8 +21,10 @@ async function startLive() {
 
 function stopLive() {
   clearInterval(live.timer);
-  if (!live.name) return;
-  ask(at("live", live.name), { method: "DELETE" }).catch(() => {}); // the service forgets it by itself, too
+  const { name, sent } = live;
+  if (!name) return;
+  // After the answer that is on its way; if this fails, the service forgets the stream by itself.
+  sent.then(() => ask(at("live", name), { method: "DELETE" })).catch(() => {});
   Object.assign(live, { name: null, waiting: [], recent: [] });
   $("live-view").srcObject = null;
   showLiveParts(false);
@@ -61,7 +63,7 @@ function grab() {
   live.recent.push(picture);
   while (live.waiting.length > live.wanted.most) live.waiting.shift();
   while (live.recent[0].time < picture.time - live.wanted.seconds) live.recent.shift();
-  if (!live.asking) send();
+  if (!live.asking) live.sent = send();
 }
 
 async function send() {
