@@ -3,8 +3,9 @@
     python benchmarks/studio_trial.py [--backbone lite0] [--pictures DIR]
 
 Starts `fsar studio` on an empty folder and opens the page in the system's Chromium, whose camera shows a square that
-moves to the right, to the left, or down. A step is one thing that a person does: a click, a text, a hold of the button.
-Only what the page shows is used: labels and buttons by their words. Needs `pip install 'fsar[studio]' playwright`.
+crosses the picture to the right, to the left, or down, again and again. A step is one thing that a person does: a
+click, a text, a hold of the button. Only what the page shows is used: labels and buttons by their words. Needs
+`pip install 'fsar[studio]' playwright`.
 """
 
 import argparse
@@ -23,16 +24,25 @@ from typing import Any
 import numpy as np
 
 CLIPS = 3  # of each gesture
-HELD = 1500  # milliseconds
+HELD = 2200  # milliseconds
+EMPTY = """video => {
+  const canvas = document.createElement("canvas");
+  canvas.width = 16, canvas.height = 12;
+  const context = canvas.getContext("2d");
+  context.drawImage(video, 0, 0, 16, 12);
+  return Math.max(...context.getImageData(0, 0, 16, 12).data.filter((_, i) => i % 4 === 0)) < 80;
+}"""
+"""Whether the camera shows nothing."""
 
 
 def moving(way: str) -> np.ndarray:
-    """A square that moves one way, uint8 [frame, height, width, rgb]; 15 frames, of which the last ones stand still."""
-    shown = np.full((15, 120, 160, 3), 40, np.uint8)
-    for frame, at in zip(shown, [*np.linspace(0, 88, 11).astype(int), 88, 88, 88, 88], strict=True):
-        y, x = {"right": (44, at), "left": (44, 120 - at), "down": (at, 64)}[way]
+    """A square crosses the picture one way, after a second of nothing; uint8 [frame, height, width, rgb], 24 frames."""
+    shown = np.full((24, 184, 224, 3), 40, np.uint8)
+    for frame, share in zip(shown[10:], np.linspace(0, 1, 14), strict=True):
+        down, across = int(152 * share), int(192 * share)
+        y, x = {"right": (76, across), "left": (76, 192 - across), "down": (down, 96)}[way]
         frame[y : y + 32, x : x + 32] = (250, 200, 60)
-    return shown
+    return shown[:, 32:152, 32:192]
 
 
 def show(path: Path, frames: np.ndarray) -> None:
@@ -70,9 +80,13 @@ class Person:
         self.do(f"write {text!r} at {label!r}", lambda: self.page.get_by_label(label).fill(text))
 
     def hold(self, words: str) -> None:
-        """Hold a button for a while."""
+        """Hold a button for a while, from the moment before the gesture begins."""
 
         def held() -> None:
+            preview = self.page.locator("#camera").element_handle()
+            for empty in (False, True):
+                while self.page.evaluate(EMPTY, preview) is not empty:
+                    self.page.wait_for_timeout(40)
             self.page.get_by_role("button", name=words).hover()
             self.page.mouse.down()
             self.page.wait_for_timeout(HELD)
