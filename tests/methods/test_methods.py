@@ -1,5 +1,6 @@
 """What holds for every method: the rules of `fsar.training.contract`, and properties beside them."""
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -7,14 +8,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from fsar.backbones import Backbone
+from fsar.backbones.clip import ClipBackbone
 from fsar.methods import METHODS, build_method, method_class, parse_method, parse_options
 from fsar.methods.base import Encoding, Episode, Method
 from fsar.methods.episode import Targets
 from fsar.training.contract import RULES, check_method
 from fsar.training.episode_loss import EpisodeLoss
 from fsar.training.parameters import kept_state
+from tests.conftest import SMALL_TEXT, first_words
 from tests.methods.entries import SMALL
 
 WAY, SHOT, QUERY, FRAMES = 3, 2, 4, 4
@@ -146,11 +150,33 @@ def test_gradients_reach_what_the_method_adds(case: tuple[str, dict], small: Bac
         method.zero_grad()
 
 
-def test_half_precision_trains(case: tuple[str, dict], tiny: Backbone) -> None:
+@pytest.fixture(scope="module")
+def short_sighted(tiny: ClipBackbone) -> ClipBackbone:
+    """`tiny` for 16 patches and 24 words: its features are as large as CLIP's, and half precision is slow on a CPU."""
+    one = copy.deepcopy(tiny)
+    visual, words = one.clip.visual, SMALL_TEXT["context_length"]
+    visual.positional_embedding = nn.Parameter(visual.positional_embedding[:17].detach())
+    visual.grid_size, visual.image_size, one.image_size = (4, 4), (32, 32), 32
+    one.clip.positional_embedding = nn.Parameter(one.clip.positional_embedding[:words].detach())
+    one.clip.attn_mask, one.clip.context_length = one.clip.attn_mask[:words, :words], words
+    one.tokenize = first_words
+    return one
+
+
+@torch.no_grad()
+def test_features_of_few_patches_are_as_large_as_those_of_all(short_sighted: Backbone, tiny: Backbone) -> None:
+    sizes = [
+        backbone.features(torch.randn(8, 1, 3, side, side, generator=torch.Generator().manual_seed(0))).norm(dim=-1)
+        for backbone, side in ((short_sighted, 32), (tiny, 64))
+    ]
+    assert 0.8 < sizes[0].mean() / sizes[1].mean() < 1.25
+
+
+def test_half_precision_trains(case: tuple[str, dict], short_sighted: Backbone) -> None:
     """With the loss scaled as in a run's first step: 65,536, over 16 episodes; with features as large as CLIP's."""
     has_frames = "frames" in {field.name for field in fields(method_class(case[0]).Config)}
-    method = build(case, tiny, **({"frames": 3} if has_frames else {}))
-    clips = torch.randn(3, 3, 3, 64, 64, generator=torch.Generator().manual_seed(0))  # few, since this is slow
+    method = build(case, short_sighted, **({"frames": 3} if has_frames else {}))
+    clips = torch.randn(3, 3, 3, 32, 32, generator=torch.Generator().manual_seed(0))  # few, since this is slow
     if not method.traits.trains:
         return
     method.begin_training(LABELS[:2])
