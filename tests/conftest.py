@@ -17,6 +17,7 @@ from fsar.datasets import VideoDataset, load_folder
 from fsar.datasets.base import SPLITS
 from fsar.datasets.world import FRAMES_PER_SECOND, render_clip
 from fsar.datasets.world_actions import ACTIONS, Action
+from fsar.files import atomic_path
 from fsar.video.writing import write_video
 
 SHARED = Path(os.environ["FSAR_SHARED"]) if os.environ.get("FSAR_SHARED") else None
@@ -34,6 +35,22 @@ os.environ["OMP_NUM_THREADS"] = "1"  # and so in every process that a test start
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or fills the user's cache."""
     os.environ["FSAR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _background_is_rendered_once(rendered: Path) -> Iterator[None]:
+    """Each encoder of a recogniser encodes the 40 background clips; rendering them takes two seconds each time."""
+
+    def rendered_clip(action: Action, seed: int) -> np.ndarray:
+        file = rendered / f"{action.name}-{seed}.npy"
+        if not file.exists():
+            with atomic_path(file) as part, part.open("wb") as stream:
+                np.save(stream, render_clip(action, seed))
+        return np.load(file)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("fsar.recognizer.background.render_clip", rendered_clip)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,12 @@ from fsar.datasets import VideoDataset
 from fsar.video.writing import write_video
 
 
+@pytest.fixture(autouse=True, scope="module")
+def tiny(small_for_tiny: Backbone) -> Backbone:
+    """In this file, the small encoder stands in for `tiny`."""
+    return small_for_tiny
+
+
 @pytest.fixture
 def model(tiny: Backbone, world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`mine.fsar` with two actions, and folders `more`, `tests` with clips of them."""

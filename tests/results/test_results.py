@@ -38,6 +38,12 @@ TRAINING = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def tiny(small_for_tiny: Backbone) -> Backbone:
+    """In this file, the small encoder stands in for `tiny`."""
+    return small_for_tiny
+
+
 def seeded(seed: int, **changes: Any) -> Result:
     """The result of a training run with this seed."""
     training = {**TRAINING, "recipe": {**TRAINING["recipe"], "seed": seed}}
