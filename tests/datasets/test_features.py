@@ -310,11 +310,11 @@ def test_training_learns_what_the_features_tell(tmp_path: Path) -> None:
     content = entries(noise=0.1)
     content["features"][..., DIM // 2 :] = 4 * np.random.default_rng(0).normal(size=(42, FRAMES, DIM // 2))
     dataset = load_features(save(tmp_path / "noisy.npz", content))
-    changes = [*SHORT, "episodes=120", "val_every=0", "lr.own=1e-2"]
+    changes = [*SHORT, "episodes=60", "val_every=0", "lr.own=1e-2"]
     train(load_recipe("trx/features", changes), dataset, tmp_path / "run", progress=False)
     untrained = build_method("trx", load_backbone(f"features/{DIM}"), out_dim=16)
     before, after = (
-        evaluate(method, dataset, "train", way=3, episodes=300, progress=False).accuracy
+        evaluate(method, dataset, "train", way=3, episodes=100, progress=False).accuracy
         for method in (untrained, load_pretrained(tmp_path / "run"))
     )
     assert after > before + 0.1

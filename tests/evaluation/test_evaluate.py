@@ -181,12 +181,13 @@ def test_world_shows_what_order_is_worth(world: VideoDataset) -> None:
     """On an action and its reverse a method blind to order is near chance, alignment well above."""
     from fsar.report.demo import reversed_pairs
 
-    novel, trained = world.split("test"), load_tiny()
+    every, trained = world.split("test"), load_tiny()
+    novel = replace(every, videos=tuple(video for video in every.videos if video.id[-1] in "01234"))
     accuracies = {}
     for name in ("protonet", "bi-mhm", "otam", "place-motion"):
         method = build_method(name, trained)
         own = fill_bank(method, novel.videos, novel.texts, progress=False)
-        accuracies[name] = reversed_pairs(method, novel, own, shot=5, episodes=300)
+        accuracies[name] = reversed_pairs(method, novel, own, shot=3, episodes=60)
     assert abs(accuracies["protonet"] - 0.5) < 0.1 and abs(accuracies["bi-mhm"] - 0.5) < 0.1
     assert accuracies["otam"] > 0.55 and accuracies["place-motion"] > 0.8
 
