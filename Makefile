@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Processes that run tests: one per core, at most eight, since each takes more than a gigabyte. `make test JOBS=1`.
-JOBS ?= logical
+# Processes that run tests: one more than cores, since some tests wait for a process or a page; at most eight, since each
+# takes more than a gigabyte. `make test JOBS=1`.
+JOBS ?= $(shell $(PYTHON) -c "import os; print((os.cpu_count() or 1) + 1)")
 PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
 # Python keeps what it compiles: otherwise each process of the suite, of which there are many, compiles 300 files again.

@@ -37,15 +37,19 @@ def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
         >>> backbone.dim, backbone.image_size, backbone.has_text
         (128, 64, True)
     """
-    if is_own(name):
-        name_files([name])
-    if is_own(name) or name in entered("fsar.backbones"):
-        return _own(name, freeze_batch_norm)
     # imported here: open_clip and timm each take a second
+    if name == "tiny":
+        from fsar.backbones.clip import load_tiny
+
+        return load_tiny(freeze_batch_norm)
     if name == "lite0":
         from fsar.backbones.image_only import load_lite0
 
         return load_lite0(freeze_batch_norm)
+    if is_own(name):
+        name_files([name])
+    if is_own(name) or name in entered("fsar.backbones"):
+        return _own(name, freeze_batch_norm)
     if name.startswith("timm/"):
         from fsar.backbones.image_only import load_timm
 
@@ -64,10 +68,8 @@ def load_backbone(name: str, freeze_batch_norm: bool = True) -> Backbone:
 
         return GivenFeatures(name).eval()
 
-    from fsar.backbones.clip import load_open_clip, load_tiny
+    from fsar.backbones.clip import load_open_clip
 
-    if name == "tiny":
-        return load_tiny(freeze_batch_norm)
     if "/" not in name and "@" not in name and not name.startswith("hf-hub:"):
         import open_clip
 
