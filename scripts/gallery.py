@@ -3,8 +3,9 @@
     python scripts/gallery.py runs/ gallery/ [--clips CLIPS/]     # writes gallery/gallery.html
 
 `runs/` holds trained runs by the name of their method: `fsar train --config METHOD/world --out runs/METHOD` for
-ma-fsar, aim, task-adapter-pp, clip-mdmf, clip-spm and otam (full fine-tuning). Pictures that are there already are not
-drawn again. CLIPS is a folder of real clips (ACTION/CLIP), for the figures with a convolutional encoder.
+ma-fsar, aim, task-adapter-pp, clip-mdmf, clip-spm and otam (full fine-tuning). What is there already is not made again,
+so a killed gallery resumes. CLIPS is a folder of real clips (ACTION/CLIP), for the pictures with `lite0`. What each
+picture shows is written in `NOTES`.
 """
 
 import argparse
@@ -15,66 +16,75 @@ from fsar import cli
 from fsar.datasets import load_world
 
 SETTING = ["--data", "world", "--way", "3", "--shot", "1"]
+EXAMPLES, TESTS = 4, 10
+"""Clips of each action of the recogniser."""
+NOTES = {
+    "01-ma-fsar-fig-1b-5": "",
+}
+"""File -> what the picture shows, also if it shows nothing."""
 
 
-def results(runs: Path) -> Iterator[tuple[str, list[str]]]:
+def results(runs: Path, episodes: int) -> Iterator[tuple[str, list[str]]]:
     """Evaluations that curves read: a folder, and the command that fills it."""
     every = [str(run) for run in sorted(runs.iterdir()) if (run / "checkpoint").is_dir()]
-    yield "shots", ["--checkpoint", *every, "--shot", "1", "3", "5"]
-    yield "ways", ["--checkpoint", *every, "--way", "2", "5", "8"]
-    yield "alpha", ["--checkpoint", str(runs / "ma-fsar"), "--sweep", "alpha=0:1:0.1"]
+    few = ["--episodes", str(episodes)]
+    yield "shots", ["--checkpoint", *every, "--shot", "1", "3", "5", *few]
+    yield "ways", ["--checkpoint", *every, "--way", "2", "5", "8", *few]
+    yield "alpha", ["--checkpoint", str(runs / "ma-fsar"), "--sweep", "alpha=0:1:0.1", *few]
     prompts = ",".join(f"clip-spm:{r}" for r in (1, 4, 8, 16))
-    yield "prompts", ["--method", "clip-spm", "--sweep", f"templates={prompts}"]
+    yield "prompts", ["--checkpoint", str(runs / "clip-spm"), "--sweep", f"templates={prompts}", *few]
     for name in ("otam", "clip-mdmf"):
-        yield f"classes/{name}", ["--checkpoint", str(runs / name), "--predictions"]
+        yield f"classes/{name}", ["--checkpoint", str(runs / name), "--predictions", *few]
 
 
-def pictures(runs: Path, out: Path, clips: Path | None) -> Iterator[tuple[str, list[str], str]]:
-    """File, command, and how to read the picture."""
+def figures(runs: Path, out: Path) -> Iterator[tuple[str, list[str]]]:
+    """Name of each figure of the papers, and its command."""
     world = load_world()
     growing = next(v.path for v in world.split("test").videos if v.label == "something_growing")
     run = {name: ["--checkpoint", str(runs / name)] for name in ("task-adapter-pp", "clip-mdmf", "clip-spm")}
     three = ["--checkpoint", *(str(runs / name) for name in ("otam", "aim", "ma-fsar"))]
-    text = ["--text", "something growing"]
-    yield (
-        "01-ma-fsar-fig-1b-5",
-        ["attention", str(growing), *three, *text],
-        "Bright patches get the class token's attention; the rows are three models on the same frames.",
-    )
-    yield "02-ma-fsar-rollout", ["attention", str(growing), *three, *text, "--rollout"], ""
-    yield (
-        "03-task-adapter-pp-fig-11",
-        ["attention", *SETTING, *run["task-adapter-pp"]],
-        "Bright patches get the attention; below the frames, attention over frames and over the videos of the task.",
-    )
-    yield (
-        "04-task-adapter-pp-stages",
-        ["alignment", *SETTING, *run["task-adapter-pp"]],
-        "Circles: which pairs of frames count. Bars: scores of the classes, and of their three stages.",
-    )
-    yield (
-        "05-clip-mdmf-alignment",
-        ["alignment", *SETTING, *run["clip-mdmf"]],
-        "Circles: which pairs of frames count, in the local and in the global view.",
-    )
-    yield "06-clip-mdmf-fig-5-6", ["map", "--data", "world", *run["clip-mdmf"]], ""
-    yield (
-        "07-clip-mdmf-fig-8-11",
-        ["gradcam", *SETTING, *run["clip-mdmf"]],
-        "Bright places speak for the class. If only the background is bright, it shows nothing of the action.",
-    )
-    yield "08-clip-spm-fig-6", ["map", "--data", "world", *run["clip-spm"], "--projection", "umap"], ""
-    yield "09-ma-fsar-fig-1c", ["curves", str(out / "results" / "shots"), "--x", "parameters"], ""
-    yield "10-shots", ["curves", str(out / "results" / "shots"), "--x", "shot"], ""
-    yield "11-ways", ["curves", str(out / "results" / "ways"), "--x", "way"], ""
-    yield "12-ma-fsar-table-13", ["curves", str(out / "results" / "alpha"), "--x", "alpha"], ""
-    yield "13-clip-spm-fig-5", ["curves", str(out / "results" / "prompts"), "--x", "templates"], ""
-    both = [str(out / "results" / "classes" / name) for name in ("clip-mdmf", "otam")]
-    yield "14-clip-mdmf-fig-7", ["classes", *both], ""
-    if clips is not None:
-        real = ["--data", str(clips), "--split", "all", "--way", "2", "--method", "otam", "--backbone", "lite0"]
-        yield "15-gradcam-real", ["gradcam", *real], ""
-        yield "16-alignment-real", ["alignment", *real], ""
+    looks = ["attention", str(growing), *three, "--text", "something growing"]
+    made = out / "results"
+    yield "01-ma-fsar-fig-1b-5", looks
+    yield "02-ma-fsar-fig-1b-5-rollout", [*looks, "--rollout"]
+    yield "03-ma-fsar-fig-1c", ["curves", str(made / "shots"), "--x", "parameters"]
+    yield "04-ma-fsar-table-13", ["curves", str(made / "alpha"), "--x", "alpha"]
+    yield "05-task-adapter-pp-fig-11", ["attention", *SETTING, *run["task-adapter-pp"]]
+    yield "06-task-adapter-pp-stages", ["alignment", *SETTING, *run["task-adapter-pp"]]
+    yield "07-clip-mdmf-fig-5-6", ["map", "--data", "world", *run["clip-mdmf"]]
+    yield "08-clip-mdmf-fig-7", ["classes", *(str(made / "classes" / name) for name in ("clip-mdmf", "otam"))]
+    yield "09-clip-mdmf-fig-8-11", ["gradcam", *SETTING, *run["clip-mdmf"]]
+    yield "10-clip-mdmf-alignment", ["alignment", *SETTING, *run["clip-mdmf"]]
+    yield "11-clip-spm-fig-5", ["curves", str(made / "prompts"), "--x", "templates"]
+    yield "12-clip-spm-fig-6", ["map", "--data", "world", *run["clip-spm"], "--projection", "umap"]
+    yield "13-clip-spm-fig-7", ["gradcam", *SETTING, *run["clip-spm"], "--of-truth"]
+    yield "14-shots", ["curves", str(made / "shots"), "--x", "shot"]
+    yield "15-ways", ["curves", str(made / "ways"), "--x", "way"]
+    yield "16-reliability", ["reliability", str(out / "recogniser.fsar"), str(out / "clips" / "tests")]
+
+
+def real_figures(clips: Path) -> Iterator[tuple[str, list[str]]]:
+    """Pictures of real clips with a convolutional encoder."""
+    real = ["--data", str(clips), "--split", "all", "--way", "3", "--method", "otam", "--backbone", "lite0"]
+    yield "17-gradcam-real", ["gradcam", *real]
+    yield "18-alignment-real", ["alignment", *real]
+    yield "19-map-real", ["map", "--data", str(clips), "--split", "all", "--method", "otam", "--backbone", "lite0"]
+
+
+def recogniser(out: Path) -> None:
+    """Lay out a few actions of the world as a user would, enrol them, and draw why some clips were answered so."""
+    for folder, first, last in (("examples", 0, EXAMPLES), ("tests", EXAMPLES, EXAMPLES + TESTS)):
+        test = load_world().split("test")
+        for label in test.classes[:4]:
+            action = out / "clips" / folder / label
+            action.mkdir(parents=True, exist_ok=True)
+            for video in [v for v in test.videos if v.label == label][first:last]:
+                if not (action / video.path.name).exists():
+                    (action / video.path.name).symlink_to(video.path.resolve())
+    asked = sorted((out / "clips" / "tests").iterdir())[0]
+    model = ["--backbone", "tiny", "--save", str(out / "recogniser.fsar")]
+    shown = [str(video) for video in sorted(asked.iterdir())[:2]]
+    must(["recognize", "--examples", str(out / "clips" / "examples"), *model, *shown, "--explain", str(out / "20-why")])
 
 
 def main() -> None:
@@ -83,22 +93,27 @@ def main() -> None:
     parser.add_argument("runs", type=Path, help="folder of trained runs, by the name of their method")
     parser.add_argument("out", type=Path, help="folder for the pictures and gallery.html")
     parser.add_argument("--clips", type=Path, help="folder of real clips, ACTION/CLIP")
+    parser.add_argument("--episodes", type=int, default=1000, help="of each evaluation; default: 1000")
     options = parser.parse_args()
-    done = options.out / "results"
-    for folder, words in results(options.runs):
-        if not (done / folder).is_dir():
-            must(["evaluate", "--data", "world", "--episodes", "1000", *words, "--out", str(done / folder)])
-    if not (options.out / "costs.csv").is_file():
-        must(["benchmark", "methods", "--out", str(options.out / "costs.csv")])
-    for name, words, note in pictures(options.runs, options.out, options.clips):
-        if not (options.out / f"{name}.png").is_file():
-            must(["explain", *words, "--note", note, "--out", str(options.out / f"{name}.png")])
-    must(["report", str(options.out), "--out", str(options.out / "gallery.html")])
+    out = options.out
+    if not (out / "recogniser.fsar").is_file():
+        recogniser(out)
+    for folder, words in results(options.runs, options.episodes):
+        if not (out / "results" / folder / "done").is_file():
+            must(["evaluate", "--data", "world", *words, "--out", str(out / "results" / folder)])
+            (out / "results" / folder / "done").touch()
+    for name in ("methods", "parameters"):
+        if not (out / f"{name}.csv").is_file():
+            must(["benchmark", name, "--out", str(out / f"{name}.csv")])
+    for name, words in [*figures(options.runs, out), *(real_figures(options.clips) if options.clips else ())]:
+        if not (out / f"{name}.png").is_file():
+            must(["explain", *words, "--note", NOTES.get(name, ""), "--out", str(out / f"{name}.png")])
+    must(["report", str(out), "--out", str(out / "gallery.html")])
 
 
 def must(words: list[str]) -> None:
     """Run a command of fsar; stop if it fails."""
-    print("fsar", *words)
+    print("fsar", *words, flush=True)
     if status := cli.main(words):
         raise SystemExit(status)
 

@@ -8,8 +8,9 @@ from fsar import build_method
 from fsar.alignment import otam_alignment
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
+from fsar.evaluation.alignments import alignments
 from fsar.evaluation.episodes import EpisodeSampler
-from fsar.explain.alignment import alignment_picture, alignments, scores
+from fsar.explain.alignment import alignment_picture, scores
 from fsar.methods.episode import Episode
 from fsar.video.frame_cache import FrameCache
 

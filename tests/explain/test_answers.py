@@ -1,5 +1,10 @@
 """Why a recogniser answered: nearest example, heat and frames, also if the example's file is gone."""
 
+import json
+import pickle
+import shutil
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +13,7 @@ import pytest
 from fsar import Recognizer, cli
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
-from fsar.explain.answers import answer_picture
+from fsar.explain import explanation_picture
 from fsar.video.frame_cache import FrameCache
 
 
@@ -24,15 +29,44 @@ def recognizer(small_for_tiny: ClipBackbone, little_world: VideoDataset) -> Reco
 def test_an_example_is_nearest_to_itself(recognizer: Recognizer, little_world: VideoDataset) -> None:
     label = little_world.split("test").classes[0]
     video = next(v for v in little_world.videos if v.label == label).path
-    evidence = recognizer.evidence(video)
-    assert evidence.answer.best == label and Path(evidence.answer.nearest[0].video) == video
-    picture = answer_picture(recognizer, video)
-    weights = picture.data["weights of pairs of frames"]
-    assert weights.shape == (4, 4)
+    answer = recognizer.predict(video)
+    recognizer.remove(label, str(video))  # an answer keeps the recogniser as it was
+    why = answer.explain()
+    assert why.answer == replace(answer, nearest=(why.nearest,)) and answer.best == label
+    assert Path(why.nearest.video) == video and why.nearest.frames == (0, 1, 2, 3)
+    np.testing.assert_array_equal(why.frames, why.example)
+    picture = explanation_picture(why)
+    assert picture.data["weights of pairs of frames"].shape == (4, 4)
     assert len(picture.figure.axes) >= 8  # four frames of the video, four of the example
-    if "heat" in picture.data:
-        assert picture.data["heat"].shape == (4, 3, 3) and "Most of it comes from frame" in picture.words
-        np.testing.assert_allclose(picture.data["heat"].sum(), picture.data["heat of the example"].sum(), rtol=0.5)
+    assert why.heat is not None and why.heat_of_example is not None
+    assert picture.data["heat"].shape == (4, 3, 3) and "Most of it comes from frame" in picture.words
+    np.testing.assert_allclose([why.heat.sum(), why.heat_of_example.sum()], 100)
+    np.testing.assert_allclose(why.heat, why.heat_of_example, rtol=1e-5)  # the video and its example are the same
+
+
+def test_what_cannot_be_explained(recognizer: Recognizer, little_world: VideoDataset, tmp_path: Path) -> None:
+    """Frames are not kept; a file may change; a copy in another process or in JSON has nothing to explain with."""
+    first, other = (str(video.path) for video in little_world.split("test").videos[:2])
+    frames = np.random.default_rng(0).integers(0, 255, (6, 64, 64, 3), np.uint8)
+    answer = recognizer.predict(frames)
+    with pytest.raises(ValueError, match="does not keep frames"):
+        answer.explain()
+    assert answer.explain(frames).frames.shape == (4, 16, 16, 3)
+    file = tmp_path / "clip.mp4"
+    shutil.copy(first, file)
+    answer = recognizer.predict(file)
+    assert deepcopy(answer).explain().answer.video == str(file)
+    assert "basis" not in json.dumps(answer.to_dict())
+    shutil.copy(other, file)
+    with pytest.raises(ValueError, match="is not what"):
+        answer.explain()
+    file.unlink()
+    with pytest.raises(ValueError, match=r"clip\.mp4"):
+        answer.explain()
+    sent = pickle.loads(pickle.dumps(answer))
+    assert sent == answer
+    with pytest.raises(ValueError, match="not made by a recogniser in this process"):
+        sent.explain()
 
 
 def test_command(recognizer: Recognizer, little_world: VideoDataset, tmp_path: Path) -> None:

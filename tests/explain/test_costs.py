@@ -1,5 +1,6 @@
 """Costs: operations against a count by hand, trained parameters against the groups, nothing of the method changes."""
 
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ def test_measuring_changes_nothing(small: ClipBackbone, name: str) -> None:
     visual = sum(p.numel() for p in small.clip.visual.parameters())
     assert costs.trained == {"ma-fsar": own, "hyrsm": own + visual, "place-motion": 0}[name]
     assert (costs.train_seconds is None) == (name == "place-motion")
+
+
+def test_without_numbers_everything_but_time_is_counted(small: ClipBackbone) -> None:
+    """On the device `meta`, as on a real one."""
+    method = build_method("ma-fsar", small, frames=2, hidden=8)
+    real, counted = measure(method, "ma-fsar", SETTING), measure(deepcopy(method).to("meta"), "ma-fsar", SETTING)
+    assert counted.device.startswith("meta") and counted.clip_gflops == real.clip_gflops > 0
+    assert (counted.episode_gflops, counted.trained) == (real.episode_gflops, real.trained)
+    assert (counted.memory_mb, counted.train_seconds, counted.clip_seconds, counted.match_seconds) == (None,) * 4
 
 
 def test_command(small_for_tiny: ClipBackbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,6 +42,26 @@ def test_maps_are_seeded_and_say_their_silhouette() -> None:
         map_picture({"before": apart}, ids, ids)
 
 
+def test_the_seed_reaches_the_projection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """t-SNE begins with principal components, so a small map does not show whether its seed is used."""
+    manifold = pytest.importorskip("sklearn.manifold", reason="scikit-learn is not installed")
+    seeds = []
+    real = manifold.TSNE
+    monkeypatch.setattr(manifold, "TSNE", lambda *a, random_state, **k: seeds.append(random_state) or real(*a, **k))
+    project(np.eye(6), seed=3)
+    assert seeds == [3]
+
+
+@pytest.mark.slow
+def test_umap_is_seeded() -> None:
+    """Compiling takes seconds."""
+    pytest.importorskip("umap", reason="umap-learn is not installed")
+    features = np.random.default_rng(0).normal(size=(20, 4))
+    first, again, other = (project(features, "umap", seed) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(ValueError, match=r"umap-learn.*fsar\[maps\]"):

@@ -1,5 +1,6 @@
 """Pictures and costs in the report."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fsar.explain.costs import Costs, costs_rows
+from fsar.explain.parameters import Counted, counted_rows
 from fsar.explain.picture import Picture, save_picture
 from fsar.report import write_report
 
@@ -25,7 +27,14 @@ def test_pictures_and_costs_are_shown(tmp_path: Path) -> None:
     )  # fmt: skip
     lines = [",".join("" if v is None else str(v) for v in row) for row in costs_rows([one])]
     (tmp_path / "costs.csv").write_text("\n".join(lines))
+    counted = Counted(
+        source="MA-FSAR, Table 8", method="ma-fsar", variant="adaptation", backbone="ViT-B-32/openai",
+        quantity="trained", published=18.54, ours=14.201344, ours_text=0.0, note="a < b",
+    )  # fmt: skip
+    with (tmp_path / "parameters.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(counted_rows([counted]))
     assert write_report([tmp_path], tmp_path / "report.html") == (0, 0)
     page = (tmp_path / "report.html").read_text()
     assert page.count("<img ") == 1 and 'alt="It rises &amp; ends."' in page and "<p>So what?</p>" in page
     assert "<td>otam</td>" in page and '<td class="number">1.50</td>' in page and '<td class="number">-</td>' in page
+    assert '<td class="number">18.54</td><td class="number">14.20</td>' in page and "<td>a &lt; b</td>" in page

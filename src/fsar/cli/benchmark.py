@@ -8,6 +8,7 @@ from pathlib import Path
 from fsar.cli.options import data_options, device_option, frame_cache, load_dataset, own_option
 
 _METHODS = "Parameters, operations, memory and seconds of methods, on random clips: no videos are needed."
+_PARAMETERS = "Numbers of parameters that the papers print, beside ours; models are built without weights."
 _BANK = "Clips a second of decoding, encoding and both, and which of them a bank waits for."
 
 
@@ -26,8 +27,12 @@ def add_options(parser: ArgumentParser) -> None:
     add("--frames", type=int, default=8)
     add("--repeats", type=int, default=3, help="the median counts; default: 3")
     add("--out", type=Path, metavar="FILE.csv", help="write the table")
-    device_option(methods)
+    words = "auto, cpu, cuda, cuda:1, ...; meta counts parameters and operations, and runs nothing"
+    add("--device", default="auto", help=words)
     methods.set_defaults(measure=_methods)
+    parameters = verbs.add_parser("parameters", help=_PARAMETERS, description=_PARAMETERS, allow_abbrev=False)
+    parameters.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table")
+    parameters.set_defaults(measure=_parameters)
     _bank_options(verbs.add_parser("bank", help=_BANK, description=_BANK, allow_abbrev=False))
 
 
@@ -59,7 +64,6 @@ def _methods(options: Namespace) -> int:
     from fsar.backbones import load_backbone
     from fsar.devices import to_device
     from fsar.explain.costs import Setting, costs_rows, costs_table, measure
-    from fsar.files import write_text_atomic
     from fsar.methods import METHODS, build_method, method_class, parse_method
     from fsar.progress import progress_bar
 
@@ -85,11 +89,27 @@ def _methods(options: Namespace) -> int:
     print(f"\n{words}; random clips; median of {options.repeats} runs")
     for line in refused:
         print(line)
-    if options.out:
+    _write(options.out, costs_rows(rows))
+    return 0
+
+
+def _write(out: Path | None, rows: list[list[object]]) -> None:
+    """Write a table as CSV, if a file is named."""
+    from fsar.files import write_text_atomic
+
+    if out:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(costs_rows(rows))
-        write_text_atomic(options.out, text.getvalue())
-        print(f"wrote {options.out}")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        write_text_atomic(out, text.getvalue())
+        print(f"wrote {out}")
+
+
+def _parameters(options: Namespace) -> int:
+    from fsar.explain.parameters import count_published, counted_rows, counted_table
+
+    rows = count_published(progress=True)
+    print(counted_table(rows))
+    _write(options.out, counted_rows(rows))
     return 0
 
 

@@ -175,20 +175,19 @@ def _answer(recognizer: "Recognizer", options: Namespace) -> int:
                 bar.write(writer.row(_row(answer)), file=sys.stdout)
                 sys.stdout.flush()
                 if options.explain:
-                    _explain(recognizer, video, options.explain)
+                    _explain(answer, video, options.explain)
     finally:
         if end := writer.end():
             print(end)
     return 1 if failed else 0
 
 
-def _explain(recognizer: "Recognizer", video: "Video", folder: Path) -> None:
+def _explain(answer: "Answer", video: "Video", folder: Path) -> None:
     """Draw why a video was answered so."""
-    from fsar.explain.answers import answer_picture
-    from fsar.explain.picture import save_picture
+    from fsar.explain import explanation_picture, save_picture
 
     name = re.sub(r"[^\w.-]+", "_", str(video.place)).strip("_.")
-    save_picture(answer_picture(recognizer, video), folder / f"{name}.png")
+    save_picture(explanation_picture(answer.explain()), folder / f"{name}.png")
 
 
 def _answer_in_bulk(options: Namespace) -> int:

@@ -8,11 +8,13 @@ and one way of drawing gives them one look. The report's own charts (`fsar.repor
 |---|---|
 | MA-FSAR Fig. 1b, 5 | `fsar explain attention VIDEO --checkpoint FINETUNED AIM MA --text "WORDS" --out A.png` |
 | MA-FSAR Fig. 1c | `fsar evaluate --checkpoint RUN ... --out R; fsar explain curves R --x parameters --out A.png` |
-| MA-FSAR Tables 8, 15 | `fsar benchmark methods --method aim ma-fsar --backbone ViT-B-16/random` |
-| MA-FSAR Table 13 | `fsar evaluate --checkpoint RUN --sweep alpha=0:1:0.25 --out R; fsar explain curves R --x alpha` |
+| MA-FSAR Tables 8, 15 | `fsar benchmark methods --method otam hyrsm clip-fsar ma-fsar --backbone ViT-B-32/random` |
+| Parameters of MA-FSAR Tables 4, 8, 15, Task-Adapter++ Table 8 | `fsar benchmark parameters` |
+| MA-FSAR Table 13 | `fsar evaluate --checkpoint RUN --sweep alpha=0:1:0.1 --out R; fsar explain curves R --x alpha` |
 | Task-Adapter++ Fig. 11 | `fsar explain attention EPISODE --checkpoint RUN --out A.png` |
 | Task-Adapter++, scores of stages | `fsar explain alignment EPISODE --checkpoint RUN --out A.png` |
-| CLIP-MDMF Fig. 4 | `fsar train --sweep options.distill_weight=0,1 ...; fsar explain curves R --x distill_weight` |
+| CLIP-MDMF Fig. 4 | `fsar train --config clip-mdmf/world --sweep options.distill_weight=0,1 --out T;` |
+| | `fsar evaluate --checkpoint T --data DATA --out R; fsar explain curves R --x distill_weight --out A.png` |
 | CLIP-MDMF Fig. 5, 6 | `fsar explain map --data DATA --checkpoint RUN --classes ... --out A.png` |
 | CLIP-MDMF Fig. 7 | `fsar evaluate --predictions ...; fsar explain classes RUN_A RUN_B --out A.png` |
 | CLIP-MDMF Fig. 8 to 11, CLIP-SPM Fig. 7 | `fsar explain gradcam EPISODE --checkpoint RUN --of-truth --out A.png` |
@@ -22,6 +24,7 @@ and one way of drawing gives them one look. The report's own charts (`fsar.repor
 `scripts/gallery.py` makes them on the generated world.
 """
 
+from fsar.explain.answers import explanation_picture
 from fsar.explain.picture import Picture, save_picture
 
-__all__ = ["Picture", "save_picture"]
+__all__ = ["Picture", "explanation_picture", "save_picture"]

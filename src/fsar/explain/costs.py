@@ -56,9 +56,9 @@ class Costs:
     """Peak memory of a training episode (of an evaluated one, if nothing trains) beyond what lay there before."""
     train_seconds: float | None
     """Forward and backward pass of one episode of clips."""
-    clip_seconds: float
+    clip_seconds: float | None
     """Encoding one clip."""
-    match_seconds: float
+    match_seconds: float | None
     """Matching one episode of encoded clips."""
 
 
@@ -66,7 +66,8 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
     """Measure the costs of a method.
 
     Args:
-        method: on its device; its parameters keep their values.
+        method: on its device; its parameters keep their values. On the device `meta`, which computes no numbers,
+            parameters and operations are counted, and nothing is timed.
         name: of the row.
         setting: size of the episode.
 
@@ -95,12 +96,15 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
         one = query[:, :1]
         clip_flops = _flops(lambda: method.encode(one))
         match_flops = _flops(lambda: method.match(episode))
-        clip_seconds = _seconds(lambda: method.encode(one), device, setting.repeats)
-        match_seconds = _seconds(lambda: method.match(episode), device, setting.repeats)
+        real = device.type != "meta"
+        clip_seconds = _seconds(lambda: method.encode(one), device, setting.repeats) if real else None
+        match_seconds = _seconds(lambda: method.match(episode), device, setting.repeats) if real else None
     groups = method.traits.trains
     trained = sum(p.numel() for key, p in method.named_parameters() if group_of(key) in groups)
-    train_seconds, memory = _training(method, words, support, query, draws, setting) if trained else (None, None)
-    if not trained:
+    train_seconds, memory = None, None
+    if trained and real:
+        train_seconds, memory = _training(method, words, support, query, draws, setting)
+    elif real:
         memory = _peak(lambda: method.encode_episode(support, query, text, draws), device)
     return Costs(
         method=name,
@@ -215,6 +219,8 @@ def _process_memory(field: str) -> float:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    if device.type == "meta":
+        return "meta (counted, not run)"
     return f"cpu, {torch.get_num_threads()} threads" if torch.get_num_threads() > 1 else "cpu, 1 thread"
 
 

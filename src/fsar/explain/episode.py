@@ -5,16 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
-from torchvision.transforms.v2 import functional as tv
 
 from fsar.bank.fill import load_clip
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import Episodes
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode, Prediction
-from fsar.shapes import Clips
 from fsar.video.frame_cache import FrameCache
 
 
@@ -82,15 +80,3 @@ def encode_shown(method: Method, shown: ShownEpisode) -> Episode:
 def predict_shown(method: Method, shown: ShownEpisode) -> Prediction:
     """Encode and match an episode."""
     return method.match(encode_shown(method, shown))
-
-
-def pictures_of(method: Method, clips: Clips) -> UInt8[np.ndarray, "*clips frame height width rgb=3"]:
-    """Turn the input of a method back into pictures: what the image encoder sees.
-
-    Args:
-        method: normalised the pixels.
-        clips: its input.
-    """
-    mean, std = (torch.tensor(list(part), device=clips.device)[:, None, None] for part in method.normalization)
-    pixels = (clips * std + mean).clamp(0, 1)
-    return tv.to_dtype(pixels.detach(), torch.uint8, scale=True).movedim(-3, -1).cpu().numpy()

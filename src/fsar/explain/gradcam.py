@@ -23,12 +23,13 @@ from fsar.backbones import Backbone
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import Episodes
 from fsar.explain.attention import Record, alone, attention_layers, recorded, token_layout
-from fsar.explain.episode import ShownEpisode, pictures_of, show_episode
+from fsar.explain.episode import ShownEpisode, show_episode
 from fsar.explain.frames import Row, frames_picture
 from fsar.explain.picture import Picture
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode
 from fsar.video.frame_cache import FrameCache
+from fsar.video.transforms import pictures_of
 
 Maps = Float[Tensor, "image row column channel"]
 UNIT = "Grad-CAM (1 = strongest place of the row)"
@@ -186,7 +187,7 @@ def grad_cam_picture(
     if strange := [number for number in chosen if not 0 <= number < len(shown.query)]:
         raise ValueError(f"--query names {strange[0]}; the episode has the queries 0 to {len(shown.query) - 1}")
     found = grad_cam_of_episode(method, shown, shown.target if of_truth else None)
-    support, query = pictures_of(method, shown.support), pictures_of(method, shown.query)
+    support, query = pictures_of(shown.support, *method.normalization), pictures_of(shown.query, *method.normalization)
     rows, said = [], []
     for number in chosen:
         way, truth = found.ways[number], shown.words[shown.target[number]]

@@ -14,12 +14,13 @@ from fsar.bank.fill import load_clip
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import Episodes
 from fsar.explain.attention import ClassAttention, Record, alone, attention_of_videos, class_attention, recorded
-from fsar.explain.episode import ShownEpisode, pictures_of, show_episode
+from fsar.explain.episode import ShownEpisode, show_episode
 from fsar.explain.frames import Row, frames_picture
 from fsar.explain.picture import HEAT, Picture, wrapped
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode
 from fsar.video.frame_cache import FrameCache
+from fsar.video.transforms import pictures_of
 
 UNIT = "attention to a patch (1 = even)"
 
@@ -53,7 +54,7 @@ def attention_picture(
             reads = text is not None and method.traits.support_reads_text
             encoded = method.encode_text([text]) if reads and text is not None else None
             attention = attention_of_videos(method, clip, "support" if reads else "query", encoded, block)
-            frames = pictures_of(method, clip)[0]
+            frames = pictures_of(clip, *method.normalization)[0]
             if number == 0:
                 rows.append(Row(video.stem.replace("_", " "), frames))
             rows.append(_row(name, frames, attention, 0))
@@ -173,7 +174,7 @@ def episode_attention_picture(
     """
     shown = show_episode(method, cache, dataset, episodes)
     attention = attention_of_episode(method, shown, block)
-    support, query = pictures_of(method, shown.support), pictures_of(method, shown.query)
+    support, query = pictures_of(shown.support, *method.normalization), pictures_of(shown.query, *method.normalization)
     rows, said = [], []
     for way, word in enumerate(shown.words):
         for shot in range(support.shape[1]):

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 from fsar.datasets import VideoDataset, load_data
@@ -14,10 +13,10 @@ from fsar.progress import ahead, progress_bar
 from fsar.recognizer.answer import UNKNOWN, Answer, Neighbour
 from fsar.recognizer.core import Core
 from fsar.recognizer.encoding import Ready
-from fsar.recognizer.evidence import Evidence
-from fsar.recognizer.examples import Action, Example
+from fsar.recognizer.examples import Example
+from fsar.recognizer.explanation import Basis
 from fsar.recognizer.judgement import judge
-from fsar.recognizer.matching import correspondence, episode, padded, similarities
+from fsar.recognizer.matching import correspondence, similarities
 from fsar.recognizer.score import Score
 from fsar.recognizer.sources import VideoSource, expanded
 from fsar.video.paths import VideoError, display
@@ -43,29 +42,6 @@ class Answering(Core):
         """
         self._ready_state()
         return self._answer(self._read(video), nearest)
-
-    def evidence(self, video: VideoSource) -> Evidence:
-        """Answer a video, and return what the answer rests on; `fsar.explain.answers` draws it.
-
-        Args:
-            video: as for `predict`.
-
-        Returns:
-            The answer with the nearest example of its best action, and both encodings.
-
-        Raises:
-            ValueError: as for `predict`.
-        """
-        state = self._ready_state()
-        ready = self._read(video)
-        query, method = self._encoder.query(ready), state.fitted()[1]
-        answer = self._answer(ready, nearest=0)
-        found = similarities(method, state.actions, query)
-        value, action, example = next(one for one in found if one[1] == answer.best)
-        near = Neighbour(action, example.video, value, self._correspondence(method, example, query))
-        one = {part: tensor[None] for part, tensor in query.items()}
-        support = padded({action: Action.of([example], state.actions[action].text)})
-        return Evidence(replace(answer, nearest=(near,)), method, episode(method, [(support, one)]))
 
     def predict_many(
         self, videos: Iterable[VideoSource], nearest: int = 0, return_errors: bool = False, workers: int | None = None
@@ -146,6 +122,7 @@ class Answering(Core):
                 for value, action, example in near
             ),
             seconds=ready.seconds + time.perf_counter() - started,
+            basis=Basis(self._encoder, state, ready),
         )
 
     @staticmethod

@@ -39,6 +39,8 @@ class Ready:
     """What is wrong with an example, in words."""
     length: Length | None = None
     """How long an example lasts."""
+    on_disk: bool = True
+    """Whether `video` can be read again; frames in memory cannot."""
 
 
 class ClassTexts(dict[str, str]):
@@ -90,7 +92,8 @@ class ClipEncoder:
             prepared = Prepared(dict.fromkeys(encoder.encoder_roles), to_input(self.method, source.frames), {})
         if isinstance(prepared, VideoError):
             return prepared
-        return Ready(source.name, source.content, seen, prepared, encoder, time.perf_counter() - started, fault, length)
+        seconds, on_disk = time.perf_counter() - started, source.frames is None
+        return Ready(source.name, source.content, seen, prepared, encoder, seconds, fault, length, on_disk)
 
     @torch.no_grad()
     def query(self, ready: Ready) -> Encoding:

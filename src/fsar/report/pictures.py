@@ -1,4 +1,4 @@
-"""Pictures and costs that `fsar explain` and `fsar benchmark` left in the report's folders."""
+"""Pictures and tables that `fsar explain` and `fsar benchmark` left in the report's folders."""
 
 import base64
 import csv
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from fsar.explain.costs import COLUMNS, Costs, cell_of
+from fsar.explain import costs, parameters
 from fsar.explain.picture import SOFTWARE
 from fsar.report.markup import Markup, element, header, join, scroll
 
@@ -75,11 +75,24 @@ def read_costs(paths: Sequence[Path]) -> list[dict[str, str]]:
     Args:
         paths: files and folders.
     """
+    return _rows(paths, list(costs.Costs.__dataclass_fields__))
+
+
+def read_counted(paths: Sequence[Path]) -> list[dict[str, str]]:
+    """Read the tables of `fsar benchmark parameters` below some folders; other CSV files are ignored.
+
+    Args:
+        paths: files and folders.
+    """
+    return _rows(paths, list(parameters.Counted.__dataclass_fields__))
+
+
+def _rows(paths: Sequence[Path], head: list[str]) -> list[dict[str, str]]:
     rows: list[dict[str, str]] = []
     for file in _below(paths, ".csv"):
         with file.open(newline="", encoding="utf-8", errors="replace") as text:
             table = csv.DictReader(text)
-            if table.fieldnames == list(Costs.__dataclass_fields__):
+            if table.fieldnames == head:
                 rows += table
     return rows
 
@@ -91,15 +104,11 @@ def costs_section(rows: Sequence[dict[str, str]]) -> Markup:
         rows: at least one.
     """
     words = ("method", "backbone", "device")
-    numbers = [name for name in COLUMNS if name not in words]
-    body = [
-        element(
-            "tr",
-            *(element("td", row[name]) for name in words),
-            *(
-                element("td", cell_of(name, float(row[name]) if row[name] else None), class_="number")
-                for name in numbers
-            ),
+    numbers = {name: title for name, title in costs.COLUMNS.items() if name not in words}
+    cells = [
+        (
+            [row[name] for name in words],
+            [costs.cell_of(name, float(row[name]) if row[name] else None) for name in numbers],
         )
         for row in rows
     ]
@@ -107,7 +116,35 @@ def costs_section(rows: Sequence[dict[str, str]]) -> Markup:
         "Measured on random clips (fsar benchmark methods). An operation is a multiplication or an addition. Seconds "
         "are medians, and memory is the peak of a training episode beyond what lay there before."
     )
-    return join(element("p", intro), scroll(header(words, [COLUMNS[name] for name in numbers]), body))
+    return _table(intro, [costs.COLUMNS[name] for name in words], [*numbers.values()], cells)
+
+
+def counted_section(rows: Sequence[dict[str, str]]) -> Markup:
+    """Show the papers' numbers of parameters beside ours.
+
+    Args:
+        rows: at least one.
+    """
+    titles, numbers = parameters.COLUMNS, ("published", "ours", "ours_text")
+    words = [name for name in titles if name not in numbers]
+    cells = [
+        ([row[name] for name in words], [parameters.cell_of(name, float(row[name])) for name in numbers])
+        for row in rows
+    ]
+    intro = (
+        "Millions of parameters that the papers print, beside those of our run of the row (fsar benchmark parameters)."
+    )
+    return _table(intro, [titles[name] for name in words], [titles[name] for name in numbers], cells)
+
+
+def _table(intro: str, words: list[str], numbers: list[str], rows: list[tuple[list[str], list[str]]]) -> Markup:
+    body = [
+        element(
+            "tr", *(element("td", cell) for cell in texts), *(element("td", cell, class_="number") for cell in values)
+        )
+        for texts, values in rows
+    ]
+    return join(element("p", intro), scroll(header(words, numbers), body))
 
 
 def _below(paths: Sequence[Path], ending: str) -> list[Path]:

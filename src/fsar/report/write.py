@@ -9,7 +9,15 @@ from fsar.files import write_text_atomic
 from fsar.report.benchmark import benchmark_section, setting_words
 from fsar.report.markup import Markup, element, join
 from fsar.report.paper_tables import papers_section
-from fsar.report.pictures import Shown, costs_section, pictures_section, read_costs, read_pictures
+from fsar.report.pictures import (
+    Shown,
+    costs_section,
+    counted_section,
+    pictures_section,
+    read_costs,
+    read_counted,
+    read_pictures,
+)
 from fsar.report.provenance import provenance_section
 from fsar.report.runs import Run, read_runs, runs_section
 from fsar.results.identity import comparable, said_protocol, unique
@@ -32,15 +40,15 @@ def write_report(paths: Sequence[Path], out: Path, names: Mapping[Path, str] | N
         ValueError: nothing to report, a file that is not a result, an unreadable log, or a name that fits no row.
         OSError: the page cannot be written.
     """
-    pictures, costs = read_pictures(paths), read_costs(paths)
+    pictures, costs, counted = read_pictures(paths), read_costs(paths), read_counted(paths)
     results = unique([stored.result for stored in named(load_results(paths), names or {})])
     runs = read_runs(paths)
-    if not (results or runs or pictures or costs):
+    if not (results or runs or pictures or costs or counted):
         raise ValueError(
             f"no results and no training runs in {', '.join(map(str, paths))}; `fsar evaluate --out DIR` writes "
             f"results, `fsar train --out DIR` writes runs"
         )
-    write_text_atomic(out, page(results, runs, pictures, costs))
+    write_text_atomic(out, page(results, runs, pictures, costs, counted))
     return len(results), len(runs)
 
 
@@ -49,6 +57,7 @@ def page(
     runs: Sequence[Run],
     pictures: Sequence[Shown] = (),
     costs: Sequence[dict[str, str]] = (),
+    counted: Sequence[dict[str, str]] = (),
 ) -> str:
     """Build the whole page.
 
@@ -56,7 +65,8 @@ def page(
         results: of any videos and settings.
         runs: training runs.
         pictures: of `fsar explain`.
-        costs: rows of `fsar benchmark methods`; at least one of all these is needed.
+        costs: rows of `fsar benchmark methods`.
+        counted: rows of `fsar benchmark parameters`; at least one of all these is needed.
 
     Returns:
         HTML that loads nothing from anywhere.
@@ -73,6 +83,8 @@ def page(
         sections.append(("pictures", "Pictures", pictures_section(pictures)))
     if costs:
         sections.append(("costs", "What methods cost", costs_section(costs)))
+    if counted:
+        sections.append(("parameters", "Parameters: the papers' and ours", counted_section(counted)))
     if results or runs:
         sections.append(("papers", "What the papers print", papers_section()))
     if results:

@@ -72,6 +72,25 @@ def to_clip(
     return _tv().normalize(_tv().to_dtype(pixels, torch.float32, scale=True), list(mean), list(std))
 
 
+def pictures_of(
+    clips: Float[torch.Tensor, "*clips frame rgb=3 side side"], mean: Sequence[float], std: Sequence[float]
+) -> UInt8[np.ndarray, "*clips frame side side rgb=3"]:
+    """Turn clips back into pictures: what an image encoder sees.
+
+    Args:
+        clips: as `to_clip` makes them.
+        mean, std: that they were normalised with.
+
+    Example:
+        >>> frames = np.full((2, 16, 16, 3), 100, np.uint8)
+        >>> bool((pictures_of(to_clip(frames, 8, (0.5,) * 3, (0.2,) * 3), (0.5,) * 3, (0.2,) * 3) == 100).all())
+        True
+    """
+    shift, scale = (torch.tensor(list(part), device=clips.device)[:, None, None] for part in (mean, std))
+    pixels = (clips.detach() * scale + shift).clamp(0, 1)
+    return (pixels * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+
+
 def _resized(frames: Frames, image_size: int, interpolation: str, framing: Framing) -> torch.Tensor:
     """Resize frames: [frame, rgb, height, width], uint8."""
     from torchvision.transforms import InterpolationMode  # late, as in `_tv`

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fsar.explain.alignment import alignments
+from fsar.evaluation.alignments import alignments
 from fsar.methods.episode import Episode, mean_over_shots
 from fsar.methods.place_motion import PlaceMotion
 

@@ -4,19 +4,19 @@ import pytest
 import torch
 
 from fsar import build_method
-from fsar.backbones.clip import ClipBackbone
-from fsar.explain.cells import cell_shares
+from fsar.backbones import Backbone
 from fsar.methods.episode import Episode
+from fsar.recognizer.cells import cell_shares
 
 FRAMES = 3
 
 
 @pytest.mark.parametrize("alignment", ["frame-wise", "bi-mhm"])
-def test_parts_sum_to_the_logit(small: ClipBackbone, alignment: str) -> None:
+def test_parts_sum_to_the_logit(tiny: Backbone, alignment: str) -> None:
     """By loops over frames and cells in the query, and the same total in the support."""
-    method = build_method("place-motion", small, grid=2, weight=0.7, alignment=alignment)
+    method = build_method("place-motion", tiny, grid=2, weight=0.7, alignment=alignment)
     generator = torch.Generator().manual_seed(0)
-    clips = torch.randn(1, 2, 2, FRAMES, 3, 16, 16, generator=generator)
+    clips = torch.randn(1, 2, 2, FRAMES, 3, 64, 64, generator=generator)
     with torch.no_grad():
         support, query = method.encode(clips), method.encode(clips[:, :, 0] + 0.3)
     episode = Episode(support, query, torch.ones(1, 2, 2, dtype=torch.bool))
