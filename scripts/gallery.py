@@ -14,6 +14,7 @@ from pathlib import Path
 
 from fsar import cli
 from fsar.datasets import load_world
+from fsar.methods import METHODS
 
 SETTING = ["--data", "world", "--way", "3", "--shot", "1"]
 EXAMPLES, TESTS = 4, 10
@@ -71,6 +72,15 @@ def real_figures(clips: Path) -> Iterator[tuple[str, list[str]]]:
     yield "19-map-real", ["map", "--data", str(clips), "--split", "all", "--method", "otam", "--backbone", "lite0"]
 
 
+def costs() -> Iterator[tuple[str, list[str]]]:
+    """Tables of what methods cost: every method on `tiny`, the papers' rows at full size without times."""
+    yield "parameters", ["parameters"]
+    sized = ["otam", "hyrsm", "clip-fsar", "aim", "task-adapter", "ma-fsar", "ma-fsar:fc_text_per_layer=true"]
+    yield "full-size", ["methods", "--method", *sized, "--backbone", "ViT-B-32/random", "--repeats", "0"]
+    for method in METHODS:
+        yield method, ["methods", "--method", method]
+
+
 def recogniser(out: Path) -> None:
     """Lay out a few actions of the world as a user would, enrol them, and draw why some clips were answered so."""
     for folder, first, last in (("examples", 0, EXAMPLES), ("tests", EXAMPLES, EXAMPLES + TESTS)):
@@ -102,9 +112,9 @@ def main() -> None:
         if not (out / "results" / folder / "done").is_file():
             must(["evaluate", "--data", "world", *words, "--out", str(out / "results" / folder)])
             (out / "results" / folder / "done").touch()
-    for name in ("methods", "parameters"):
-        if not (out / f"{name}.csv").is_file():
-            must(["benchmark", name, "--out", str(out / f"{name}.csv")])
+    for name, words in costs():
+        if not (out / "costs" / f"{name}.csv").is_file():
+            must(["benchmark", *words, "--out", str(out / "costs" / f"{name}.csv")])
     for name, words in [*figures(options.runs, out), *(real_figures(options.clips) if options.clips else ())]:
         if not (out / f"{name}.png").is_file():
             must(["explain", *words, "--note", NOTES.get(name, ""), "--out", str(out / f"{name}.png")])

@@ -25,10 +25,9 @@ def add_options(parser: ArgumentParser) -> None:
     add("--shot", type=int, default=1)
     add("--query", type=int, default=1, help="queries per class")
     add("--frames", type=int, default=8)
-    add("--repeats", type=int, default=3, help="the median counts; default: 3")
+    add("--repeats", type=int, default=3, help="the median counts; default: 3; 0 times nothing")
     add("--out", type=Path, metavar="FILE.csv", help="write the table")
-    words = "auto, cpu, cuda, cuda:1, ...; meta counts parameters and operations, and runs nothing"
-    add("--device", default="auto", help=words)
+    device_option(methods)
     methods.set_defaults(measure=_methods)
     parameters = verbs.add_parser("parameters", help=_PARAMETERS, description=_PARAMETERS, allow_abbrev=False)
     parameters.add_argument("--out", type=Path, metavar="FILE.csv", help="write the table")
@@ -67,8 +66,8 @@ def _methods(options: Namespace) -> int:
     from fsar.methods import METHODS, build_method, method_class, parse_method
     from fsar.progress import progress_bar
 
-    if min(options.way, options.shot, options.query, options.frames, options.repeats) < 1:
-        raise ValueError("--way, --shot, --query, --frames and --repeats must be at least 1")
+    if min(options.way, options.shot, options.query, options.frames) < 1 or options.repeats < 0:
+        raise ValueError("--way, --shot, --query and --frames must be at least 1, and --repeats at least 0")
     size = {"way": options.way, "shot": options.shot, "query": options.query, "frames": options.frames}
     setting = Setting(**size, repeats=options.repeats)
     chosen = list(product(options.backbone, options.method or METHODS))
@@ -86,7 +85,7 @@ def _methods(options: Namespace) -> int:
         rows.append(measure(to_device(method, options.device), spec, setting))
     print(costs_table(rows))
     words = f"{options.way}-way {options.shot}-shot, {options.query} queries per class, {options.frames} frames"
-    print(f"\n{words}; random clips; median of {options.repeats} runs")
+    print(f"\n{words}; random clips; " + (f"median of {options.repeats} runs" if options.repeats else "not timed"))
     for line in refused:
         print(line)
     _write(options.out, costs_rows(rows))

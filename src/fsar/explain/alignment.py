@@ -15,7 +15,7 @@ from fsar.evaluation.alignments import Alignment, alignments
 from fsar.evaluation.episodes import Episodes
 from fsar.explain.attention import alone
 from fsar.explain.episode import encode_shown, show_episode
-from fsar.explain.picture import COLOURS, HEAT, Picture, wrapped
+from fsar.explain.picture import COLOURS, HEAT, MARKS, Picture, wrapped
 from fsar.methods.base import Method
 from fsar.methods.episode import Prediction
 from fsar.video.frame_cache import FrameCache
@@ -74,7 +74,7 @@ def alignment_picture(
         words.append(f"{name} compares no single frames, so there are only scores.")
     figure = _drawn(found, parts, query, support, asked, shown.words, truth)
     title = f"{name}: a query of {shown.words[truth]} beside the support"
-    figure.suptitle(wrapped(title, 80), fontsize=10)
+    figure.suptitle(wrapped(f"{title} (below, bold: its class)", 80), fontsize=10)
     data = {f"{one.view} similarity": one.similarity.cpu().numpy() for one in found}
     data |= {f"{one.view} weights": one.weights.cpu().numpy() for one in found}
     data |= {key: part.cpu().numpy() for key, part in parts.items()}
@@ -124,6 +124,7 @@ def _drawn(
             row[0].set_ylabel(f"{one.view}\nquery frame", fontsize=7, labelpad=16)
             bar = above.colorbar(row[0].images[0], ax=list(row), fraction=0.02)
             bar.set_label("similarity of frames;\narea of a circle: weight", fontsize=7)
+            bar.ax.tick_params(labelsize=7)
     _bars(list(below.subplots(1, len(parts), squeeze=False)[0]), parts, query, words, truth)
     return figure
 
@@ -162,24 +163,28 @@ def _matrix(
 
 
 def _bars(below: Sequence[Axes], parts: Mapping[str, Tensor], query: int, words: Sequence[str], truth: int) -> None:
-    """Draw the scores of the classes: a bar per class, or per class and stage."""
+    """Draw the scores of the classes: a bar per class, or per class and stage; a dot where the axis leaves 0 out."""
     for number, (axes, (name, part)) in enumerate(zip(below, parts.items(), strict=True)):
         values = part[query].cpu().numpy()  # way part
         stages = values.shape[1]
+        low, high = float(values.min()), float(values.max())
+        room = 0.3 * (high - low) or 0.1 * abs(high)
+        without_zero = low > room or high < -room  # differences between classes are small beside their size
         for stage in range(stages):
             places = np.arange(len(words)) + (stage - (stages - 1) / 2) * 0.8 / stages
-            label = f"stage {stage + 1}" if stages > 1 else None
-            axes.barh(places, values[:, stage], 0.8 / stages, color=COLOURS[stage], label=label)
+            look: dict[str, Any] = {"color": COLOURS[stage], "label": f"stage {stage + 1}" if stages > 1 else None}
+            if without_zero:
+                axes.plot(values[:, stage], places, linestyle="none", marker=MARKS[stage], **look)
+            else:
+                axes.barh(places, values[:, stage], 0.8 / stages, **look)
         axes.set_yticks(range(len(words)), [wrapped(w, 18) for w in words] if number == 0 else [], fontsize=6)
         if number == 0:
             axes.get_yticklabels()[truth].set_fontweight("bold")
-        axes.invert_yaxis()
+        axes.set_ylim(len(words) - 0.5, -0.5)
+        axes.grid(axis="x", alpha=0.3)
         axes.tick_params(axis="x", labelsize=6)
         axes.set_xlabel(wrapped(name, 18), fontsize=7)
-        low, high = float(values.min()), float(values.max())
-        room = 0.3 * (high - low) or 0.1 * abs(high)
-        if low > room or high < -room:  # differences between classes are small beside their size
+        if without_zero:
             axes.set_xlim(low - room, high + room)
-            axes.set_xlabel(f"{wrapped(name, 18)}\n(does not begin at 0)", fontsize=7)
         if stages > 1:
             axes.legend(fontsize=6, loc="best")

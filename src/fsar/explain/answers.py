@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
-from fsar.explain.picture import Picture, draw_frame, heat_scale, shown_frames, wrapped
+from fsar.explain.picture import COLOURS, Picture, draw_frame, heat_scale, shown_frames, wrapped
 from fsar.recognizer.answer import Explanation, Heat
 
 
@@ -33,10 +33,10 @@ def explanation_picture(explanation: Explanation) -> Picture:
         'new.mp4: wave (wave 70%, clap 30%). Nearest: old.mp4, similarity 0.90.'
     """
     answer, near = explanation.answer, explanation.nearest
-    ranked = ", ".join(f"{name} {p:.0%}" for name, p in list(answer.probabilities.items())[:3])
-    lines = [(f"{Path(answer.video).name}: {answer.action}", explanation.frames, explanation.heat)]
+    ranked = ", ".join(f"{_plain(name)} {p:.0%}" for name, p in list(answer.probabilities.items())[:3])
+    lines = [(f"{Path(answer.video).name}: {_plain(answer.action)}", explanation.frames, explanation.heat)]
     if explanation.example is not None:
-        name = f"nearest example of {near.action}: {Path(near.video).name}"
+        name = f"nearest example of {_plain(near.action)}: {Path(near.video).name}"
         lines.append((name, explanation.example, explanation.heat_of_example))
     figure = _drawn(lines, explanation.pairs if len(lines) > 1 else None, ranked)
     data = {
@@ -49,14 +49,19 @@ def explanation_picture(explanation: Explanation) -> Picture:
         "weights of pairs of frames": explanation.pairs,
     }
     data |= {key: part for key, part in parts.items() if part is not None}
-    return Picture(figure, f"Why {answer.action}? {Path(answer.video).name}", str(explanation), data)
+    return Picture(figure, f"Why {_plain(answer.action)}? {Path(answer.video).name}", str(explanation), data)
+
+
+def _plain(action: str) -> str:
+    """Write a folder's name as words."""
+    return action.replace("_", " ")
 
 
 def _drawn(lines: Sequence[tuple[str, np.ndarray, Heat | None]], pairs: np.ndarray | None, ranked: str) -> Figure:
     """A row of frames per video; the strongest pairs of frames are joined."""
     shown = shown_frames(max(len(frames) for _, frames, _ in lines))
-    figure = Figure(figsize=(1.3 * len(shown) + 1.2, 1.9 * len(lines) + 0.6), layout="constrained")
-    grid = figure.subplots(len(lines), len(shown), squeeze=False)
+    figure = Figure(figsize=(1.3 * len(shown) + 1.6, 1.75 * len(lines) + 0.7), layout="constrained")
+    grid = figure.subplots(len(lines), len(shown), squeeze=False, gridspec_kw={"hspace": 0.2})
     most = max((float(heat.max()) for _, _, heat in lines if heat is not None), default=1.0) or 1.0
     for row, (name, frames, heat) in zip(grid, lines, strict=True):
         for axes, frame in zip(row, shown, strict=True):
@@ -64,28 +69,28 @@ def _drawn(lines: Sequence[tuple[str, np.ndarray, Heat | None]], pairs: np.ndarr
                 draw_frame(axes, frames[frame], None if heat is None else heat[frame], most)
             else:
                 axes.axis("off")
-            axes.set_xlabel(f"frame {frame + 1}", fontsize=7)
-        row[0].set_title(wrapped(name, 70), fontsize=8, loc="left")
+        row[0].set_ylabel(wrapped(name, 18), fontsize=8)
+    for above, below, frame in zip(grid[0], grid[-1], shown, strict=True):
+        above.set_title(f"frame {frame + 1}", fontsize=8)
+        if len(lines) > 1:
+            below.set_xlabel(f"frame {frame + 1}", fontsize=8)
     if any(heat is not None for _, _, heat in lines):
         heat_scale(figure, grid.ravel().tolist(), most, "share of a cell of the grid\nin what speaks for it, %")
-    if pairs is not None and len(lines) > 1:
-        strongest = pairs.max() or 1.0
-        for i, j in np.ndindex(*pairs.shape):
-            if pairs[i, j] > 0.5 * strongest and i in shown and j in shown:
-                above, below = grid[0][shown.index(i)], grid[1][shown.index(j)]
-                line = ConnectionPatch(
-                    (0.5, 0),
-                    (0.5, 1),
-                    "axes fraction",
-                    "axes fraction",
-                    axesA=above,
-                    axesB=below,
-                    color="#D55E00",
-                    linewidth=1.2,
-                    alpha=pairs[i, j] / strongest,
-                )
-                figure.add_artist(line)
+    if pairs is not None:
+        _join(figure, grid, shown, pairs)
     figure.suptitle(
         f"probabilities: {ranked}" + (" (lines: frames that count together)" if pairs is not None else ""), fontsize=9
     )
     return figure
+
+
+def _join(figure: Figure, grid: np.ndarray, shown: Sequence[int], pairs: np.ndarray) -> None:
+    """Draw a line between frames whose weight is more than half of the strongest one."""
+    strongest = float(pairs.max()) or 1.0
+    for i, j in np.ndindex(*pairs.shape):
+        if pairs[i, j] > 0.5 * strongest and i in shown and j in shown:
+            above, below = grid[0][shown.index(i)], grid[1][shown.index(j)]
+            at = {"coordsA": "axes fraction", "coordsB": "axes fraction", "axesA": above, "axesB": below}
+            figure.add_artist(
+                ConnectionPatch((0.5, 0), (0.5, 1), **at, color=COLOURS[1], lw=1.2, alpha=pairs[i, j] / strongest)
+            )

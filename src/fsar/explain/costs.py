@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from fsar.datasets.world_actions import ACTIONS
 from fsar.methods.base import Method
+from fsar.methods.episode import Episode
 from fsar.training.episode_loss import EpisodeLoss
 from fsar.training.parameters import freeze, group_of
 
@@ -34,7 +35,7 @@ class Setting:
     """Queries per class."""
     frames: int = 8
     repeats: int = 3
-    """Repetitions, after a first one that is not counted."""
+    """Repetitions, after a first one that is not counted; 0 counts parameters and operations, and times nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +67,7 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
     """Measure the costs of a method.
 
     Args:
-        method: on its device; its parameters keep their values. On the device `meta`, which computes no numbers,
-            parameters and operations are counted, and nothing is timed.
+        method: on its device; its parameters keep their values.
         name: of the row.
         setting: size of the episode.
 
@@ -92,19 +92,19 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
     with torch.no_grad():
         text = method.encode_text(words)[None].to(device) if method.traits.reads_text else None
         draws = torch.full((1, query.shape[1], setting.way), 0.5, device=device) if method.traits.draws else None
-        episode = method.encode_episode(support, query, text, draws)
+        episode = _episode(method, support, query, text, draws)
         one = query[:, :1]
         clip_flops = _flops(lambda: method.encode(one))
         match_flops = _flops(lambda: method.match(episode))
-        real = device.type != "meta"
-        clip_seconds = _seconds(lambda: method.encode(one), device, setting.repeats) if real else None
-        match_seconds = _seconds(lambda: method.match(episode), device, setting.repeats) if real else None
+        timed = setting.repeats > 0
+        clip_seconds = _seconds(lambda: method.encode(one), device, setting.repeats) if timed else None
+        match_seconds = _seconds(lambda: method.match(episode), device, setting.repeats) if timed else None
     groups = method.traits.trains
     trained = sum(p.numel() for key, p in method.named_parameters() if group_of(key) in groups)
     train_seconds, memory = None, None
-    if trained and real:
+    if trained and timed:
         train_seconds, memory = _training(method, words, support, query, draws, setting)
-    elif real:
+    elif timed:
         memory = _peak(lambda: method.encode_episode(support, query, text, draws), device)
     return Costs(
         method=name,
@@ -118,6 +118,21 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
         train_seconds=train_seconds,
         clip_seconds=clip_seconds,
         match_seconds=match_seconds,
+    )
+
+
+def _episode(method: Method, support: Tensor, query: Tensor, text: Tensor | None, draws: Tensor | None) -> Episode:
+    """Encode one support video and one query, and repeat them: what matching costs does not depend on their content."""
+    shots = support.shape[2]
+    own_text = method.text_of_shots(text, shots)
+    first_text = None if own_text is None else own_text[:, :1, :1]
+    shown, asked = method.encode(support[:, :1, :1], "support", first_text), method.encode(query[:, :1], "query")
+    return Episode(
+        {name: part.expand(1, *support.shape[1:3], *part.shape[3:]).contiguous() for name, part in shown.items()},
+        {name: part.expand(1, query.shape[1], *part.shape[2:]).contiguous() for name, part in asked.items()},
+        torch.ones(support.shape[:3], dtype=torch.bool, device=support.device),
+        text,
+        draws,
     )
 
 
@@ -219,8 +234,6 @@ def _process_memory(field: str) -> float:
 def _device_name(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    if device.type == "meta":
-        return "meta (counted, not run)"
     return f"cpu, {torch.get_num_threads()} threads" if torch.get_num_threads() > 1 else "cpu, 1 thread"
 
 

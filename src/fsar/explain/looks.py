@@ -219,4 +219,6 @@ def _add_matrices(figure: Figure, attention: EpisodeAttention, words: Sequence[s
         names = [str(i + 1) for i in places] if ticks is None else [wrapped(tick, 14) for tick in ticks]
         axes.set_xticks(places, names, fontsize=6, rotation=0 if ticks is None else 60)
         axes.set_yticks(places, names, fontsize=6)
-        figure.colorbar(image, ax=axes, fraction=0.05).set_label("share of attention", fontsize=7)
+        bar = figure.colorbar(image, ax=axes, fraction=0.05)
+        bar.set_label("share of attention", fontsize=7)
+        bar.ax.tick_params(labelsize=7)

@@ -149,4 +149,6 @@ def heat_scale(figure: Figure, axes: Sequence[Axes], most: float, unit: str) -> 
         unit: what the heat measures.
     """
     colours = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, most), HEAT)
-    figure.colorbar(colours, ax=list(axes), fraction=0.02, pad=0.01).set_label(unit, fontsize=8)
+    bar = figure.colorbar(colours, ax=list(axes), fraction=0.02, pad=0.01)
+    bar.set_label(unit, fontsize=8)
+    bar.ax.tick_params(labelsize=7)
