@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -90,7 +91,12 @@ def _join(figure: Figure, grid: np.ndarray, shown: Sequence[int], pairs: np.ndar
     for i, j in np.ndindex(*pairs.shape):
         if pairs[i, j] > 0.5 * strongest and i in shown and j in shown:
             above, below = grid[0][shown.index(i)], grid[1][shown.index(j)]
-            at = {"coordsA": "axes fraction", "coordsB": "axes fraction", "axesA": above, "axesB": below}
+            at: dict[str, Any] = {
+                "coordsA": "axes fraction",
+                "coordsB": "axes fraction",
+                "axesA": above,
+                "axesB": below,
+            }
             figure.add_artist(
                 ConnectionPatch((0.5, 0), (0.5, 1), **at, color=COLOURS[1], lw=1.2, alpha=pairs[i, j] / strongest)
             )
