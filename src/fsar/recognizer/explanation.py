@@ -94,7 +94,7 @@ def _seen_example(method: Method, example: Example, cache: FrameCache) -> Frames
     """What the image encoder sees of an example; None if its file is not there any more, or is another one."""
     try:
         source = open_source(Video(example.video, Path(example.video), ""), cache)
-        if source.content != example.content:
+        if example.content not in (None, source.content):
             return None
         return pictures_of(to_input(method, cache.read(Path(example.video))), *method.normalization)
     except (VideoError, OSError):
