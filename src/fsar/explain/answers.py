@@ -35,9 +35,9 @@ def explanation_picture(explanation: Explanation) -> Picture:
     """
     answer, near = explanation.answer, explanation.nearest
     ranked = ", ".join(f"{_plain(name)} {p:.0%}" for name, p in list(answer.probabilities.items())[:3])
-    lines = [(f"{Path(answer.video).name}: {_plain(answer.action)}", explanation.frames, explanation.heat)]
+    lines = [(f"{_plain(Path(answer.video).stem)}: {_plain(answer.action)}", explanation.frames, explanation.heat)]
     if explanation.example is not None:
-        name = f"nearest example of {_plain(near.action)}: {Path(near.video).name}"
+        name = f"nearest example of {_plain(near.action)}: {_plain(Path(near.video).stem)}"
         lines.append((name, explanation.example, explanation.heat_of_example))
     figure = _drawn(lines, explanation.pairs if len(lines) > 1 else None, ranked)
     data = {
@@ -61,7 +61,7 @@ def _plain(action: str) -> str:
 def _drawn(lines: Sequence[tuple[str, np.ndarray, Heat | None]], pairs: np.ndarray | None, ranked: str) -> Figure:
     """A row of frames per video; the strongest pairs of frames are joined."""
     shown = shown_frames(max(len(frames) for _, frames, _ in lines))
-    figure = Figure(figsize=(1.3 * len(shown) + 1.6, 1.75 * len(lines) + 0.7), layout="constrained")
+    figure = Figure(figsize=(1.3 * len(shown) + 1.6, 1.55 * len(lines) + 0.5), layout="constrained")
     grid = figure.subplots(len(lines), len(shown), squeeze=False, gridspec_kw={"hspace": 0.2})
     most = max((float(heat.max()) for _, _, heat in lines if heat is not None), default=1.0) or 1.0
     for row, (name, frames, heat) in zip(grid, lines, strict=True):
