@@ -20,9 +20,22 @@ SETTING = ["--data", "world", "--way", "3", "--shot", "1"]
 EXAMPLES, TESTS = 4, 10
 """Clips of each action of the recogniser."""
 NOTES = {
-    "01-ma-fsar-fig-1b-5": "",
+    "01-ma-fsar-fig-1b-5": "Bright patches get the class token's attention; the rows are three models on one video.",
+    "02-ma-fsar-fig-1b-5-rollout": "Over all blocks most attention stays at the class token, so the map is flatter.",
+    "05-task-adapter-pp-fig-11": "The class token looks at the things that move, and at their leading edges in the last "
+    "frames; while nothing is there, it looks at itself. If the rows of the last matrix are equal, the task's videos are "
+    "not told apart.",
+    "06-task-adapter-pp-stages": "Circles: frames with equal numbers count. Bars: visual and text scores may name "
+    "different classes; the three stages show at which third of the action the text decides.",
+    "07-clip-mdmf-fig-5-6": "Clouds of one colour are classes that the features tell apart. Left and right stay mixed, "
+    "since a mean over frames has no order; a silhouette near 0 says that classes touch.",
+    "09-clip-mdmf-fig-8-11": "Bright places speak for the score. Where the background is bright and the thing is dark, "
+    "the picture shows nothing of the action.",
+    "10-clip-mdmf-alignment": "Circles lie along the diagonal in both views: the soft path keeps the order of frames.",
+    "13-clip-spm-fig-7": "Bright places speak for the score. Where the background is bright and the thing is dark, the "
+    "picture shows nothing of the action.",
 }
-"""File -> what the picture shows, also if it shows nothing."""
+"""File -> how to read the picture, also where it shows nothing. The others say it in their title and their words."""
 
 
 def results(runs: Path, episodes: int) -> Iterator[tuple[str, list[str]]]:
