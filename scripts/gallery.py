@@ -21,10 +21,9 @@ EXAMPLES, TESTS = 4, 10
 """Clips of each action of the recogniser."""
 NOTES = {
     "01-ma-fsar-fig-1b-5": "Bright patches get the class token's attention; the rows are three models on one video.",
-    "02-ma-fsar-fig-1b-5-rollout": "Over all blocks most attention stays at the class token, so the map is flatter.",
-    "05-task-adapter-pp-fig-11": "The class token looks at the things that move, and at their leading edges in the last "
-    "frames; while nothing is there, it looks at itself. If the rows of the last matrix are equal, the task's videos are "
-    "not told apart.",
+    "05-task-adapter-pp-fig-11": "The class token looks at the things that move, and at their leading edges in the "
+    "last frames; while nothing is there, it looks at itself. If the rows of the last matrix are equal, the task's "
+    "videos are not told apart.",
     "06-task-adapter-pp-stages": "Circles: frames with equal numbers count. Bars: visual and text scores may name "
     "different classes; the three stages show at which third of the action the text decides.",
     "07-clip-mdmf-fig-5-6": "Clouds of one colour are classes that the features tell apart. Left and right stay mixed, "
