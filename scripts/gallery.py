@@ -31,8 +31,15 @@ NOTES = {
     "09-clip-mdmf-fig-8-11": "Bright places speak for the score. Where the background is bright and the thing is dark, "
     "the picture shows nothing of the action.",
     "10-clip-mdmf-alignment": "Circles lie along the diagonal in both views: the soft path keeps the order of frames.",
+    "11-clip-spm-fig-5": "Untrained. A trained curve needs a run for each number: fsar train --sweep options.templates=...",
+    "12-clip-spm-fig-6": "Clouds of one colour are classes that the features tell apart; `prompt` and `fused` are what "
+    "matching makes of a query, from the texts of all classes, not of its own.",
     "13-clip-spm-fig-7": "Bright places speak for the score. Where the background is bright and the thing is dark, the "
     "picture shows nothing of the action.",
+    "17-gradcam-real": "Bright places lie beside the arms that move, and many in the background: an encoder that was "
+    "never trained on actions counts the contours of a person, not the movement.",
+    "18-alignment-real": "Circles: the soft path prefers the order of frames. Dots: the scores of the classes.",
+    "19-map-real": "OTAM changes no features, so there is only the map before it.",
 }
 """File -> how to read the picture, also where it shows nothing. The others say it in their title and their words."""
 
@@ -45,7 +52,7 @@ def results(runs: Path, episodes: int) -> Iterator[tuple[str, list[str]]]:
     yield "ways", ["--checkpoint", *every, "--way", "2", "5", "8", *few]
     yield "alpha", ["--checkpoint", str(runs / "ma-fsar"), "--sweep", "alpha=0:1:0.1", *few]
     prompts = ",".join(f"clip-spm:{r}" for r in (1, 4, 8, 16))
-    yield "prompts", ["--checkpoint", str(runs / "clip-spm"), "--sweep", f"templates={prompts}", *few]
+    yield "prompts", ["--method", "clip-spm", "--sweep", f"templates={prompts}", *few]  # trained: fsar train --sweep
     for name in ("otam", "clip-mdmf"):
         yield f"classes/{name}", ["--checkpoint", str(runs / name), "--predictions", *few]
 

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from fsar import build_method
 from fsar.backbones.clip import ClipBackbone
@@ -26,6 +27,18 @@ def test_views_of_a_method(small: ClipBackbone, little_world: VideoDataset) -> N
     adapter = build_method("task-adapter", small, frames=FRAMES, temporal_embedding_at="first_adapted_block")
     with pytest.raises(ValueError, match="only with its episode"):
         views_of(adapter, videos, cache, "support", progress=False)
+
+
+def test_queries_that_change_in_matching(small: ClipBackbone, little_world: VideoDataset) -> None:
+    """CLIP-SPM fuses a query with its prompt when it matches; labels of queries make no difference."""
+    videos = little_world.split("test").only(little_world.split("test").classes[:2])
+    method = build_method("clip-spm", small, hidden=8, head_dim=8)
+    views = views_of(method, videos, FrameCache(frames=FRAMES), progress=False)
+    assert list(views) == [BEFORE, "after clip-spm: prompt", "after clip-spm: fused"]
+    assert {view.shape for view in views.values()} == {(6, 32)}
+    first = method.encode_text([videos.texts[label] for label in videos.classes])
+    prompt = method.prompt(first[None], torch.from_numpy(views[BEFORE])[None, :, None])  # type: ignore[operator]
+    np.testing.assert_allclose(views["after clip-spm: prompt"], prompt[0].detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_maps_are_seeded_and_say_their_silhouette() -> None:

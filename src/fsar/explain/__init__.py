@@ -18,7 +18,8 @@ and one way of drawing gives them one look. The report's own charts (`fsar.repor
 | CLIP-MDMF Fig. 5, 6 | `fsar explain map --data DATA --checkpoint RUN --classes ... --out A.png` |
 | CLIP-MDMF Fig. 7 | `fsar evaluate --predictions ...; fsar explain classes RUN_A RUN_B --out A.png` |
 | CLIP-MDMF Fig. 8 to 11, CLIP-SPM Fig. 7 | `fsar explain gradcam EPISODE --checkpoint RUN --of-truth --out A.png` |
-| CLIP-SPM Fig. 5 | `fsar evaluate --sweep templates=clip-spm:4,clip-spm:16 ...; fsar explain curves R --x templates` |
+| CLIP-SPM Fig. 5 | `fsar train --config clip-spm/world --sweep options.templates=clip-spm:4,clip-spm:16 --out T;` |
+| | `fsar evaluate --checkpoint T --data DATA --out R; fsar explain curves R --x templates --out A.png` |
 | CLIP-SPM Fig. 6 | `fsar explain map --projection umap --per-class 40 --checkpoint RUN --data DATA --out A.png` |
 
 `scripts/gallery.py` makes them on the generated world.

@@ -9,8 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from fsar.bank.fill import fill_bank
 from fsar.bank.store import Bank
@@ -18,7 +20,7 @@ from fsar.datasets import VideoDataset
 from fsar.explain.picture import COLOURS, MARKS, Picture, wrapped
 from fsar.methods import build_method
 from fsar.methods.base import Method
-from fsar.methods.episode import Encoding, Role
+from fsar.methods.episode import Encoding, Episode, Role
 from fsar.video.frame_cache import FrameCache
 
 PROJECTIONS = ("tsne", "umap")
@@ -58,7 +60,8 @@ def views_of(
         progress: show a progress bar.
 
     Returns:
-        Features before the method, and after it once per view.
+        Features before the method, and after it once per view. If a method changes queries only when it matches them
+        (CLIP-SPM), they are matched with one support video of each class, the first one.
 
     Raises:
         VideoError: a video cannot be read.
@@ -75,8 +78,32 @@ def views_of(
         )
     first = video_features(before.query)["frames"]
     named = {f"after {method.name}: {name}": part for name, part in parts.items()}
-    same = [name for name, part in named.items() if part.shape == first.shape and np.allclose(part, first)]
-    return {BEFORE: first, **{name: part for name, part in named.items() if name not in same}}
+    changed = {name: part for name, part in named.items() if part.shape != first.shape or not np.allclose(part, first)}
+    if not changed and role == "query":
+        matched = _matched(method, dataset, after.query, cache, progress)
+        changed = {f"after {method.name}: {name}": part for name, part in video_features(matched).items()}
+    return {BEFORE: first, **changed}
+
+
+@torch.no_grad()
+def _matched(
+    method: Method, dataset: VideoDataset, query: Encoding, cache: FrameCache, progress: bool, at_once: int = 20
+) -> Encoding:
+    """What matching makes of queries: everything that it names `query_...`, each [video, ...]."""
+    shown = [next(video for video in dataset.videos if video.label == label) for label in dataset.classes]
+    bank = fill_bank(method, shown, dataset.texts, cache=cache, role="support", progress=progress)
+    device = method.device
+    support = {name: part[:][None, :, None].to(device) for name, part in bank.support.items()}
+    words = [dataset.texts[label] for label in dataset.classes]
+    text = method.encode_text(words)[None].to(device) if method.traits.reads_text else None
+    mask = torch.ones(1, len(shown), 1, dtype=torch.bool, device=device)
+    found: dict[str, list[Tensor]] = {}
+    for start in range(0, len(dataset.videos), at_once):
+        some = {name: part[start : start + at_once][None].to(device) for name, part in query.items()}
+        for name, part in method.match(Episode(support, some, mask, text)).named.items():
+            if name.startswith("query_") and part.ndim in (3, 4):  # [episode, query, dim] or with frames
+                found.setdefault(name.removeprefix("query_"), []).append(part[0].cpu())
+    return {name: torch.cat(parts) for name, parts in found.items()}
 
 
 def project(
@@ -190,9 +217,8 @@ def map_picture(
             f"{name} y": places[:, 1],
         }
     handles, names = figure.axes[0].get_legend_handles_labels()
-    figure.legend(
-        handles, [wrapped(one, 34) for one in names], loc="outside lower center", ncols=min(3, len(classes)), fontsize=8
-    )
+    columns = min(max(1, int(figure.get_figwidth() / 2.6)), 3, len(classes))
+    figure.legend(handles, [wrapped(one, 34) for one in names], loc="outside lower center", ncols=columns, fontsize=8)
     title = f"{len(labels)} videos of {len(classes)} classes, {called}, seed {seed}"
     figure.suptitle(title, fontsize=10)
     words = f"Maps of {len(labels)} videos of the classes {', '.join(classes)}. {'; '.join(said)}."
