@@ -31,7 +31,7 @@ NOTES = {
     "09-clip-mdmf-fig-8-11": "Bright places speak for the score. Where the background is bright and the thing is dark, "
     "the picture shows nothing of the action.",
     "10-clip-mdmf-alignment": "Circles lie along the diagonal in both views: the soft path keeps the order of frames.",
-    "11-clip-spm-fig-5": "Untrained. A trained curve needs a run for each number: fsar train --sweep options.templates=...",
+    "11-clip-spm-fig-5": "Untrained; a trained curve needs a run for each number: fsar train --sweep",
     "12-clip-spm-fig-6": "Clouds of one colour are classes that the features tell apart; `prompt` and `fused` are what "
     "matching makes of a query, from the texts of all classes, not of its own.",
     "13-clip-spm-fig-7": "Bright places speak for the score. Where the background is bright and the thing is dark, the "
