@@ -10,7 +10,8 @@ answer includes the encoding by the stand-in; the next column says how long the 
 
 `clips` takes FOLDER/ACTION/CLIP. Each draw enrols other examples and asks the remaining clips. `--near N` leaves N
 random actions out and asks them as strangers; `--far ACTION` is never enrolled and always asked. "At 90 % kept" and
-AUROC say what any threshold could do. What the recogniser promises (by leave-one-out) stands beside what comes true.
+AUROC say what any threshold could do. What the recogniser promises (by leave-one-out) stands beside what comes true,
+and the last line counts the draws in which it did.
 
 The expected calibration error of one draw is partly chance, so that of all draws together is printed, too, with its
 standard error and what chance would give if all probabilities were right; with `--reliability`, each bin.
@@ -132,6 +133,8 @@ class Draw(NamedTuple):
     promised: float | None
     low: float | None
     high: float | None
+    missed_at_most: float | None
+    accepted_at_most: float | None
 
 
 HEAD = (
@@ -150,6 +153,8 @@ HEAD = (
     "promised",
     "from",
     "to",
+    "called unknown at most",
+    "accepted at most",
 )
 
 
@@ -223,6 +228,8 @@ def draw(
         together([known, *strangers]).calibration_error,
         promised,
         *(fit.expected or (None, None)),
+        fit.missed_at_most,
+        fit.accepted_at_most,
     )
     return figures, [known, *strangers]
 
@@ -243,6 +250,32 @@ def calibration(name: str, draws: Sequence[Score], bins: bool) -> str:
     return "\n  ".join([error, *(map(str, score.reliability) if bins else ())])
 
 
+def promises(draws: Sequence[Draw], asked: Sequence[int]) -> str:
+    """Count the draws in which what was promised came true.
+
+    A share of few clips takes few values only, so it is also counted with half a clip more or less (the continuity
+    correction).
+
+    Args:
+        draws: one for each choice of examples.
+        asked: number of known clips that each of them asked.
+    """
+    found = {
+        "right answers": [(each.low, each.right, each.high) for each in draws],
+        "called unknown": [(0.0, each.missed, each.missed_at_most) for each in draws],
+        "near strangers accepted": [(0.0, each.near, each.accepted_at_most) for each in draws],
+    }
+    told = []
+    for name, each in found.items():
+        there = [(*one, 0.5 / count) for one, count in zip(each, asked, strict=True) if None not in one]
+        strict, loose = (
+            sum(low - share * half <= true <= high + share * half for low, true, high, half in there)  # type: ignore
+            for share in (0, 1)
+        )
+        told += [f"{name} {strict} of {len(there)} draws" + (f" ({loose} with half a clip)" if loose > strict else "")]
+    return "promises that came true: " + ", ".join(told)
+
+
 def clips(options: argparse.Namespace) -> None:
     """Print one line for each number of examples: the mean over draws, and each draw in brackets."""
     dataset = load_data(options.folder, groups=True)
@@ -261,11 +294,9 @@ def clips(options: argparse.Namespace) -> None:
             each = " ".join(f"{value:.0f}" for value in there)
             cells.append(f"{statistics.mean(there):.0f} ({each})" if there else "")
         print(f"| {shot} | {' | '.join(cells)} |", flush=True)
-        kept = [each for each in draws if each.low is not None]
-        inside = sum(each.low <= each.right <= each.high for each in kept)  # type: ignore[operator]
         print(calibration("known", [known for known, *_ in scores], options.reliability))
         print(calibration("all asked", [together(three) for three in scores], options.reliability))
-        print(f"the truth lies within the promise in {inside} of {len(kept)} draws\n", flush=True)
+        print(promises(draws, [len(known.answers) for known, *_ in scores]) + "\n", flush=True)
 
 
 def still(options: argparse.Namespace) -> None:

@@ -152,9 +152,11 @@ def test_the_threshold_keeps_the_share_that_was_asked_for(tiny: Backbone) -> Non
         fit, _ = calibrate(method, alike, cohort, strictness=strictness)
         assert fit.known_missed == pytest.approx(strictness, abs=0.1)
         assert fit.accuracy == 1 and fit.unknown_accepted < 0.1  # type: ignore[operator]
+        assert fit.accepted_at_most == wilson(fit.unknown_accepted * 3, 3)[1]  # type: ignore[operator]
         threshold = fit.threshold_of("action 0")
         assert fit.unknown_probability(threshold, "action 0") == pytest.approx(0.5)  # type: ignore[arg-type]
-        assert fit.unknown_probability(-1.0, "action 0") > 0.99  # type: ignore[operator]
+        assert fit.unknown_probability(-1.0, "action 0", doubt=False) > 0.99  # type: ignore[operator]
+        assert fit.unknown_probability(-1.0, "action 0") == pytest.approx(92 / 93)  # one of 92 would not be named right
 
 
 def _near(centre: Example, other: Example) -> Example:

@@ -21,6 +21,7 @@ recogniser chooses `weight` and `alignment` by leave-one-out over the examples, 
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import torch
@@ -88,12 +89,17 @@ class PlaceMotion(Method):
 
     def variants(self) -> Sequence["PlaceMotion"]:
         """List every alignment with several weights, this method first."""
-        others = (
+        return (self, *self._others)
+
+    @cached_property
+    def _others(self) -> Sequence["PlaceMotion"]:
+        """The other variants."""
+        configs = (
             replace(self.config, weight=weight, alignment=alignment, smoothing=self._smoothing_of(alignment))
             for weight in (1.0, 0.8, 0.5, 0.2, 0.0)
             for alignment in ALIGNMENTS
         )
-        return (self, *(PlaceMotion(self.backbone, config) for config in others if config != self.config))
+        return tuple(PlaceMotion(self.backbone, config) for config in configs if config != self.config)
 
     def _smoothing_of(self, alignment: Alignment) -> float:
         return self.config.smoothing if alignment == "otam" else self.Config.smoothing

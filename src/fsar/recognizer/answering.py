@@ -108,7 +108,7 @@ class Answering(Core):
         started = time.perf_counter()
         state = self._ready_state()
         query = self._encoder.query(ready)
-        (judged,) = judge(state, {part: each[None] for part, each in query.items()})
+        (judged,) = judge(state, {part: each[None] for part, each in query.items()}, clips=True)
         method = state.fitted()[1]
         near = similarities(method, state.actions, query)[:nearest] if nearest else []
         return Answer(

@@ -15,11 +15,15 @@ All of it rests on leave-one-out (`fsar.recognizer.left_out`): examples are set 
   videos falls below it. A user's own background clips raise it until one in ten of them is accepted, at most until
   twice the strictness.
 - **Probability of "unknown"**: a logistic function of the logarithm of the score. It is one half at the threshold, and
-  its slope is `STEEPNESS` over the spread.
+  its slope is `STEEPNESS` over the spread. In answers for clips, it has a bound. A known video that the examples would
+  not name right looks like a stranger, whatever its score. `Fit.doubt` is the share of such videos among the left-out
+  examples, by Laplace's rule of succession. Known videos are taken as a mixture of both kinds. So the odds of "known"
+  never fall below `doubt`, and where examples hardly name each other, "unknown" is hardly more likely than not.
 - **What to expect**: the share of left-out examples that is answered right. The variant that answers for an example is
   chosen without its action, and the threshold without the example. The interval is Wilson's with `SURE` standard
   errors: left-out examples support each other, so their shares deviate more than those of independent trials. It is
-  wider if the examples come from few groups.
+  wider if the examples come from few groups. The share of strangers that are accepted has no narrower interval than as
+  many trials as there are actions would have: strangers of one kind are accepted or refused together.
 
 The constants were chosen on five gestures of EgoGestAR, five object manipulations of Something-Something V2 and four
 movements of whole bodies (Weizmann), ten draws of 2, 3, 5 and 10 examples each.
@@ -38,7 +42,7 @@ Long: the rules of one fit stand together; a third of the file is documentation.
 
 import json
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any, NamedTuple
@@ -107,17 +111,34 @@ class Fit:
     """Persons or recordings that were left out in turn; None if nobody said them."""
     strictness: float = STRICTNESS
     """Share of known videos that may be called unknown."""
+    doubt: float = 0.0
+    """Share of known videos that look like strangers: those that the examples would not name right. It bounds the
+    probability of "unknown". 0 in files of older versions, and for scores that are logits."""
+
+    @property
+    def missed_at_most(self) -> float | None:
+        """Largest share of known videos that must be expected to be called unknown; None if nothing was left out."""
+        return None if self.known_missed is None else wilson(self.known_missed * self.left_out, self.left_out)[1]
+
+    @property
+    def accepted_at_most(self) -> float | None:
+        """Largest share of videos of other actions, like the enrolled ones, that must be expected to be accepted."""
+        if self.unknown_accepted is None:
+            return None
+        kinds = self.left_out if self.thresholds is None else len(self.thresholds)
+        return wilson(self.unknown_accepted * kinds, kinds)[1]
 
     def threshold_of(self, action: str) -> float | None:
         """Score below which a video is not this action."""
         return self.threshold if self.thresholds is None else self.thresholds[action]
 
-    def unknown_probability(self, score: float, action: str | None = None) -> float | None:
+    def unknown_probability(self, score: float, action: str | None = None, doubt: bool = True) -> float | None:
         """Probability that a video shows no enrolled action.
 
         Args:
             score: of its best action.
             action: the best action; None for the threshold of all.
+            doubt: bound it by `self.doubt`.
 
         Returns:
             The probability; None if it was not fitted.
@@ -129,6 +150,8 @@ class Fit:
             odds = self.steepness * (score - threshold)
         else:
             odds = self.steepness * math.log(max(score, FLOOR / 100) / threshold)
+        if doubt and self.doubt and odds < 0:
+            odds = math.log((1 - self.doubt) * math.exp(odds) + self.doubt)
         return torch.sigmoid(torch.tensor(-odds, dtype=torch.float64)).item()
 
     def __str__(self) -> str:
@@ -149,19 +172,13 @@ class Fit:
                 "ACTION/PERSON/CLIP"
             )
         )
-        missed, taken = self._most(self.known_missed), self._most(self.unknown_accepted, self.thresholds)
         return (
             f"of {self.left_out} clips left out{kind}, {right} were named right; expect {100 * low:.0f} to "
             f"{100 * high:.0f} % on new recordings of the same kind{warning}. Of known actions, "
-            f"{self.known_missed:.0%} were called unknown (expect up to {missed:.0%}); of actions that are not "
-            f"enrolled, {self.unknown_accepted:.0%} were taken for an enrolled one (expect up to {taken:.0%}, and more "
-            f"of actions that resemble one). ({options})"
+            f"{self.known_missed:.0%} were called unknown (expect up to {self.missed_at_most:.0%}); of actions that "
+            f"are not enrolled, {self.unknown_accepted:.0%} were taken for an enrolled one (expect up to "
+            f"{self.accepted_at_most:.0%}, and more of actions that resemble one). ({options})"
         )
-
-    def _most(self, share: float | None, kinds: Sized | None = None) -> float:
-        """The largest share to expect where this one was seen; of few `kinds` of clips, more."""
-        assert share is not None
-        return wilson(round(share * self.left_out), self.left_out, len(kinds) if kinds else None)[1]
 
 
 def calibrate(
@@ -222,6 +239,7 @@ def calibrate(
         expected=wilson(right, len(left_out.ways), None if None in groups else len(groups)),
         groups=None if None in groups or len(groups) < 2 else len(groups),
         strictness=strictness,
+        doubt=0.0 if cohort is None else (int((~choice.right).sum()) + 1) / (len(choice.right) + 2),
     )
     return fit, variant
 
@@ -378,7 +396,7 @@ def _by_strangers(known: Float[Tensor, " example"], strange: Float[Tensor, " exa
     return Bounds(threshold, None, fit_steepness(known, strange, threshold), known >= threshold, strange >= threshold)
 
 
-def wilson(right: int, count: int, groups: int | None = None) -> tuple[float, float]:
+def wilson(right: float, count: int, groups: int | None = None) -> tuple[float, float]:
     """Wilson's interval of a share.
 
     Args:

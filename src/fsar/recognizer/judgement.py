@@ -25,12 +25,14 @@ class Judgement(NamedTuple):
 
 
 @torch.no_grad()
-def judge(state: State, query: Encoding) -> list[Judgement]:
+def judge(state: State, query: Encoding, clips: bool = False) -> list[Judgement]:
     """Name encoded videos.
 
     Args:
         state: with at least one action; it is fitted if it was not.
         query: encodings in the query role [query, ...].
+        clips: they are clips, each likely to show an action, so `Fit.doubt` counts. Most windows of a stream show none;
+            the timeline weighs their evidence by itself.
 
     Returns:
         One judgement for each query. It does not depend on the other queries.
@@ -45,7 +47,7 @@ def judge(state: State, query: Encoding) -> list[Judgement]:
     names, made = list(state.actions), []
     for own, score, way in zip(logits, scores.tolist(), ways.tolist(), strict=True):
         best = names[way]
-        threshold, unknown = fit.threshold_of(best), fit.unknown_probability(score, best)
+        threshold, unknown = fit.threshold_of(best), fit.unknown_probability(score, best, doubt=clips)
         shares = ((fit.scale * own).softmax(-1) * (1 - (unknown or 0.0))).tolist()
         probabilities = dict(zip(names, shares, strict=True))
         if unknown is not None:

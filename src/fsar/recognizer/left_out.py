@@ -147,14 +147,15 @@ def _by_class(
     asked = [one for each in plan for one in _missing(each, classes, found)]
     for chunk in _chunks(asked, [((len(one.queries), len(one.ways)), one.bytes) for one in asked]):
         pairs = [(one.supports(classes), queries(one.queries)) for one in chunk]
-        made = _matched(method, episode(method, pairs))
+        made = _matched(method, episode(method, pairs)).permute(2, 3, 4, 0, 1).contiguous()
         for e, one in enumerate(chunk):
             for q, example in enumerate(one.queries):
                 for w, way in enumerate(one.ways):
-                    found[_key(one.round, way, classes[way], example)] = made[:, :, e, q, w]
+                    found[_key(one.round, way, classes[way], example)] = made[e, q, w]
     fresh.rows |= found
     fresh.kept += [*classes, *(example for _, example in queried)]
-    return torch.stack([torch.stack([found[key] for key in row], -1) for row in keys], 2)
+    every = torch.stack([found[key] for row in keys for key in row])  # one call: a call for each example takes longer
+    return every.unflatten(0, (len(keys), len(classes))).permute(2, 3, 0, 1).contiguous()
 
 
 class Asked(NamedTuple):
