@@ -260,7 +260,7 @@ def promises(draws: Sequence[Draw], asked: Sequence[int]) -> str:
         draws: one for each choice of examples.
         asked: number of known clips that each of them asked.
     """
-    found = {
+    found: dict[str, list[tuple[float | None, float | None, float | None]]] = {
         "right answers": [(each.low, each.right, each.high) for each in draws],
         "called unknown": [(0.0, each.missed, each.missed_at_most) for each in draws],
         "near strangers accepted": [(0.0, each.near, each.accepted_at_most) for each in draws],
@@ -269,7 +269,7 @@ def promises(draws: Sequence[Draw], asked: Sequence[int]) -> str:
     for name, each in found.items():
         there = [(*one, 0.5 / count) for one, count in zip(each, asked, strict=True) if None not in one]
         strict, loose = (
-            sum(low - share * half <= true <= high + share * half for low, true, high, half in there)  # type: ignore
+            sum(low - share * half <= true <= high + share * half for low, true, high, half in there)
             for share in (0, 1)
         )
         told += [f"{name} {strict} of {len(there)} draws" + (f" ({loose} with half a clip)" if loose > strict else "")]
