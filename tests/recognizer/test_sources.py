@@ -64,6 +64,11 @@ def test_anything_else_is_refused(video: Any, message: str) -> None:
         open_source(video, CACHE)
 
 
+def test_something_that_holds_no_videos_is_named() -> None:
+    with pytest.raises(ValueError, match="cannot read a video from NoneType"):
+        list(expanded(None))
+
+
 @pytest.mark.parametrize("content", [b"", b"no video" * 100])
 def test_bytes_that_are_no_video_are_named(content: bytes) -> None:
     with pytest.raises(VideoError, match=r"^bytes [0-9a-f]{8}: "):

@@ -91,27 +91,33 @@ def open_source(video: Any, cache: FrameCache) -> Source:
         return _of_bytes(content, name if isinstance(name, str) else "file", cache)
     if hasattr(video, "__array__"):
         return _of_array(np.asarray(video), cache)
-    raise ValueError(
-        f"cannot read a video from {type(video).__name__}; expected a path, an array of frames uint8 [frame, height, "
+    raise _no_video(video)
+
+
+def _no_video(given: object) -> ValueError:
+    return ValueError(
+        f"cannot read a video from {type(given).__name__}; expected a path, an array of frames uint8 [frame, height, "
         f"width, rgb], bytes, or a file opened in binary mode"
     )
 
 
-def expanded(videos: VideoSource | Iterable[VideoSource]) -> Iterator[VideoSource]:
+def expanded(videos: Any) -> Iterator[VideoSource]:
     """Give single videos; a folder stands for the videos in it and in its sub-folders.
 
     Args:
-        videos: one video, or several.
+        videos: what a user gave: a `VideoSource`, or several.
 
     Yields:
         The videos; those of a folder sorted by name.
 
     Raises:
-        ValueError: a folder without videos or frames.
+        ValueError: a folder without videos or frames, or no video at all.
     """
     single = (str, os.PathLike, Video, bytes, bytearray, memoryview)
     if isinstance(videos, single) or hasattr(videos, "read") or hasattr(videos, "__array__"):
-        videos = [videos]  # type: ignore[list-item]
+        videos = [videos]
+    if not isinstance(videos, Iterable):
+        raise _no_video(videos)
     for video in videos:
         if _is_path(video):
             yield from videos_below(as_path(video))[0]
