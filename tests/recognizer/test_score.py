@@ -29,7 +29,7 @@ def test_accuracy_confusion_and_strangers() -> None:
     assert (score.accuracy, score.known_missed, score.unknown_accepted) == (0.5, 0.25, 0.25)
     assert score.confusion["wave"] == {"wave": 1, "clap": 1, "unknown": 1}
     assert str(score).splitlines() == [
-        "2 of 4 videos of known actions were named correctly; 1 were called unknown",
+        "2 of 4 videos of known actions were named correctly; 1 was called unknown",
         "3 of 4 videos of other actions were called unknown",
         "clap: 1 of 1",
         "wave: 1 of 3; named clap 1, unknown 1",

@@ -137,7 +137,8 @@ class Score:
         if known:
             right, missed = round(len(known) * (self.accuracy or 0)), round(len(known) * (self.known_missed or 0))
             lines.append(
-                f"{right} of {len(known)} videos of known actions were named correctly; {missed} were called unknown"
+                f"{right} of {len(known)} videos of known actions were named correctly; {missed} "
+                f"{'was' if missed == 1 else 'were'} called unknown"
             )
         if strange:
             refused = round(strange * (1 - (self.unknown_accepted or 0)))
