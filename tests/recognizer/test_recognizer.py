@@ -271,6 +271,8 @@ def test_an_answer_costs_no_hash_and_meets_means_alone(small: Recognizer, monkey
 def test_names_it_cannot_take(recognizer: Recognizer, clips: Clips) -> None:
     with pytest.raises(ValueError, match="'unknown' is the answer"):
         recognizer.enroll("unknown", clips["something_growing"])
+    with pytest.raises(ValueError, match="give it a name"):
+        recognizer.enroll(" ", clips["something_growing"])
     with pytest.raises(ValueError, match="came without a video"):
         recognizer.enroll("empty", [])
 

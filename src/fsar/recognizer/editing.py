@@ -36,7 +36,7 @@ class Editing(Core):
 
         Raises:
             ValueError: a broken video (a VideoError), no video, a video that is an example of another action, or the
-                name `unknown`. Nothing is added then.
+                name `unknown` or an empty one. Nothing is added then.
         """
         given = list(expanded(videos))
         if not given:
@@ -199,6 +199,8 @@ class Editing(Core):
             return self.method.encode_text([class_text(name)])[0]
 
     def _check_name(self, name: str) -> None:
+        if not name.strip():
+            raise ValueError(f"the action's name is {name!r}; give it a name that an answer can show")
         if name == UNKNOWN:
             raise ValueError(f"{UNKNOWN!r} is the answer for videos of no action; give the action another name")
         if name == BACKGROUND and not uses_background(self.method):
