@@ -1,5 +1,7 @@
 """Pages that mkdocs makes at each build: one per method, the reference, the changelog, a list for assistants."""
 
+import csv
+import html
 import importlib
 import re
 from pathlib import Path
@@ -41,9 +43,21 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Links to files of the repository are links on its own pages; the site shows only their text."""
-    text = re.sub(r"\[([^\]]+)\]\((?:\.\./)?(?:src|benchmarks|scripts|tests)/[^)]*\)", r"`\1`", markdown)
+    """A link to a CSV file alone on its line becomes a table; links into the code become text."""
+    markdown = re.sub(r"^\[[^\]]+\]\((\w+\.csv)\)$", lambda found: sortable(found[1]), markdown, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]+)\]\((?:\.\./)?(?:src|benchmarks|notebooks|scripts|tests)/[^)]*\)", r"`\1`", markdown)
     return re.sub(r"\]\((?:\.\./)?CONTRIBUTING\.md", "](contributing.md", text).replace("](CITATION.cff)", "]")
+
+
+def sortable(name: str) -> str:
+    """Show a CSV file as a table whose rows a click sorts (docs/sort.js)."""
+    head, *rows = csv.reader((PROJECT / "docs" / name).read_text(encoding="utf-8").splitlines())
+
+    def line(kind: str, cells: list[str]) -> str:
+        return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
+
+    body = "".join(line("td", row) for row in rows)
+    return f'<table class="sortable"><thead>{line("th", head)}</thead><tbody>{body}</tbody></table>'
 
 
 def on_post_build(config: Any) -> None:

@@ -361,3 +361,23 @@ class _Hub:
 
     def upload_folder(self, **options: object) -> str:
         return "commit"
+
+
+@pytest.mark.parametrize("name", ["own_clips", "compare_methods", "spot_in_a_long_video"])
+def test_the_notebooks_run(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Cell by cell, as a notebook runs them; on the clips of this file."""
+    for path in (folder / "my_actions").glob("*/[5-7].mp4"):
+        path.unlink()
+    if name.startswith("spot"):
+        join_clips(load_folder(folder / "my_actions", "mine").videos[:4], folder / "long.mp4")
+    cells = (PROJECT / "notebooks" / f"{name}.py").read_text(encoding="utf-8").split("# %%")
+    names: dict[str, object] = {}
+    for cell in cells:
+        if not cell.startswith(" [markdown]"):
+            exec(cell.replace("lite0", "tiny").replace("1000", "50"), names)
+    end = {
+        "own_clips": "{'clap': 3, 'wave': 3}",
+        "compare_methods": "wave: place-motion",
+        "spot_in_a_long_video": "begin 0.1",
+    }
+    assert end[name] in capsys.readouterr().out

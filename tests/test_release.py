@@ -1,6 +1,8 @@
 """What a release consists of besides code: versions agree, and the container's steps name what is there."""
 
+import csv
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import yaml
 
 from fsar.cli import VERBS, main
+from fsar.methods import METHODS
 
 PROJECT = Path(__file__).parent.parent
 
@@ -17,6 +20,15 @@ def test_versions_agree() -> None:
     assert yaml.safe_load((PROJECT / "CITATION.cff").read_text())["version"] == version
     newest = re.search(r"^## (\S+)", (PROJECT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert newest and newest[1] == version
+
+
+def test_the_table_of_methods_is_what_was_measured() -> None:
+    """docs/methods.csv holds the numbers of docs/results.md, and every method."""
+    made = runpy.run_path(str(PROJECT / "scripts" / "methods_table.py"))["table"]()
+    assert (PROJECT / "docs" / "methods.csv").read_text(encoding="utf-8") == made, "run scripts/methods_table.py"
+    rows = {row[0]: row[1:] for row in csv.reader(made.splitlines())}
+    assert rows.keys() - {"method"} == METHODS.keys()
+    assert rows["place-motion"][:2] == ["83.3", "89.9"] and rows["trx"] == ["55.6", "67.3", "78.7", "89.7", "no"]
 
 
 def test_the_container_is_built_from_what_is_there() -> None:
