@@ -1,7 +1,7 @@
 """Measure spotting on streams that are joined from labelled clips.
 
     python benchmarks/spotting.py FOLDER --strangers unclassified --shots 2 5 --seeds 0 1 2
-    python benchmarks/spotting.py FOLDER --actions left right up down caret --strangers unclassified --naive
+    python benchmarks/spotting.py FOLDER --actions left right up down caret --strangers unclassified --naive --apart 10
 
 FOLDER holds one folder of clips per action. For each seed, `shots` clips of each action are enrolled. A stream is
 joined from other clips of these actions, in random order, with clips of strangers and pauses. So the true segments are
@@ -9,6 +9,10 @@ known exactly. The measures are those of `fsar.evaluation.spotting`, over the st
 
 `--naive` adds what one would do without spotting: the stream is cut into files as long as the middle example, each half
 a length after the last one; `Recognizer.predict` names each file; neighbours of one name are one segment.
+
+`--apart 10` answers every tenth window of the first stream by itself, too: `Recognizer.predict` is given its frames. So
+it prints what encoding each frame once saves (the seconds for all windows are those of the tenth, times ten), and the
+largest difference of a probability.
 
 Processor seconds count all threads of this process, so other work on the machine does not change them much.
 """
@@ -23,15 +27,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from fsar import Recognizer
 from fsar.datasets import Video, load_data
 from fsar.datasets.join import join_clips
 from fsar.datasets.segments.segment import Segment
 from fsar.evaluation.spotting import SpottingScore, score_segments
 from fsar.recognizer import UNKNOWN
-from fsar.video.frame_cache import FrameCache
+from fsar.recognizer.windows import Window
+from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.motion import MOTION
+from fsar.video.picture import Frame
 from fsar.video.reading import probe
+from fsar.video.stream import TimedFrames
 
 Value = TypeVar("Value")
 
@@ -72,6 +81,35 @@ def naively(recognizer: Recognizer, stream: Path, seconds: float) -> list[Segmen
     return [each for each in found if each.action != UNKNOWN]
 
 
+def apart(recognizer: Recognizer, stream: Path, step: int) -> str:
+    """Compare frames that are encoded once each with windows that are answered one by one."""
+    windows, video = recognizer.windows(), TimedFrames(stream, SHORT_SIDE)
+    kept: list[tuple[float, Frame]] = []
+
+    def once() -> list[Window]:
+        found = []
+        for at, frame in video.wanted(windows.wants):
+            kept.append((at, frame))
+            found += windows.add(at, frame)
+        return found + list(windows.finish(video.duration))
+
+    every, spent = timed(once)
+    some = every[::step]
+    clips = [np.stack([frame for at, frame in kept if start - 1e-6 <= at < end - 1e-6]) for start, end, *_ in some]
+    answers, alone = timed(lambda: [recognizer.predict(clip) for clip in clips])
+    differences = [
+        abs(p - answer.probabilities[name])
+        for window, answer in zip(some, answers, strict=True)
+        for name, p in window.shows.probabilities.items()
+    ]
+    minutes = video.duration / 60
+    return (
+        f"{len(every)} windows of {video.duration:.0f} s: {spent / minutes:.1f} processor s per minute of video with "
+        f"each frame encoded once, {alone * len(every) / len(some) / minutes:.0f} with each window by itself "
+        f"({len(some)} of them tried); largest difference of a probability {max(differences):.1e}"
+    )
+
+
 def measured(options: argparse.Namespace, shots: int) -> None:
     """Print one line for a number of examples, and one for the naive way."""
     true: list[Segment] = []
@@ -90,6 +128,8 @@ def measured(options: argparse.Namespace, shots: int) -> None:
             recognizer.fit()
             segments, took = timed(lambda recognizer=recognizer, stream=stream: recognizer.timeline(stream))
             spent["spot"] += took
+            if options.apart and len(seconds) == 1:
+                print(apart(recognizer, stream, options.apart))
             found["spot"] += [Segment(stream.name, s.start, s.end, s.action, s.probability) for s in segments]
             if options.naive:
                 every = [e.length.seconds for a in recognizer.enrolled.values() for e in a.examples if e.length]
@@ -129,6 +169,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=4, help="clips of each action in a stream")
     parser.add_argument("--strange", type=int, default=6, help="clips of each stranger in a stream")
     parser.add_argument("--naive", action="store_true", help="also cut fixed windows, and predict each")
+    parser.add_argument("--apart", type=int, metavar="N", help="also answer every Nth window of a stream by itself")
     options = parser.parse_args()
     print("| way | true | F1@0.1 | F1@0.25 (interval over streams) | F1@0.5 | mAP@0.25 | invented a minute |", end="")
     print(" right / wrong label / badly placed / invented / missed | processor s per minute of video |")

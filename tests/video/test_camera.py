@@ -148,6 +148,7 @@ def test_what_cannot_be_opened_is_said_in_words(name: Any, words: str) -> None:
     ("error", "words"),
     [
         (av.error.OSError(errno.EBUSY, "Device or resource busy"), "another program uses it"),
+        (av.error.OSError(errno.EIO, "Input/output error"), "it sends no video, or broke off"),
         (av.error.PermissionError(errno.EACCES, "Permission denied"), "group `video`"),
         (av.error.HTTPUnauthorizedError(1, "Unauthorized"), "NAME:PASSWORD@HOST"),
         (av.error.ExitError(2, "Immediate exit requested"), "no picture for 3 s"),

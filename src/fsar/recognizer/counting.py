@@ -10,7 +10,6 @@ Repetitions of an exercise touch, and their speed changes. So a video is compare
 3. If even the best windows are below the recogniser's threshold of "unknown", the video shows no repetition.
 """
 
-from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +19,10 @@ from jaxtyping import Float
 from fsar.datasets.segments.segment import Segment
 from fsar.methods.base import Method
 from fsar.names import unknown
-from fsar.progress import progress_bar
 from fsar.recognizer.contract import Contract, length_of, rate_of
+from fsar.recognizer.schedule import Schedule
 from fsar.recognizer.state import State
-from fsar.recognizer.windows import Window, Windows
+from fsar.recognizer.windows import Window, Windows, answers
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.paths import VideoPath, as_path, display
 from fsar.video.stream import TimedFrames
@@ -36,7 +35,6 @@ BEST = 0.95
 """Share of the windows that score less than the best ones."""
 LEVEL = 0.5
 """Place of the level between the median score (0) and the best one (1)."""
-_TOUCH = 1e-3  # seconds; windows that share less do not overlap
 
 
 @dataclass(frozen=True)
@@ -92,13 +90,8 @@ def count(
         raise ValueError(unknown(action, state.actions, "action"))
     contract = counting_contract(state, cache, action)
     frames = TimedFrames(as_path(video), SHORT_SIDE, fps)
-    windows, found = Windows(_alone(state, method, action), method, cache, contract), list[Window]()
-    bar = progress_bar(iter(range(0)), "count", "s", round(frames.duration), progress)
-    for time, frame in frames.wanted(windows.wants):
-        bar.update(int(time) - bar.n)
-        found += windows.add(time, frame)
-    found += windows.finish(frames.duration)
-    bar.close()
+    windows = Windows(_alone(state, method, action), method, cache, contract)
+    found = list(answers(windows, frames, "count", progress))
     name = display(frames.path)
     chosen = choose(found, independent=method.traits.independent_ways, action=action)
     return Repetitions(name, action, tuple(Segment(name, begin, end, action, share) for begin, end, share in chosen))
@@ -172,21 +165,10 @@ def choose(windows: Sequence[Window], independent: bool, action: str) -> list[tu
 
 
 def _settled(windows: Sequence[Window], gains: Float[np.ndarray, " window"]) -> list[int]:
-    """Choose windows that do not overlap, with the largest sum of gain x seconds (weighted interval scheduling)."""
+    """Choose windows that do not overlap, with the largest sum of gain x seconds."""
     order = sorted((int(i) for i in np.flatnonzero(gains > 0)), key=lambda i: windows[i].end)
-    ends = [windows[i].end for i in order]
-    best, before = [0.0], [0] * len(order)  # best[k]: of the first k
-    for k, i in enumerate(order):
-        before[k] = bisect_right(ends, windows[i].start + _TOUCH, 0, k)
-        best.append(max(best[-1], best[before[k]] + float(gains[i]) * (windows[i].end - windows[i].start)))
-    chosen, k = [], len(order)
-    while k:
-        if best[k] == best[k - 1]:
-            k -= 1
-        else:
-            chosen.append(order[k - 1])
-            k = before[k - 1]
-    return chosen[::-1]
+    spans = [(windows[i].start, windows[i].end, float(gains[i])) for i in order]
+    return [order[k] for k in Schedule((start, end, gain * (end - start)) for start, end, gain in spans).best()]
 
 
 def _alone(state: State, method: Method, action: str) -> State:

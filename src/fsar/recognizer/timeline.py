@@ -22,8 +22,9 @@ Windows of several lengths are answered first (`fsar.recognizer.windows`). `spot
 
 import json
 import os
+from array import array
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
@@ -37,10 +38,10 @@ from jaxtyping import Float
 from fsar.datasets.segments.segment import Segment
 from fsar.files import atomic_path, cache_dir
 from fsar.methods.base import Method
-from fsar.progress import progress_bar
 from fsar.recognizer.contract import Contract
+from fsar.recognizer.schedule import TOUCH, Schedule
 from fsar.recognizer.state import State
-from fsar.recognizer.windows import Window, Windows
+from fsar.recognizer.windows import Window, Windows, answers
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.paths import VideoPath, as_path
 from fsar.video.stream import TimedFrames
@@ -51,7 +52,6 @@ LONGER = 1.5
 """Power of a candidate's seconds in its weight; with 1, the sum is the number of seconds expected to be right."""
 RARE = 0.25
 """Odds of a whole action in a window of a stream, over those in a clip that somebody cut."""
-_TOUCH = 1e-3  # seconds; segments that share less do not overlap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +109,10 @@ class WindowScores:
         video: str,
         duration: float,
         actions: Sequence[str],
-        windows: Sequence[Window],
+        windows: Iterable[Window],
         spans: Mapping[str, tuple[float, float]],
     ) -> "WindowScores":
-        """Gather windows.
+        """Gather windows; of each one only the numbers are kept, so an iterator of hours needs little memory.
 
         Args:
             video: path or name.
@@ -121,17 +121,13 @@ class WindowScores:
             windows: in any order.
             spans: as the attribute.
         """
-        rows = [[window.shows.probabilities[name] for name in actions] for window in windows]
-        return cls(
-            video,
-            duration,
-            tuple(actions),
-            dict(spans),
-            np.array([window.start for window in windows], float),
-            np.array([window.end for window in windows], float),
-            np.array(rows, float).reshape(len(windows), len(actions)),
-            np.array([window.moving or window[:2] for window in windows], float).reshape(len(windows), 2),
-        )
+        numbers = array("d")
+        for window in windows:
+            numbers.extend((window.start, window.end, *(window.moving or window[:2])))
+            numbers.extend(window.shows.probabilities[name] for name in actions)
+        rows = np.array(numbers).reshape(-1, 4 + len(actions))
+        starts, ends = rows[:, 0], rows[:, 1]
+        return cls(video, duration, tuple(actions), dict(spans), starts, ends, rows[:, 4:], rows[:, 2:4])
 
     def save(self, path: Path) -> None:
         """Write everything to an .npz file, whole or not at all.
@@ -215,7 +211,7 @@ def spotted(
         known: windows that are still to come begin at this time, in seconds, or later.
     """
     smooth = evidence(scores)
-    candidates = [each for each in _candidates(scores, smooth, rule.begin) if each.start >= after - _TOUCH]
+    candidates = [each for each in _candidates(scores, smooth, rule.begin) if each.start >= after - TOUCH]
     segments, stay = _settled(candidates, known)
     merged = _merged(scores, smooth, segments, rule.keep) if merge else segments
     made = []
@@ -288,26 +284,11 @@ def _settled(candidates: Sequence[_Chosen], known: float = np.inf) -> tuple[list
         The chosen ones; and the ends of those that stay, whatever comes: they are in the best set up to each time at
         which a later candidate may begin.
     """
-    ends = [each.end for each in candidates]
-    best, before = [0.0], [0] * len(candidates)  # best[i]: of the first i candidates
-    for i, each in enumerate(candidates):
-        before[i] = bisect_right(ends, each.start + _TOUCH, 0, i)
-        best.append(max(best[-1], best[before[i]] + each.score * (each.end - each.start) ** LONGER))
-
-    def up_to(i: int) -> list[_Chosen]:
-        chosen = []
-        while i:
-            if best[i] == best[i - 1]:
-                i -= 1
-            else:
-                chosen.append(candidates[i - 1])
-                i = before[i - 1]
-        return chosen[::-1]
-
-    chosen = up_to(len(candidates))
+    schedule = Schedule((e.start, e.end, e.score * (e.end - e.start) ** LONGER) for e in candidates)
+    chosen = [candidates[i] for i in schedule.best()]
     stay = {each.end for each in chosen}
-    for i in range(bisect_right(ends, known), len(candidates)):
-        stay &= {each.end for each in up_to(i)}
+    for among in range(bisect_right(schedule.ends, known), len(candidates)):
+        stay &= {candidates[i].end for i in schedule.best(among)}
     return chosen, stay
 
 
@@ -372,14 +353,8 @@ def scan(
     with suppress(ValueError):  # absent, or damaged by another program
         return replace(WindowScores.load(known), video=os.fspath(path))
     frames = TimedFrames(path, SHORT_SIDE, fps)
-    windows, found = Windows(state, method, cache, contract), list[Window]()
-    bar = progress_bar(iter(range(0)), "spot", "s", round(frames.duration), progress)
-    for time, frame in frames.wanted(windows.wants):
-        bar.update(int(time) - bar.n)
-        found += windows.add(time, frame)
-    found += windows.finish(frames.duration)
-    bar.close()
-    scores = WindowScores.of(os.fspath(path), frames.duration, list(state.actions), found, contract.spans)
+    windows = answers(Windows(state, method, cache, contract), frames, "spot", progress)
+    scores = WindowScores.of(os.fspath(path), frames.duration, list(state.actions), windows, contract.spans)
     scores.save(known)
     return scores
 

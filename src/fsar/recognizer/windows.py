@@ -20,6 +20,7 @@ import torch
 from fsar.bank.fill import to_input
 from fsar.methods.base import Method
 from fsar.methods.episode import Encoding
+from fsar.progress import progress_bar
 from fsar.recognizer.contract import HOP, Contract
 from fsar.recognizer.judgement import Judgement, judge
 from fsar.recognizer.state import State
@@ -27,6 +28,7 @@ from fsar.video.frame_cache import FrameCache
 from fsar.video.motion import MOTION, energy_of, motion_indices, moving_part, small_grey, unexplained
 from fsar.video.picture import Frame
 from fsar.video.sampling import frame_indices
+from fsar.video.stream import TimedFrames
 
 BATCH = 16
 """Frames that are encoded together, and windows that are matched together."""
@@ -159,6 +161,28 @@ class Windows:
             found = judge(self._state, self._ring.encoded([each.frames for each in chosen]))
             for span, shows, each in zip(some, found, chosen, strict=True):
                 yield Window(*span, shows, each.moving)
+
+
+def answers(windows: Windows, video: TimedFrames, work: str, progress: bool = False) -> Iterator[Window]:
+    """Answer all windows of a video.
+
+    Args:
+        windows: new.
+        video: opened.
+        work: what the progress bar is called.
+        progress: show a progress bar in seconds of video.
+
+    Yields:
+        Windows, as soon as they are complete.
+
+    Raises:
+        VideoError: the video is broken.
+    """
+    with progress_bar(iter(range(0)), work, "s", round(video.duration), progress) as bar:
+        for time, frame in video.wanted(windows.wants):
+            bar.update(int(time) - bar.n)
+            yield from windows.add(time, frame)
+        yield from windows.finish(video.duration)
 
 
 class _Chosen(NamedTuple):

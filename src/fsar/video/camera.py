@@ -46,6 +46,7 @@ _REASONS = {
     errno.EACCES: "no permission to use it; on Linux, add your user to the group `video`",
     errno.EPERM: "no permission to use it; on Linux, add your user to the group `video`",
     errno.ECONNREFUSED: "nothing answers there; check host and port, and that the camera is on",
+    errno.EIO: "it sends no video, or broke off; check the address",
     errno.EHOSTUNREACH: "there is no way to that host; check the address and the network",
     errno.ENETUNREACH: "there is no way to that host; check the address and the network",
 }
