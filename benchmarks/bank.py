@@ -5,9 +5,11 @@ python benchmarks/bank.py --backbone ViT-B-16/random --videos 20 --episodes 3 \\
     --method task-adapter:layers=2,temporal_embedding_at=first_adapted_block,half_tokens=true
 python benchmarks/bank.py vectors --rows 1000000 --indexed 50000     # opening, scan, USearch: seconds, bytes, recall
 python benchmarks/bank.py planted --folder DIR --shards 7            # 100 actions in 20,000 windows; again: continues
+python benchmarks/bank.py ray --clips 1000                           # 1 and 2 actors: equal shards, seconds, memory
 """
 
 import argparse
+import resource
 import statistics
 import sys
 import tempfile
@@ -22,8 +24,10 @@ import torch
 from torch import Tensor
 
 from fsar.backbones import load_backbone
-from fsar.bank.archive import Making
+from fsar.bank.archive import Making, fill
+from fsar.bank.cluster import fill_on_ray
 from fsar.bank.fill import fill_bank, to_input
+from fsar.bank.listing import videos_at
 from fsar.bank.nearest import NearestIndex
 from fsar.bank.pooled import pooled
 from fsar.bank.search import Search
@@ -38,6 +42,7 @@ from fsar.methods import Method, build_method, parse_method
 from fsar.methods.encoder import Encoder
 from fsar.video.frame_cache import FrameCache
 from fsar.video.reading import read_frames
+from fsar.video.writing import write_video
 
 WINDOWS = 16
 """Of a clip."""
@@ -167,6 +172,33 @@ def _windows(making: Making, encoder: Encoder, frames: np.ndarray) -> dict[str, 
     return dict(encoder.of_clip({name: torch.stack([each[0, i] for i in chosen]) for name, each in whole.items()}))
 
 
+def ray(options: argparse.Namespace) -> None:
+    """Fill a bank of small clips alone, and with 1 and 2 actors of Ray."""
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        noise = np.random.default_rng(0)
+        for i in range(options.clips):
+            write_video(Path(folder, "clips", f"{i}.mp4"), noise.integers(0, 256, (8, 64, 64, 3), np.uint8), 10.0)
+        videos = videos_at([f"{folder}/clips"])
+        build = partial(_small, options.backbone)
+        contents = []
+        for actors in (0, 1, 2):
+            bank = ShardedBank.create(Path(folder, f"bank{actors}"), build().header(max(1, options.clips // 8)))
+            bank.add(videos)
+            with timed(f"{actors} actors" if actors else "without Ray"):
+                if actors:
+                    fill_on_ray(bank, build, workers=actors, progress=False)
+                else:
+                    fill(bank, build(), progress=False)
+            files = [file for file in bank.place.folder.rglob("*") if file.is_file()]
+            contents.append({str(file.relative_to(bank.place.folder)): file.read_bytes() for file in files})
+        print(f"{len(contents[0])} files, equal: {contents[0] == contents[1] == contents[2]}")
+        print(f"peak memory of a process: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20:.2f} GB")
+
+
+def _small(backbone: str) -> Making:
+    return Making(method=build_method("protonet", load_backbone(backbone)), cache=FrameCache(), workers=1)
+
+
 @contextmanager
 def kept_or_temporary(folder: Path | None) -> Iterator[Path]:
     """A folder that stays, so that a run that was cut off continues; or a temporary one."""
@@ -185,7 +217,7 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what}: {time.perf_counter() - begun:.2f} s", flush=True)
 
 
-SHOWS = {"vectors": vectors, "planted": planted}
+SHOWS = {"vectors": vectors, "planted": planted, "ray": ray}
 
 
 def main() -> None:

@@ -33,5 +33,5 @@ def test_answers_are_those_of_predict_in_shards(tmp_path: Path, capsys: pytest.C
         expected = again.predict(tmp_path / f"clips/{i}.mp4")
         assert table["action"][i] == expected.action and table["score"][i] == pytest.approx(expected.score)
         assert table["p(wave)"][i] == pytest.approx(expected.probabilities["wave"])
-    assert main(["recognize", "--model", str(tmp_path / "mine.fsar"), str(tmp_path), "--shard", "1/2"]) == 2
-    assert "--shard divides what goes to --out DIR" in capsys.readouterr().err
+    assert main(["recognize", "--model", str(tmp_path / "mine.fsar"), str(tmp_path), "--ray"]) == 2
+    assert "--shard and --ray divide what goes to --out DIR" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import sys
 from argparse import ArgumentParser, Namespace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,7 @@ def add_options(parser: ArgumentParser) -> None:
         "fsar bank fill --bank archive --data my_actions/          # labelled videos, for `fsar evaluate --features`",
         "fsar bank fill --bank archive --videos recordings/ --windows 2 --hop 1     # moments of long videos",
         "fsar bank fill --bank archive --videos list.parquet --shard 3/8           # one of eight machines",
+        "fsar bank fill --bank s3://bucket/archive --videos list.parquet --ray auto --actors 8 --gpus 1",
     )
     fill.set_defaults(work=_fill, old=None)
     convert = verbs.add_parser(
@@ -147,6 +149,7 @@ def making(options: Namespace) -> "Making":
 
 def _fill(options: Namespace) -> int:
     from fsar.bank.archive import counted, fill
+    from fsar.bank.cluster import fill_on_ray
     from fsar.datasets.shards import ShardedBank
 
     if options.videos_per_shard < 1 or not options.seconds > 0:
@@ -159,7 +162,17 @@ def _fill(options: Namespace) -> int:
     numbers = part_of(bank.shards, options.shard)
     missing = len({*bank.missing()} & {*numbers})
     print(f"fsar: {new} new videos; {missing} of {len(numbers)} shards are missing", file=sys.stderr)
-    fill(bank, maker, numbers)
+    if options.ray is None:
+        fill(bank, maker, numbers)
+    else:
+        fill_on_ray(
+            bank,
+            partial(making, options),
+            numbers,
+            address=options.ray or None,
+            workers=options.actors,
+            gpus=options.gpus,
+        )
     found = counted(bank, numbers)
     print(f"{bank.place}: {found.read} videos in {len(numbers)} shards, {found.broken} broken")
     _tell_broken(bank, numbers)

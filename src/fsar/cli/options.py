@@ -100,13 +100,17 @@ def devices_option(parser: ArgumentParser) -> None:
 
 
 def share_options(parser: ArgumentParser) -> None:
-    """Ask how several machines divide shards.
+    """Ask how several machines or actors divide shards.
 
     Args:
         parser: gets the options.
     """
     add = parser.add_argument
     add("--shard", metavar="I/N", help="do every N-th shard, from the I-th on (1/N to N/N): one of N machines")
+    words = "do it with actors of Ray, here or on the cluster at this address (`auto`: that of this machine)"
+    add("--ray", nargs="?", const="", metavar="ADDRESS", help=words)
+    add("--actors", type=int, default=1, metavar="N", help="with --ray: how many; default: 1")
+    add("--gpus", type=float, default=0, metavar="N", help="with --ray: GPUs of each actor, such as 1 or 0.5")
 
 
 def part_of(shards: int, words: str | None) -> list[int]:

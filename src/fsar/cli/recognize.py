@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,7 @@ def add_options(parser: ArgumentParser) -> None:
         parser,
         "fsar recognize --examples my_actions/ --save mine.fsar    # my_actions/ACTION/clip.mp4",
         "fsar recognize --model mine.fsar new_clips/ --format csv",
-        "fsar recognize --model mine.fsar archive/ --out answers/ --shard 1/2",
+        "fsar recognize --model mine.fsar archive/ --out answers/ --ray --actors 2",
     )
 
 
@@ -110,8 +110,8 @@ def _check(options: Namespace) -> None:
         raise ValueError(f"--explain {options.explain} is a file; expected a folder for the pictures")
     if options.out and (options.model is None or not options.videos):
         raise ValueError("--out needs --model FILE (see --save), which every machine loads, and videos")
-    if not options.out and options.shard:
-        raise ValueError("--shard divides what goes to --out DIR; add it, or leave --shard out")
+    if not options.out and (options.shard or options.ray is not None):
+        raise ValueError("--shard and --ray divide what goes to --out DIR; add it, or leave them out")
     if options.nearest < 0:
         raise ValueError(f"--nearest is {options.nearest}; expected 0 or more")
     if options.save and options.save.is_dir():
@@ -192,13 +192,21 @@ def _explain(answer: "Answer", video: "Video", folder: Path) -> None:
 
 def _answer_in_bulk(options: Namespace) -> int:
     """Write the answers to Parquet files; 1 if a video could not be read."""
+    from functools import partial
+
     from fsar.bank.archive import counted
+    from fsar.bank.cluster import on_ray
     from fsar.bank.listing import videos_at
     from fsar.recognizer.bulk import answer, answers_at
 
     bank = answers_at(options.out, options.model, videos_at(map(str, options.videos)))
     numbers = part_of(bank.shards, options.shard)
-    answer(bank, _loaded(options), numbers)
+    if options.ray is None:
+        answer(bank, _loaded(options), numbers)
+    else:
+        missing = sorted({*bank.missing()} & {*numbers})
+        work = partial(_answerer, options)
+        on_ray(work, missing, address=options.ray or None, workers=options.actors, gpus=options.gpus)
     found = counted(bank, numbers)
     print(f"{bank.place}: {found.read} videos in {len(numbers)} shards, {found.broken} broken")
     if numbers and not found.read:
@@ -212,6 +220,15 @@ def _loaded(options: Namespace) -> "Recognizer":
     recognizer = _recognizer(options)
     to_device(recognizer.method, options.device)
     return recognizer
+
+
+def _answerer(options: Namespace) -> "Callable[[int], object]":
+    """Load the recogniser, in an actor."""
+    from fsar.datasets.shards import ShardedBank
+    from fsar.recognizer.bulk import answer_shard
+
+    recognizer, bank = _loaded(options), ShardedBank(options.out)
+    return lambda number: answer_shard(bank, number, recognizer)
 
 
 def _videos_in(path: Path) -> list["Video"]:
