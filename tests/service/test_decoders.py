@@ -24,7 +24,7 @@ def test_frames_are_those_of_the_cache_and_a_process_that_ends_is_replaced(small
     assert apart.key(small_video, 0.5, 1.0) == here.key(small_video, 0.5, 1.0)
     assert np.array_equal(apart.times(small_video), here.times(small_video))  # type: ignore[arg-type]
     assert apart.damaged(small_video) == 0
-    os.kill(decoders._free.queue[0].pid, signal.SIGKILL)
+    os.kill(decoders._all[0].pid, signal.SIGKILL)
     with pytest.raises(VideoError, match="broke the decoder"):
         apart.read(small_video)
     assert apart.read(small_video).shape == (8, 48, 64, 3) and decoders.replaced == 1
@@ -37,14 +37,17 @@ def test_frames_are_those_of_the_cache_and_a_process_that_ends_is_replaced(small
 
 def test_a_process_that_takes_too_long_is_replaced_and_memory_is_limited(small_video: Path) -> None:
     decoders = Decoders(1, Limits(decode_seconds=0.2))
-    os.kill(decoders._free.queue[0].pid, signal.SIGSTOP)
+    (process,) = decoders._all
+    process.start()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGSTOP)  # it does not hear its alarm, as if it had been taken over
     with pytest.raises(VideoError, match="takes more than"):
         DecodedApart(decoders=decoders).damaged(small_video)
     assert decoders.replaced == 1
     decoders.close()
     decoders = Decoders(1, Limits(decode_mb=100))
     assert DecodedApart(decoders=decoders).damaged(small_video) == 0
-    limits = Path(f"/proc/{decoders._free.queue[0].pid}/limits")
+    limits = Path(f"/proc/{decoders._all[0].pid}/limits")
     if limits.exists():  # on Linux; the process may use again what it has from its parent, so no video is sure to fail
         (line,) = (line for line in limits.read_text().splitlines() if line.startswith("Max address space"))
         assert line.split()[3].isdecimal()

@@ -11,7 +11,7 @@
 | `live.py` | what a camera shows now |
 | `timeline.py` | when which action happens in a long video |
 | `uploads.py` | request bodies, streamed to disk within limits |
-| `decoders.py` | processes that decode, and their replacement |
+| `decoders.py` | processes that decode, with limits |
 | `worker.py` | what runs in such a process |
 | `tasks.py` | long work with progress, a time limit and a stop |
 | `metrics.py` | counts and times of requests |

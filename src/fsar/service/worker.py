@@ -1,17 +1,12 @@
 """What runs in a decoding process: it reads videos for the service, within limits on memory and length.
 
-The process takes one request per line and gives one answer per line, both as JSON. It writes frames to the frame cache,
-from which the service reads them; so the service itself never opens a video with FFmpeg. It ends with its connection.
+It writes frames to the frame cache, from which the service reads them; so the service itself never opens a video with
+FFmpeg.
 """
 
-import json
-import resource
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from fsar.backbones import load_backbone
 from fsar.names import unknown
@@ -132,24 +127,3 @@ def _require_small(path: Path, cache: FrameCache, limits: Mapping[str, Any]) -> 
     if seconds > limits["video_seconds"] or facts.frames > limits["frames"]:
         most = f"{limits['video_seconds']:g} s and {limits['frames']} pictures"
         raise VideoError(path, f"it lasts {seconds:.0f} s with {facts.frames} pictures; at most {most} are allowed")
-
-
-def _limit_memory(more: int) -> None:
-    """Allow so many bytes more than are mapped now; only Linux tells how many that are."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-    except OSError:
-        return
-    most = pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
-
-
-def serve(connection: socket.socket, limits: Mapping[str, Any]) -> None:
-    """Answer until the connection ends."""
-    _limit_memory(limits["decode_mb"] * 2**20)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    torch.set_num_threads(1)  # the threads of the process that this one is a fork of are not here
-    with connection, connection.makefile("rw", encoding="ascii") as lines:
-        for line in lines:
-            lines.write(json.dumps(answer(json.loads(line), limits)) + "\n")
-            lines.flush()

@@ -2,24 +2,14 @@
 
     parent: {"video": ..., "frames": 8, ...} -> child: decodes, writes a file of frames -> parent: maps the file
 
-A process that takes too long is ended by the system's own alarm, so it ends even if its parent is gone, or if the
-decoder never returns. Another one takes its place in milliseconds: the processes are forks of a server, which has
-imported everything and does nothing else. Requests and answers are lines of JSON; nothing is unpickled.
+`fsar.video.processes` starts, limits and replaces the processes.
 """
 
-import json
 import os
-import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from queue import LifoQueue
-from threading import Lock
-from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,21 +17,23 @@ import numpy as np
 from fsar.video.frame_cache import FrameCache
 from fsar.video.paths import VideoError, VideoPath, as_path
 from fsar.video.picture import Frames
+from fsar.video.processes import BROKE, Processes, serve_at
 
 SECONDS = 60.0
 """Time for one video."""
 MEMORY = 4 * 2**30
 """Bytes that decoding one video may take."""
-_BROKE = "decoding it broke the decoder; the file is broken, or needs too much memory"
+PROGRAM = ("-m", "fsar.video.apart")
+"""Of Python, for a server of processes that is no fork."""
 
 
-class Decoders:
+class Decoders(Processes):
     """Processes that decode, each one video at a time.
 
     Args:
         count: of processes; they start when they are needed.
         seconds: for one video; a process that takes longer is ended.
-        fork: make the server a fork of this process, which costs nothing. False begins a new program, which imports
+        fork: make their server a fork of this process, which costs nothing. False begins a new program, which imports
             everything again; a process with threads that hold locks needs that.
 
     Raises:
@@ -57,27 +49,7 @@ class Decoders:
     """
 
     def __init__(self, count: int, seconds: float = SECONDS, fork: bool = True):
-        if not hasattr(os, "fork"):
-            raise ValueError("this system cannot fork processes, which decode one video each; use Linux, macOS or WSL")
-        self._server = _Server(fork)
-        self.replaced = 0
-        """Processes that crashed, or were ended."""
-        self._all = [_Process(self._server, number, seconds) for number in range(count)]
-        self._free: LifoQueue[_Process] = LifoQueue()
-        for process in reversed(self._all):
-            self._free.put(process)
-
-    def __enter__(self) -> "Decoders":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End all processes."""
-        for process in self._all:
-            process.end()
-        self._server.close()
+        super().__init__(count, answer, seconds, MEMORY, None if fork else PROGRAM)
 
     def decode(self, request: Mapping[str, Any], root: Path) -> tuple[dict[str, Any], Frames | None]:
         """Let a free process decode.
@@ -93,127 +65,15 @@ class Decoders:
             VideoError: the video cannot be read, or broke its process.
             OSError: the folder cannot be written.
         """
-        process = self._free.get()
-        try:
+        with self._taken() as process:
             own = root / str(process.number)  # two processes never share a file, which is removed when it was read
-            answer = process.ask({**request, "folder": os.fspath(own)})
-            if "failed" in answer:
-                raise OSError(answer["failed"])
-            if "refused" in answer:
-                self.replaced += process.pid is None
-                raise VideoError(Path(request["video"]), str(answer["refused"]))
+            made = self._answer_of(process, {**request, "folder": os.fspath(own)})
             if request["do"] != "read":
-                return answer, None
-            file = own / answer["key"][:2] / f"{answer['key']}.npy"
+                return made, None
+            file = own / made["key"][:2] / f"{made['key']}.npy"
             frames = np.load(file, mmap_mode="r", allow_pickle=False)
             file.unlink()
-            return answer, frames
-        finally:
-            self._free.put(process)
-
-
-class _Server:
-    """The process that forks the decoding ones, and ends them: as their parent, it knows which ones live."""
-
-    def __init__(self, fork: bool):
-        self._lock = Lock()
-        self._ours, theirs = socket.socketpair()
-        with theirs:
-            if not fork:
-                words = [sys.executable, "-m", "fsar.video.apart", str(theirs.fileno())]
-                self._pid = subprocess.Popen(words, pass_fds=[theirs.fileno()], start_new_session=True).pid
-                return
-            self._pid = os.fork()
-            if self._pid == 0:
-                try:
-                    self._ours.close()
-                    os.setsid()  # Ctrl-C is for the parent
-                    _serve(theirs)
-                finally:
-                    os._exit(0)
-
-    def start(self) -> tuple[int, socket.socket]:
-        """Make a process; give its number and a connection to it."""
-        ours, theirs = socket.socketpair()
-        with self._lock, theirs:
-            socket.send_fds(self._ours, [b"fork"], [theirs.fileno()])
-            return int(self._ours.recv(32)), ours
-
-    def end(self, pid: int) -> int:
-        """End a process; give the signal that ended it, this one or an earlier one."""
-        with self._lock:
-            self._ours.send(b"%d" % pid)
-            return int(self._ours.recv(32))
-
-    def close(self) -> None:
-        """End the server and all processes."""
-        with suppress(OSError):
-            self._ours.send(b"stop")
-        self._ours.close()
-        os.waitpid(self._pid, 0)
-
-
-def _serve(connection: socket.socket) -> None:
-    """Fork and end processes as the parent asks; end with it."""
-    children = set()
-    while True:
-        message, passed, _, _ = socket.recv_fds(connection, 32, 1)
-        if message in (b"", b"stop"):
-            break
-        if passed:
-            pid = os.fork()
-            if pid == 0:
-                try:
-                    connection.close()
-                    decode_all(socket.socket(fileno=passed[0]))
-                finally:
-                    os._exit(0)
-            os.close(passed[0])
-            children.add(pid)
-            connection.send(b"%d" % pid)
-        else:
-            connection.send(b"%d" % _end(int(message)))
-            children.discard(int(message))
-    for pid in children:
-        _end(pid)
-
-
-def _end(pid: int) -> int:
-    os.kill(pid, signal.SIGKILL)  # it has not been waited for, so the number is still its own
-    status = os.waitpid(pid, 0)[1]
-    return os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
-
-
-class _Process:
-    """A place for one process."""
-
-    def __init__(self, server: _Server, number: int, seconds: float):
-        self._server, self.number, self.seconds = server, number, seconds
-        self.pid: int | None = None
-
-    def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request, and wait for its answer or for the end of the process."""
-        if self.pid is None:
-            self.pid, connection = self._server.start()
-            with connection:
-                self._lines = connection.makefile("rw", encoding="ascii")
-        with suppress(OSError, ValueError):
-            self._lines.write(json.dumps({**request, "seconds": self.seconds}) + "\n")
-            self._lines.flush()
-            if line := self._lines.readline():
-                return dict(json.loads(line))
-        if self.end() == signal.SIGALRM:
-            return {"refused": f"decoding it takes more than {self.seconds:g} s; shrink or cut it"}
-        return {"refused": _BROKE}
-
-    def end(self) -> int:
-        """End the process, if there is one; give the signal that ended it."""
-        if self.pid is None:
-            return 0
-        pid, self.pid = self.pid, None
-        with suppress(OSError):
-            self._lines.close()
-        return self._server.end(pid)
+            return made, frames
 
 
 class Seen(NamedTuple):
@@ -295,45 +155,12 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
     except VideoError as error:
         return {"refused": error.reason}
     except MemoryError:
-        return {"refused": _BROKE}
+        return {"refused": BROKE}
     except OSError as error:
         return {"failed": str(error)}
-
-
-def decode_all(connection: socket.socket) -> None:
-    """Answer until the connection ends, in the process that decodes.
-
-    Args:
-        connection: to the parent.
-    """
-    import resource
-
-    import torch
-
-    torch.set_num_threads(1)  # the threads of the process that this one is a fork of are not here
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    _limit_memory(MEMORY)
-    with connection, connection.makefile("rw", encoding="ascii") as lines:
-        for line in lines:
-            request = json.loads(line)
-            signal.setitimer(signal.ITIMER_REAL, request["seconds"])  # nobody handles it, so it ends the process
-            made = answer(request)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            lines.write(json.dumps(made) + "\n")
-            lines.flush()
-
-
-def _limit_memory(more: int) -> None:
-    """Allow so many bytes more than are mapped now; only Linux tells how many that are."""
-    import resource
-
-    with suppress(OSError):
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        most = pages * resource.getpagesize() + more
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
 if __name__ == "__main__":
     import fsar.video.transforms  # noqa: F401 - once, for all forks
 
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    serve_at(int(sys.argv[1]), answer, MEMORY)
