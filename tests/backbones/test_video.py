@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from fsar import Recognizer
@@ -239,3 +240,7 @@ def test_broken_folders_are_named(tmp_path: Path) -> None:
     complains(r"weights are missing in .*\(encoder\.layer\.1")
     (tmp_path / "model.safetensors").unlink()
     complains("cannot load the weights")
+    written(tmp_path, videomae(1))
+    weights = load_file(tmp_path / "model.safetensors")
+    save_file({**weights, "encoder.modality": torch.zeros(1)}, tmp_path / "model.safetensors", {"format": "pt"})
+    complains(r"1 weights more than VideoMAEModel \(encoder.modality\), so it is another one, such as V-JEPA 2.1")

@@ -9,6 +9,9 @@
 
 A time step is a frame or, if the model joins frames to tubelets, some of them. Methods take steps as they take frames.
 
+V-JEPA 2.1 (2026) is another encoder than V-JEPA 2 (positions, embeddings of images and videos, a norm per layer), which
+transformers does not have yet; its weights are refused, since V-JEPA 2 would read them wrongly.
+
 Weights are safetensors, from the Hugging Face hub or a local folder in its form; every weight must be there. X-CLIP's
 prompts, which change a class text for each video, are left out: fsar encodes texts without a video.
 """  # noqa: E501
@@ -311,6 +314,12 @@ def load_video(name: str) -> VideoBackbone:
     if missing:
         raise ValueError(
             f"{name}: {len(missing)} weights are missing in {folder} ({', '.join(missing[:3])}); is it another model's?"
+        )
+    foreign = sorted(key for key in info["unexpected_keys"] if key.startswith("encoder."))
+    if foreign:  # weights of heads are left out, but those of an encoder are not
+        raise ValueError(
+            f"{name}: the encoder in {folder} has {len(foreign)} weights more than {class_name} "
+            f"({', '.join(foreign[:3])}), so it is another one, such as V-JEPA 2.1; use a model of transformers"
         )
     return make(name, model.float().eval(), look).eval()
 
