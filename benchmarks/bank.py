@@ -5,17 +5,20 @@ python benchmarks/bank.py --backbone ViT-B-16/random --videos 20 --episodes 3 \\
     --method task-adapter:layers=2,temporal_embedding_at=first_adapted_block,half_tokens=true
 python benchmarks/bank.py vectors --rows 1000000 --indexed 50000     # opening, scan, USearch: seconds, bytes, recall
 python benchmarks/bank.py planted --folder DIR --shards 7            # 100 actions in 20,000 windows; again: continues
-python benchmarks/bank.py ray --clips 1000                           # 1 and 2 actors: equal shards, seconds, memory
+python benchmarks/bank.py ray --clips 2000                           # actors, halves, kills: equal shards, seconds
+python benchmarks/bank.py batches --backbones lite0 RN50/random      # the same bits in any company; clips per second
 """
 
 import argparse
-import resource
+import os
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,10 +27,9 @@ import torch
 from torch import Tensor
 
 from fsar.backbones import load_backbone
-from fsar.bank.archive import Making, fill
-from fsar.bank.cluster import fill_on_ray
+from fsar.bank.archive import Making
+from fsar.bank.batches import encode_in_batches
 from fsar.bank.fill import fill_bank, to_input
-from fsar.bank.listing import videos_at
 from fsar.bank.nearest import NearestIndex
 from fsar.bank.pooled import pooled
 from fsar.bank.search import Search
@@ -46,6 +48,8 @@ from fsar.video.writing import write_video
 
 WINDOWS = 16
 """Of a clip."""
+SHARDS = 12
+"""Of a bank that actors fill."""
 
 
 def vectors(options: argparse.Namespace) -> None:
@@ -173,30 +177,90 @@ def _windows(making: Making, encoder: Encoder, frames: np.ndarray) -> dict[str, 
 
 
 def ray(options: argparse.Namespace) -> None:
-    """Fill a bank of small clips alone, and with 1 and 2 actors of Ray."""
+    """Fill a bank of small clips alone, by actors of Ray, and in two halves; also with a process that is killed."""
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         noise = np.random.default_rng(0)
         for i in range(options.clips):
             write_video(Path(folder, "clips", f"{i}.mp4"), noise.integers(0, 256, (8, 64, 64, 3), np.uint8), 10.0)
-        videos = videos_at([f"{folder}/clips"])
-        build = partial(_small, options.backbone)
-        contents = []
-        for actors in (0, 1, 2):
-            bank = ShardedBank.create(Path(folder, f"bank{actors}"), build().header(max(1, options.clips // 8)))
-            bank.add(videos)
-            with timed(f"{actors} actors" if actors else "without Ray"):
-                if actors:
-                    fill_on_ray(bank, build, workers=actors, progress=False)
-                else:
-                    fill(bank, build(), progress=False)
-            files = [file for file in bank.place.folder.rglob("*") if file.is_file()]
-            contents.append({str(file.relative_to(bank.place.folder)): file.read_bytes() for file in files})
-        print(f"{len(contents[0])} files, equal: {contents[0] == contents[1] == contents[2]}")
-        print(f"peak memory of a process: {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20:.2f} GB")
+        size = max(1, options.clips // SHARDS)
+        words = ["bank", "fill", "--videos", f"{folder}/clips", "--videos-per-shard", str(size), "--device", "cpu"]
+        words += ["--method", "protonet", "--backbone", options.backbone]
+        shards = {"alone, 1 core": ["--workers", "1"], "1 actor": ["--ray"], "2 actors": ["--ray", "--actors", "2"]}
+        contents = [
+            _filled(name, Path(folder, f"bank{i}"), [*words, *more]) for i, (name, more) in enumerate(shards.items())
+        ]
+        killed = Path(folder, "killed")
+        contents.append(_filled("2 actors, one killed", killed, [*words, "--ray", "--actors", "2"], "ray::ShardActor"))
+        half = Path(folder, "halves")
+        _filled("--shard 1/2, killed", half, [*words, "--workers", "1", "--shard", "1/2"], "fsar.cli")
+        for part in ("2/2", "1/2"):
+            last = _filled(f"--shard {part}", half, [*words, "--workers", "1", "--shard", part])
+        print(f"{len(last)} files, equal: {all(each == last for each in contents)}")
 
 
-def _small(backbone: str) -> Making:
-    return Making(method=build_method("protonet", load_backbone(backbone)), cache=FrameCache(), workers=1)
+def _filled(name: str, bank: Path, words: list[str], kill: str | None = None) -> dict[str, bytes]:
+    """Run the command; kill a process of it, by its command line, when a third of the shards are there.
+
+    Prints wall clock, processor seconds and the largest memory of all its processes. Gives the bank's files.
+    """
+    begun, used, memory, done = time.perf_counter(), {}, 0.0, ""
+    process = subprocess.Popen([sys.executable, "-m", "fsar.cli", *words, "--bank", str(bank)], stderr=subprocess.PIPE)
+    while process.poll() is None:
+        tree = _descendants(process.pid)
+        used |= {pid: seconds for pid, (seconds, _, _) in tree.items()}
+        memory = max(memory, sum(each for _, each, _ in tree.values()))
+        victims = [pid for pid, (_, _, line) in tree.items() if kill and kill in line]
+        if victims and len([*(bank / "index").glob("*.parquet")]) >= SHARDS // 3:
+            os.kill(victims[0], signal.SIGKILL)
+            kill, done = None, ", one process killed"
+        time.sleep(0.2)
+    files = {str(file.relative_to(bank)): file.read_bytes() for file in bank.rglob("*") if file.is_file()}
+    print(
+        f"{name}: exit code {process.returncode}{done}; {time.perf_counter() - begun:.1f} s, "
+        f"{sum(used.values()):.1f} processor seconds, {memory:.2f} GB",
+        flush=True,
+    )
+    if process.returncode not in (0, -signal.SIGKILL):
+        print(process.stderr.read().decode() if process.stderr else "")
+    return files
+
+
+def _descendants(pid: int) -> dict[int, tuple[float, float, str]]:
+    """Processor seconds, GB of memory that it does not share, and command line of a process and all below it."""
+    found, parents = {}, {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents[int(folder.name)] = int(fields[1])
+            seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            pages = [int(number) for number in (folder / "statm").read_text().split()]
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            found[int(folder.name)] = seconds, (pages[1] - pages[2]) * 4096 / 1e9, line
+    wanted = {pid}
+    while more := {child for child, parent in parents.items() if parent in wanted} - wanted:
+        wanted |= more
+    return {child: found[child] for child in wanted & found.keys()}
+
+
+@torch.no_grad()
+def batches(options: argparse.Namespace) -> None:
+    """Encode clips in batches of one size, in any company, and one at a time: the same bits, and clips per second."""
+    for name in options.backbones:
+        backbone = load_backbone(name)
+        encode, frames = build_method("protonet", backbone).encoder().encode, backbone.clip_frames or 4
+        shape = (5, frames, 3, backbone.image_size, backbone.image_size)
+        clips = [*torch.randn(shape, generator=torch.Generator().manual_seed(0))]
+        cpu, rates = torch.device("cpu"), {}
+        for size in (1, 4):
+            begun = time.process_time()
+            first = [*encode_in_batches(encode, clips[:4], size, cpu)]
+            rates[size] = 4 / (time.process_time() - begun)
+            for order in ([3, 1, 4, 0], [2]):
+                made = [*encode_in_batches(encode, [clips[i] for i in order], size, cpu)]
+                alike = [torch.equal(made[at]["frames"], first[i]["frames"]) for at, i in enumerate(order) if i < 4]
+                print(f"{name}, batches of {size}, order {order}: the same bits: {all(alike)}", flush=True)
+        words = ", ".join(f"{rate:.2f} in batches of {size}" for size, rate in rates.items())
+        print(f"{name}, clips of {frames} x {backbone.image_size}: clips per processor second: {words}", flush=True)
 
 
 @contextmanager
@@ -211,13 +275,15 @@ def kept_or_temporary(folder: Path | None) -> Iterator[Path]:
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long a block took."""
-    begun = time.perf_counter()
+    """Print how long a block took, and the processor seconds in it."""
+    begun, used = time.perf_counter(), time.process_time()
     yield
-    print(f"{what}: {time.perf_counter() - begun:.2f} s", flush=True)
+    print(
+        f"{what}: {time.perf_counter() - begun:.2f} s, {time.process_time() - used:.2f} processor seconds", flush=True
+    )
 
 
-SHOWS = {"vectors": vectors, "planted": planted, "ray": ray}
+SHOWS = {"vectors": vectors, "planted": planted, "ray": ray, "batches": batches}
 
 
 def main() -> None:
@@ -232,6 +298,7 @@ def main() -> None:
         parser.add_argument("--exact", action="store_true", help="rank all rows, to measure recall")
         parser.add_argument("--folder", type=Path, help="for what is written; default: a temporary one")
         parser.add_argument("--backbone", default="tiny")
+        parser.add_argument("--backbones", nargs="+", default=["lite0", "RN50/random", "ViT-B-16/random"])
         options = parser.parse_args()
         SHOWS[options.show](options)
     else:

@@ -116,6 +116,25 @@ def computing_in(precision: Precision, device: torch.device) -> Iterator[None]:
         products.allow_tf32, convolutions.allow_tf32 = before
 
 
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Compute each operation on the CPU in one thread inside a `with` block.
+
+    The last digits of sums then do not depend on the number of cores. Threads that begin inside the block follow.
+
+    Example:
+        >>> with single_threaded():
+        ...     torch.get_num_threads()
+        1
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def _require_precision(precision: Precision, device: torch.device) -> None:
     of_gpu = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     if precision == "tf32" and not of_gpu:

@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from fsar.backbones import Backbone
 from fsar.bank import fill_bank
 from fsar.cli import main
-from fsar.datasets import load_features, load_folder
+from fsar.datasets import Video, load_features, load_folder
+from fsar.datasets.features import save_features
 from fsar.datasets.shards import ShardedBank
 from fsar.methods import build_method
 from fsar.video import apart
@@ -120,11 +122,54 @@ def test_a_bank_of_single_files_is_converted(clips: Path, whole: Path, tmp_path:
     assert contents(tmp_path / "new") == contents(whole)
 
 
-def test_evaluation_and_training_take_a_bank(clips: Path, whole: Path, tmp_path: Path) -> None:
+def test_evaluation_takes_a_bank(clips: Path, whole: Path, tmp_path: Path) -> None:
     dataset = load_features(whole)
     assert [video.id for video in dataset.videos] == ["clap/0", "clap/1", "wave/0", "wave/1"]
     words = ["evaluate", "--features", str(whole), "--split", "all", "--way", "2", "--episodes", "5"]
     assert main([*words, "--method", "otam", "--device", "cpu"]) == 0
+
+
+def test_training_from_a_bank_is_that_from_its_features(tmp_path: Path) -> None:
+    label, split = np.repeat([*"abcd"], 4).tolist(), np.repeat(["train", "val"], 8)
+    rows = np.random.default_rng(0).normal(size=(16, 3, 8)).astype(np.float16)
+    header = {"tensors": {"frames": {"dtype": "float16", "shape": [3, 8]}}, "videos_per_shard": 8, "encoder": {"v": 1}}
+    bank = ShardedBank.create(tmp_path / "bank", header)
+    videos = [Video(f"{name}/{i:02}", tmp_path / f"{i}.mp4", name) for i, name in enumerate(label)]
+    bank.add(videos, dict(zip(label, split.tolist(), strict=True)))
+    for number in range(2):
+        listed = [{**row, "row": i, "content": row["id"]} for i, row in enumerate(bank.listed(number))]
+        bank.write(number, {"frames": rows[8 * number : 8 * number + 8]}, listed)
+    ids = [video.id for video in videos]
+    save_features(tmp_path / "f.npz", {"features": rows.astype(np.float32), "label": label, "id": ids, "split": split})
+    settings = [
+        "way=2",
+        "val_way=2",
+        "episodes=4",
+        "episodes_per_step=2",
+        "val_every=2",
+        "val_episodes=10",
+        "workers=1",
+    ]
+    for name in ("bank", "f.npz"):
+        words = [
+            "train",
+            "--config",
+            "trx/features",
+            "--features",
+            str(tmp_path / name),
+            "--out",
+            str(tmp_path / f"of-{name}"),
+        ]
+        assert main([*words, "--set", *settings, "options.out_dim=4", "accelerator=cpu"]) == 0
+    trained, expected = (load_file(tmp_path / f"of-{name}" / "state.safetensors") for name in ("bank", "f.npz"))
+    assert all(torch.equal(trained[name], expected[name]) for name in expected)
+    evaluated = ["evaluate", "--checkpoint", str(tmp_path / "of-bank"), "--features", str(tmp_path / "bank")]
+    assert main([*evaluated, "--split", "val", "--way", "2", "--episodes", "5", "--device", "cpu"]) == 0
+    other = ShardedBank.create(tmp_path / "other", header | {"encoder": {"v": 2}})
+    other.add(videos[:1])
+    other.write(0, {"frames": rows[:1]}, [{**other.listed(0)[0], "row": 0, "content": videos[0].id}])
+    first, second = (load_features(bank.place.folder).videos[0] for bank in (bank, other))
+    assert first.id == second.id and first.content != second.content  # results say which encoder made the features
 
 
 def test_moments_of_long_videos_are_rows(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,18 +4,18 @@
 
 So a killed run does only the shards that are missing, several machines divide them by number, and their files are
 those that one machine would write. `fsar.datasets.shards` says which files these are.
+
+Sums of PyTorch on a CPU can depend on its number of threads in the last digits (those of `lite0` do). So each encoding
+is made by a single thread, and the cores of a machine encode several videos at a time.
 """
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from hashlib import blake2b
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,20 +24,19 @@ from torch import Tensor
 
 from fsar.backbones.base import layout_on
 from fsar.bank.batches import batch_size
+from fsar.bank.fetching import FetchingCache, reason
 from fsar.bank.fill import code_of, fill_bank, to_input
 from fsar.bank.pooled import DIM, pooled
 from fsar.bank.store import NothingRead, encoder_key
 from fsar.datasets import Video
-from fsar.datasets.place import fetch, url_of
 from fsar.datasets.shards import DELETED, POOLED, SIZE, ShardedBank
-from fsar.devices import Precision, computing_in
+from fsar.devices import Precision, computing_in, single_threaded
 from fsar.methods.base import Method
 from fsar.methods.episode import Encoding
 from fsar.progress import ahead, progress_bar
 from fsar.video.apart import SECONDS, ApartCache, Decoders
 from fsar.video.frame_cache import FrameCache
-from fsar.video.paths import VideoError, VideoPath
-from fsar.video.picture import Frames
+from fsar.video.paths import VideoError
 
 
 class Filled(NamedTuple):
@@ -63,7 +62,8 @@ class Making:
     pooled: int = DIM
     """Numbers of the vector for search."""
     workers: int | None = None
-    """Processes that decode; by default one per core. Does not change the rows."""
+    """Processes that decode, and on a CPU copies of the model that encode; by default one per core. Does not change the
+    rows."""
     seconds: float = SECONDS
     """Time for decoding one video."""
     old: Path | None = None
@@ -94,6 +94,11 @@ class Making:
                 "trained": self.method.provenance is not None,
             },
         }
+
+    @property
+    def cores(self) -> int:
+        """Processes that decode."""
+        return self.workers or os.cpu_count() or 1
 
     def key(self) -> dict[str, Any]:
         """Describe everything that encodings depend on."""
@@ -143,7 +148,7 @@ def fill(bank: ShardedBank, making: Making, numbers: Iterable[int] | None = None
     wanted = bank.missing()
     if numbers is not None:
         wanted = sorted({*wanted} & {*numbers})
-    with Decoders(making.workers or os.cpu_count() or 1, making.seconds) as decoders:
+    with Decoders(making.cores, making.seconds) as decoders:
         for number in progress_bar(wanted, "fill", "shard", len(wanted), progress):
             fill_shard(bank, number, making, decoders, progress)
 
@@ -177,7 +182,7 @@ def fill_shard(bank: ShardedBank, number: int, making: Making, decoders: Decoder
     listed = bank.listed(number)
     videos = [Video(row["id"], Path(row["path"]), row["label"], row["start"], row["end"]) for row in listed]
     with TemporaryDirectory(prefix="fsar-") as folder:
-        cache = _Fetching(Path(folder), making.cache.frames, making.cache.sampling, decoders)
+        cache = FetchingCache(Path(folder), making.cache.frames, making.cache.sampling, decoders)
         encodings, skipped = _encoded(making, videos, cache, progress)
         seen = [cache.seen.get((video.path, *video.span)) for video in videos]
     kept = [i for i, video in enumerate(videos) if video.id not in skipped]
@@ -187,7 +192,7 @@ def fill_shard(bank: ShardedBank, number: int, making: Making, decoders: Decoder
         row["content"] = None if seen[i] is None else seen[i].identity  # type: ignore[union-attr]
         row["row"] = place.get(i)
         if i not in place:
-            row["error"] = _reason(skipped.get(video.id, f"its encoding has numbers beyond {making.dtype}"), folder)
+            row["error"] = reason(skipped.get(video.id, f"its encoding has numbers beyond {making.dtype}"), folder)
     bank.write(number, tensors, listed)
     return Filled(len(place), len(listed) - len(place))
 
@@ -196,20 +201,23 @@ def _encoded(
     making: Making, videos: Sequence[Video], cache: ApartCache, progress: bool
 ) -> tuple[Encoding, Mapping[str, str]]:
     """Encode videos; and say by id why others have no encoding."""
+    copies = making.cores if making.method.device.type == "cpu" else 1
     try:
-        made = fill_bank(
-            making.method,
-            videos,
-            cache=cache,
-            folder=making.old,
-            keep=making.old is not None,
-            role="query",
-            enhance=False,
-            precision=making.precision,
-            on_error="skip",
-            workers=making.workers,
-            progress=progress,
-        )
+        with single_threaded():
+            made = fill_bank(
+                making.method,
+                videos,
+                cache=cache,
+                folder=making.old,
+                keep=making.old is not None,
+                role="query",
+                enhance=False,
+                precision=making.precision,
+                on_error="skip",
+                workers=making.workers,
+                devices=min(copies, len(videos)),
+                progress=progress,
+            )
         return made.query, made.skipped
     except NothingRead as error:
         return {}, error.skipped
@@ -232,52 +240,6 @@ def _rows(bank: ShardedBank, encodings: Encoding, count: int) -> tuple[dict[str,
         [all(np.isfinite(tensor[i]).all() for tensor in tensors.values()) for i in range(count)], dtype=bool
     )
     return {name: tensor if finite.all() else tensor[finite] for name, tensor in tensors.items()}, finite
-
-
-def _reason(text: str, folder: str) -> str:
-    """A reason without the names of this machine's temporary files: equal on every machine."""
-    return re.sub(rf"{re.escape(folder)}\S*: ", "", text)
-
-
-@dataclass(frozen=True, eq=False)
-class _Fetching(ApartCache):
-    """Copies a video from its URL to this machine while it is read."""
-
-    copies: dict[str, Path] = field(default_factory=dict)
-    lock: Any = field(default_factory=Lock)
-
-    def _ask(
-        self, do: str, video: VideoPath, start: float | None, end: float | None
-    ) -> tuple[dict[str, Any], Frames | None]:
-        path = Path(os.fspath(video))  # type: ignore[arg-type]
-        url = url_of(path)
-        if url is None:
-            return super()._ask(do, path, start, end)
-        local = self._copy(path, url, start is None and end is None)
-        try:
-            made = super()._ask(do, local, start, end)
-            self.seen[path, start, end] = self.seen.pop((local, start, end))
-            return made
-        except VideoError as error:
-            raise VideoError(path, error.reason) from error
-        finally:
-            if start is None and end is None:
-                local.unlink(missing_ok=True)
-
-    def _copy(self, path: Path, url: str, alone: bool) -> Path:
-        """Copy a video that is read as a whole; of one that is read in segments, keep the copy for all of them."""
-        name = blake2b(url.encode(), digest_size=16).hexdigest() + path.suffix
-        local = self.root / "copies" / name
-        local.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock:
-            if local.exists():
-                return local
-            try:
-                fetch(url, local)
-            except FileNotFoundError as error:
-                local.unlink(missing_ok=True)
-                raise VideoError(path, "no such file; check the URL") from error
-        return local
 
 
 def windows(
@@ -309,7 +271,7 @@ def windows(
         raise ValueError(f"windows of {length:g} s every {hop:g} s; expected numbers above 0")
     count = workers or os.cpu_count() or 1
     with TemporaryDirectory(prefix="fsar-") as folder, Decoders(count, seconds) as decoders:
-        apart = _Fetching(Path(folder), cache.frames, cache.sampling, decoders)
+        apart = FetchingCache(Path(folder), cache.frames, cache.sampling, decoders)
         lengths = ahead(partial(_length, apart), videos, count)
         for video, end in zip(videos, lengths, strict=True):
             if end is None or end <= length:

@@ -1,13 +1,16 @@
-"""Fill a bank of shards on a Ray cluster: actors decode and encode in one place; only numbers of shards travel.
+"""Do the work of shards on a Ray cluster: actors decode and encode in one place; only numbers of shards travel.
 
     driver: number of a shard -> actor: `fill_shard` -> files of the bank (a shared folder, or an object store)
 
-Frames and vectors never enter Ray's object store, so nothing spills and no pool can stall. Ray starts an actor that
-was killed again, and gives it the same shard again; the files are those that one machine would write.
+Ray's plain actors are enough. Ray Data would add a stream of rows with its own batches, back-pressure and spilling, and
+here the rows are numbers: frames and vectors never enter Ray's object store, so nothing spills and no pool can stall.
+If an actor or its machine is lost, Ray starts another one, and gives it the same shard again. The files are those that
+one machine writes, since a shard depends on its videos and the encoder alone.
 """
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -18,17 +21,23 @@ from fsar.video.apart import Decoders
 
 OBJECT_STORE = 100 * 2**20
 """Bytes of Ray's object store on this machine; nothing but small messages is in it."""
+RETRIES = 5
+"""How often the work of a shard is given to an actor again, if actors or machines are lost."""
+
+Work = Callable[[int], object]
+"""Does what one shard needs."""
 
 
 class ShardActor:
     """An actor, which does the work of one shard after another.
 
     Args:
-        make: loads the model here, and returns what does a shard.
+        make: loads the model, and returns what does a shard.
     """
 
-    def __init__(self, make: Callable[[], Callable[[int], object]]):
-        self._do = make()
+    def __init__(self, make: Callable[[], Work]):
+        self._make = make
+        self._work: Work | None = None
 
     def do(self, number: int) -> int:
         """Do the work of a shard.
@@ -36,7 +45,9 @@ class ShardActor:
         Args:
             number: of the shard.
         """
-        self._do(number)
+        if self._work is None:  # not before: Ray tells an error here as it is, and not one at the actor's start
+            self._work = self._make()
+        self._work(number)
         return number
 
 
@@ -46,7 +57,8 @@ def fill_on_ray(
     numbers: Iterable[int] | None = None,
     *,
     address: str | None = None,
-    workers: int = 1,
+    actors: int = 1,
+    cores: int = 1,
     gpus: float = 0,
     progress: bool = True,
 ) -> None:
@@ -57,34 +69,46 @@ def fill_on_ray(
         build: called in each actor, to make the model.
         numbers: only these shards; by default all.
         address: as for `on_ray`.
-        workers: as for `on_ray`.
+        actors: as for `on_ray`.
+        cores: as for `on_ray`.
         gpus: as for `on_ray`.
         progress: show a progress bar.
 
     Raises:
-        ValueError: Ray is not installed, or the cluster has too few cores or GPUs.
-        OSError: a shard cannot be written; there is no such cluster.
+        ValueError: Ray is not installed; the cluster has too few cores or GPUs; an actor's encoder is not the bank's.
+        OSError: a shard cannot be written; there is no such cluster; a shard's actor was lost too often.
     """
     missing = bank.missing()
     wanted = missing if numbers is None else sorted({*missing} & {*numbers})
-    on_ray(
-        partial(_filler, build, bank.place.url), wanted, address=address, workers=workers, gpus=gpus, progress=progress
-    )
+    make = partial(filler, build, bank.place.url, cores)
+    on_ray(make, wanted, address=address, actors=actors, cores=cores, gpus=gpus, progress=progress)
 
 
-def _filler(build: Callable[[], Making], url: str) -> Callable[[int], object]:
-    making = build()
-    # the process of an actor has threads, so it cannot simply be forked
-    decoders = Decoders(making.workers or os.cpu_count() or 1, making.seconds, fork=False)
-    return lambda number: fill_shard(ShardedBank(url), number, making, decoders)
+def filler(build: Callable[[], Making], url: str, cores: int) -> Work:
+    """Make what fills a shard, in an actor.
+
+    Args:
+        build: makes the model.
+        url: of the bank.
+        cores: processes that decode, and copies of the model on a CPU.
+
+    Raises:
+        ValueError: the encoder differs from that of the bank, such as other weights of the same name.
+    """
+    bank = ShardedBank(url)
+    making = replace(build(), workers=cores)
+    ShardedBank.create(url, making.header(bank.size))  # refuses an encoder that differs on this machine
+    decoders = Decoders(cores, making.seconds, fork=False)
+    return lambda number: fill_shard(bank, number, making, decoders)
 
 
 def on_ray(
-    make: Callable[[], Callable[[int], object]],
+    make: Callable[[], Work],
     numbers: Sequence[int],
     *,
     address: str | None = None,
-    workers: int = 1,
+    actors: int = 1,
+    cores: int = 1,
     gpus: float = 0,
     progress: bool = True,
 ) -> None:
@@ -94,22 +118,30 @@ def on_ray(
         make: called in each actor; returns what does a shard.
         numbers: of the shards.
         address: of the cluster, `auto` for the one that this machine belongs to; by default, a new one here.
-        workers: number of actors; Ray keeps a core for each.
-        gpus: GPUs that Ray keeps for each actor.
+        actors: how many.
+        cores: that Ray keeps for each actor.
+        gpus: that Ray keeps for each actor.
         progress: show a progress bar.
 
     Raises:
         ValueError: Ray is not installed, or the cluster has too few cores or GPUs.
-        OSError: the work failed for a reason that is not a user's; there is no such cluster.
+        OSError: the work failed for a reason that is not a user's; there is no such cluster; a shard's actor was lost
+            too often.
     """
     if not numbers:
         return
+    if min(actors, cores) < 1 or gpus < 0:
+        raise ValueError(
+            f"{actors} actors with {cores} cores and {gpus:g} GPUs each; expected 1 or more actors and cores"
+        )
     ray = _ray()
-    _connect(ray, address, workers)
+    there = ray.is_initialized()  # a program that uses Ray keeps its connection
     try:
-        _require(ray, workers, gpus)
-        kind = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=-1, max_task_retries=-1)(ShardActor)
-        pool = ray.util.ActorPool([kind.remote(make) for _ in range(min(workers, len(numbers)))])
+        if not there:
+            _connect(ray, address, actors * cores)
+        _require(ray, actors, cores, gpus)
+        kind = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(ShardActor)
+        pool = ray.util.ActorPool([kind.remote(make) for _ in range(min(actors, len(numbers)))])
         made = pool.map_unordered(lambda actor, number: actor.do.remote(number), numbers)
         for _ in progress_bar(made, "shards", "shard", len(numbers), progress):
             pass
@@ -118,13 +150,15 @@ def on_ray(
     except ray.exceptions.RayError as error:
         raise OSError(f"Ray: {error}") from error
     finally:
-        ray.shutdown()
+        if not there:
+            ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None, workers: int) -> None:
+def _connect(ray: Any, address: str | None, cores: int) -> None:
     try:
         if address is None:
-            here = max(workers, os.cpu_count() or 1)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
+            here = max(cores, os.cpu_count() or 1)
             ray.init(num_cpus=here, object_store_memory=OBJECT_STORE, include_dashboard=False, logging_level="ERROR")
         else:
             ray.init(address=address, logging_level="ERROR")
@@ -132,13 +166,13 @@ def _connect(ray: Any, address: str | None, workers: int) -> None:
         raise OSError(f"Ray: no cluster at {address}: {error}; start one with `ray start --head`") from error
 
 
-def _require(ray: Any, workers: int, gpus: float) -> None:
+def _require(ray: Any, actors: int, cores: int, gpus: float) -> None:
     """Refuse actors that would wait for ever."""
     there = ray.cluster_resources()
-    for name, each in (("CPU", 1.0), ("GPU", gpus)):
-        if workers * each > there.get(name, 0):
+    for name, each in (("CPU", float(cores)), ("GPU", gpus)):
+        if actors * each > there.get(name, 0):
             raise ValueError(
-                f"{workers} workers with {each:g} {name} each, and the cluster has {there.get(name, 0):g}; ask for less"
+                f"{actors} actors with {each:g} {name} each, and the cluster has {there.get(name, 0):g}; ask for less"
             )
 
 

@@ -10,9 +10,8 @@ of all vectors takes as long as reading them. And a million shards are millions 
 thousands. Several banks cure all three: each has its own list, its own machines, and is searched by itself.
 """
 
-import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,9 +19,11 @@ import numpy as np
 import torch
 
 from fsar.bank.archive import Making, fill
+from fsar.bank.batches import batch_size, encode_batch
 from fsar.bank.fill import load_clip
 from fsar.datasets import Video
 from fsar.datasets.shards import POOLED, SIZE, ShardedBank
+from fsar.devices import computing_in, single_threaded
 from fsar.video.frame_cache import FrameCache
 from fsar.video.writing import write_video
 
@@ -30,7 +31,7 @@ INDEX_BYTES = 160
 """Of a row of the index and of the list, compressed: ids, paths and hashes."""
 LIST_BYTES = 1000
 """Memory of a video while the list grows."""
-_CLIPS = 6
+_CLIPS, _TIMES = 4, 6  # a small bank lists each rendered clip several times: only decoding and encoding count
 SECONDS, _FPS, _SIDES = 10, 30, (256, 340)  # as the clips of Kinetics are
 
 
@@ -42,7 +43,7 @@ class Plan:
     decoding: float
     """Clips per second of one process."""
     encoding: float
-    """Clips per second of the model, on this machine's device."""
+    """Clips per second of the model, on this machine's GPU or all its cores."""
     filling: float
     """Clips per second of both together, on all of this machine."""
     row_bytes: int
@@ -99,14 +100,13 @@ def plan(making: Making, clips: int) -> Plan:
         videos = [_rendered(Path(folder), i) for i in range(_CLIPS)]
         cache = FrameCache(Path(folder) / "frames", making.cache.frames, making.cache.sampling)
         cache.read(videos[0].path)  # the first call imports
-        decoding = _rate(lambda i: cache.read(videos[1 + i].path), 3)
-        loaded = load_clip(making.method, cache, videos[0].path)[None].to(making.method.device)
-        encoding = _rate(lambda i: _encode(making, loaded), 5)
+        decoding = _rate(lambda i: cache.read(videos[1 + i].path), _CLIPS - 1)
+        encoding = _encoding_rate(making, load_clip(making.method, cache, videos[0].path))
         bank = ShardedBank.create(Path(folder) / "bank", header)
-        bank.add(videos)
+        bank.add(replace(video, id=f"{i} {video.id}") for i in range(_TIMES) for video in videos)
         begun = time.perf_counter()
         fill(bank, making, progress=False)
-        filling = _CLIPS / (time.perf_counter() - begun)
+        filling = _TIMES * _CLIPS / (time.perf_counter() - begun)
     sizes = {name: _bytes(spec) for name, spec in header["tensors"].items()}
     return Plan(
         clips=clips,
@@ -116,7 +116,7 @@ def plan(making: Making, clips: int) -> Plan:
         row_bytes=sum(sizes.values()) + INDEX_BYTES,
         vector_bytes=sizes[POOLED],
         scanning=_scan_rate(header["tensors"][POOLED]),
-        cores=os.cpu_count() or 1,
+        cores=making.cores,
     )
 
 
@@ -138,9 +138,14 @@ def _rate(work: object, times: int) -> float:
 
 
 @torch.no_grad()
-def _encode(making: Making, clip: torch.Tensor) -> None:
-    for tensor in making.method.encoder().encode(clip, "query", None).values():
-        tensor.cpu()  # a GPU is waited for
+def _encoding_rate(making: Making, clip: torch.Tensor) -> float:
+    """Clips per second in batches as filling makes them; on a CPU, each core encodes by itself."""
+    device, encode = making.method.device, making.method.encoder().encode
+    size = batch_size(None, device, making.cache.frames)
+    with single_threaded(), computing_in(making.precision, device):
+        encode_batch(encode, [clip], size, device)  # the first call prepares
+        rate = size * _rate(lambda i: encode_batch(encode, [clip], size, device), 5)
+    return rate * (making.cores if device.type == "cpu" else 1)
 
 
 def _bytes(spec: dict[str, object]) -> int:

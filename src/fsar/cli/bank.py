@@ -88,7 +88,8 @@ def _fill_options(parser: ArgumentParser) -> None:
     method_options(parser)
     add("--windows", type=float, metavar="SECONDS", help="cut videos into windows of this length, to find moments")
     add("--hop", type=float, metavar="SECONDS", help="from one window to the next; default: half of --windows")
-    add("--workers", type=int, metavar="N", help="processes that decode; default: one per core")
+    words = "cores: processes that decode and, on a CPU, copies of the model; default: all, with --ray 1 per actor"
+    add("--workers", type=int, metavar="N", help=words)
     share_options(parser)
     add("--seconds", type=float, default=60.0, help="for decoding one video, which is then broken; default: 60")
     add("--dtype", choices=["float16", "float32"], default="float16", help="of the rows; default: float16")
@@ -170,7 +171,8 @@ def _fill(options: Namespace) -> int:
             partial(making, options),
             numbers,
             address=options.ray or None,
-            workers=options.actors,
+            actors=options.actors,
+            cores=options.workers or 1,
             gpus=options.gpus,
         )
     found = counted(bank, numbers)

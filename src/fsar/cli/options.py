@@ -110,7 +110,13 @@ def share_options(parser: ArgumentParser) -> None:
     words = "do it with actors of Ray, here or on the cluster at this address (`auto`: that of this machine)"
     add("--ray", nargs="?", const="", metavar="ADDRESS", help=words)
     add("--actors", type=int, default=1, metavar="N", help="with --ray: how many; default: 1")
-    add("--gpus", type=float, default=0, metavar="N", help="with --ray: GPUs of each actor, such as 1 or 0.5")
+    add(
+        "--gpus",
+        type=float,
+        default=0,
+        metavar="N",
+        help="with --ray: GPUs of each actor, such as 1 or 0.5; needs one here, too",
+    )
 
 
 def part_of(shards: int, words: str | None) -> list[int]:

@@ -206,7 +206,7 @@ def _answer_in_bulk(options: Namespace) -> int:
     else:
         missing = sorted({*bank.missing()} & {*numbers})
         work = partial(_answerer, options)
-        on_ray(work, missing, address=options.ray or None, workers=options.actors, gpus=options.gpus)
+        on_ray(work, missing, address=options.ray or None, actors=options.actors, gpus=options.gpus)
     found = counted(bank, numbers)
     print(f"{bank.place}: {found.read} videos in {len(numbers)} shards, {found.broken} broken")
     if numbers and not found.read:
@@ -226,9 +226,11 @@ def _answerer(options: Namespace) -> "Callable[[int], object]":
     """Load the recogniser, in an actor."""
     from fsar.datasets.shards import ShardedBank
     from fsar.recognizer.bulk import answer_shard
+    from fsar.video.apart import SECONDS, Decoders
 
     recognizer, bank = _loaded(options), ShardedBank(options.out)
-    return lambda number: answer_shard(bank, number, recognizer)
+    decoders = Decoders(1, SECONDS, fork=False)
+    return lambda number: answer_shard(bank, number, recognizer, decoders)
 
 
 def _videos_in(path: Path) -> list["Video"]:

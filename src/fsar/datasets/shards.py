@@ -18,6 +18,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -359,6 +360,7 @@ class ShardedBank:
         for number in sorted({row["shard"] for row in labelled}):
             part = self.part(self.features, number)
             parts[number] = part if part.ndim == 3 else part[:, None]
+        encoder = json.dumps(self.header.get("encoder"), sort_keys=True)
         videos = [
             Video(
                 row["id"] if row["id"].startswith(f"{row['label']}/") else f"{row['label']}/{row['id']}",
@@ -366,7 +368,7 @@ class ShardedBank:
                 row["label"],
                 group=row["group"],
                 features=parts[row["shard"]][row["row"]],
-                content=row["content"],
+                content=_hash(f"{encoder} {row['content']}"),  # other features of the same video are other content
             )
             for row in labelled
         ]
@@ -387,6 +389,10 @@ def _header(place: Place) -> dict[str, Any]:
         return dict(json.loads(place.local("bank.json").read_text(encoding="utf-8")))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{place}: bank.json is damaged ({error}); copy it again") from error
+
+
+def _hash(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _listed(video: Video, splits: Mapping[str, str], shard: int) -> dict[str, Any]:

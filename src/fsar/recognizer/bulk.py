@@ -9,15 +9,20 @@
 Lists, shards and what is missing are those of a bank (`fsar.datasets.shards`), which here has no tensors.
 """
 
+import os
 from collections.abc import Iterable
 from hashlib import blake2b
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from fsar.bank.fetching import FetchingCache, reason
 from fsar.datasets import Video
 from fsar.datasets.shards import SIZE, ShardedBank
+from fsar.devices import single_threaded
 from fsar.progress import progress_bar
 from fsar.recognizer.answer import Answer
 from fsar.recognizer.recognizer import Recognizer
+from fsar.video.apart import SECONDS, Decoders
 from fsar.video.paths import VideoError
 
 COLUMNS = ("id", "path", "start", "end", "action", "best", "probability", "unknown", "score", "threshold")
@@ -43,7 +48,11 @@ def answers_at(path: str, model: Path, videos: Iterable[Video], size: int = SIZE
 
 
 def answer(
-    bank: ShardedBank, recognizer: Recognizer, numbers: Iterable[int] | None = None, progress: bool = True
+    bank: ShardedBank,
+    recognizer: Recognizer,
+    numbers: Iterable[int] | None = None,
+    progress: bool = True,
+    seconds: float = SECONDS,
 ) -> None:
     """Name the videos of the shards that are missing.
 
@@ -52,23 +61,26 @@ def answer(
         recognizer: loaded from the same file.
         numbers: only these shards; by default all.
         progress: show a progress bar.
+        seconds: for decoding one video, which is then broken.
 
     Raises:
         OSError: a file cannot be written.
     """
     missing = bank.missing()
     wanted = missing if numbers is None else sorted({*missing} & {*numbers})
-    for number in progress_bar(wanted, "recognize", "shard", len(wanted), progress):
-        answer_shard(bank, number, recognizer)
+    with Decoders(os.cpu_count() or 1, seconds) as decoders:
+        for number in progress_bar(wanted, "recognize", "shard", len(wanted), progress):
+            answer_shard(bank, number, recognizer, decoders)
 
 
-def answer_shard(bank: ShardedBank, number: int, recognizer: Recognizer) -> None:
+def answer_shard(bank: ShardedBank, number: int, recognizer: Recognizer, decoders: Decoders) -> None:
     """Name the videos of one shard.
 
     Args:
         bank: has the shard on its list.
         number: of the shard.
-        recognizer: names them.
+        recognizer: names them; from now on, it reads videos by `decoders`.
+        decoders: decode the videos.
     """
     import pyarrow
     from pyarrow import parquet
@@ -76,12 +88,15 @@ def answer_shard(bank: ShardedBank, number: int, recognizer: Recognizer) -> None
     listed = bank.listed(number)
     videos = [Video(row["id"], Path(row["path"]), "", row["start"], row["end"]) for row in listed]
     rows: list[dict[str, object]] = []
-    for row, found in zip(listed, recognizer.predict_many(videos, return_errors=True), strict=True):
-        if isinstance(found, VideoError):
-            row["error"] = str(found)
-        else:
-            row["row"] = len(rows)
-            rows.append(_columns(found) | {name: row[name] for name in ("id", "path", "start", "end")})
+    with TemporaryDirectory(prefix="fsar-") as folder, single_threaded():  # so any machine writes the same digits
+        cache = recognizer.cache
+        recognizer.read_by(FetchingCache(Path(folder), cache.frames, cache.sampling, decoders))
+        for row, found in zip(listed, recognizer.predict_many(videos, return_errors=True), strict=True):
+            if isinstance(found, VideoError):
+                row["error"] = reason(str(found), folder)
+            else:
+                row["row"] = len(rows)
+                rows.append(_columns(found) | {name: row[name] for name in ("id", "path", "start", "end")})
     kinds = {name: pyarrow.string() for name in ("id", "path", "action", "best")}
     schema = pyarrow.schema(
         [

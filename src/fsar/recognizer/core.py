@@ -69,6 +69,14 @@ class Core:
         self.tuned: Tuned | None = None
         """Windows and rule for long videos that were chosen on annotated ones; None for the usual ones."""
 
+    def read_by(self, cache: FrameCache) -> None:
+        """Let another frame cache decode, with the frames and sampling of this recogniser.
+
+        Args:
+            cache: such as one that decodes in other processes.
+        """
+        self.cache, self._encoder = cache, ClipEncoder(self.method, cache)
+
     @property
     def actions(self) -> dict[str, int]:
         """Enrolled actions, each with its number of examples."""
