@@ -4,19 +4,17 @@ Actors are processes of their own, which load the real `tiny`; so this module do
 """
 
 import os
-import pickle
 import signal
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from fsar import Recognizer
 from fsar.backbones import Backbone, load_backbone
 from fsar.bank.archive import Making
-from fsar.bank.cluster import Work, filler
+from fsar.bank.cluster import filler
 from fsar.bank.listing import videos_at
 from fsar.cli import main
 from fsar.cli.bank import making
@@ -133,33 +131,6 @@ def test_a_killed_actor_changes_no_bit(
     assert table["row"].to_pylist() == [0, None, 0, None, None]
     errors = table["error"].to_pylist()
     assert "hang.mp4: decoding it takes more than 60 s" in errors[1] and "9.mp4: no such file" in errors[4]
-
-
-def as_an_actor(make: Callable[[], Work], numbers: list[int], **more: object) -> None:
-    """What an actor does, in this process: the work travels as bytes."""
-    work = pickle.loads(ray.cloudpickle.dumps(make))()
-    for number in numbers:
-        work(number)
-
-
-def test_answers_of_actors_are_those_of_one_machine(
-    bucket: str, listed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("fsar.bank.cluster.on_ray", as_an_actor)
-    monkeypatch.setattr(apart, "answer", answer_or_not)
-    (tmp_path / "program.py").write_text(PROGRAM)
-    monkeypatch.setattr(apart, "PROGRAM", (str(tmp_path / "program.py"),))
-    noise = np.random.default_rng(1).integers(0, 256, (4, 6, 32, 32, 3), np.uint8)
-    recognizer = Recognizer("tiny")
-    for i, name in enumerate(("clap", "wave")):
-        recognizer.enroll(name, list(noise[2 * i : 2 * i + 2]))
-    recognizer.save(tmp_path / "mine.fsar")
-    answer = ["recognize", "--model", str(tmp_path / "mine.fsar"), str(listed), "--device", "cpu", "--out"]
-    assert main([*answer, str(tmp_path / "here")]) == main([*answer, str(tmp_path / "there"), "--ray"]) == 1
-    made = contents(tmp_path / "here")
-    assert contents(tmp_path / "there") == made and "answers/00000.parquet" in made
-    errors = ShardedBank(tmp_path / "there").index()["error"].to_pylist()
-    assert "hang.mp4: decoding it takes more than 60 s" in errors[1] and errors[0] is None
 
 
 def test_an_actor_with_another_encoder_is_refused(listed: Path, tmp_path: Path, tiny: Backbone) -> None:

@@ -79,7 +79,7 @@ class Making:
             ValueError: the method cannot fill a bank of shards.
         """
         self._require_one_width()
-        with computing_in(self.precision, self.method.device), torch.no_grad():
+        with single_threaded(), computing_in(self.precision, self.method.device), torch.no_grad():
             clip = to_input(self.method, np.zeros((self.cache.frames or 1, 64, 64, 3), np.uint8))
             made = self.method.encoder().encode(clip[None].to(self.method.device), "query", None)
         tensors = {name: {"dtype": self.dtype, "shape": [*tensor.shape[1:]]} for name, tensor in made.items()}
