@@ -10,6 +10,7 @@ one machine writes, since a shard depends on its videos and the encoder alone.
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -33,10 +34,11 @@ class ShardActor:
 
     Args:
         make: loads the model, and returns what does a shard.
+        folder: in which the command was typed; relative paths start there, if this machine has it.
     """
 
-    def __init__(self, make: Callable[[], Work]):
-        self._make = make
+    def __init__(self, make: Callable[[], Work], folder: str):
+        self._make, self._folder = make, folder
         self._work: Work | None = None
 
     def do(self, number: int) -> int:
@@ -46,6 +48,8 @@ class ShardActor:
             number: of the shard.
         """
         if self._work is None:  # not before: Ray tells an error here as it is, and not one at the actor's start
+            with suppress(OSError):
+                os.chdir(self._folder)
             self._work = self._make()
         self._work(number)
         return number
@@ -141,7 +145,7 @@ def on_ray(
             _connect(ray, address, actors * cores)
         _require(ray, actors, cores, gpus)
         kind = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(ShardActor)
-        pool = ray.util.ActorPool([kind.remote(make) for _ in range(min(actors, len(numbers)))])
+        pool = ray.util.ActorPool([kind.remote(make, os.getcwd()) for _ in range(min(actors, len(numbers)))])
         made = pool.map_unordered(lambda actor, number: actor.do.remote(number), numbers)
         for _ in progress_bar(made, "shards", "shard", len(numbers), progress):
             pass
