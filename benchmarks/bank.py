@@ -11,6 +11,7 @@ python benchmarks/bank.py batches --backbones lite0 RN50/random      # the same 
 
 import argparse
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -178,51 +179,64 @@ def _windows(making: Making, encoder: Encoder, frames: np.ndarray) -> dict[str, 
 
 def ray(options: argparse.Namespace) -> None:
     """Fill a bank of small clips alone, by actors of Ray, and in two halves; also with a process that is killed."""
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+    with kept_or_temporary(options.folder) as folder:
         noise = np.random.default_rng(0)
         for i in range(options.clips):
-            write_video(Path(folder, "clips", f"{i}.mp4"), noise.integers(0, 256, (8, 64, 64, 3), np.uint8), 10.0)
+            frames = noise.integers(0, 256, (8, 64, 64, 3), np.uint8)
+            if not (folder / f"clips/{i}.mp4").exists():
+                write_video(folder / f"clips/{i}.mp4", frames, 10.0)
         size = max(1, options.clips // SHARDS)
         words = ["bank", "fill", "--videos", f"{folder}/clips", "--videos-per-shard", str(size), "--device", "cpu"]
         words += ["--method", "protonet", "--backbone", options.backbone]
-        shards = {"alone, 1 core": ["--workers", "1"], "1 actor": ["--ray"], "2 actors": ["--ray", "--actors", "2"]}
-        contents = [
-            _filled(name, Path(folder, f"bank{i}"), [*words, *more]) for i, (name, more) in enumerate(shards.items())
+        alone = [*words, "--workers", "1"]
+        runs: list[tuple[str, str, list[str], str | None]] = [
+            ("alone", "1 core", alone, None),
+            ("actor", "1 actor", [*words, "--ray"], None),
+            ("actors", "2 actors", [*words, "--ray", "--actors", "2"], None),
+            ("killed", "2 actors, one killed", [*words, "--ray", "--actors", "2"], "ray::ShardActor"),
+            ("halves", "--shard 1/2, killed", [*alone, "--shard", "1/2"], "fsar.cli"),
+            ("halves", "--shard 2/2", [*alone, "--shard", "2/2"], None),
+            ("halves", "--shard 1/2, again", [*alone, "--shard", "1/2"], None),
         ]
-        killed = Path(folder, "killed")
-        contents.append(_filled("2 actors, one killed", killed, [*words, "--ray", "--actors", "2"], "ray::ShardActor"))
-        half = Path(folder, "halves")
-        _filled("--shard 1/2, killed", half, [*words, "--workers", "1", "--shard", "1/2"], "fsar.cli")
-        for part in ("2/2", "1/2"):
-            last = _filled(f"--shard {part}", half, [*words, "--workers", "1", "--shard", part])
-        print(f"{len(last)} files, equal: {all(each == last for each in contents)}")
+        for number, (bank, name, command, kill) in enumerate(runs):
+            if not (folder / f"run{number}").exists():  # what was cut off is measured again
+                if bank not in [run[0] for run in runs[:number]]:
+                    shutil.rmtree(folder / bank, ignore_errors=True)
+                _filled(name, folder / bank, command, kill)
+                (folder / f"run{number}").touch()
+        contents = [_contents(folder / bank) for bank in dict.fromkeys(run[0] for run in runs)]
+        print(f"{len(contents[0])} files, equal: {all(each == contents[0] for each in contents)}")
 
 
-def _filled(name: str, bank: Path, words: list[str], kill: str | None = None) -> dict[str, bytes]:
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def _filled(name: str, bank: Path, words: list[str], kill: str | None) -> None:
     """Run the command; kill a process of it, by its command line, when a third of the shards are there.
 
-    Prints wall clock, processor seconds and the largest memory of all its processes. Gives the bank's files.
+    Prints wall clock, processor seconds and the largest memory of all its processes.
     """
     begun, used, memory, done = time.perf_counter(), {}, 0.0, ""
-    process = subprocess.Popen([sys.executable, "-m", "fsar.cli", *words, "--bank", str(bank)], stderr=subprocess.PIPE)
-    while process.poll() is None:
-        tree = _descendants(process.pid)
-        used |= {pid: seconds for pid, (seconds, _, _) in tree.items()}
-        memory = max(memory, sum(each for _, each, _ in tree.values()))
-        victims = [pid for pid, (_, _, line) in tree.items() if kill and kill in line]
-        if victims and len([*(bank / "index").glob("*.parquet")]) >= SHARDS // 3:
-            os.kill(victims[0], signal.SIGKILL)
-            kill, done = None, ", one process killed"
-        time.sleep(0.2)
-    files = {str(file.relative_to(bank)): file.read_bytes() for file in bank.rglob("*") if file.is_file()}
+    command = [sys.executable, "-m", "fsar.cli", *words, "--bank", str(bank)]
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stderr=said) as process:
+        while process.poll() is None:
+            tree = _descendants(process.pid)
+            used |= {pid: seconds for pid, (seconds, _, _) in tree.items()}
+            memory = max(memory, sum(each for _, each, _ in tree.values()))
+            victims = [pid for pid, (_, _, line) in tree.items() if kill and kill in line]
+            if victims and len([*(bank / "index").glob("*.parquet")]) >= SHARDS // 3:
+                os.kill(victims[0], signal.SIGKILL)
+                kill, done = None, ", one process killed"
+            time.sleep(0.2)
+        if process.returncode not in (0, -signal.SIGKILL):
+            said.seek(0)
+            print(said.read().decode())
     print(
         f"{name}: exit code {process.returncode}{done}; {time.perf_counter() - begun:.1f} s, "
         f"{sum(used.values()):.1f} processor seconds, {memory:.2f} GB",
         flush=True,
     )
-    if process.returncode not in (0, -signal.SIGKILL):
-        print(process.stderr.read().decode() if process.stderr else "")
-    return files
 
 
 def _descendants(pid: int) -> dict[int, tuple[float, float, str]]:
