@@ -161,11 +161,18 @@ def serve_at(number: int, answer: Answer, memory: int) -> None:
 
 def _serve(connection: socket.socket, answer: Answer, memory: int) -> None:
     """Fork and end children as the parent asks; end with it."""
-    children = set()
+    children: set[int] = set()
+    with suppress(BrokenPipeError, ConnectionResetError):  # the parent is gone
+        _serve_until_stopped(connection, answer, memory, children)
+    for pid in children:
+        _end(pid)
+
+
+def _serve_until_stopped(connection: socket.socket, answer: Answer, memory: int, children: set[int]) -> None:
     while True:
         message, passed, _, _ = socket.recv_fds(connection, 32, 1)
         if message in (b"", b"stop"):
-            break
+            return
         if passed:
             pid = os.fork()
             if pid == 0:
@@ -180,8 +187,6 @@ def _serve(connection: socket.socket, answer: Answer, memory: int) -> None:
         else:
             connection.send(b"%d" % _end(int(message)))
             children.discard(int(message))
-    for pid in children:
-        _end(pid)
 
 
 def _end(pid: int) -> int:
