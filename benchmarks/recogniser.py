@@ -20,6 +20,8 @@ With `--background N`, the first N clips of each far action are enrolled as back
 
 `still` asks the same clips with 0 to 3 seconds of stillness before and after, from a camera that pans, and after a cut
 from another scene. The encodings are kept, so a second run is fast.
+
+Long: three measurements share the stand-in, the draws and the tables.
 """
 
 import argparse

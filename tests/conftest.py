@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+import jaxtyping
 import numpy as np
 import open_clip
 import pytest
@@ -35,6 +36,20 @@ os.environ["OMP_NUM_THREADS"] = "1"  # and so in every process that a test start
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No test reads or fills the user's cache."""
     os.environ["FSAR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+WHOLE_RUNS = {"cli", "datasets", "papers", "report", "results", "studio", "test_recipes.py"}
+"""Rooms and files whose tests run commands, recipes and pages from end to end, as those beside this file do."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _shapes_are_checked_by_the_tests_of_parts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whole runs call the same functions again, and the check of shapes doubles their time."""
+    *rooms, file = request.path.relative_to(Path(__file__).parent).parts
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", not rooms or not WHOLE_RUNS.isdisjoint([*rooms, file]))
+    yield
+    jaxtyping.config.update("jaxtyping_disable", before)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,6 @@
 """Live: events agree with the timeline of the file, come in time, and memory does not grow."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from fsar.recognizer.timeline import WindowScores, spot
 from fsar.recognizer.windows import Window, Windows
 from fsar.video.camera import Connection, SourceError
 from fsar.video.picture import Frames
+from fsar.video.play import Newest
 from fsar.video.writing import write_video
 from tests.recognizer.conftest import moving
 from tests.video.test_camera import BLACK, FakeClock
@@ -138,26 +140,31 @@ def test_what_turns_out_to_be_another_action_is_withdrawn(small: Recognizer) -> 
 # ----------------------------------------------------------------------- from a source
 
 
-def test_a_file_gives_segments(small: Recognizer, tmp_path: Path) -> None:
+@pytest.fixture
+def no_drops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each picture waits until the one before it is taken, however slow the machine is."""
+    put = Newest.put
+
+    def patient(self: Newest, item: object) -> None:
+        while self._items:
+            time.sleep(1e-3)
+        put(self, item)
+
+    monkeypatch.setattr(Newest, "put", patient)
+
+
+def test_a_file_gives_segments(small: Recognizer, tmp_path: Path, no_drops: None) -> None:
     write_video(tmp_path / "a.mp4", stream(), 10.0)
-    events = list(small.events(tmp_path / "a.mp4", CONTRACT, clock=Patient()))
+    events = list(small.events(tmp_path / "a.mp4", CONTRACT, clock=FakeClock()))
     ends = [event.segment for event in events if event.kind == "final"]
     assert [each.action for each in ends] == ["right", "left"]
     assert str(next(event for event in events if event.kind == "end")).endswith("ended")
     assert "begins" in str(events[0])
 
 
-def test_a_file_shorter_than_a_window_is_a_window(small: Recognizer, tmp_path: Path) -> None:
+def test_a_file_shorter_than_a_window_is_a_window(small: Recognizer, tmp_path: Path, no_drops: None) -> None:
     write_video(tmp_path / "a.mp4", moving(0, 48), 10.0)
     assert [each.action for each in small.watch(tmp_path / "a.mp4", Contract((1.2,), 10.0))] == ["right"]
-
-
-class Patient(FakeClock):
-    """A clock that waits until the reader has taken what was put."""
-
-    def wait(self, seconds: float, stop: Any) -> None:
-        super().wait(seconds, stop)
-        stop.wait(0.02)  # the frames of the test need less; if not, a frame is dropped, and the events stay
 
 
 class Two:
@@ -176,22 +183,15 @@ class Two:
 
     def _pictures(self, frames: Frames) -> Iterator[Any]:
         for i, frame in enumerate(frames):
-            self.clock.wait(0.1, _Never())
+            self.clock.time += 0.1
             yield i / 10, partial(lambda frame: frame, frame)
         raise SourceError(self.name, "no picture for 10 s")
 
 
-class _Never:
-    def wait(self, seconds: float) -> None:
-        import time
-
-        time.sleep(0.02)
-
-
-def test_no_window_lies_on_two_sides_of_a_break(small: Recognizer) -> None:
+def test_no_window_lies_on_two_sides_of_a_break(small: Recognizer, no_drops: None) -> None:
     said: list[str] = []
     events: list[Event] = []
-    clock = Patient()
+    clock = FakeClock()
     with pytest.raises(KeyboardInterrupt):
         for event in small.events(Two(clock), CONTRACT, tell=said.append, clock=clock):
             events.append(event)

@@ -71,6 +71,7 @@ class Search:
 
     Example:
         >>> import tempfile
+        >>> from pathlib import Path
         >>> from fsar import build_method, load_backbone
         >>> from fsar.datasets import Video
         >>> rows = {"frames": torch.eye(16)[:8].reshape(4, 2, 16)}  # video frame dim
