@@ -10,11 +10,13 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache, partial, partialmethod
 from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import IO, NoReturn, TypeAlias
+
+from tqdm import tqdm
 
 from fsar import cli
 
@@ -121,15 +123,19 @@ def _run_and_exit(words: Words, before: Callable[[], object] | None, out: IO[byt
     except BaseException:
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code if isinstance(code, int) else 1)
+        try:
+            sys.stdout.flush()
+            sys.stderr.flush()
+        finally:  # whatever happens, no fork goes on as a second test process
+            os._exit(code if isinstance(code, int) else 1)
 
 
 def limited(size: int) -> Callable[[], None]:
     """A disk on which no file grows beyond `size` bytes: for `before`."""
 
     def limit() -> None:
+        # what it prints is a file, too, and on a slow machine bars are drawn more often
+        tqdm.__init__ = partialmethod(tqdm.__init__, mininterval=3600.0)  # type: ignore[method-assign]
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
