@@ -10,13 +10,11 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
-from functools import cache, partial, partialmethod
+from functools import cache, partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import IO, NoReturn, TypeAlias
-
-from tqdm import tqdm
 
 from fsar import cli
 
@@ -134,8 +132,6 @@ def limited(size: int) -> Callable[[], None]:
     """A disk on which no file grows beyond `size` bytes: for `before`."""
 
     def limit() -> None:
-        # what it prints is a file, too, and on a slow machine bars are drawn more often
-        tqdm.__init__ = partialmethod(tqdm.__init__, mininterval=3600.0)  # type: ignore[method-assign]
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
