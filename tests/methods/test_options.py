@@ -26,7 +26,8 @@ from fsar.methods import METHODS, Targets, method_class
 from fsar.methods.base import Method
 from fsar.text.prompts import dump_sub_actions
 
-WAY, SHOT, FRAMES, WORDS = 3, 2, 6, 24
+WAY, SHOT, WORDS = 3, 2, 24
+FRAMES = dict.fromkeys(METHODS, 4) | {"hyrsm-pp": 6, "task-adapter-pp": 6}  # three stages want two frames each
 EPISODES = 2
 DRAWS = ((1, 0.05), (2, 0.2), (3, 0.4), (4, 0.8), (5, 0.8), (6, 1.5), (7, 3.0))
 """Seed of an episode, and how far parameters are from their initial values."""
@@ -187,7 +188,7 @@ class Run:
         cls = method_class(name)
         seed_cpu(0)
         self.method: Method = cls(backbone, cls.Config(**options)).eval()
-        self.frames = getattr(self.method.config, "frames", FRAMES)
+        self.frames = getattr(self.method.config, "frames", FRAMES[name])
         own = {key: p for key, p in self.method.named_parameters() if not key.startswith("backbone.")}
         self.initial = {key: p.detach().clone() for key, p in own.items()}
         with torch.no_grad():  # adapters begin at zero, where nothing behind them has an effect
@@ -289,7 +290,7 @@ def test_no_option_without_effect(name: str, small: ClipBackbone, corpora: list[
     if name == "task-adapter-pp":
         base, OTHER["sub_actions"] = base | {"sub_actions": corpora[0]}, corpora[1]
 
-    few_frames = {"frames": FRAMES} if "frames" in {field.name for field in dataclasses.fields(config)} else {}
+    few_frames = {"frames": FRAMES[name]} if "frames" in {field.name for field in dataclasses.fields(config)} else {}
 
     @lru_cache(maxsize=64)
     def cached_run(draw: tuple[int, float], changes: frozenset[tuple[str, Any]]) -> Run | None:
