@@ -97,16 +97,12 @@ def apart(recognizer: Recognizer, stream: Path, step: int) -> str:
     some = every[::step]
     clips = [np.stack([frame for at, frame in kept if start - 1e-6 <= at < end - 1e-6]) for start, end, *_ in some]
     answers, alone = timed(lambda: [recognizer.predict(clip) for clip in clips])
-    differences = [
-        abs(p - answer.probabilities[name])
-        for window, answer in zip(some, answers, strict=True)
-        for name, p in window.shows.probabilities.items()
-    ]
+    differences = [abs(window.shows.score - answer.score) for window, answer in zip(some, answers, strict=True)]
     minutes = video.duration / 60
     return (
         f"{len(every)} windows of {video.duration:.0f} s: {spent / minutes:.1f} processor s per minute of video with "
         f"each frame encoded once, {alone * len(every) / len(some) / minutes:.0f} with each window by itself "
-        f"({len(some)} of them tried); largest difference of a probability {max(differences):.1e}"
+        f"({len(some)} of them tried); largest difference of a score {max(differences):.1e}"
     )
 
 
