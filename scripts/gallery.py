@@ -3,9 +3,14 @@
     python scripts/gallery.py runs/ gallery/ [--clips CLIPS/]     # writes gallery/gallery.html
 
 `runs/` holds trained runs by the name of their method: `fsar train --config METHOD/world --out runs/METHOD` for
-ma-fsar, aim, task-adapter-pp, clip-mdmf, clip-spm and otam (full fine-tuning). What is there already is not made again,
-so a killed gallery resumes. CLIPS is a folder of real clips (ACTION/CLIP), for the pictures with `lite0`. What each
-picture shows is written in `NOTES`.
+ma-fsar, aim, task-adapter-pp, clip-mdmf, clip-spm and otam (full fine-tuning). Two curves need a run for each number:
+
+    fsar train --config clip-mdmf/world --sweep options.distill_weight=0,0.25,0.5,0.75,1 --out runs/sweeps/lambda
+    fsar train --config clip-spm/world --sweep options.templates=clip-spm:1,clip-spm:4,clip-spm:8,clip-spm:16 \\
+        --out runs/sweeps/prompts
+
+What is there already is not made again, so a killed gallery resumes. CLIPS is a folder of real clips (ACTION/CLIP), for
+the pictures with `lite0`. What each picture shows is written in `NOTES`.
 """
 
 import argparse
@@ -26,20 +31,19 @@ NOTES = {
     "videos are not told apart.",
     "06-task-adapter-pp-stages": "Circles: frames with equal numbers count. Bars: visual and text scores may name "
     "different classes; the three stages show at which third of the action the text decides.",
-    "07-clip-mdmf-fig-5-6": "Clouds of one colour are classes that the features tell apart. Left and right stay mixed, "
+    "08-clip-mdmf-fig-5-6": "Clouds of one colour are classes that the features tell apart. Left and right stay mixed, "
     "since a mean over frames has no order; a silhouette near 0 says that classes touch.",
-    "09-clip-mdmf-fig-8-11": "Bright places speak for the score. Where the background is bright and the thing is dark, "
+    "10-clip-mdmf-fig-8-11": "Bright places speak for the score. Where the background is bright and the thing is dark, "
     "the picture shows nothing of the action.",
-    "10-clip-mdmf-alignment": "Circles lie along the diagonal in both views: the soft path keeps the order of frames.",
-    "11-clip-spm-fig-5": "Untrained; a trained curve needs a run for each number: fsar train --sweep",
-    "12-clip-spm-fig-6": "Clouds of one colour are classes that the features tell apart; `prompt` and `fused` are what "
+    "11-clip-mdmf-alignment": "Circles lie along the diagonal in both views: the soft path keeps the order of frames.",
+    "13-clip-spm-fig-6": "Clouds of one colour are classes that the features tell apart; `prompt` and `fused` are what "
     "matching makes of a query, from the texts of all classes, not of its own.",
-    "13-clip-spm-fig-7": "Bright places speak for the score. Where the background is bright and the thing is dark, the "
+    "14-clip-spm-fig-7": "Bright places speak for the score. Where the background is bright and the thing is dark, the "
     "picture shows nothing of the action.",
-    "17-gradcam-real": "Bright places lie beside the arms that move, and many in the background: an encoder that was "
+    "18-gradcam-real": "Bright places lie beside the arms that move, and many in the background: an encoder that was "
     "never trained on actions counts the contours of a person, not the movement.",
-    "18-alignment-real": "Circles: the soft path prefers the order of frames. Dots: the scores of the classes.",
-    "19-map-real": "OTAM changes no features, so there is only the map before it.",
+    "19-alignment-real": "Circles: the soft path prefers the order of frames. Dots: the scores of the classes.",
+    "20-map-real": "OTAM changes no features, so there is only the map before it.",
 }
 """File -> how to read the picture, also where it shows nothing. The others say it in their title and their words."""
 
@@ -51,8 +55,8 @@ def results(runs: Path, episodes: int) -> Iterator[tuple[str, list[str]]]:
     yield "shots", ["--checkpoint", *every, "--shot", "1", "3", "5", *few]
     yield "ways", ["--checkpoint", *every, "--way", "2", "5", "8", *few]
     yield "alpha", ["--checkpoint", str(runs / "ma-fsar"), "--sweep", "alpha=0:1:0.1", *few]
-    prompts = ",".join(f"clip-spm:{r}" for r in (1, 4, 8, 16))
-    yield "prompts", ["--method", "clip-spm", "--sweep", f"templates={prompts}", *few]  # trained: fsar train --sweep
+    for sweep in ("lambda", "prompts"):
+        yield sweep, ["--checkpoint", str(runs / "sweeps" / sweep), *few]
     for name in ("otam", "clip-mdmf"):
         yield f"classes/{name}", ["--checkpoint", str(runs / name), "--predictions", *few]
 
@@ -71,24 +75,25 @@ def figures(runs: Path, out: Path) -> Iterator[tuple[str, list[str]]]:
     yield "04-ma-fsar-table-13", ["curves", str(made / "alpha"), "--x", "alpha"]
     yield "05-task-adapter-pp-fig-11", ["attention", *SETTING, *run["task-adapter-pp"]]
     yield "06-task-adapter-pp-stages", ["alignment", *SETTING, *run["task-adapter-pp"]]
-    yield "07-clip-mdmf-fig-5-6", ["map", "--data", "world", *run["clip-mdmf"]]
-    yield "08-clip-mdmf-fig-7", ["classes", *(str(made / "classes" / name) for name in ("clip-mdmf", "otam"))]
-    yield "09-clip-mdmf-fig-8-11", ["gradcam", *SETTING, *run["clip-mdmf"]]
-    yield "10-clip-mdmf-alignment", ["alignment", *SETTING, *run["clip-mdmf"]]
-    yield "11-clip-spm-fig-5", ["curves", str(made / "prompts"), "--x", "templates"]
-    yield "12-clip-spm-fig-6", ["map", "--data", "world", *run["clip-spm"], "--projection", "umap"]
-    yield "13-clip-spm-fig-7", ["gradcam", *SETTING, *run["clip-spm"], "--of-truth"]
-    yield "14-shots", ["curves", str(made / "shots"), "--x", "shot"]
-    yield "15-ways", ["curves", str(made / "ways"), "--x", "way"]
-    yield "16-reliability", ["reliability", str(out / "recogniser.fsar"), str(out / "clips" / "tests")]
+    yield "07-clip-mdmf-fig-4", ["curves", str(made / "lambda"), "--x", "distill_weight"]
+    yield "08-clip-mdmf-fig-5-6", ["map", "--data", "world", *run["clip-mdmf"]]
+    yield "09-clip-mdmf-fig-7", ["classes", *(str(made / "classes" / name) for name in ("clip-mdmf", "otam"))]
+    yield "10-clip-mdmf-fig-8-11", ["gradcam", *SETTING, *run["clip-mdmf"]]
+    yield "11-clip-mdmf-alignment", ["alignment", *SETTING, *run["clip-mdmf"]]
+    yield "12-clip-spm-fig-5", ["curves", str(made / "prompts"), "--x", "templates"]
+    yield "13-clip-spm-fig-6", ["map", "--data", "world", *run["clip-spm"], "--projection", "umap"]
+    yield "14-clip-spm-fig-7", ["gradcam", *SETTING, *run["clip-spm"], "--of-truth"]
+    yield "15-shots", ["curves", str(made / "shots"), "--x", "shot"]
+    yield "16-ways", ["curves", str(made / "ways"), "--x", "way"]
+    yield "17-reliability", ["reliability", str(out / "recogniser.fsar"), str(out / "clips" / "tests")]
 
 
 def real_figures(clips: Path) -> Iterator[tuple[str, list[str]]]:
     """Pictures of real clips with a convolutional encoder."""
     real = ["--data", str(clips), "--split", "all", "--way", "3", "--method", "otam", "--backbone", "lite0"]
-    yield "17-gradcam-real", ["gradcam", *real]
-    yield "18-alignment-real", ["alignment", *real]
-    yield "19-map-real", ["map", "--data", str(clips), "--split", "all", "--method", "otam", "--backbone", "lite0"]
+    yield "18-gradcam-real", ["gradcam", *real]
+    yield "19-alignment-real", ["alignment", *real]
+    yield "20-map-real", ["map", "--data", str(clips), "--split", "all", "--method", "otam", "--backbone", "lite0"]
 
 
 def costs() -> Iterator[tuple[str, list[str]]]:
@@ -113,7 +118,7 @@ def recogniser(out: Path) -> None:
     asked = sorted((out / "clips" / "tests").iterdir())[0]
     model = ["--backbone", "tiny", "--save", str(out / "recogniser.fsar")]
     shown = [str(video) for video in sorted(asked.iterdir())[:2]]
-    must(["recognize", "--examples", str(out / "clips" / "examples"), *model, *shown, "--explain", str(out / "20-why")])
+    must(["recognize", "--examples", str(out / "clips" / "examples"), *model, *shown, "--explain", str(out / "21-why")])
 
 
 def main() -> None:

@@ -1,6 +1,7 @@
 """Attention as it is shown equals that of the forward pass; rollout equals its definition."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from fsar import build_method, load_backbone
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import EpisodeSampler
-from fsar.explain.attention import attention_of_videos, recorded, rollout
-from fsar.explain.episode import show_episode
+from fsar.explain.attention import Record, attention_of_videos, class_attention, recorded, rollout
+from fsar.explain.episode import ShownEpisode, show_episode
 from fsar.explain.looks import attention_of_episode, attention_picture, episode_attention_picture
 from fsar.explain.picture import save_picture
 from fsar.methods.base import Method
@@ -83,8 +84,46 @@ def test_kinds_of_attention_are_told_apart(small: ClipBackbone) -> None:
     assert kinds("task-adapter") == [("tokens", tokens)] * 4 + last
 
 
+def test_each_share_has_its_place(small: ClipBackbone) -> None:
+    """Two frames of two videos, four patches, a time and a text token: row 0 of a block, in the order of the keys."""
+    weights = [torch.rand(4, PATCHES + 1, PATCHES + 3, generator=torch.Generator().manual_seed(i)) for i in range(3)]
+    over_frames = Record(0, torch.ones(10, 2, 2), torch.zeros(10, 2, 32), "frames")
+    tokens = torch.zeros(4, PATCHES + 3, 32)
+    records = [
+        record
+        for block, each in enumerate(weights)
+        for record in (replace(over_frames, block=block), Record(block, each, tokens))
+    ]
+    for block, rows in ((0, weights[0][:, 0]), (-1, weights[2][:, 0]), (None, rollout(weights, PATCHES + 1))):
+        found = class_attention(records, small, (2, 2), block)
+        for video, frame in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            row = rows[2 * video + frame].tolist()
+            assert found.patches[video, frame].tolist() == [row[1:3], row[3:5]]  # from left to right, then down
+            others = [float(share[video, frame]) for share in found.others.values()]
+            assert list(found.others) == ["class token", "time token", "text token"]
+            assert others == [row[0], row[5], row[6]]
+    with pytest.raises(ValueError, match="blocks 0 to 2"):
+        class_attention(records, small, (2, 2), 3)
+
+
+def test_attention_over_frames_is_that_of_the_class_tokens(small: ClipBackbone) -> None:
+    """By hand, from what goes into AIM's last block; a video of an episode is seen as it is alone."""
+    method = mixed(build_method("aim", small, frames=FRAMES))
+    support, query = clips(0), clips(1)
+    shown = ShownEpisode(support[:, None], query, ["a", "b"], [0, 1], [["a/0"], ["b/0"]], ["a/1", "b/1"], None, None)
+    seen: list[Tensor] = []
+    with method.blocks[-1].register_forward_pre_hook(lambda _, args: seen.append(args[1])):  # type: ignore[index,operator,union-attr]
+        found = attention_of_episode(method, shown)
+    block = small.clip.visual.transformer.resblocks[-1]
+    for role, tokens in zip(("support", "query"), seen, strict=True):  # video frame token channel
+        first = block.ln_1(tokens[:, :, 0]).detach()
+        torch.testing.assert_close(found.frames[role].double(), by_hand(block.attn, first, first), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found.query.patches, attention_of_videos(method, query).patches)
+    torch.testing.assert_close(found.support.patches[:, 0], attention_of_videos(method, support, "support").patches)
+
+
 def test_added_tokens_are_told_apart(small: ClipBackbone) -> None:
-    """Text that is very similar to every token of a support video draws attention to the text token."""
+    """What a support video has and a query has not is the text token; all shares together sum to one."""
     method = mixed(build_method("ma-fsar", small, frames=FRAMES))
     query = attention_of_videos(method, clips())
     support = attention_of_videos(method, clips(), "support", torch.ones(2, 32))
@@ -161,7 +200,7 @@ def test_pictures_are_written_with_words_and_numbers(
     numbers = save_picture(picture, tmp_path / "a.png")
     data = np.load(numbers)
     assert data["aim"].shape == (FRAMES, 2, 2)
-    np.testing.assert_allclose(data["aim"].mean((1, 2)), 1, rtol=1e-5)
+    np.testing.assert_allclose(data["aim"].mean((1, 2)), 1, rtol=1e-5)  # a multiple of the even share
     assert data["ma-fsar: time token"].shape == (FRAMES,)
     assert "aim on" in picture.words
     videos = little_world.split("test")

@@ -1,5 +1,6 @@
 """Costs: operations against a count by hand, trained parameters against the groups, nothing of the method changes."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import torch
 from fsar import build_method, cli
 from fsar.backbones.base import fingerprint
 from fsar.backbones.clip import ClipBackbone
-from fsar.explain.costs import Setting, _flops, measure
+from fsar.explain.costs import Setting, _flops, _peak, measure
 
 SETTING = Setting(way=2, frames=2, repeats=1)
 
@@ -52,6 +53,15 @@ def test_counting_without_timing(small: ClipBackbone, name: str) -> None:
         text = method.encode_text(["wave", "clap"])[None] if method.traits.reads_text else None
         episode = method.encode_episode(support, query, text)
         assert counted.episode_gflops * 1e9 == pytest.approx(_flops(lambda: method.match(episode)))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the peak of a process")
+def test_memory_that_is_used_again_counts() -> None:
+    """Blocks that were freed stay with the process, and the next run takes them without growing."""
+    for _ in range(3):
+        torch.ones(2_500_000)
+    peak = _peak(lambda: torch.ones(2_000_000), torch.device("cpu"))
+    assert peak == pytest.approx(8, abs=2)  # megabytes
 
 
 def test_command(small_for_tiny: ClipBackbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,8 +9,9 @@ import torch
 
 from fsar import build_method
 from fsar.backbones.clip import ClipBackbone
+from fsar.bank.fill import load_clip
 from fsar.datasets import VideoDataset
-from fsar.explain.maps import BEFORE, map_picture, project, views_of
+from fsar.explain.maps import BEFORE, map_picture, project, silhouette, views_of
 from fsar.video.frame_cache import FrameCache
 
 FRAMES = 3
@@ -24,6 +25,11 @@ def test_views_of_a_method(small: ClipBackbone, little_world: VideoDataset) -> N
     views = views_of(method, videos, cache, progress=False)
     assert list(views) == [BEFORE, "after clip-mdmf: local", "after clip-mdmf: global"]
     assert {view.shape for view in views.values()} == {(6, 32)}
+    clip = load_clip(method, cache, videos.videos[4].path)[None]
+    with torch.no_grad():
+        frames, after = small.encode_images(clip[0]).features, method.encode(clip, "query")
+    np.testing.assert_allclose(views[BEFORE][4], frames.mean(0), rtol=1e-4, atol=1e-5)  # the mean over frames
+    np.testing.assert_allclose(views["after clip-mdmf: local"][4], after["local"][0].mean(0), rtol=1e-4, atol=1e-5)
     adapter = build_method("task-adapter", small, frames=FRAMES, temporal_embedding_at="first_adapted_block")
     with pytest.raises(ValueError, match="only with its episode"):
         views_of(adapter, videos, cache, "support", progress=False)
@@ -46,14 +52,36 @@ def test_maps_are_seeded_and_say_their_silhouette() -> None:
     rng = np.random.default_rng(0)
     labels = ["wave"] * 8 + ["clap"] * 8
     apart = np.concatenate([rng.normal((5, 0, 0), 1, (8, 3)), rng.normal((0, 5, 0), 1, (8, 3))])
-    np.testing.assert_array_equal(project(apart, seed=3), project(apart, seed=3))
+    places = project(apart, seed=3)
+    np.testing.assert_array_equal(places, project(apart, seed=3))
+    longer = apart * 2.0 ** np.arange(16)[:, None]
+    np.testing.assert_array_equal(places, project(longer, seed=3))  # lengths make no difference
     ids = [f"video {i}" for i in range(16)]
-    picture = map_picture({"before": rng.normal(size=(16, 3)), "after": apart}, labels, ids)
-    before, after = (float(words.split("silhouette ")[1].strip("; .")[:4]) for words in picture.words.split(";"))
+    mixed = rng.normal(size=(16, 3))
+    picture = map_picture({"before": mixed, "after": apart}, labels, ids, seed=3)
+    before, after = silhouette(mixed, labels), silhouette(apart, labels)
+    assert f"before: silhouette {before:.2f}; after: silhouette {after:.2f}." in picture.words
     assert after > 0.5 > before
-    assert picture.data["after x"].shape == (16,)
+    np.testing.assert_array_equal(np.stack([picture.data["after x"], picture.data["after y"]], 1), places)
+    assert picture.data["class"].tolist() == labels
     with pytest.raises(ValueError, match="2 to 8 classes"):
         map_picture({"before": apart}, ids, ids)
+
+
+def test_the_silhouette_is_its_definition() -> None:
+    """Mean of (b - a) / max(a, b): cosine distances to the own class and to the nearest other one."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    features = np.random.default_rng(0).normal(size=(9, 4)) * np.arange(1, 10)[:, None]
+    labels = np.array(["wave", "clap", "jump"] * 3)
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    apart = 1 - unit @ unit.T
+    each = []
+    for one in range(9):
+        means = {k: apart[one][(labels == k) & (np.arange(9) != one)].mean() for k in ("wave", "clap", "jump")}
+        own = means.pop(labels[one])
+        next_one = min(means.values())
+        each.append((next_one - own) / max(next_one, own))
+    assert silhouette(features, labels.tolist()) == pytest.approx(np.mean(each))
 
 
 def test_the_seed_reaches_the_projection(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,7 +167,8 @@ def _models(options: Namespace, most: int | None = None) -> list[_Model]:
         models.append(_Model(method, f"{spec}, untrained", frame_cache(options)))
     for spec in options.checkpoint or ():
         method, folder = load_checkpoint(spec)
-        name = f"{method.name} ({Path(folder).name})"
+        run = Path(folder).name
+        name = method.name if run == method.name else f"{method.name} ({run})"
         models.append(_Model(method, name, FrameCache.of_clip(method.provenance.clip)))
     if most is not None and len(models) > most:
         raise ValueError(f"this picture shows {most} model, and {len(models)} are named; leave some out")

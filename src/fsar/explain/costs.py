@@ -5,7 +5,9 @@ Inputs are random clips of the right size, since costs do not depend on what a c
 and attention. Seconds are the median of some repetitions after a first one.
 """
 
+import ctypes
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -208,7 +210,8 @@ def _wait(device: torch.device) -> None:
 def _peak(run: Callable[[], object], device: torch.device) -> float | None:
     """Megabytes that a run needs beyond what lay in memory before; None if the system does not tell.
 
-    On a GPU by torch's own count. On Linux without a GPU, by the peak of the process, which the system can reset.
+    On a GPU by torch's own count. On Linux without a GPU, by how much the process grows at its peak, which the system
+    can reset. What earlier runs have freed goes back to the system first: if it was used again, it would not count.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -216,13 +219,22 @@ def _peak(run: Callable[[], object], device: torch.device) -> float | None:
         run()
         _wait(device)
         return (torch.cuda.max_memory_allocated(device) - allocated) / 1e6
+    if sys.platform != "linux":
+        return None
     try:
+        _return_freed_memory()
         Path("/proc/self/clear_refs").write_text("5")
         before = _process_memory("VmRSS")
         run()
         return max(0.0, _process_memory("VmHWM") - before)
     except (OSError, ValueError, StopIteration):
         return None
+
+
+def _return_freed_memory() -> None:
+    """Give memory that was freed back to the system. Only glibc keeps large blocks, and has a function for it."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)
 
 
 def _process_memory(field: str) -> float:
