@@ -11,7 +11,13 @@ PYTEST := $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 # Python keeps what it compiles: otherwise each process of the suite, of which there are many, compiles 300 files again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-quick check docs format clean
+# For the page of exported recognisers (`fsar export`); 12 MB that stay out of the repository. A wheel built after that
+# holds them.
+WEB := src/fsar/export/onnxruntime-web
+WEB_VERSION := 1.20.1
+WEB_FILES := ort.wasm.min.js ort-wasm-simd-threaded.mjs ort-wasm-simd-threaded.wasm
+
+.PHONY: demo test test-quick check docs format clean web
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +50,13 @@ check: $(VENV)/.installed  ## lint, format, types
 
 docs: $(VENV)/.installed  ## the documentation: site/index.html; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+web: $(WEB)/$(firstword $(WEB_FILES))  ## onnxruntime-web, by npm
+
+$(WEB)/$(firstword $(WEB_FILES)):
+	mkdir -p $(WEB)
+	cd $(WEB) && npm pack --silent onnxruntime-web@$(WEB_VERSION)
+	cd $(WEB) && tar xzf *.tgz --strip-components=2 $(WEB_FILES:%=package/dist/%) && rm *.tgz
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,8 @@ import json
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -381,3 +383,16 @@ def test_the_notebooks_run(name: str, folder: Path, capsys: pytest.CaptureFixtur
         "spot_in_a_long_video": "begin 0.1",
     }
     assert end[name] in capsys.readouterr().out
+
+
+def test_the_lines_on_export(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    recognizer = Recognizer("tiny")
+    recognizer.enroll_folder(folder / "my_actions")
+    recognizer.save(folder / "mine.fsar")
+    (block,) = [block for block in blocks("bash") if "fsar export" in block]
+    (line,) = lines_of(block)
+    assert cli.main(line[1:]) == 0, capsys.readouterr().err
+    assert "python exported/run.py new.mp4" in block and "exported/run.py VIDEO" in capsys.readouterr().out
+    done = subprocess.run([sys.executable, "exported/run.py", "new.mp4"], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["action"] in ("wave", "clap", "unknown")

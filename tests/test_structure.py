@@ -24,6 +24,7 @@ ROOMS = (
         "evaluation",
         "training",
         "recognizer",
+        "export",
         "service",
         "studio",
         "papers",

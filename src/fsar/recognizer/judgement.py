@@ -24,6 +24,36 @@ class Judgement(NamedTuple):
     threshold: float | None
 
 
+class Measured(NamedTuple):
+    """How similar encoded videos are to the enrolled actions."""
+
+    logits: Float[Tensor, "query way"]
+    """In standard deviations over background clips, if scores are measured against these."""
+    scores: Float[Tensor, " query"]
+    """Of the best action; what a threshold is compared with."""
+
+
+@torch.no_grad()
+def measure(state: State, query: Encoding) -> Measured:
+    """Compare encoded videos with the enrolled actions: all that `judge` needs of the encodings.
+
+    Args:
+        state: with at least one action; it is fitted if it was not.
+        query: encodings in the query role [query, ...].
+
+    Returns:
+        Logits and scores.
+    """
+    fit, method = state.fitted()
+    logits, order = _matched(method, state.supports(), query)
+    scores, ways = logits.max(-1)
+    if fit.thresholds is not None:
+        mean, deviation = state.cohort().statistics(method, query)
+        scores = (scores - mean) / deviation + order.gather(-1, ways[:, None])[:, 0]
+        logits = logits / deviation[:, None]
+    return Measured(logits, scores)
+
+
 @torch.no_grad()
 def judge(state: State, query: Encoding, clips: bool = False) -> list[Judgement]:
     """Name encoded videos.
@@ -37,15 +67,10 @@ def judge(state: State, query: Encoding, clips: bool = False) -> list[Judgement]
     Returns:
         One judgement for each query. It does not depend on the other queries.
     """
-    fit, method = state.fitted()
-    logits, order = _matched(method, state.supports(), query)
-    scores, ways = logits.max(-1)
-    if fit.thresholds is not None:
-        mean, deviation = state.cohort().statistics(method, query)
-        scores = (scores - mean) / deviation + order.gather(-1, ways[:, None])[:, 0]
-        logits = logits / deviation[:, None]
+    fit = state.fitted()[0]
+    logits, scores = measure(state, query)
     names, made = list(state.actions), []
-    for own, score, way in zip(logits, scores.tolist(), ways.tolist(), strict=True):
+    for own, score, way in zip(logits, scores.tolist(), logits.argmax(-1).tolist(), strict=True):
         best = names[way]
         threshold, unknown = fit.threshold_of(best), fit.unknown_probability(score, best, doubt=clips)
         shares = ((fit.scale * own).softmax(-1) * (1 - (unknown or 0.0))).tolist()

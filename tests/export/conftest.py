@@ -1,0 +1,75 @@
+"""A recogniser of two directions, exported, and videos of them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="the extra `export` is not installed")
+pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
+
+from fsar import Recognizer
+from fsar.backbones import Backbone
+from fsar.export import export
+from fsar.recognizer.background import generated_clips
+from fsar.video.picture import Frames
+
+ALONE = """
+import sys, runpy
+sys.modules.update(dict.fromkeys(("torch", "torchvision", "fsar", "PIL")))  # importing one of them fails
+sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+class Exported(NamedTuple):
+    """A recogniser and its folder."""
+
+    recognizer: Recognizer
+    folder: Path
+
+
+def moving(start: int, end: int, seed: int = 0, frames: int = 12, height: int = 48, width: int = 64) -> Frames:
+    """A square that moves from one column to another over noise, and stands still before and after."""
+    made = np.random.default_rng(seed).integers(0, 40, (frames, height, width, 3)).astype(np.uint8)
+    columns = np.interp(np.linspace(0, 1, frames), [0.2, 0.8], [start, end]).astype(int)
+    for frame, column in zip(made, columns * width // 64, strict=True):
+        frame[height // 3 : 2 * height // 3, column : column + width // 4] = (255, 200, 30)
+    return made
+
+
+def taught(recognizer: Recognizer) -> Recognizer:
+    recognizer.enroll("right", [moving(0, 48 - seed, seed) for seed in range(3)])
+    recognizer.enroll("left", [moving(48 - seed, 0, seed) for seed in range(3)])
+    return recognizer
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _few_background_clips() -> Iterator[None]:
+    """Three generated clips, as recogniser and export take them: rendering and encoding all takes seconds."""
+    few = list(islice(generated_clips(), 3))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("fsar.recognizer.encoding", "fsar.export.bundle"):
+            patch.setattr(f"{module}.generated_clips", lambda: iter(few))
+        yield
+
+
+@pytest.fixture(scope="package")
+def exported(small: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    recognizer = taught(Recognizer(small))
+    return Exported(recognizer, export(recognizer, tmp_path_factory.mktemp("export") / "small"))
+
+
+def said(folder: Path, *words: str | Path, status: int = 0) -> list[dict[str, Any]]:
+    """What the folder's own program prints, in a process that has neither PyTorch nor this package."""
+    command: Sequence[str] = [sys.executable, "-c", ALONE, str(folder / "run.py"), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={"OMP_NUM_THREADS": "1"})
+    assert done.returncode == status, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
