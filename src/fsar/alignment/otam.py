@@ -63,7 +63,8 @@ def _cumulative(distance: Tensor, smoothing: float) -> Tensor:
 
     It computes score = -cumulative / smoothing, because the soft minimum is then a logaddexp.
     """
-    cost = (-distance / smoothing).movedim((-2, -1), (0, 1)).contiguous()  # row column *pairs
+    pairs = distance.ndim - 2
+    cost = (-distance / smoothing).permute(pairs, pairs + 1, *range(pairs)).contiguous()  # row column *pairs
     rows, columns = cost.shape[:2]
     free = torch.zeros_like(cost[0, 0])
     above = [free, *cost[0].cumsum(0).unbind(0)]  # first row: plain running sum

@@ -131,7 +131,13 @@ def settings_of(recognizer: Recognizer) -> dict[str, Any]:
 def _scale_of(fit: Fit, actions: list[str]) -> dict[str, Any]:
     thresholds = {} if fit.threshold is None else {action: fit.threshold_of(action) for action in actions}
     floor = None if fit.thresholds is None else FLOOR / 100
-    return {"scale": fit.scale, "thresholds": thresholds, "steepness": fit.steepness, "floor": floor}
+    return {
+        "scale": fit.scale,
+        "thresholds": thresholds,
+        "steepness": fit.steepness,
+        "floor": floor,
+        "doubt": fit.doubt,
+    }
 
 
 def _clip_of(method: Method, cache: FrameCache) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def resized(pixels: np.ndarray, height: int, width: int, kernel: str, bits: int 
         first = (centre - radius * wide + 0.5).astype(int).clip(0)
         last = (centre + radius * wide + 0.5).astype(int).clip(max=size)
         taps = first[:, None] + np.arange((last - first).max())
-        shares = weight((taps - centre[:, None] + 0.5) / wide) * (taps < last[:, None])
+        shares = weight((taps - centre[:, None] + 0.5) * (1 / wide)) * (taps < last[:, None])
         shares /= shares.sum(1, keepdims=True)
         exact = bits or next(b for b in range(22) if int(0.5 + shares.max() * 2 ** (b + 1)) >= 2**15)
         whole = np.trunc(shares * 2**exact + np.copysign(0.5, shares)).astype(np.int32)

@@ -18,7 +18,7 @@ function shares(size, out, kernel, bits) {
     const first = Math.max(Math.trunc(centre - radius * wide + 0.5), 0);
     const last = Math.min(Math.trunc(centre + radius * wide + 0.5), size);
     const values = [];
-    for (let tap = first; tap < last; tap++) values.push(weight((tap - centre + 0.5) / wide));
+    for (let tap = first; tap < last; tap++) values.push(weight((tap - centre + 0.5) * (1 / wide)));
     const total = values.reduce((sum, value) => sum + value, 0);
     lines.push({ first, values: values.map((value) => value / total) });
   }
@@ -201,13 +201,14 @@ class Recogniser {
   }
 
   answer(logits, score) {
-    const { actions, scale, thresholds, steepness, floor } = this.settings;
+    const { actions, scale, thresholds, steepness, floor, doubt } = this.settings;
     const largest = Math.max(...logits), best = actions[logits.indexOf(largest)];
     const threshold = best in thresholds ? thresholds[best] : null;
     let unknown = null;
     if (threshold !== null && steepness !== null) {
       const odds = floor === null ? score - threshold : Math.log(Math.max(score, floor) / threshold);
-      unknown = 1 / (1 + Math.exp(steepness * odds));
+      const known = Math.exp(steepness * odds);
+      unknown = 1 / (1 + (known >= 1 ? known : known + doubt * (1 - known)));
     }
     const powers = logits.map((logit) => Math.exp(scale * (logit - largest))), total = sum(powers);
     const probabilities = {};

@@ -30,7 +30,9 @@ def answer(logits: np.ndarray, score: float, recogniser: dict[str, Any]) -> dict
     if threshold is not None and slope is not None:
         logarithm = recogniser["floor"] is not None
         odds = math.log(max(score, recogniser["floor"]) / threshold) if logarithm else score - threshold
-        unknown = 1 / (1 + math.exp(min(slope * odds, 700)))
+        known = math.exp(min(slope * odds, 700))
+        known = known if known >= 1 else known + recogniser["doubt"] * (1 - known)
+        unknown = 1 / (1 + known)
     shares *= (1 - (unknown or 0)) / shares.sum()
     found = dict(zip(names, shares.tolist(), strict=True)) | ({} if unknown is None else {"unknown": unknown})
     action = best if threshold is None or score >= threshold else "unknown"
