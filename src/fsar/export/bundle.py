@@ -80,14 +80,20 @@ def export(recognizer: Recognizer, folder: VideoPath, int8: bool = True, web: Vi
     files = _files_of(recognizer.method, None if web is None else as_path(web))
     with atomic_path(place) as made:
         made.mkdir()
-        trial = _trial_clips(recognizer)
-        _write_graphs(recognizer, made, trial)
-        if int8:
-            write_int8(made / ENCODER, made / SMALL, [clip.numpy() for clip in trial])
-        (made / SETTINGS).write_text(json.dumps(settings_of(recognizer), indent=1, ensure_ascii=False) + "\n", "utf-8")
-        for name, file in files.items():
-            (made / name).parent.mkdir(exist_ok=True)
-            shutil.copy(file, made / name)
+        try:
+            trial = _trial_clips(recognizer)
+            _write_graphs(recognizer, made, trial)
+            if int8:
+                write_int8(made / ENCODER, made / SMALL, [clip.numpy() for clip in trial])
+            (made / SETTINGS).write_text(
+                json.dumps(settings_of(recognizer), indent=1, ensure_ascii=False) + "\n", "utf-8"
+            )
+            for name, file in files.items():
+                (made / name).parent.mkdir(exist_ok=True)
+                shutil.copy(file, made / name)
+        except BaseException:
+            shutil.rmtree(made)
+            raise
         if place.exists():
             shutil.rmtree(place)
     return place
