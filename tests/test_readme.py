@@ -385,8 +385,9 @@ def test_the_notebooks_run(name: str, folder: Path, capsys: pytest.CaptureFixtur
     assert end[name] in capsys.readouterr().out
 
 
-def test_the_lines_on_export(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_lines_on_export(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    monkeypatch.setattr("fsar.export.bundle.write_int8", lambda *_: None)  # takes long, and has its own test
     recognizer = Recognizer("tiny")
     recognizer.enroll_folder(folder / "my_actions")
     recognizer.save(folder / "mine.fsar")

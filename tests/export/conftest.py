@@ -1,24 +1,31 @@
 """A recogniser of two directions, exported, and videos of them."""
 
 import json
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
+from io import StringIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import open_clip
 import pytest
+import torch
 
 pytest.importorskip("onnx", reason="the extra `export` is not installed")
 pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
 
 from fsar import Recognizer
 from fsar.backbones import Backbone
+from fsar.backbones.clip import ClipBackbone
 from fsar.export import export
 from fsar.recognizer.background import generated_clips
 from fsar.video.picture import Frames
+from tests.conftest import SMALL_TEXT, SMALL_VISION, first_words
 
 ALONE = """
 import sys, runpy
@@ -62,8 +69,17 @@ def _few_background_clips() -> Iterator[None]:
 
 
 @pytest.fixture(scope="package")
-def exported(small: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    recognizer = taught(Recognizer(small))
+def shallow() -> Backbone:
+    """One layer: the exporter and the quantiser take their time for each of them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = open_clip.CLIP(embed_dim=32, vision_cfg=SMALL_VISION | {"layers": 1}, text_cfg=SMALL_TEXT)
+    return ClipBackbone("small", clip.eval(), first_words)
+
+
+@pytest.fixture(scope="package")
+def exported(shallow: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    recognizer = taught(Recognizer(shallow))
     return Exported(recognizer, export(recognizer, tmp_path_factory.mktemp("export") / "small"))
 
 
@@ -73,3 +89,14 @@ def said(folder: Path, *words: str | Path, status: int = 0) -> list[dict[str, An
     done = subprocess.run(command, capture_output=True, text=True, check=False, env={"OMP_NUM_THREADS": "1"})
     assert done.returncode == status, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def said_here(folder: Path, *words: str | Path) -> list[dict[str, Any]]:
+    """What it prints, in this process, which has all packages loaded already."""
+    printed = StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), pytest.raises(SystemExit, match="^0$"):
+        patch.syspath_prepend(folder)
+        patch.delitem(sys.modules, "frames", raising=False)
+        patch.setattr(sys, "argv", ["run.py", *map(str, words)])
+        runpy.run_path(str(folder / "run.py"), run_name="__main__")
+    return [json.loads(line) for line in printed.getvalue().splitlines()]

@@ -2,8 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fsar.export.int8 import write_int8
 from fsar.files import atomic_path
 from fsar.methods.base import Method
 from fsar.names import unknown
+from fsar.progress import progress_bar
 from fsar.recognizer import Recognizer
 from fsar.recognizer.background import generated_clips
 from fsar.recognizer.calibration import FLOOR, Fit
@@ -82,9 +84,11 @@ def export(recognizer: Recognizer, folder: VideoPath, int8: bool = True, web: Vi
         made.mkdir()
         try:
             trial = _trial_clips(recognizer)
-            _write_graphs(recognizer, made, trial)
+            steps = [partial(_write_graphs, recognizer, made, trial)]
             if int8:
-                write_int8(made / ENCODER, made / SMALL, [clip.numpy() for clip in trial])
+                steps += [partial(write_int8, made / ENCODER, made / SMALL, [clip.numpy() for clip in trial])]
+            for step in progress_bar(steps, "export", "step", len(steps)):
+                step()
             (made / SETTINGS).write_text(
                 json.dumps(settings_of(recognizer), indent=1, ensure_ascii=False) + "\n", "utf-8"
             )
@@ -186,29 +190,41 @@ def _write_graphs(recognizer: Recognizer, folder: Path, trial: list[Tensor]) -> 
             write_graph(folder / ENCODER, encoder, (trial[0],), (["images"], names), encoder.by_frame)
             matcher = MatcherGraph(method, state, names)
             write_graph(folder / MATCHER, matcher, parts, (names, ["logits", "score"]), False)
+            made = _run(folder, trial[:2], encoder.by_frame)
         except OSError:
             raise
-        except Exception as error:  # the exporter's errors have no common class
+        except Exception as error:  # the errors of the exporter and of onnxruntime have no common class
             raise ValueError(f"{_cannot(method)}: {str(error).splitlines()[0]}. {_POSSIBLE}") from error
-        _try(method, recognizer, folder, trial)
+        _require_equal(recognizer, trial[:2], made)
+
+
+def _run(folder: Path, clips: Sequence[Tensor], by_frame: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Match clips by the graphs: logits and score of each. The last one is encoded frame by frame, as by the page."""
+    from onnxruntime import InferenceSession
+
+    encoder, matcher = (
+        InferenceSession(str(folder / name), providers=["CPUExecutionProvider"]) for name in (ENCODER, MATCHER)
+    )
+    names, made = [each.name for each in encoder.get_outputs()], []
+    for number, clip in enumerate(clips, 1):
+        step = 1 if by_frame and number == len(clips) else len(clip)
+        parts = [encoder.run(None, {"images": images.numpy()}) for images in clip.split(step)]
+        given = dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+        # a part of weight 0 is no input of the matcher
+        logits, score = matcher.run(None, {each.name: given[each.name] for each in matcher.get_inputs()})
+        made.append((logits, score))
+    return made
 
 
 @torch.no_grad()
-def _try(method: Method, recognizer: Recognizer, folder: Path, trial: list[Tensor]) -> None:
-    """Compare the graphs with the method on clips that are not those of the recording."""
-    from onnxruntime import InferenceSession
-
-    graphs = [InferenceSession(str(folder / name), providers=["CPUExecutionProvider"]) for name in (ENCODER, MATCHER)]
-    for clip in trial[:2]:
+def _require_equal(recognizer: Recognizer, clips: Sequence[Tensor], made: list[tuple[np.ndarray, np.ndarray]]) -> None:
+    """Compare the graphs with the method."""
+    method = recognizer.method
+    for clip, found in zip(clips, made, strict=True):
         own = measure(recognizer._ready_state(), method.encode(clip[None], "query"))
-        made = {"images": clip.numpy()}
-        for graph in graphs:  # a part of weight 0 is no input of the matcher
-            taken = {each.name: made[each.name] for each in graph.get_inputs()}
-            made = dict(zip([each.name for each in graph.get_outputs()], graph.run(None, taken), strict=True))
-        for name, expected in (("logits", own.logits[0].numpy()), ("score", own.scores[0].numpy())):
-            found = made[name]
-            if not np.abs(found - expected).max() <= EQUAL * max(1.0, np.abs(expected).max()):
-                raise ValueError(f"{_cannot(method)}: its graph gives {found}, and the method {expected}. {_POSSIBLE}")
+        for mine, expected in zip(found, (own.logits[0].numpy(), own.scores[0].numpy()), strict=True):
+            if not np.abs(mine - expected).max() <= EQUAL * max(1.0, np.abs(expected).max()):
+                raise ValueError(f"{_cannot(method)}: its graph gives {mine}, and the method {expected}. {_POSSIBLE}")
 
 
 def _trial_clips(recognizer: Recognizer) -> list[Tensor]:

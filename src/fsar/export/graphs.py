@@ -9,7 +9,7 @@ a stream can share them. The matcher holds the enrolled examples and the backgro
 
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
@@ -103,13 +103,13 @@ def write_graph(
 
 @contextmanager
 def _more_operations() -> Iterator[None]:
-    """Teach the exporter uneven pooling and logaddexp; keep attention in plain operations."""
+    """Teach the exporter uneven pooling, logaddexp, and axes of any length; keep attention in plain operations."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     pool = partial(_pool, F.adaptive_avg_pool2d)
     torch.onnx.register_custom_op_symbolic("aten::logaddexp", _logaddexp, OPSET)
     try:
-        with patch.object(F, "adaptive_avg_pool2d", pool):
+        with patch.object(F, "adaptive_avg_pool2d", pool), patch.object(Tensor, "unflatten", _unflatten):
             yield
     finally:
         torch.onnx.unregister_custom_op_symbolic("aten::logaddexp", OPSET)
@@ -137,6 +137,12 @@ def _pool(otherwise: Callable[..., Tensor], images: Tensor, size: int | tuple[in
         return otherwise(images, size)
     down, across = (pooling(side, count) for side, count in zip(sides, cells, strict=True))
     return down @ images @ across.T
+
+
+def _unflatten(tensor: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
+    """Unflatten by a plain reshape: the exporter itself makes a constant of the number of frames."""
+    shape, axis = tensor.shape, dim % tensor.ndim
+    return tensor.reshape(*shape[:axis], *sizes, *shape[axis + 1 :])
 
 
 def pooling(side: int, cells: int) -> Tensor:

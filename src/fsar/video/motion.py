@@ -156,8 +156,9 @@ def _cap(energy: Energy, count: int) -> float:
 
 
 def small_grey(frame: Frame) -> Grey:
-    """Shrink a frame to 24 x 32 grey cells."""
-    return np.asarray(Image.fromarray(frame).convert("L").resize((COLUMNS, ROWS), Image.Resampling.BOX))
+    """Shrink a frame to 24 x 32 grey cells, in two steps: versions of Pillow differ in which side they shrink first."""
+    narrow = Image.fromarray(frame).convert("L").resize((COLUMNS, len(frame)), Image.Resampling.BOX)
+    return np.asarray(narrow.resize((COLUMNS, ROWS), Image.Resampling.BOX))
 
 
 def choose_by_motion(frames: Iterable[Frame], count: int, again: Callable[[Indices], Frames]) -> Frames:
