@@ -16,9 +16,6 @@ import open_clip
 import pytest
 import torch
 
-pytest.importorskip("onnx", reason="the extra `export` is not installed")
-pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
-
 from fsar import Recognizer
 from fsar.backbones import Backbone
 from fsar.backbones.clip import ClipBackbone

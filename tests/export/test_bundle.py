@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnxruntime import InferenceSession
 
 from fsar import Recognizer, cli
 from fsar.backbones import Backbone
@@ -23,6 +22,9 @@ from fsar.video.transforms import to_clip
 from fsar.video.writing import write_video
 from tests.conftest import SHARED, needs_shared
 from tests.export.conftest import Exported, moving, said, said_here, taught
+
+for package in ("onnx", "onnxruntime"):
+    pytest.importorskip(package, reason="the extra `export` is not installed")
 
 
 def same(found: dict[str, Any], expected: Answer) -> None:
@@ -139,6 +141,8 @@ def no_export(place: Path, *_: object, **__: object) -> None:
 
 def test_any_number_of_frames(exported: Exported) -> None:
     """The page encodes frames one by one, and a stream as many as it has."""
+    from onnxruntime import InferenceSession
+
     session = InferenceSession(str(exported.folder / "encoder.onnx"))
     images = np.random.default_rng(0).normal(size=(3, 3, 16, 16)).astype(np.float32)
     whole = session.run(None, {"images": images})

@@ -14,6 +14,9 @@ from fsar.export.bundle import WEB
 from tests.export.conftest import Exported, moving
 from tests.studio.conftest import Camera, browser, camera  # noqa: F401 - fixtures
 
+for package in ("onnx", "onnxruntime"):
+    pytest.importorskip(package, reason="the extra `export` is not installed")
+
 PREDICT = """([count, height, width, channels, text]) => {
   const all = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), size = height * width * channels;
   const frame = (_, i) => ({ height, width, channels, pixels: all.subarray(i * size, (i + 1) * size) });
