@@ -17,6 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "molo": {"hidden": 16, "decoder": (4, 4, 4)},
     "ta2n": {"duration_channels": (4, 4, 4), "evolution_channels": (4, 4, 4)},
     "d2st-adapter": {"ratio": 0.5},
+    "ts-fsar": {"dim": 8, "heads": 2, "temporal_blocks": (2,)},
     "task-adapter-pp": {"sub_actions": SUB_ACTIONS},
 }
 """Options that make a method quick to build and run, if its defaults are not."""
@@ -48,6 +49,7 @@ NUMBERS = {
     "molo": "methods/test_molo.py::test_logits_losses_and_gradients_are_those_of_the_public_code",
     "ta2n": "methods/test_ta2n.py::test_logits_losses_and_gradients_are_those_of_the_public_code",
     "d2st-adapter": "methods/test_d2st_adapter.py::test_logits_losses_and_gradients_are_those_of_the_public_code",
+    "ts-fsar": "methods/test_ts_fsar.py::test_scores_losses_and_gradients_are_those_of_the_public_code",
     "place-motion": "test_old_files.py::test_the_same_weights_give_the_same_logits",
 }
 """The test, below `tests/`, that holds a method's numbers against public code, equations or an older version."""

@@ -48,6 +48,7 @@ METHODS = {
     "ta2n": "fsar.methods.ta2n:Ta2n",
     "team": "fsar.methods.team:Team",
     "aim": "fsar.methods.aim:Aim",
+    "ts-fsar": "fsar.methods.ts_fsar:TsFsar",
     "d2st-adapter": "fsar.methods.d2st_adapter:D2stAdapter",
     "clip-fsar": "fsar.methods.clip_fsar:ClipFsar",
     "clip-mdmf": "fsar.methods.clip_mdmf:ClipMdmf",

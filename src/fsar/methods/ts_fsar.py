@@ -1,0 +1,358 @@
+"""TS-FSAR: a small network beside a frozen CLIP, and the correlation of distances between channels as the match.
+
+Long et al., "Task-specific distance correlation matching for few-shot action recognition", AAAI 2026. h_l are the hidden
+states of CLIP's ViT after block l (l = 0: before the first), c its frame embeddings, g_cls and g_i the class token and
+the patches of the last g:
+
+    r_l = D_l LN_l(h_l);   g_0 = r_0;   g_l = s_l Block_l(g_(l-1)) + (1 - s_l) r_l,   s_l = sigmoid(gamma_l / 0.1)
+    Z = w g with w_i = cos(g_cls, g_i) of every patch;   R = distances between the channels of Z       (R of every frame)
+    A[q, c, i, j] = cosine of frame i of R of the query and frame j of the class mean of R
+    M = G (mean g_cls of all support frames + mean g_cls of the query's frames), reshaped to frames x frames
+    score[q, c] = sum over i, j of A M
+    logits of texts: of c' = (2 - rho) c + rho MHA(LN(c)), and of Up(LN(g_cls)), both mean over frames, with class texts
+    loss = CE(score) + a CE(Linear(mean R)) + b CE(side texts) + k ( KL(clip texts, Linear(mean R)) + CE(clip texts) )
+    probability = softmax(score)^v softmax(clip texts)^t softmax(side texts)^s
+
+| what | function |
+|---|---|
+| ladder, g | `Ladder` |
+| R | `fsar.alignment.channel_distances`, `TsFsarEncoder` |
+| score | `TsFsar.scores` |
+| texts | `TsFsar.text_logits` |
+| loss | `TsFsar.loss` |
+
+Deviations (a dash: not checked):
+| point | paper | public code | ours (switch) |
+|---|---|---|---|
+| blocks over time | - | 7, 9 and 11 of 12 attend over the frames of each place | `temporal_blocks` |
+| alpha | - | 0.4, on the squared distance | 0.4 |
+| class texts | - | ten descriptions by a language model, each normalised, mean, normalised; classes without one are left out, which shifts all later classes | those of a template set, in the same way (`templates`) |
+| probability | - | exponents v, t, s by benchmark and shots, chosen on the test classes; test and training files differ twice | `fusion`; [1, 0, 0] is the visual match alone |
+| temperature, rho, weights, dropout | - | by benchmark and shots | `temperature`, `residual`, `class_weight`, `side_weight`, `clip_weight`, `distillation_temperature`, `dropout` |
+| teacher of the KL | - | gets gradients | the code's |
+| initial values | - | principal components of CLIP's own weights, random where that fails | PyTorch's |
+| precision | - | half in training, with a scaled gradient | as the recipe says |
+| queries | - | each alone with the support | the same |
+"""  # noqa: E501
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, normalize, scaled_dot_product_attention
+
+from fsar.alignment import frame_similarity
+from fsar.alignment.distance_correlation import channel_distances
+from fsar.backbones import Backbone
+from fsar.backbones.base import fingerprint
+from fsar.layers.adapters import attend, embed_frames, feed_forward, read_out, vision_transformer, width_of
+from fsar.layers.temporal import join_heads, split_heads
+from fsar.methods.base import Method, Traits
+from fsar.methods.encoder import Encoder, FrameEncoder
+from fsar.methods.episode import (
+    IGNORED,
+    Encoding,
+    Episode,
+    Prediction,
+    Role,
+    Targets,
+    class_of_videos,
+    mean_over_shots,
+    query_cross_entropy,
+)
+from fsar.shapes import Clips, Logits, Tokens
+from fsar.text.prompts import class_features, templates
+
+COS_EPS = 0.01
+"""Added to the product of norms in the correlation."""
+GATE = 0.1
+"""Temperature of the gates."""
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with biases, queries, keys and values mapped apart.
+
+    Args:
+        dim: channels of a row.
+        heads: they must divide `dim`.
+    """
+
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
+
+    def forward(self, rows: Float[Tensor, "*sets row dim"]) -> Float[Tensor, "*sets row dim"]:
+        """Let every row attend to the rows of its set."""
+        mapped = (split_heads(layer(rows), self.heads) for layer in (self.query, self.key, self.value))
+        return self.out(join_heads(scaled_dot_product_attention(*mapped)))
+
+
+class SideBlock(nn.Module):
+    """A block of the small network; over the tokens of a frame, or over the frames of a token's place.
+
+    Args:
+        dim: channels of a token.
+        heads: of the attention.
+        over_time: attend over frames.
+    """
+
+    def __init__(self, dim: int, heads: int, over_time: bool):
+        super().__init__()
+        self.over_time = over_time
+        self.norm_1, self.norm_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
+        self.attention = Attention(dim, heads)
+        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
+
+    def forward(self, tokens: Tokens) -> Tokens:
+        """Run the block."""
+        normed = self.norm_1(tokens)
+        seen = self.attention(normed.transpose(-3, -2)).transpose(-3, -2) if self.over_time else self.attention(normed)
+        tokens = tokens + seen
+        return tokens + self.mlp(self.norm_2(tokens))
+
+
+class Ladder(nn.Module):
+    """The small network beside CLIP: a step for every block, gated between its own tokens and CLIP's.
+
+    Args:
+        width: channels of CLIP's tokens.
+        blocks: of CLIP.
+        dim: channels of the small network.
+        heads: of its attentions.
+        temporal_blocks: numbers of the blocks that attend over time, from 1.
+    """
+
+    def __init__(self, width: int, blocks: int, dim: int, heads: int, temporal_blocks: Sequence[int]):
+        super().__init__()
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks + 1))
+        self.downs = nn.ModuleList(nn.Linear(width, dim, bias=False) for _ in range(blocks + 1))
+        self.blocks = nn.ModuleList(SideBlock(dim, heads, number in temporal_blocks) for number in range(1, blocks + 1))
+        self.gates = nn.Parameter(torch.zeros(blocks))
+
+    def forward(self, hidden: Iterable[Tokens]) -> Float[Tensor, "*clips frame token side"]:
+        """Climb along CLIP's hidden states.
+
+        Args:
+            hidden: before the first block, and after every block.
+        """
+        states = (down(norm(h)) for h, norm, down in zip(hidden, self.norms, self.downs, strict=True))
+        tokens = next(states)
+        for block, gate, state in zip(self.blocks, (self.gates / GATE).sigmoid(), states, strict=True):
+            tokens = gate * block(tokens) + (1 - gate) * state
+        return tokens
+
+
+class TsFsar(Method):
+    """Correlates distances between channels, frame by frame, weighed for every query; class texts guide and vote."""
+
+    name = "ts-fsar"
+
+    @dataclass(frozen=True, kw_only=True)
+    class Config(Method.Config):
+        """Options of TS-FSAR."""
+
+        frames: int = 8
+        """Frames per video: the side of the matrix that weighs pairs of frames."""
+        dim: int = 256
+        """Channels of the small network; the description of a frame has dim (dim + 1) / 2 numbers."""
+        heads: int = 4
+        """Heads of the small network's attentions; they must divide `dim`."""
+        temporal_blocks: tuple[int, ...] = (7, 9, 11)
+        """Numbers of the blocks that attend over time, from 1; those that the encoder lacks have no effect."""
+        templates: str = "clip-spm"
+        """Template set of the class texts, or one template with `{}`."""
+        fusion: tuple[float, float, float] = (0.15, 0.8, 0.05)
+        """Exponents of the probabilities of match, CLIP's frames and side network; [1, 0, 0] is the match alone."""
+        temperature: float = 50.0
+        """Scale of the cosines with class texts."""
+        residual: float = 0.4
+        """rho, share of the attention over CLIP's frame embeddings."""
+        class_weight: float = 1.0
+        """a, weight of the classifier of descriptions in the loss."""
+        side_weight: float = 1.0
+        """b, weight of the side network's class texts in the loss."""
+        clip_weight: float = 6.0
+        """k, weight of CLIP's class texts and of what the classifier learns from them."""
+        distillation_temperature: float = 10.0
+        """Both logits of the KL divergence are divided by it."""
+        dropout: float = 0.7
+        """Dropout on the descriptions before the classifier."""
+
+        def check(self) -> None:
+            """Refuse values out of range."""
+            templates(self.templates)
+            if self.dim < 1 or self.heads < 1 or self.dim % self.heads or self.frames < 1:
+                raise ValueError(
+                    f"ts-fsar got dim {self.dim}, heads {self.heads} and frames {self.frames}; expected at least 1 of "
+                    f"each, and heads that divide dim"
+                )
+            if min(self.fusion) < 0 or self.fusion[0] == 0 or self.distillation_temperature <= 0:
+                raise ValueError(
+                    f"ts-fsar got fusion {self.fusion} and distillation_temperature {self.distillation_temperature:g}; "
+                    f"expected exponents of at least 0, that of the match above, and a temperature above 0"
+                )
+
+    config: Config
+    training_text: Tensor | None
+
+    def __init__(self, backbone: Backbone, config: Config):
+        super().__init__(backbone, config)
+        visual = vision_transformer(backbone, self.name)
+        blocks = len(visual.transformer.resblocks)
+        self.ladder = Ladder(width_of(visual), blocks, config.dim, config.heads, config.temporal_blocks)
+        self.generator = nn.Linear(config.dim, config.frames**2, bias=False)
+        self.clip_norm, self.clip_attention = nn.LayerNorm(backbone.dim), Attention(backbone.dim, 8)
+        self.side_norm, self.side_up = nn.LayerNorm(config.dim), nn.Linear(config.dim, backbone.dim, bias=False)
+        self.dropout = nn.Dropout(config.dropout)
+        # not saved: the frozen text tower can compute it again
+        self.register_buffer("training_text", None, persistent=False)
+
+    @classmethod
+    def traits_of(cls, config: Config) -> Traits:
+        """The small network trains; the mean token of the whole support weighs pairs of frames."""
+        return Traits(trains=("own",), readouts=("fusion",), reads_text=True, episodes_per_match=8)
+
+    def encoder(self) -> Encoder:
+        """All of `encode`, because the small network reads every block of CLIP."""
+        return TsFsarEncoder(self)
+
+    def encode_text(self, labels: list[str], rng: np.random.Generator | None = None) -> Tensor:
+        """Text features [label, dim] of length 1."""
+        return normalize(class_features(self.backbone, labels, self.config.templates), dim=-1)
+
+    # ----------------------------------------------------------------------- an episode
+
+    def scores(self, episode: Episode) -> Logits:
+        """Weigh the correlations of the frames of every query and class.
+
+        Args:
+            episode: the input of `match`.
+        """
+        query, support, mask = episode.query, episode.support, episode.shot_mask
+        classes = mean_over_shots(support["relations"], mask)
+        correlation = frame_similarity(query["relations"], classes, COS_EPS)  # episode query way frame frame
+        tokens = support["tokens"].mean(-2)  # episode way shot dim
+        count = mask.sum((1, 2)).clamp(min=1)[:, None]
+        task = (tokens * mask[..., None]).sum((1, 2)) / count  # episode dim
+        weights = self.generator(task[:, None] + query["tokens"].mean(-2)).unflatten(-1, correlation.shape[-2:])
+        return (correlation * weights[:, :, None]).sum((-2, -1))
+
+    def text_logits(
+        self, encoding: Encoding, text: Float[Tensor, "*#episode label dim"]
+    ) -> tuple[Float[Tensor, "*videos label"], Float[Tensor, "*videos label"]]:
+        """Compare videos with class texts: by CLIP's frames, and by the side network.
+
+        Args:
+            encoding: of the videos.
+            text: of the classes, of length 1.
+        """
+        rho, frames = self.config.residual, encoding["clip"]
+        adapted = (2 - rho) * frames + rho * self.clip_attention(self.clip_norm(frames))
+        side = self.side_up(self.side_norm(encoding["tokens"]))
+        by_clip, by_side = (normalize(rows.mean(-2), dim=-1) @ text.mT for rows in (adapted, side))
+        return self.config.temperature * by_clip, self.config.temperature * by_side
+
+    def match(self, episode: Episode) -> Prediction:
+        """Logits: log-probabilities, weighed by `fusion`. Named outputs: `score`, `clip`, `side`, the three logits."""
+        assert episode.text is not None
+        by_clip, by_side = self.text_logits(episode.query, episode.text)
+        named = {"score": self.scores(episode), "clip": by_clip, "side": by_side}
+        empty = ~episode.shot_mask.any(-1)[:, None]
+        votes = [
+            share * logits.masked_fill(empty, -torch.inf).log_softmax(-1).masked_fill(empty, 0.0)
+            for share, logits in zip(self.config.fusion, named.values(), strict=True)
+        ]
+        return Prediction(torch.stack(votes).sum(0), named)
+
+    # ----------------------------------------------------------------------- loss
+
+    def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
+        """Encode the texts of all training classes, and make the classifier of descriptions."""
+        self.training_text = self.encode_text(list(class_texts))
+        pairs = self.config.dim * (self.config.dim + 1) // 2
+        self.loss_heads["class"] = nn.Linear(pairs, len(class_texts), bias=False, device=self.device)
+
+    def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
+        """`match`: of the score; `class`, `side`, `clip` and `distill`: weighted, over support and query videos.
+
+        Raises:
+            ValueError: `begin_training` was not called.
+        """
+        if self.training_text is None or "class" not in self.loss_heads:
+            raise ValueError("ts-fsar has no training classes; expected begin_training(class_texts) before the loss")
+        config = self.config
+        videos = {
+            name: torch.cat([part[name].flatten(0, -3) for part in (episode.support, episode.query)])
+            for name in ("relations", "tokens", "clip")
+        }
+        classes = class_of_videos(targets, episode.shot_mask)
+        described = self.loss_heads["class"](self.dropout(videos["relations"].mean(-2)))
+        by_clip, by_side = self.text_logits(videos, self.training_text)
+        of_class, of_clip, of_side = (
+            cross_entropy(logits, classes, ignore_index=IGNORED) for logits in (described, by_clip, by_side)
+        )
+        present, soft = classes != IGNORED, config.distillation_temperature
+        teacher, student = (logits[present] / soft for logits in (by_clip, described))
+        distill = kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="batchmean", log_target=True)
+        return {
+            "match": query_cross_entropy(prediction.named["score"], targets),
+            "class": config.class_weight * of_class,
+            "side": config.side_weight * of_side,
+            "clip": config.clip_weight * of_clip,
+            "distill": config.clip_weight * soft**2 * distill,
+        }
+
+
+class TsFsarEncoder(FrameEncoder):
+    """`relations` R, `tokens` g_cls and `clip` embeddings c, each [*clips, frame, ...].
+
+    Args:
+        method: its small network is used, not copied.
+    """
+
+    is_frozen = False
+
+    def __init__(self, method: TsFsar):
+        super().__init__(method.backbone)
+        self.method = method
+
+    def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
+        """Run CLIP without gradients, and the small network beside it."""
+        visual = vision_transformer(self.backbone, self.method.name)
+        videos = clips.reshape(-1, *clips.shape[-4:])
+        with torch.no_grad():
+            hidden = [embed_frames(visual, videos)]
+            for block in visual.transformer.resblocks:
+                tokens = hidden[-1] + attend(block, block.ln_1(hidden[-1]))
+                hidden.append(tokens + feed_forward(block, block.ln_2(tokens)))
+            embedding = read_out(visual, hidden[-1])
+        encoding = {**describe(self.method.ladder(hidden)), "clip": embedding}
+        return {name: tensor.reshape(*clips.shape[:-4], *tensor.shape[1:]) for name, tensor in encoding.items()}
+
+    def key(self) -> dict[str, Any]:
+        """Name the backbone and the small network."""
+        method = self.method
+        own = {"own": fingerprint(method.ladder), "temporal_blocks": list(method.config.temporal_blocks)}
+        return super().key() | {"encoding": "ts-fsar", "heads": method.config.heads} | own
+
+
+def describe(tokens: Tokens) -> Encoding:
+    """Take the class tokens of the small network, and the distances between the channels of weighed patches.
+
+    Args:
+        tokens: its last output; token 0 is the class token.
+
+    Example:
+        >>> {name: [*part.shape] for name, part in describe(torch.randn(2, 8, 10, 6)).items()}
+        {'tokens': [2, 8, 6], 'relations': [2, 8, 21]}
+    """
+    first, patches = tokens[..., 0, :], tokens[..., 1:, :]
+    weights = cosine_similarity(first.unsqueeze(-2), patches, dim=-1)
+    channels = rearrange(weights.unsqueeze(-1) * patches, "... place channel -> ... channel place")
+    return {"tokens": first.contiguous(), "relations": channel_distances(channels)}

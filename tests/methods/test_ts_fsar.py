@@ -1,0 +1,123 @@
+"""TS-FSAR: the public code's numbers and gradients, its fusion, and exact counts."""
+
+import open_clip
+import pytest
+import torch
+from torch import Tensor
+
+from fsar.backbones.clip import ClipBackbone
+from fsar.methods import build_method
+from fsar.methods.base import Episode, Targets
+from fsar.methods.ts_fsar import TsFsar, describe
+from tests.methods.test_gradients import assert_gradients, assert_losses, by_layer, golden_of, in_training
+from tests.papers.test_runs import hollow
+
+close = {"atol": 1e-4, "rtol": 1e-4}
+WAY, SHOT, QUERY, FRAMES = 3, 2, 3, 8
+OFFICIAL = {
+    "dim": 8, "heads": 2, "temporal_blocks": (2,), "residual": 1.6, "class_weight": 2.0, "side_weight": 0.1,
+    "clip_weight": 0.1, "distillation_temperature": 4.0, "fusion": (0.4, 0.2, 0.4), "templates": "a photo of {}",
+}  # fmt: skip
+ATTENTION = {"query": "q_linear", "key": "k_linear", "value": "v_linear", "out": "proj"}
+LAYERS = {"clip_norm": "Adapter.norm1", "side_norm": "up_ln", "side_up": "up_linear", "generator": "ts_dcm.generator"}
+LAYERS |= {f"clip_attention.{ours}": f"Adapter.attn.{theirs}" for ours, theirs in ATTENTION.items()}
+LAYERS |= {f"ladder.norms.{i}": f"side_LN.{i}" for i in range(4)} | {"loss_heads.class": "Linear"}
+LAYERS |= {f"ladder.downs.{i}": f"side_downsample.{i}" for i in range(4)}
+for i in range(3):
+    block, theirs = f"ladder.blocks.{i}", f"side_transformer.{i}"
+    LAYERS |= {f"{block}.attention.{k}": f"{theirs}.attn.{v}" for k, v in ATTENTION.items()}
+    LAYERS |= {f"{block}.norm_1": f"{theirs}.norm1", f"{block}.norm_2": f"{theirs}.norm2"}
+    LAYERS |= {f"{block}.mlp.0": f"{theirs}.mlp.fc1", f"{block}.mlp.2": f"{theirs}.mlp.fc2"}
+
+
+def tensors_of(method: TsFsar) -> dict[str, Tensor]:
+    """Parameters under the reference's names; its gates are apart."""
+    return by_layer(method, LAYERS) | {"gates": method.ladder.gates}
+
+
+def joined(golden: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors of the reference that begin with `prefix`, with the gates in one."""
+    found = {name.removeprefix(prefix): value for name, value in golden.items() if name.startswith(prefix)}
+    return found | {"gates": torch.cat([found.pop(f"side_gate_params.{i}") for i in range(3)])}
+
+
+def small(**options) -> TsFsar:
+    """Over a CLIP of 12 channels, 3 blocks and 9 patches, whose texts nobody reads."""
+    vision = {"image_size": 3, "patch_size": 1, "width": 12, "layers": 3, "head_width": 6}
+    text = {"context_length": 4, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        clip = open_clip.CLIP(embed_dim=8, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+        tokenize = lambda texts: torch.zeros(len(texts), 4, dtype=torch.long)  # noqa: E731
+        return TsFsar(ClipBackbone("golden", clip, tokenize), TsFsar.Config(**OFFICIAL | options)).eval()
+
+
+def official(golden: dict[str, Tensor]) -> TsFsar:
+    method = small()
+    method.begin_training(["a training class"] * 5)
+    method.training_text = golden["class_text_embeddings"]
+    weights = joined(golden, "w.")
+    with torch.no_grad():
+        for name, parameter in tensors_of(method).items():
+            parameter.copy_(weights[name].reshape(parameter.shape))
+    return in_training(method)
+
+
+def episode_of(method: TsFsar, golden: dict[str, Tensor]) -> tuple[Episode, Tensor]:
+    """The golden episode, whose videos are CLIP's hidden states; and the classes of its ways."""
+    hidden = golden["clip_hidden_after_each_layer"].unflatten(1, (-1, FRAMES)).unbind(0)
+    encoding = describe(method.ladder(hidden))
+    encoding = {**encoding, "clip": golden["clip_class_embedding_projected"].unflatten(0, (-1, FRAMES))}
+    order = golden["support_labels"].argsort(stable=True)
+    way_class = golden["real_labels_support_then_query"][order].view(WAY, SHOT)[:, 0]
+    support = {name: part[order].unflatten(0, (1, WAY, SHOT)) for name, part in encoding.items()}
+    query = {name: part[None, WAY * SHOT :] for name, part in encoding.items()}
+    text = golden["class_text_embeddings"][way_class][None]
+    return Episode(support, query, torch.ones(1, WAY, SHOT, dtype=torch.bool), text), way_class
+
+
+def test_scores_losses_and_gradients_are_those_of_the_public_code() -> None:
+    golden = golden_of("ts_fsar", ())
+    method = official(golden)
+    episode, way_class = episode_of(method, golden)
+    found = episode.query["relations"][0].flatten(0, 1)
+    torch.testing.assert_close(found, golden["alpha_representation"][WAY * SHOT * FRAMES :], **close)
+    prediction = method.match(episode)
+    torch.testing.assert_close(prediction.named["score"][0], golden["score"], **close)
+    torch.testing.assert_close(prediction.logits.exp()[0], golden["i.test_fused_scores"], **close)
+    terms = method.loss(episode, prediction, Targets(golden["query_labels"][None], way_class[None]))
+    weights = {"match": ("match", 1), "class": ("representation_class", 2), "side": ("side_text", 0.1)}
+    weights |= {"clip": ("clip_text", 0.1), "distill": ("kl", 0.1)}
+    assert_losses({f"i.loss.{theirs}": terms[name] / weight for name, (theirs, weight) in weights.items()}, golden)
+    total = sum(terms.values())
+    assert_losses({"loss.total": total}, golden)
+    assert_gradients(total, tensors_of(method), joined(golden, "grad."))
+
+
+@torch.no_grad()
+def test_match_alone_and_a_class_without_shots() -> None:
+    golden = golden_of("ts_fsar", ())
+    method, alone = official(golden), small(fusion=(1.0, 0.0, 0.0))
+    alone.load_state_dict(method.state_dict(), strict=False)
+    episode, _ = episode_of(method, golden)
+    score = method.match(episode).named["score"]
+    torch.testing.assert_close(alone.match(episode).logits, score.log_softmax(-1))
+    episode.shot_mask[0, 1] = False
+    logits = method.match(episode).logits
+    assert (logits[..., 1] == -torch.inf).all() and logits[..., [0, 2]].isfinite().all()
+
+
+def test_wrong_options_are_named() -> None:
+    with pytest.raises(ValueError, match="ts-fsar got dim 8, heads 3 .*heads that divide dim"):
+        small(heads=3)
+    with pytest.raises(ValueError, match=r"fusion \(0.0, 1.0, 0.0\).*that of the match above"):
+        small(fusion=(0.0, 1.0, 0.0))
+
+
+@pytest.mark.parametrize(("classes", "own"), [(31, 14_272_396), (64, 15_357_964), (70, 15_555_340)])
+def test_parameters(classes: int, own: int) -> None:
+    with torch.device("meta"):
+        method = build_method("ts-fsar", hollow("ViT-B-16/openai"))
+        method.loss_heads["class"] = torch.nn.Linear(256 * 257 // 2, classes, bias=False)
+    found = [p for name, p in method.named_parameters() if not name.startswith("backbone.")]
+    assert sum(parameter.numel() for parameter in found) == own
