@@ -46,7 +46,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, normalize, scaled_dot_product_attention
 
-from fsar.alignment import frame_similarity
+from fsar.alignment import frame_similarity, video_text_similarity
 from fsar.alignment.distance_correlation import channel_distances
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
@@ -255,7 +255,7 @@ class TsFsar(Method):
         rho, frames = self.config.residual, encoding["clip"]
         adapted = (2 - rho) * frames + rho * self.clip_attention(self.clip_norm(frames))
         side = self.side_up(self.side_norm(encoding["tokens"]))
-        by_clip, by_side = (normalize(rows.mean(-2), dim=-1) @ text.mT for rows in (adapted, side))
+        by_clip, by_side = (video_text_similarity(rows, text) for rows in (adapted, side))
         return self.config.temperature * by_clip, self.config.temperature * by_side
 
     def match(self, episode: Episode) -> Prediction:
@@ -292,7 +292,8 @@ class TsFsar(Method):
             for name in ("relations", "tokens", "clip")
         }
         classes = class_of_videos(targets, episode.shot_mask)
-        described = self.loss_heads["class"](self.dropout(videos["relations"].mean(-2)))
+        with torch.autocast(self.device.type, enabled=False):  # its logits get gradients too large for half precision
+            described = self.loss_heads["class"](self.dropout(videos["relations"].mean(-2)))
         by_clip, by_side = self.text_logits(videos, self.training_text)
         of_class, of_clip, of_side = (
             cross_entropy(logits, classes, ignore_index=IGNORED) for logits in (described, by_clip, by_side)
