@@ -265,15 +265,15 @@ def test_stochastic_depth_drops_a_whole_video(small: Backbone, clips: Tensor) ->
 # --- heads
 
 
-@pytest.mark.parametrize("metric", ["otam", "bi-mhm", "protonet", "trx"])
+@pytest.mark.parametrize("metric", ["otam", "bi-mhm", "protonet", "trx", "distance-correlation"])
 def test_every_metric_matches_and_trains(small: Backbone, clips: Tensor, metric: str) -> None:
     method = shake(aim(small, metric=metric))
     assert not method.traits.reads_text
-    assert method.traits.episodes_per_match == (2 if metric == "trx" else 512)
+    assert method.traits.episodes_per_match == {"trx": 2, "distance-correlation": 8}.get(metric, 512)
     logits = method.match(encoded(method, clips)).logits
     assert logits.shape == (1, QUERY, WAY) and torch.isfinite(logits).all()
     assert gradients(method, clips).keys() == own(method).keys()
-    assert any(name.startswith("metric.") for name in own(method)) == (metric == "trx")
+    assert any(name.startswith("metric.") for name in own(method)) == (metric in ("trx", "distance-correlation"))
 
 
 @torch.no_grad()

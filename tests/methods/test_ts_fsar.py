@@ -1,13 +1,17 @@
 """TS-FSAR: the public code's numbers and gradients, its fusion, and exact counts."""
 
+from itertools import product
+
 import open_clip
 import pytest
 import torch
 from torch import Tensor
 
 from fsar.backbones.clip import ClipBackbone
+from fsar.layers.ladder import start_from
 from fsar.methods import build_method
 from fsar.methods.base import Episode, Targets
+from fsar.methods.metric import make_metric
 from fsar.methods.ts_fsar import TsFsar, describe
 from tests.methods.test_gradients import assert_gradients, assert_losses, by_layer, golden_of, in_training
 from tests.papers.test_runs import hollow
@@ -19,7 +23,12 @@ OFFICIAL = {
     "clip_weight": 0.1, "distillation_temperature": 4.0, "fusion": (0.4, 0.2, 0.4), "templates": "a photo of {}",
 }  # fmt: skip
 ATTENTION = {"query": "q_linear", "key": "k_linear", "value": "v_linear", "out": "proj"}
-LAYERS = {"clip_norm": "Adapter.norm1", "side_norm": "up_ln", "side_up": "up_linear", "generator": "ts_dcm.generator"}
+LAYERS = {
+    "clip_norm": "Adapter.norm1",
+    "side_norm": "up_ln",
+    "side_up": "up_linear",
+    "frame_match.generator": "ts_dcm.generator",
+}
 LAYERS |= {f"clip_attention.{ours}": f"Adapter.attn.{theirs}" for ours, theirs in ATTENTION.items()}
 LAYERS |= {f"ladder.norms.{i}": f"side_LN.{i}" for i in range(4)} | {"loss_heads.class": "Linear"}
 LAYERS |= {f"ladder.downs.{i}": f"side_downsample.{i}" for i in range(4)}
@@ -121,3 +130,57 @@ def test_parameters(classes: int, own: int) -> None:
         method.loss_heads["class"] = torch.nn.Linear(256 * 257 // 2, classes, bias=False)
     found = [p for name, p in method.named_parameters() if not name.startswith("backbone.")]
     assert sum(parameter.numel() for parameter in found) == own
+
+
+@torch.no_grad()
+def test_training_starts_from_the_directions_of_clips_weights() -> None:
+    """Principal components by a singular value decomposition, apart from signs."""
+    method, blind = small(), small(init="random")
+    assert not torch.allclose(blind.ladder.blocks[1].attention.key.weight, method.ladder.blocks[1].attention.key.weight)
+    theirs = method.backbone.clip.visual.transformer.resblocks[1]
+    block, dim = method.ladder.blocks[1], 8
+
+    def scores(rows: Tensor) -> Tensor:
+        left, size, _ = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
+        return (left * size)[:, :dim].abs()
+
+    close = {"atol": 1e-4, "rtol": 1e-3}
+    key, deeper = theirs.attn.in_proj_weight.chunk(3)[1], theirs.mlp.c_proj.weight
+    torch.testing.assert_close(block.attention.key.weight.abs(), scores(key)[:dim], **close)
+    torch.testing.assert_close(block.mlp[0].weight.abs(), scores(theirs.mlp.c_fc.weight)[: 4 * dim], **close)
+    torch.testing.assert_close(block.mlp[2].weight.abs(), scores(deeper.mT).mT[:, : 4 * dim], **close)
+    assert torch.equal(block.norm_1.weight, torch.ones(dim))
+
+
+def test_parameters_larger_than_clips_stay() -> None:
+    parameter = torch.nn.Parameter(torch.arange(6.0).view(3, 2))
+    start_from(parameter, torch.ones(3, 1))
+    assert torch.equal(parameter, torch.arange(6.0).view(3, 2))
+
+
+@torch.no_grad()
+def test_distance_correlation_of_frame_features_by_hand() -> None:
+    """Loops over frames instead of products of tensors; a missing shot does not count."""
+    generator = torch.Generator().manual_seed(0)
+    query, support = torch.randn(1, 2, 3, 5, generator=generator), torch.randn(1, 2, 2, 3, 5, generator=generator)
+    mask = torch.tensor([[[True, True], [True, False]]])
+    metric = make_metric("distance-correlation", 5, frames=3)
+    found = metric(query, support, mask)[0]
+
+    def distances(frame: Tensor) -> Tensor:
+        delta = ((frame[:, None] - frame).square() / 2 + 1e-5) ** 0.4
+        centred = delta - delta.mean(0) - delta.mean(1)[:, None] + delta.mean()
+        return torch.stack([centred[i, j] for i in range(5) for j in range(i, 5)])
+
+    shots = [[support[0, 0, 0], support[0, 0, 1]], [support[0, 1, 0]]]
+    task = torch.stack([video.mean(0) for videos in shots for video in videos]).mean(0)
+    for number, video in enumerate(query[0]):
+        weights = (metric.match.generator.weight @ (task + video.mean(0))).view(3, 3)
+        for way, videos in enumerate(shots):
+            score = torch.tensor(0.0)
+            for i, j in product(range(3), range(3)):
+                x, y = distances(video[i]), torch.stack([distances(one[j]) for one in videos]).mean(0)
+                score += weights[i, j] * (x @ y) / (x.norm() * y.norm() + 0.01)
+            torch.testing.assert_close(found[number, way], score)
+    with pytest.raises(ValueError, match="made for 3 frames and got 2; set option frames"):
+        metric(query[:, :, :2], support[..., :2, :], mask)

@@ -5,7 +5,8 @@ Long et al., "Task-specific distance correlation matching for few-shot action re
 | equation | function |
 |---|---|
 | squared distances of channels over places, to the power alpha, double-centred | `channel_distances` |
-| correlation of the frames of two videos | `fsar.alignment.frame_similarity` of these, with eps 0.01 |
+| correlation A of the frames of two videos | `fsar.alignment.frame_similarity` of these, with eps 0.01 |
+| weighed for every query, as a head | `fsar.methods.metric.TaskSpecificMatch`, `DistanceCorrelation` |
 """
 
 import torch

@@ -124,8 +124,9 @@ class Aim(Method):
         """Factor on the adapter beside the MLP; the code has 1 on SSv2."""
         drop_path: float = 0.2
         """Stochastic depth of the last block's adapters; it rises linearly from 0 at the first block."""
-        metric: Literal["otam", "bi-mhm", "protonet", "trx"] = "otam"
-        """Metric of frame features; `otam` compares with prototypes, as CLIP-FSAR does."""
+        metric: Literal["otam", "bi-mhm", "protonet", "trx", "distance-correlation"] = "otam"
+        """Metric of frame features; `otam` compares with prototypes, as CLIP-FSAR does; `distance-correlation` is the
+        match of TS-FSAR."""
         text: bool = False
         """Use the similarity to the class texts instead of a metric."""
         templates: str = "ma-fsar"
@@ -162,7 +163,7 @@ class Aim(Method):
             )
             for index in range(layers)
         )
-        self.metric: Metric | None = None if config.text else make_metric(config.metric, backbone.dim)
+        self.metric: Metric | None = None if config.text else make_metric(config.metric, backbone.dim, config.frames)
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
@@ -173,8 +174,8 @@ class Aim(Method):
             )
         return Traits(
             trains=("own",),
-            independent_ways=True,
-            matches_means=config.metric != "trx",
+            independent_ways=config.metric != "distance-correlation",  # which reads the whole support
+            matches_means=config.metric not in ("trx", "distance-correlation"),
             episodes_per_match=metric_episodes(config.metric),
         )
 

@@ -108,8 +108,8 @@ class MaFsar(Method):
         templates: str = "ma-fsar"
         """Template set of the class texts; training draws one template per class and episode, evaluation takes their
         mean."""
-        metric: Literal["otam", "bi-mhm", "trx", "protonet"] = "otam"
-        """Metric of frame features (eq. 13)."""
+        metric: Literal["otam", "bi-mhm", "trx", "protonet", "distance-correlation"] = "otam"
+        """Metric of frame features (eq. 13); `distance-correlation` is the match of TS-FSAR."""
         fgma: bool = True
         """Adapt the encoder (FgMA); false leaves CLIP as it is, the only way with a ResNet."""
         gta: bool = ablation(True)
@@ -145,6 +145,11 @@ class MaFsar(Method):
             return self.text and self.fgma and self.local == "lma"
 
         @property
+        def _counts_frames(self) -> bool:
+            """Whether a parameter has a size that depends on `frames`."""
+            return bool(self.temporal_embedding) or self.metric == "distance-correlation"
+
+        @property
         def merges_first(self) -> bool:
             """Whether `match` enhances the mean over the shots of a class, instead of each support video."""
             return self.merge == "before" and self.metric != "trx" and self.prototype != "none"
@@ -164,7 +169,7 @@ class MaFsar(Method):
             of_fgma = ("gta", "local", "ja", "joint_scale", "ratio", "temporal_embedding")
             return (
                 (not self.fgma, "fgma: false", (*of_fgma, "fc_text_per_layer", "gta_pre_adapter", "ja_skip")),
-                (not self.temporal_embedding, "no temporal embedding", ("frames",)),
+                (not self._counts_frames, "no temporal embedding", ("frames",)),
                 (not self.gta, "gta: false", ("gta_pre_adapter",)),
                 (self.local != "lma", f"local: {self.local}", ("fc_text_per_layer",)),
                 (not self.ja, "ja: false", ("joint_scale", "ja_skip")),
@@ -209,7 +214,7 @@ class MaFsar(Method):
                 )
         if config.prototype != "none":
             self.tpcm = TemporalTransformer(backbone.dim, hidden=config.hidden, norm=config.tpcm_norm)
-        self.metric = make_metric(config.metric, backbone.dim)
+        self.metric = make_metric(config.metric, backbone.dim, config.frames)
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:

@@ -15,9 +15,9 @@ the patches of the last g:
 
 | what | function |
 |---|---|
-| ladder, g | `Ladder` |
-| R | `fsar.alignment.channel_distances`, `TsFsarEncoder` |
-| score | `TsFsar.scores` |
+| ladder, g | `fsar.layers.ladder.Ladder` |
+| R | `fsar.alignment.distance_correlation.channel_distances`, `TsFsarEncoder` |
+| A, M, score | `fsar.methods.metric.TaskSpecificMatch` |
 | texts | `TsFsar.text_logits` |
 | loss | `TsFsar.loss` |
 
@@ -30,28 +30,28 @@ Deviations (a dash: not checked):
 | probability | - | exponents v, t, s by benchmark and shots, chosen on the test classes; test and training files differ twice | `fusion`; [1, 0, 0] is the visual match alone |
 | temperature, rho, weights, dropout | - | by benchmark and shots | `temperature`, `residual`, `class_weight`, `side_weight`, `clip_weight`, `distillation_temperature`, `dropout` |
 | teacher of the KL | - | gets gradients | the code's |
-| initial values | - | principal components of CLIP's own weights, random where that fails | PyTorch's |
+| initial values | - | principal components of CLIP's own weights, random where that fails | the same, with fixed signs (`init`); where CLIP's are smaller, PyTorch's |
 | precision | - | half in training, with a scaled gradient | as the recipe says |
 | queries | - | each alone with the support | the same |
 """  # noqa: E501
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, normalize, scaled_dot_product_attention
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, normalize
 
-from fsar.alignment import frame_similarity, video_text_similarity
+from fsar.alignment import video_text_similarity
 from fsar.alignment.distance_correlation import channel_distances
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
 from fsar.layers.adapters import attend, embed_frames, feed_forward, read_out, vision_transformer, width_of
-from fsar.layers.temporal import join_heads, split_heads
+from fsar.layers.ladder import Attention, Ladder
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import (
@@ -62,90 +62,11 @@ from fsar.methods.episode import (
     Role,
     Targets,
     class_of_videos,
-    mean_over_shots,
     query_cross_entropy,
 )
+from fsar.methods.metric import TaskSpecificMatch
 from fsar.shapes import Clips, Logits, Tokens
 from fsar.text.prompts import class_features, templates
-
-COS_EPS = 0.01
-"""Added to the product of norms in the correlation."""
-GATE = 0.1
-"""Temperature of the gates."""
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with biases, queries, keys and values mapped apart.
-
-    Args:
-        dim: channels of a row.
-        heads: they must divide `dim`.
-    """
-
-    def __init__(self, dim: int, heads: int):
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
-
-    def forward(self, rows: Float[Tensor, "*sets row dim"]) -> Float[Tensor, "*sets row dim"]:
-        """Let every row attend to the rows of its set."""
-        mapped = (split_heads(layer(rows), self.heads) for layer in (self.query, self.key, self.value))
-        return self.out(join_heads(scaled_dot_product_attention(*mapped)))
-
-
-class SideBlock(nn.Module):
-    """A block of the small network; over the tokens of a frame, or over the frames of a token's place.
-
-    Args:
-        dim: channels of a token.
-        heads: of the attention.
-        over_time: attend over frames.
-    """
-
-    def __init__(self, dim: int, heads: int, over_time: bool):
-        super().__init__()
-        self.over_time = over_time
-        self.norm_1, self.norm_2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.attention = Attention(dim, heads)
-        self.mlp = nn.Sequential(nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim))
-
-    def forward(self, tokens: Tokens) -> Tokens:
-        """Run the block."""
-        normed = self.norm_1(tokens)
-        seen = self.attention(normed.transpose(-3, -2)).transpose(-3, -2) if self.over_time else self.attention(normed)
-        tokens = tokens + seen
-        return tokens + self.mlp(self.norm_2(tokens))
-
-
-class Ladder(nn.Module):
-    """The small network beside CLIP: a step for every block, gated between its own tokens and CLIP's.
-
-    Args:
-        width: channels of CLIP's tokens.
-        blocks: of CLIP.
-        dim: channels of the small network.
-        heads: of its attentions.
-        temporal_blocks: numbers of the blocks that attend over time, from 1.
-    """
-
-    def __init__(self, width: int, blocks: int, dim: int, heads: int, temporal_blocks: Sequence[int]):
-        super().__init__()
-        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(blocks + 1))
-        self.downs = nn.ModuleList(nn.Linear(width, dim, bias=False) for _ in range(blocks + 1))
-        self.blocks = nn.ModuleList(SideBlock(dim, heads, number in temporal_blocks) for number in range(1, blocks + 1))
-        self.gates = nn.Parameter(torch.zeros(blocks))
-
-    def forward(self, hidden: Iterable[Tokens]) -> Float[Tensor, "*clips frame token side"]:
-        """Climb along CLIP's hidden states.
-
-        Args:
-            hidden: before the first block, and after every block.
-        """
-        states = (down(norm(h)) for h, norm, down in zip(hidden, self.norms, self.downs, strict=True))
-        tokens = next(states)
-        for block, gate, state in zip(self.blocks, (self.gates / GATE).sigmoid(), states, strict=True):
-            tokens = gate * block(tokens) + (1 - gate) * state
-        return tokens
 
 
 class TsFsar(Method):
@@ -183,6 +104,9 @@ class TsFsar(Method):
         """Both logits of the KL divergence are divided by it."""
         dropout: float = 0.7
         """Dropout on the descriptions before the classifier."""
+        init: Literal["pca", "random"] = "pca"
+        """Start of side blocks and of the attention over CLIP's frames: principal components of CLIP's own weights, if
+        these are large enough (seconds for a ViT-B), or random."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -206,10 +130,13 @@ class TsFsar(Method):
         visual = vision_transformer(backbone, self.name)
         blocks = len(visual.transformer.resblocks)
         self.ladder = Ladder(width_of(visual), blocks, config.dim, config.heads, config.temporal_blocks)
-        self.generator = nn.Linear(config.dim, config.frames**2, bias=False)
+        self.frame_match = TaskSpecificMatch(config.dim, config.frames)
         self.clip_norm, self.clip_attention = nn.LayerNorm(backbone.dim), Attention(backbone.dim, 8)
         self.side_norm, self.side_up = nn.LayerNorm(config.dim), nn.Linear(config.dim, backbone.dim, bias=False)
         self.dropout = nn.Dropout(config.dropout)
+        if config.init == "pca":
+            self.ladder.start_from(visual.transformer.resblocks)
+            self.clip_attention.start_from(visual.transformer.resblocks[-1])
         # not saved: the frozen text tower can compute it again
         self.register_buffer("training_text", None, persistent=False)
 
@@ -234,14 +161,9 @@ class TsFsar(Method):
         Args:
             episode: the input of `match`.
         """
-        query, support, mask = episode.query, episode.support, episode.shot_mask
-        classes = mean_over_shots(support["relations"], mask)
-        correlation = frame_similarity(query["relations"], classes, COS_EPS)  # episode query way frame frame
-        tokens = support["tokens"].mean(-2)  # episode way shot dim
-        count = mask.sum((1, 2)).clamp(min=1)[:, None]
-        task = (tokens * mask[..., None]).sum((1, 2)) / count  # episode dim
-        weights = self.generator(task[:, None] + query["tokens"].mean(-2)).unflatten(-1, correlation.shape[-2:])
-        return (correlation * weights[:, :, None]).sum((-2, -1))
+        query, support = episode.query, episode.support
+        relations, tokens = ((query[name], support[name]) for name in ("relations", "tokens"))
+        return self.frame_match(*relations, *tokens, episode.shot_mask)
 
     def text_logits(
         self, encoding: Encoding, text: Float[Tensor, "*#episode label dim"]
