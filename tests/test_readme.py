@@ -190,7 +190,8 @@ def test_the_lines_on_own_parts_and_features(
 
 
 def test_the_lines_on_banks(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fsar.bank.plan.SECONDS", 1)  # shorter clips measure faster
+    monkeypatch.setattr("fsar.bank.plan.SECONDS", 1)  # shorter clips measure faster, and fewer of them
+    monkeypatch.setattr("fsar.bank.plan.FILLING", 0)
     lines = commands("fsar bank fill")
     assert [words[1] for words in lines] == ["bank", "bank", "search", "bank", "evaluate"]
     for words in lines:

@@ -69,6 +69,12 @@ def test_a_bank_holds_what_fill_bank_makes(clips: Path, whole: Path, tiny: Backb
     assert np.allclose(norms, 1, atol=1e-3)
 
 
+def test_banks_of_two_precisions_stay_apart(clips: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "precision" not in ShardedBank(whole).header["encoder"]  # float32, as before there was a choice
+    assert fill(whole, clips, "--precision", "bf16") == 2
+    assert "holds another bank: encoder is" in capsys.readouterr().err
+
+
 def test_killed_and_divided_runs_end_with_the_same_files(clips: Path, whole: Path, tmp_path: Path) -> None:
     def die_at_the_second() -> None:
         write = ShardedBank._write_index

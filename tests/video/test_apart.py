@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fsar.video import apart
-from fsar.video.apart import ApartCache, Decoders
+from fsar.video.apart import ApartCache, Decoders, Seen
 from fsar.video.frame_cache import FrameCache
 from fsar.video.paths import VideoError
 
@@ -51,3 +51,20 @@ def test_a_broken_video_keeps_its_reason(tmp_path: Path) -> None:
     (tmp_path / "empty.mp4").touch()
     with Decoders(1) as decoders, pytest.raises(VideoError, match="empty.mp4: the file is empty"):
         ApartCache(tmp_path, decoders=decoders).read(tmp_path / "empty.mp4")
+
+
+def test_damage_is_counted_while_other_threads_read(tmp_path: Path) -> None:
+    cache = ApartCache(tmp_path)
+
+    class Busy(type(tmp_path)):  # type: ignore[misc]
+        """A path, during whose comparison another video is read."""
+
+        def __eq__(self, other: object) -> bool:
+            cache.seen[Path(f"{len(cache.seen)}.mp4"), None, None] = Seen("", 0)
+            return super().__eq__(other)
+
+        __hash__ = type(tmp_path).__hash__
+
+    cache.seen[Busy("a.mp4"), None, None] = Seen("", 1)
+    cache.seen[Busy("b.mp4"), None, None] = Seen("", 2)
+    assert cache.damaged("b.mp4") == 2

@@ -13,6 +13,7 @@ The bank that is matched from lies in memory or, if it is large, in a file that 
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -30,7 +31,7 @@ from fsar.bank.batches import batch_size, encode_batch, in_batches
 from fsar.bank.rows import LARGE, Rows
 from fsar.bank.store import Bank, BankStore, NothingRead, open_store
 from fsar.datasets import Video
-from fsar.devices import Precision, computing_in, copies_on
+from fsar.devices import Precision, computing_in, copies_on, single_threaded
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
@@ -128,7 +129,9 @@ def fill_bank(
     batches = in_batches(zip(videos, prepared, strict=True), size, _is_to_be_encoded)
     made = chain.from_iterable(in_turn([partial(_encoded, one, precision, size) for one in encoders], batches))
     bar = progress_bar(zip(videos, made, strict=True), "encode", "video", len(videos), progress)
-    with computing_in(precision, method.device):
+    # beside a GPU, the processor only prepares clips: a thread per clip, not all cores for each of them
+    threads = single_threaded() if method.device.type == "cuda" else nullcontext()
+    with threads, computing_in(precision, method.device):
         for video, encodings in bar:
             if isinstance(encodings, VideoError):
                 if on_error == "stop":

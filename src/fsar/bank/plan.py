@@ -31,7 +31,10 @@ INDEX_BYTES = 160
 """Of a row of the index and of the list, compressed: ids, paths and hashes."""
 LIST_BYTES = 1000
 """Memory of a video while the list grows."""
-_CLIPS, _TIMES = 4, 6  # a small bank lists each rendered clip several times: only decoding and encoding count
+FILLING = 5.0
+"""Seconds that a bank is filled for; a fast machine would else spend them on starting its processes."""
+_CLIPS, _LEAST, _MOST = 4, 6, SIZE // 4
+"""Clips that are rendered, and how often a bank lists each of them: only decoding and encoding count."""
 SECONDS, _FPS, _SIDES = 10, 30, (256, 340)  # as the clips of Kinetics are
 
 
@@ -103,10 +106,12 @@ def plan(making: Making, clips: int) -> Plan:
         decoding = _rate(lambda i: cache.read(videos[1 + i].path), _CLIPS - 1)
         encoding = _encoding_rate(making, load_clip(making.method, cache, videos[0].path))
         bank = ShardedBank.create(Path(folder) / "bank", header)
-        bank.add(replace(video, id=f"{i} {video.id}") for i in range(_TIMES) for video in videos)
+        expected = min(decoding * making.cores, encoding)
+        times = min(max(_LEAST, round(FILLING * expected / _CLIPS)), _MOST)
+        bank.add(replace(video, id=f"{i} {video.id}") for i in range(times) for video in videos)
         begun = time.perf_counter()
         fill(bank, making, progress=False)
-        filling = _TIMES * _CLIPS / (time.perf_counter() - begun)
+        filling = times * _CLIPS / (time.perf_counter() - begun)
     sizes = {name: _bytes(spec) for name, spec in header["tensors"].items()}
     return Plan(
         clips=clips,

@@ -108,6 +108,7 @@ def method_options(parser: ArgumentParser) -> None:
     add("--checkpoint", metavar="DIR[:OPTION=VALUE,...]", help="a trained method; replaces --method and --backbone")
     own_option(parser)
     device_option(parser)
+    add("--precision", choices=["float32", "tf32", "bf16"], default="float32", help="tf32, bf16: faster on new GPUs")
     add("--frames", type=int, help="frames per video; default: a checkpoint's own, or 8")
     add("--sampling", help="how frames are chosen; default: a checkpoint's own, or tsn")
 
@@ -141,6 +142,7 @@ def making(options: Namespace) -> "Making":
     return Making(
         method=to_device(method, options.device),
         cache=cache,
+        precision=options.precision,
         dtype=getattr(options, "dtype", "float16"),
         workers=getattr(options, "workers", None),
         seconds=getattr(options, "seconds", 60.0),

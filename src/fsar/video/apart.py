@@ -116,7 +116,8 @@ class ApartCache(FrameCache):
     def damaged(self, video: VideoPath) -> int:
         """Count what is damaged in a video that was read."""
         path = Path(os.fspath(video))  # type: ignore[arg-type]
-        return max((seen.damaged for (name, *_), seen in self.seen.items() if name == path), default=0)
+        seen = [*self.seen.items()]  # other threads add to it meanwhile
+        return max((one.damaged for (name, *_), one in seen if name == path), default=0)
 
     def _ask(
         self, do: str, video: VideoPath, start: float | None, end: float | None
