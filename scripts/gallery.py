@@ -71,7 +71,8 @@ def figures(runs: Path, out: Path) -> Iterator[tuple[str, list[str]]]:
     made = out / "results"
     yield "01-ma-fsar-fig-1b-5", looks
     yield "02-ma-fsar-fig-1b-5-rollout", [*looks, "--rollout"]
-    yield "03-ma-fsar-fig-1c", ["curves", str(made / "shots"), "--x", "parameters"]
+    one_shot = sorted(str(result) for result in (made / "shots").glob("*_1shot_*.json"))
+    yield "03-ma-fsar-fig-1c", ["curves", *one_shot, "--x", "parameters"]
     yield "04-ma-fsar-table-13", ["curves", str(made / "alpha"), "--x", "alpha"]
     yield "05-task-adapter-pp-fig-11", ["attention", *SETTING, *run["task-adapter-pp"]]
     yield "06-task-adapter-pp-stages", ["alignment", *SETTING, *run["task-adapter-pp"]]
@@ -136,12 +137,12 @@ def main() -> None:
         if not (out / "results" / folder / "done").is_file():
             must(["evaluate", "--data", "world", *words, "--out", str(out / "results" / folder)])
             (out / "results" / folder / "done").touch()
-    for name, words in costs():
-        if not (out / "costs" / f"{name}.csv").is_file():
-            must(["benchmark", *words, "--out", str(out / "costs" / f"{name}.csv")])
     for name, words in [*figures(options.runs, out), *(real_figures(options.clips) if options.clips else ())]:
         if not (out / f"{name}.png").is_file():
             must(["explain", *words, "--note", NOTES.get(name, ""), "--out", str(out / f"{name}.png")])
+    for name, words in costs():
+        if not (out / "costs" / f"{name}.csv").is_file():
+            must(["benchmark", *words, "--out", str(out / "costs" / f"{name}.csv")])
     must(["report", str(out), "--out", str(out / "gallery.html")])
 
 

@@ -12,6 +12,7 @@ from fsar.cli.evaluate import _swept
 from fsar.datasets import VideoDataset
 from fsar.explain.curves import classes_picture, curves_picture, place_of, reliability_picture, trained_parameters
 from fsar.recognizer.score import Bin
+from fsar.results.result import Result
 from tests.results.test_results import RESULT, TRAINING
 
 
@@ -30,9 +31,35 @@ def test_curves_over_shots_and_options() -> None:
         f"otam (tiny) on ssv2-full@otam-67k 2-way {shot}-shot" for shot in (1, 5)
     ]
     assert smoothing["accuracy"].tolist() == [10.0, 10.0, 50.0, 50.0]
+    picture = curves_picture(results, "shot")
+    (legend,) = picture.figure.legends
+    names = [f"otam smoothing={s} (tiny) on ssv2-full@otam-67k 2-way" for s in (0.1, 0.5)]
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert picture.title == "Accuracy over shot: ssv2-full@otam-67k 2-way"
     assert place_of(replace(RESULT, options={"templates": "clip-spm:4"}), "templates") == 4
     with pytest.raises(ValueError, match="no result has a number 'depth'"):
         curves_picture(results, "depth")
+
+
+def test_trainings_of_a_sweep_are_one_curve() -> None:
+    """The number on the axis is another in each recipe, so each recipe has another hash."""
+
+    def trained(weight: float, shot: int = 1) -> Result:
+        options = {"distill_weight": weight}
+        recipe = {**TRAINING["recipe"], "episodes": 1600, "options": options}
+        training = {**TRAINING, "recipe": recipe, "unfinished_at": 40}
+        result = replace(RESULT, method="clip-mdmf", options=options, changed=options, training=training, shot=shot)
+        return replace(result, accuracy=0.3 + weight / 10)
+
+    picture = curves_picture([trained(1), trained(0.5), trained(0)], "distill_weight")
+    assert picture.data["distill_weight"].tolist() == [0, 0.5, 1] and len(set(picture.data["curve"])) == 1
+    np.testing.assert_allclose(picture.data["accuracy"], [30, 35, 40])
+    (legend,) = picture.figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["clip-mdmf, unfinished: 40 of 1,600 episodes"]
+    both = curves_picture([trained(0), trained(0, shot=5)], "distill_weight")
+    assert [t.get_text().splitlines()[-1] for t in both.figure.legends[0].get_texts()] == [
+        f"ssv2-full@otam-67k 2-way {shot}-shot" for shot in (1, 5)
+    ]
 
 
 def test_trained_parameters_are_those_of_the_groups(small_for_tiny: ClipBackbone) -> None:

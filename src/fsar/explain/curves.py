@@ -1,7 +1,8 @@
 """Curves and bars of results: over ways, shots or any option, over trained parameters, by class; reliability."""
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from fsar.methods import build_method, effective_options
 from fsar.methods.base import PARAMETER_GROUPS
 from fsar.own import is_own
 from fsar.recognizer.score import Bin
-from fsar.results.identity import row_name
+from fsar.results.identity import is_unfinished, row_name, unfinished_words
 from fsar.results.intervals import NORMAL
 from fsar.results.result import Result
 from fsar.results.tables import Joined, joined
@@ -120,34 +121,33 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
         raise ValueError(
             f"{len(curves)} curves cannot be told apart; name fewer results (at most {len(COLOURS)} curves)"
         )
-    figure = Figure(figsize=(6.4, 4.2 + 0.22 * len(curves)), layout="constrained")
+    firsts = {name: cells[0][1].results[0] for name, cells in curves.items()}
+    short = {name: wrapped(words, 60) for name, words in _short_names(firsts, x).items()}
+    lines = sum(1 + words.count("\n") for words in short.values())
+    figure = Figure(figsize=(6.4, 4.2 + 0.19 * lines), layout="constrained")
     axes = figure.subplots()
     said, table = [], []
     for number, (name, cells) in enumerate(curves.items()):
         cells.sort(key=lambda cell: cell[0])
         places = [place for place, _ in cells]
         values, halves = ([100 * getattr(cell, part) for _, cell in cells] for part in ("accuracy", "ci95"))
+        at = [place / 1e6 for place in places] if x == PARAMETERS else places
         line = "none" if x == PARAMETERS else DASHES[number % len(DASHES)]
-        axes.errorbar(
-            [place / 1e6 for place in places] if x == PARAMETERS else places,
-            values,
-            halves,
-            color=COLOURS[number],
-            marker=MARKS[number],
-            linestyle=line,
-            capsize=3,
-            label=wrapped(name, 60),
-            markersize=6,
-        )
+        look: dict[str, Any] = {"color": COLOURS[number], "marker": MARKS[number], "linestyle": line}
+        axes.errorbar(at, values, halves, **look, capsize=3, label=short[name], markersize=6)
         best = int(np.argmax(values))
-        said.append(f"{name}: best {values[best]:.1f} % at {x} {places[best]:g}, {len(values)} points")
+        said.append(
+            f"{' '.join(short[name].split())}: best {values[best]:.1f} % at {x} {places[best]:g}, {len(values)} points"
+        )
         table += [(name, *point) for point in zip(places, values, halves, strict=True)]
     axes.set_xlabel("trained parameters, millions" if x == PARAMETERS else _axis_name(x))
     axes.set_ylabel("accuracy, % (95 % interval)")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8)
+    settings = {_setting(first, x) for first in firsts.values()}
     title = f"Accuracy over {'trained parameters' if x == PARAMETERS else x}"
-    figure.suptitle(title, fontsize=10)
+    title += f": {settings.pop()}" if len(settings) == 1 else ""
+    figure.suptitle(wrapped(title, 70), fontsize=10)
     columns = zip(*table, strict=True)
     data = dict(zip(("curve", x, "accuracy", "ci95"), map(np.array, columns), strict=True))
     return Picture(figure, title, f"{title}. {'; '.join(said)}.", data)
@@ -160,10 +160,43 @@ def _axis_name(x: str) -> str:
 def _curve_name(result: Result, x: str) -> str:
     """Name the row without the number that the axis shows, and the settings that it does not show."""
     changed = {key: value for key, value in result.changed.items() if key != x}
-    name = row_name(replace(result, changed=changed))
+    name = row_name(replace(result, changed=changed, training=_without(result.training, x)))
+    return f"{name} on {_setting(result, x)}"
+
+
+def _without(training: Mapping[str, Any] | None, x: str) -> dict[str, Any] | None:
+    """Leave the number that the axis shows out of a recipe, so that all trainings of a sweep are one curve."""
+    if training is None:
+        return None
+    recipe = training["recipe"]
+    options = {key: value for key, value in recipe.get("options", {}).items() if key != x}
+    swept = {x: 0} if x in recipe and x not in ("way", "shot") else {}
+    return {**training, "recipe": {**recipe, "options": options, **swept}}
+
+
+def _setting(result: Result, x: str) -> str:
+    """Dataset and shape of the episodes, without what the axis shows."""
     way = [] if x == "way" else [f"{result.way}-way"]
     shot = [] if x == "shot" else [f"{result.shot}-shot"]
-    return " ".join([name, "on", result.dataset, *way, *shot])
+    return " ".join([result.dataset, *way, *shot])
+
+
+def _short_names(firsts: Mapping[str, Result], x: str) -> dict[str, str]:
+    """Name curves for the legend: the method, what it says of its standing, and only what tells curves apart.
+
+    Args:
+        firsts: whole name of each curve -> one of its results.
+        x: the axis.
+    """
+    several = len({_setting(result, x) for result in firsts.values()}) > 1
+    short = {}
+    for name, result in firsts.items():
+        words = [result.label or result.method, *([result.mode] if "inductive" in result.options else [])]
+        words += [unfinished_words(result)] if is_unfinished(result) else []
+        words += [_setting(result, x)] if several else []
+        short[name] = ", ".join(words)
+    count = Counter(short.values())
+    return {name: words if count[words] == 1 else name for name, words in short.items()}
 
 
 # --------------------------------------------------------------------------- by class

@@ -43,8 +43,7 @@ def frames_picture(rows: Sequence[Row], title: str, unit: str, words: str) -> Pi
     columns = max(len(shown_frames(len(row.frames))) for row in rows)
     height = sum(1.25 + 0.13 * len(row.shares) for row in rows) + 0.6
     figure = Figure(figsize=(1.2 * columns + 2.2, height), layout="constrained")
-    heights = [1 + 0.12 * len(row.shares) for row in rows]
-    grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={"height_ratios": heights})
+    grid = figure.subplots(len(rows), columns, squeeze=False)
     data: dict[str, np.ndarray] = {}
     for number, (axes, row) in enumerate(zip(grid, rows, strict=True)):
         most = 1.0 if row.heat is None else float(row.heat.max()) or 1.0

@@ -202,7 +202,7 @@ def kind_name(result: Result) -> str:
     A label that the reader chose takes their place; it does not hide that a run is unfinished.
     """
     if result.label:
-        return f"{result.label}, {_unfinished(result)}" if is_unfinished(result) else result.label
+        return f"{result.label}, {unfinished_words(result)}" if is_unfinished(result) else result.label
     trained = f", trained on {trained_on(result)}" if result.training is not None else ""
     precision = f", in {result.precision}" if result.precision != "float32" else ""
     return f"{method_name(result)} ({result.backbone}{trained}{precision})"
@@ -227,10 +227,11 @@ def trained_on(result: Result) -> str:
     if recipe["shot"] == "K" and _for_shots(recipe):
         shape = f"{recipe['way']}-way for K shots as its recipe says"
     words = f"{result.training['dataset']} {shape}, recipe {short_hash(_recipe(result.training))}"
-    return f"{words}, {_unfinished(result)}" if is_unfinished(result) else words
+    return f"{words}, {unfinished_words(result)}" if is_unfinished(result) else words
 
 
-def _unfinished(result: Result) -> str:
+def unfinished_words(result: Result) -> str:
+    """Say how far the training of an unfinished run was."""
     assert result.training is not None
     return f"unfinished: {result.training['unfinished_at']:,} of {result.training['recipe']['episodes']:,} episodes"
 
