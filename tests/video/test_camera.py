@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import av
@@ -233,6 +234,34 @@ def test_a_stream_over_http_changes_its_size_stalls_and_is_told(stream: bytes) -
     assert {picture.part for picture in found[:15]} == {0} and found[-1].part == 1
     assert brightness(frames[15]) > brightness(frames[5]) + 50
     assert any("no picture for 1 s; connecting again in 1 s" in words for words in said)
+
+
+def test_a_stream_that_never_shows_a_picture_ends_with_its_thread() -> None:
+    gone = Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 20
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with suppress(OSError):
+                while self.path == "/garbage":
+                    self.wfile.write(os.urandom(100_000))
+                self.connection.recv(1)  # waits until the other side hangs up
+            gone.set()
+
+        def log_message(self, *words: object) -> None:
+            pass
+
+    with served(ThreadingHTTPServer, Handler) as port:
+        for path, words in (("garbage", "it sends no video"), ("silent", "no picture for 1 s")):
+            gone.clear()
+            source, stop = source_named(f"http://127.0.0.1:{port}/{path}", 1.0), Event()
+            with pytest.raises(SourceError, match=words), newest(play(source, FakeClock(), stop), 3, stop) as box:
+                next(iter(box))
+            assert not [each for each in enumerate_threads() if each.name == "fsar-camera"]
+            assert gone.wait(20)  # the connection is closed, not only left
 
 
 def test_a_stream_by_rtsp(stream: bytes) -> None:
