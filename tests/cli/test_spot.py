@@ -100,7 +100,13 @@ def test_a_short_video_is_one_window(here: Path, tmp_path: Path, capsys: Said) -
 def test_black_pictures_show_nothing(here: Path, tmp_path: Path, capsys: Said) -> None:
     write_video(tmp_path / "black.mp4", [np.zeros((64, 64, 3), np.uint8)] * 200, 10.0)
     assert spot(str(tmp_path / "black.mp4"), "--format", "csv") == 0
-    assert capsys.readouterr().out == "file,start,end,label,probability\n"
+    said = capsys.readouterr()
+    assert said.out == "file,start,end,label,probability\n"
+    assert re.search(
+        r"black.mp4: no segment; the surest window shows .* 0:\d\d.\d .*, below 0.25 \(--begin\)", said.err
+    )
+    assert spot("long.mp4", "--shortest", "5") == 0
+    assert "long.mp4: no segment lasts 5 s or more" in capsys.readouterr().err
 
 
 def test_from_joined_clips_to_measures(here: Path, tmp_path: Path, capsys: Said) -> None:

@@ -105,6 +105,8 @@ def run(options: Namespace) -> int:
         if scores is None:
             continue
         segments = spot(scores, rule)
+        if not segments:
+            tell([_why_none(scores, rule)])
         found += segments
         seconds[str(video)] = scores.duration
         if file is not None:
@@ -206,6 +208,18 @@ def _scanned(recognizer: "Recognizer", contract: "Contract", video: Path, option
     if options.scores is not None:
         scores.save(_beside(video, options.scores, ".npz"))
     return scores
+
+
+def _why_none(scores: "WindowScores", rule: "Rule") -> str:
+    """Say why a video has no segment."""
+    from fsar.datasets.segments.segment import clock
+    from fsar.recognizer.timeline import surest
+
+    best, name = surest(scores), scores.video
+    if best is None or best.probability >= rule.begin:
+        return f"{name}: no segment lasts {rule.shortest:g} s or more (--shortest)"
+    shown = f"{best.action} at {clock(best.start)} with a probability of {best.probability:.2g}"
+    return f"{name}: no segment; the surest window shows {shown}, below {rule.begin:g} (--begin)"
 
 
 def _files(videos: list[Path], folder: Path | None, suffix: str) -> list[Path | None]:

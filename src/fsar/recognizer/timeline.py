@@ -223,6 +223,28 @@ def spotted(
     return made
 
 
+def surest(scores: WindowScores) -> Segment | None:
+    """Give the window that shows an action most clearly, whether or not a rule takes it.
+
+    Args:
+        scores: of one video.
+
+    Returns:
+        Its moving part, with the evidence as probability; None if no window is neither too long nor too short.
+
+    Example:
+        >>> starts = np.array([0.0, 0.25, 0.5, 0.75, 1.0])
+        >>> p = np.array([[0.2], [0.8], [0.9], [0.8], [0.2]])
+        >>> surest(WindowScores("a.mp4", 3.0, ("wave",), {}, starts, starts + 2, p))
+        Segment(video='a.mp4', start=0.5, end=2.5, action='wave', probability=0.362)
+    """
+    best = max(_candidates(scores, evidence(scores), 0.0), key=lambda each: each.score, default=None)
+    if best is None:
+        return None
+    start, end = (round(bound, 3) for bound in best.moving)
+    return Segment(scores.video, start, end, scores.actions[best.way], round(best.score, 4))
+
+
 class _Chosen(NamedTuple):
     score: float
     start: float
