@@ -17,6 +17,11 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--action", help="the action, of which each example shows one repetition; default: what most of a video shows"
     )
+    parser.add_argument(
+        "--begin",
+        type=float,
+        help="probability from which a window may be a repetition; less counts more; default: 0.25",
+    )
     parser.add_argument("--fps", type=float, help="frames per second of a folder of frames")
     parser.add_argument("--json", action="store_true", help="print one line of JSON per video, with all times")
     error_option(parser)
@@ -39,7 +44,7 @@ def run(options: Namespace) -> int:
     failed = 0
     for video in videos_of(options.videos):
         try:
-            found = recognizer.count(video, options.action, options.fps, progress=True)
+            found = recognizer.count(video, options.action, options.fps, progress=True, begin=options.begin)
         except VideoError as error:
             if options.on_error == "stop":
                 raise

@@ -2,12 +2,18 @@
 
 Repetitions of an exercise touch, and their speed changes. So a video is compared with one repetition, the example:
 
-1. Windows that last from `FASTER` to `SLOWER` times as long as the examples are scored against the examples of the
-   action. It is a matched filter: the score is highest if a window holds just one repetition, from its begin to its
-   end. Windows that are shifted, or hold half a repetition or two, score less: their frames come in another order.
-2. Of all sets of windows that do not overlap, the one with the largest sum of (score - level) x seconds is taken. The
-   level lies between the score of a usual window of this video and that of the best windows.
-3. If even the best windows are below the recogniser's threshold of "unknown", the video shows no repetition.
+1. Windows that last from `FASTER` to `SLOWER` times as long as the examples are answered. It is a matched filter: the
+   score is highest if a window holds just one repetition, from its begin to its end. Windows that are shifted, or hold
+   half a repetition or two, score less: their frames come in another order.
+2. A window may be a repetition if the recogniser names it so, and if the timeline would take it: its evidence, with
+   that of its neighbours, is at least `begin` (`fsar.recognizer.timeline`). The threshold of "unknown" is not enough:
+   in a long video of other things, some windows pass it by chance.
+3. Of all sets of such windows that do not overlap, the one with the largest sum of (score - threshold) x seconds is
+   taken. The threshold is that of "unknown", so it does not depend on the video: persons whose repetitions score less
+   than those of others are counted, too.
+
+If the recogniser has no threshold, a level takes its place. It lies between the score of a usual window of this video
+and that of the best windows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,9 +25,11 @@ from jaxtyping import Float
 from fsar.datasets.segments.segment import Segment
 from fsar.methods.base import Method
 from fsar.names import unknown
+from fsar.recognizer.answer import UNKNOWN
 from fsar.recognizer.contract import Contract, length_of, rate_of
 from fsar.recognizer.schedule import Schedule
 from fsar.recognizer.state import State
+from fsar.recognizer.timeline import Rule, WindowScores, evidence
 from fsar.recognizer.windows import Window, Windows, answers
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.paths import VideoPath, as_path, display
@@ -32,7 +40,7 @@ FASTER, SLOWER = 0.5, 2.0
 STEP = 2**0.25
 """Largest ratio of two neighbouring window lengths."""
 BEST = 0.95
-"""Share of the windows that score less than the best ones."""
+"""Share of the windows that score less than the best ones, if there is no threshold."""
 LEVEL = 0.5
 """Place of the level between the median score (0) and the best one (1)."""
 
@@ -66,6 +74,7 @@ def count(
     cache: FrameCache,
     video: VideoPath,
     action: str,
+    begin: float = Rule.begin,
     fps: float | None = None,
     progress: bool = False,
 ) -> Repetitions:
@@ -77,6 +86,7 @@ def count(
         cache: how frames are taken of a clip.
         video: a file, or a folder of frames.
         action: an enrolled action; each of its examples shows one repetition.
+        begin: evidence from which a window may be a repetition.
         fps: frames per second of a folder of frames.
         progress: show a progress bar in seconds of video.
 
@@ -90,10 +100,10 @@ def count(
         raise ValueError(unknown(action, state.actions, "action"))
     contract = counting_contract(state, cache, action)
     frames = TimedFrames(as_path(video), SHORT_SIDE, fps)
-    windows = Windows(_alone(state, method, action), method, cache, contract)
+    windows = Windows(state, method, cache, contract)
     found = list(answers(windows, frames, "count", progress))
     name = display(frames.path)
-    chosen = choose(found, independent=method.traits.independent_ways, action=action)
+    chosen = choose(found, action, begin)
     return Repetitions(name, action, tuple(Segment(name, begin, end, action, share) for begin, end, share in chosen))
 
 
@@ -136,13 +146,13 @@ def counting_contract(state: State, cache: FrameCache, action: str) -> Contract:
     return Contract(windows, rate_of(windows, fps, cache.frames or 1))
 
 
-def choose(windows: Sequence[Window], independent: bool, action: str) -> list[tuple[float, float, float]]:
+def choose(windows: Sequence[Window], action: str, begin: float = Rule.begin) -> list[tuple[float, float, float]]:
     """Choose the windows that are repetitions.
 
     Args:
         windows: all windows of a video.
-        independent: take the scores of an action that was matched alone; False takes its probabilities.
         action: what is counted.
+        begin: evidence from which a window may be a repetition.
 
     Returns:
         Begin and end in seconds, and a share: 1 for the best window, 0 at the level.
@@ -150,18 +160,26 @@ def choose(windows: Sequence[Window], independent: bool, action: str) -> list[tu
     if not windows:
         return []
     shown = [window.shows for window in windows]
-    scores = np.array([each.score if independent else each.probabilities[action] for each in shown])
-    best, usual = float(np.quantile(scores, BEST)), float(np.median(scores))
-    threshold = shown[0].threshold
-    if independent and threshold is not None and scores.max() < threshold:
+    actions = [name for name in shown[0].probabilities if name != UNKNOWN]
+    likely = evidence(WindowScores.of("", windows[-1].end, actions, windows, {}))[:, actions.index(action)] >= begin
+    may = likely & np.array([each.action == action for each in shown])
+    if not may.any():
         return []
-    level = usual + LEVEL * (best - usual) if len(windows) > 1 else -np.inf
-    top = float(scores.max())
-    chosen = _settled(windows, scores - level)
+    scores = np.array([each.score for each in shown])
+    threshold = shown[int(np.flatnonzero(may)[0])].threshold
+    level = _level(scores) if threshold is None else threshold
+    top = float(scores[may].max())
+    chosen = _settled(windows, np.where(may, scores - level, 0.0))
     share = [1.0 if top <= level else max(0.0, (float(scores[i]) - level) / (top - level)) for i in chosen]
     return [
         (round(windows[i].start, 3), round(windows[i].end, 3), round(p, 4)) for i, p in zip(chosen, share, strict=True)
     ]
+
+
+def _level(scores: Float[np.ndarray, " window"]) -> float:
+    """A level among the scores of a video, for a recogniser without a threshold."""
+    best, usual = float(np.quantile(scores, BEST)), float(np.median(scores))
+    return usual + LEVEL * (best - usual) if len(scores) > 1 else usual - 1.0
 
 
 def _settled(windows: Sequence[Window], gains: Float[np.ndarray, " window"]) -> list[int]:
@@ -169,10 +187,3 @@ def _settled(windows: Sequence[Window], gains: Float[np.ndarray, " window"]) -> 
     order = sorted((int(i) for i in np.flatnonzero(gains > 0)), key=lambda i: windows[i].end)
     spans = [(windows[i].start, windows[i].end, float(gains[i])) for i in order]
     return [order[k] for k in Schedule((start, end, gain * (end - start)) for start, end, gain in spans).best()]
-
-
-def _alone(state: State, method: Method, action: str) -> State:
-    """A state in which every window is scored against one action; all actions if they depend on each other."""
-    if not method.traits.independent_ways:
-        return state
-    return State(method, {action: state.actions[action]}, state.background, fitted=state.fitted(), before=state)
