@@ -33,6 +33,8 @@ def test_windows_that_hold_one_repetition_win() -> None:
     assert choose([window(0, 1, 0.1), window(1, 2, 0.19)], "a") == []
     assert len(choose([window(0, 1, 0.9)], "a")) == 1 and choose([], "a") == []
     assert len(choose([window(0, 1, 0.9, threshold=None)], "a")) == 1
+    other = Judgement("b", {"a": 0.45, "b": 0.5, "unknown": 0.05}, 0.9, 0.2)
+    assert choose([Window(0, 1, other)], "a") == [] and len(choose([Window(0, 1, other)], "b")) == 1
 
 
 def test_persons_whose_repetitions_score_less_are_counted() -> None:
@@ -51,7 +53,8 @@ def test_a_rare_action_among_other_things_is_not_counted_too_often() -> None:
         if i % 60 == 30:  # passes the threshold by chance: its neighbours do not show the action
             score, p = 0.5, 0.8
         windows.append(window(i / 8, i / 8 + 1, score, p))
-    assert [each[:2] for each in choose(windows, "a")] == [(20.0, 21.0), (40.0, 41.0)]
+    assert [each[:2] for each in choose(windows, "a", begin=0.25)] == [(20.0, 21.0), (40.0, 41.0)]
+    assert len(choose(windows, "a")) == 2 + 8  # those that passed by chance
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +90,8 @@ def test_on_the_command_line(home: Path, capsys: pytest.CaptureFixture[str], wor
     assert '"count": 0' in capsys.readouterr().out
     assert cli.main([*words, str(home / "black.mp4"), "--action", "something_growin"]) == 2
     assert "did you mean" in capsys.readouterr().err
+    assert cli.main([*words, str(home / "black.mp4"), "--action", RIGHT, "--begin", "4"]) == 2
+    assert "expected a probability from 0 to 1" in capsys.readouterr().err
 
 
 def test_examples_without_a_duration_are_named(tiny: Backbone, home: Path) -> None:

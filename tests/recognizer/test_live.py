@@ -167,6 +167,28 @@ def test_a_file_shorter_than_a_window_is_a_window(small: Recognizer, tmp_path: P
     assert [each.action for each in small.watch(tmp_path / "a.mp4", Contract((1.2,), 10.0))] == ["right"]
 
 
+def test_the_first_answer_comes_before_the_first_picture(small: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes seconds in a new process, and the first action of a file would be lost meanwhile."""
+    done: list[str] = []
+    finish = Windows.finish
+
+    def noted(self: Windows, end: float) -> Iterator[Window]:
+        yield from finish(self, end)
+        done.append("answered")
+
+    class Source:
+        name = "one"
+
+        @contextmanager
+        def open(self) -> Iterator[Connection]:
+            done.append("opened")
+            yield Connection(iter([(0.0, lambda: BLACK)]), has_end=True)
+
+    monkeypatch.setattr(Windows, "finish", noted)
+    list(small.events(Source(), CONTRACT, clock=FakeClock()))
+    assert done == ["answered", "opened", "answered"]
+
+
 class Two:
     """A source whose connection breaks in the middle of an action."""
 

@@ -20,7 +20,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--begin",
         type=float,
-        help="probability from which a window may be a repetition; less counts more; default: 0.25",
+        default=0.0,
+        help="probability that a repetition needs; 0.25 suits videos in which the action is rare; default: 0",
     )
     parser.add_argument("--fps", type=float, help="frames per second of a folder of frames")
     parser.add_argument("--json", action="store_true", help="print one line of JSON per video, with all times")

@@ -2,12 +2,12 @@
 
 Repetitions of an exercise touch, and their speed changes. So a video is compared with one repetition, the example:
 
-1. Windows that last from `FASTER` to `SLOWER` times as long as the examples are answered. It is a matched filter: the
-   score is highest if a window holds just one repetition, from its begin to its end. Windows that are shifted, or hold
-   half a repetition or two, score less: their frames come in another order.
-2. A window may be a repetition if the recogniser names it so, and if the timeline would take it: its evidence, with
-   that of its neighbours, is at least `begin` (`fsar.recognizer.timeline`). The threshold of "unknown" is not enough:
-   in a long video of other things, some windows pass it by chance.
+1. Windows that last from `FASTER` to `SLOWER` times as long as the examples are scored against the examples of the
+   action. It is a matched filter: the score is highest if a window holds just one repetition, from its begin to its
+   end. Windows that are shifted, or hold half a repetition or two, score less: their frames come in another order.
+2. A window may be a repetition if it is not "unknown". In a long video of other things, some windows pass this
+   threshold by chance. So `begin` can ask for evidence, too, as the timeline does (`fsar.recognizer.timeline`). By
+   default it does not: evidence takes actions for rare, and misses exercises of persons who are not enrolled.
 3. Of all sets of such windows that do not overlap, the one with the largest sum of (score - threshold) x seconds is
    taken. The threshold is that of "unknown", so it does not depend on the video: persons whose repetitions score less
    than those of others are counted, too.
@@ -29,7 +29,7 @@ from fsar.recognizer.answer import UNKNOWN
 from fsar.recognizer.contract import Contract, length_of, rate_of
 from fsar.recognizer.schedule import Schedule
 from fsar.recognizer.state import State
-from fsar.recognizer.timeline import Rule, WindowScores, evidence
+from fsar.recognizer.timeline import WindowScores, evidence
 from fsar.recognizer.windows import Window, Windows, answers
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
 from fsar.video.paths import VideoPath, as_path, display
@@ -74,7 +74,7 @@ def count(
     cache: FrameCache,
     video: VideoPath,
     action: str,
-    begin: float = Rule.begin,
+    begin: float = 0.0,
     fps: float | None = None,
     progress: bool = False,
 ) -> Repetitions:
@@ -86,7 +86,7 @@ def count(
         cache: how frames are taken of a clip.
         video: a file, or a folder of frames.
         action: an enrolled action; each of its examples shows one repetition.
-        begin: evidence from which a window may be a repetition.
+        begin: evidence that a window needs; 0 asks for none.
         fps: frames per second of a folder of frames.
         progress: show a progress bar in seconds of video.
 
@@ -94,13 +94,16 @@ def count(
         Each repetition.
 
     Raises:
-        ValueError: an unknown action, no known duration of an example, or a video that cannot be read (a VideoError).
+        ValueError: an unknown action, a `begin` that is not from 0 to 1, no known duration of an example, or a video
+            that cannot be read (a VideoError).
     """
+    if not 0 <= begin <= 1:
+        raise ValueError(f"begin is {begin:g}; expected a probability from 0 to 1")
     if action not in state.actions:
         raise ValueError(unknown(action, state.actions, "action"))
     contract = counting_contract(state, cache, action)
     frames = TimedFrames(as_path(video), SHORT_SIDE, fps)
-    windows = Windows(state, method, cache, contract)
+    windows = Windows(_alone(state, method, action), method, cache, contract)
     found = list(answers(windows, frames, "count", progress))
     name = display(frames.path)
     chosen = choose(found, action, begin)
@@ -146,13 +149,13 @@ def counting_contract(state: State, cache: FrameCache, action: str) -> Contract:
     return Contract(windows, rate_of(windows, fps, cache.frames or 1))
 
 
-def choose(windows: Sequence[Window], action: str, begin: float = Rule.begin) -> list[tuple[float, float, float]]:
+def choose(windows: Sequence[Window], action: str, begin: float = 0.0) -> list[tuple[float, float, float]]:
     """Choose the windows that are repetitions.
 
     Args:
         windows: all windows of a video.
         action: what is counted.
-        begin: evidence from which a window may be a repetition.
+        begin: evidence that a window needs; 0 asks for none.
 
     Returns:
         Begin and end in seconds, and a share: 1 for the best window, 0 at the level.
@@ -187,3 +190,10 @@ def _settled(windows: Sequence[Window], gains: Float[np.ndarray, " window"]) -> 
     order = sorted((int(i) for i in np.flatnonzero(gains > 0)), key=lambda i: windows[i].end)
     spans = [(windows[i].start, windows[i].end, float(gains[i])) for i in order]
     return [order[k] for k in Schedule((start, end, gain * (end - start)) for start, end, gain in spans).best()]
+
+
+def _alone(state: State, method: Method, action: str) -> State:
+    """A state in which every window is scored against one action; all actions if they depend on each other."""
+    if not method.traits.independent_ways:
+        return state
+    return State(method, {action: state.actions[action]}, state.background, fitted=state.fitted(), before=state)

@@ -283,10 +283,18 @@ def watch(
     """
     batch = batch_of(contract)
     spotter = LiveSpotter(lambda: windows(batch), contract, rule, agree, source.name)
+    _start(windows(batch), contract)
     stop = Flag()
     pictures = _thinned(play(source, clock or WallClock(), stop, tell), contract)
     with newest(pictures, 2 * batch, stop) as box:
         yield from _events(spotter, box, tell)
+
+
+def _start(windows: Windows, contract: Contract) -> None:
+    """Answer a little blackness: the first answer of a process takes seconds, in which pictures would be dropped."""
+    for i in range(windows.batch):
+        list(windows.add(i / contract.rate, np.zeros((64, 64, 3), np.uint8)))
+    list(windows.finish(windows.batch / contract.rate))
 
 
 def batch_of(contract: Contract) -> int:

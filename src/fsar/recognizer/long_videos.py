@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import replace
 from typing import TypeAlias
 
 from fsar.datasets.segments.segment import Segment
@@ -87,7 +86,7 @@ class LongVideos(Core):
         action: str | None = None,
         fps: float | None = None,
         progress: bool = False,
-        begin: float | None = None,
+        begin: float = 0.0,
     ) -> Repetitions:
         """Count how often a video repeats an action, such as an exercise (see `fsar.recognizer.counting`).
 
@@ -97,20 +96,17 @@ class LongVideos(Core):
                 most of the timeline.
             fps: frames per second of a folder of frames.
             progress: show a progress bar.
-            begin: probability from which a window may be a repetition, as in `Rule`; less counts more. By default that
-                of the timeline.
+            begin: probability that a repetition needs, as in `Rule`; for videos in which the action is rare.
 
         Returns:
             Each repetition, with its times.
 
         Raises:
-            ValueError: an unknown action, a probability not between 0 and 1, or as for `timeline`.
+            ValueError: an unknown action, a probability not from 0 to 1, or as for `timeline`.
         """
-        usual = Rule() if self.tuned is None else self.tuned.rule
-        rule = usual if begin is None else replace(usual, begin=begin)
         if action is None:
-            action = main_action(self.timeline(video, rule=rule, fps=fps, progress=progress), self.actions)
-        return count(self._ready_state(), self.method, self.cache, video, action, rule.begin, fps, progress)
+            action = main_action(self.timeline(video, fps=fps, progress=progress), self.actions)
+        return count(self._ready_state(), self.method, self.cache, video, action, begin, fps, progress)
 
     def windows(self, contract: Contract | None = None, batch: int = BATCH) -> Windows:
         """Prepare to answer the windows of a stream whose frames come one by one.
