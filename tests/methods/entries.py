@@ -14,6 +14,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "team": {"tokens": 6},
     "clip-mei": {"hidden": 16, "head_dim": 4},
     "clip-cpm2c": {"hidden": 16},
+    "soap": {"out_dim": 16, "tuples": (1, 2)},
     "molo": {"hidden": 16, "decoder": (4, 4, 4)},
     "ta2n": {"duration_channels": (4, 4, 4), "evolution_channels": (4, 4, 4)},
     "d2st-adapter": {"ratio": 0.5},
@@ -50,6 +51,7 @@ NUMBERS = {
     "ta2n": "methods/test_ta2n.py::test_logits_losses_and_gradients_are_those_of_the_public_code",
     "d2st-adapter": "methods/test_d2st_adapter.py::test_logits_losses_and_gradients_are_those_of_the_public_code",
     "ts-fsar": "methods/test_ts_fsar.py::test_scores_losses_and_gradients_are_those_of_the_public_code",
+    "soap": "methods/test_soap.py::test_pixels_are_scaled_as_the_equations_say",
     "place-motion": "test_old_files.py::test_the_same_weights_give_the_same_logits",
 }
 """The test, below `tests/`, that holds a method's numbers against public code, equations or an older version."""

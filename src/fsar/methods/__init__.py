@@ -45,6 +45,7 @@ METHODS = {
     "hyrsm-pp": "fsar.methods.hyrsm_pp:HyRsmPlusPlus",
     "molo": "fsar.methods.molo:Molo",
     "strm": "fsar.methods.strm:Strm",
+    "soap": "fsar.methods.soap:Soap",
     "ta2n": "fsar.methods.ta2n:Ta2n",
     "team": "fsar.methods.team:Team",
     "aim": "fsar.methods.aim:Aim",

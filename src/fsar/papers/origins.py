@@ -19,8 +19,8 @@ class Origin:
     """Papers that print the method as their own."""
     queries: tuple[int, ...] = ()
     """Queries per class in the test; several if paper and code differ, empty if neither says."""
-    keeps: Literal["test", "last", "unknown"]
-    """The state that was tested: the best on the test classes, the last one, or not known."""
+    keeps: Literal["test", "val", "last", "unknown"]
+    """The state that was tested: the best on the test classes, the best on the val classes, the last, or not known."""
     selection: str
     """The same as a sentence."""
     code: bool = False
