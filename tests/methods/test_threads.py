@@ -15,7 +15,7 @@ from tests.conftest import SUB_ACTIONS
 
 WAY, SHOT = 3, 3  # an odd number of videos, so that two threads share one
 SIZES = {"task-adapter-pp": {"sub_actions": SUB_ACTIONS}, "clip-fsar": {"hidden": 256}, "clip-mdmf": {"hidden": 256},
-         "strm": {"out_dim": 256}, "molo": {"hidden": 256, "decoder": (8, 8, 8)},
+         "strm": {"out_dim": 256}, "soap": {"tuples": (1,)}, "molo": {"hidden": 256, "decoder": (8, 8, 8)},
          "clip-spm": {"hidden": 256}, "ma-fsar": {"hidden": 256}}  # fmt: skip
 """Large enough for PyTorch to divide the work of an operation among threads (32,768 numbers), as TRX's defaults are."""
 FEW = {"frames": 2, "layers": 1, "text_layers": 1}

@@ -11,7 +11,7 @@ class embedding and the last norm train; s is the spatial path, t the temporal o
            keys and values are maps of z at the points, read linearly between its cells; all tokens attend to them
     logits = - Bi-MHM(query, class mean) of frame features;   loss = CE + w CE(training class of the mean frame)
 
-The file is long because the adapter has a form for a ViT and one for a ResNet.
+Long: the adapter has a form for a ViT and one for a ResNet.
 
 | what | function |
 |---|---|

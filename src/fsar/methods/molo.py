@@ -10,7 +10,7 @@ feature maps of T frames, F their means over the places; v and u are learned tok
     reconstruction: mean square of Decoder(D) - (x[t+1] - x[t]), x the pixels that go into the encoder
     loss = CE + w CE(training class of mean Z + mean Y) + 0.05 (CE of s2q and q2s, of Z and Y) + r reconstruction
 
-The file is long because MoLo has motion maps, two encoders, four contrasts and a decoder.
+Long: MoLo has motion maps, two encoders, four contrasts and a decoder.
 
 | what | function |
 |---|---|

@@ -9,7 +9,7 @@ map, max pooling keeps 4 x 4 patches; E are TRX's sines:
     s[q, c] = - mean over tuples of q of [ distance to the nearest tuple of class c ],  of relu(W [tuple of P])
     logits = TRX(z) + 0.1 s
 
-The file is long because STRM has four parts of its own: patches, frames, tuples and similarity.
+Long: STRM has four parts of its own: patches, frames, tuples and similarity.
 
 | what | function |
 |---|---|

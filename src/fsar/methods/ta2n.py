@@ -10,7 +10,7 @@ maps; s_j = -1 + 2 j / (T - 1) is the time of frame j, bars are means over the p
     S' is pooled over the places by a window that is shifted by o, Q' by -o       mean of nine windows, 0.2 apart
     logits = - sum over t of 1 - cos(pooled Q'[t], pooled S'[t])
 
-The file is long because TA2N has three alignments: of durations, of shots, and of pairs in time and place.
+Long: TA2N has three alignments: of durations, of shots, and of pairs in time and place.
 
 | what | function |
 |---|---|

@@ -13,7 +13,7 @@ the patches of the last g:
     loss = CE(score) + a CE(Linear(mean R)) + b CE(side texts) + k ( KL(clip texts, Linear(mean R)) + CE(clip texts) )
     probability = softmax(score)^v softmax(clip texts)^t softmax(side texts)^s
 
-The file is long because three branches have logits of their own, five losses and a fusion.
+Long: three branches have logits of their own, five losses and a fusion.
 
 | what | function |
 |---|---|
