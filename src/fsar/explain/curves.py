@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -122,7 +122,7 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
             f"{len(curves)} curves cannot be told apart; name fewer results (at most {len(COLOURS)} curves)"
         )
     firsts = {name: cells[0][1].results[0] for name, cells in curves.items()}
-    short = {name: wrapped(words, 60) for name, words in _short_names(firsts, x).items()}
+    short = {name: wrapped(words, 66) for name, words in _short_names(firsts, x).items()}
     lines = sum(1 + words.count("\n") for words in short.values())
     figure = Figure(figsize=(6.4, 4.2 + 0.19 * lines), layout="constrained")
     axes = figure.subplots()
@@ -141,12 +141,12 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
         )
         table += [(name, *point) for point in zip(places, values, halves, strict=True)]
     axes.set_xlabel("trained parameters, millions" if x == PARAMETERS else _axis_name(x))
+    if x in ("way", "shot"):
+        axes.set_xticks(sorted({int(place) for cells in curves.values() for place, _ in cells}))
     axes.set_ylabel("accuracy, % (95 % interval)")
     axes.grid(alpha=0.3)
     figure.legend(loc="outside lower center", fontsize=8)
-    settings = {_setting(first, x) for first in firsts.values()}
-    title = f"Accuracy over {'trained parameters' if x == PARAMETERS else x}"
-    title += f": {settings.pop()}" if len(settings) == 1 else ""
+    title = _title(firsts.values(), x)
     figure.suptitle(wrapped(title, 70), fontsize=10)
     columns = zip(*table, strict=True)
     data = dict(zip(("curve", x, "accuracy", "ci95"), map(np.array, columns), strict=True))
@@ -155,6 +155,13 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
 
 def _axis_name(x: str) -> str:
     return {"way": "classes per episode (way)", "shot": "examples per class (shot)"}.get(x, f"{x} (an option)")
+
+
+def _title(firsts: Collection[Result], x: str) -> str:
+    """Name the axis and, if all curves have the same, dataset and shape of the episodes."""
+    settings = {_setting(first, x) for first in firsts}
+    common = f": {settings.pop()}" if len(settings) == 1 else ""
+    return f"Accuracy over {'trained parameters' if x == PARAMETERS else x}{common}"
 
 
 def _curve_name(result: Result, x: str) -> str:

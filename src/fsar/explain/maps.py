@@ -195,7 +195,7 @@ def map_picture(
     data: dict[str, np.ndarray] = {"video": np.array(video_ids), "class": np.array(labels)}
     said = []
     for axes, (name, features) in zip(figure.subplots(1, len(views), squeeze=False)[0], views.items(), strict=True):
-        places, spread = project(features, projection, seed), silhouette(features, labels)
+        places, spread = project(features, projection, seed), round(silhouette(features, labels), 2) + 0.0  # no -0.00
         for number, label in enumerate(classes):
             chosen = np.array([one == label for one in labels])
             axes.scatter(
