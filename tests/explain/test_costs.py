@@ -27,17 +27,19 @@ def test_operations_are_those_of_a_count_by_hand(small: ClipBackbone) -> None:
     assert costs.train_seconds is not None and costs.train_seconds > 0
 
 
-@pytest.mark.parametrize("name", ["ma-fsar", "hyrsm", "place-motion"])
+@pytest.mark.parametrize("name", ["ma-fsar", "hyrsm", "clip-fsar", "place-motion"])
 def test_measuring_changes_nothing(small: ClipBackbone, name: str) -> None:
     options = {"ma-fsar": {"frames": 2, "hidden": 8}}.get(name, {})
     method = build_method(name, small, **options)
+    filled = [name for name, _ in method.named_buffers()]
     before, needed = fingerprint(method), [p.requires_grad for p in method.parameters()]
     costs = measure(method, name, SETTING)
     assert fingerprint(method) == before and not method.training
+    assert [name for name, _ in method.named_buffers()] == filled
     assert [p.requires_grad for p in method.parameters()] == needed and len(method.loss_heads) == 0
     own = sum(p.numel() for key, p in method.named_parameters() if not key.startswith("backbone."))
     visual = sum(p.numel() for p in small.clip.visual.parameters())
-    assert costs.trained == {"ma-fsar": own, "hyrsm": own + visual, "place-motion": 0}[name]
+    assert costs.trained == {"ma-fsar": own, "hyrsm": own + visual, "clip-fsar": own + visual, "place-motion": 0}[name]
     assert (costs.train_seconds is None) == (name == "place-motion")
 
 

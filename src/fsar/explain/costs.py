@@ -167,8 +167,12 @@ def _training(
         for name, parameter in method.named_parameters():
             parameter.requires_grad_(needed[name])
         with torch.no_grad():
-            for name, buffer in method.named_buffers():
-                buffer.copy_(state[name])
+            for name, buffer in list(method.named_buffers()):
+                if name in state:
+                    buffer.copy_(state[name])
+                else:  # training fills it, such as CLIP-FSAR's texts of all classes
+                    module, _, own_name = name.rpartition(".")
+                    setattr(method.get_submodule(module), own_name, None)
 
 
 @contextmanager
