@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fsar import Recognizer, cli
 from fsar.backbones import Backbone
 from fsar.export import bundle, export
 from fsar.export.bundle import FOLDER
+from fsar.export.graphs import write_graph
 from fsar.recognizer.answer import Answer
 from fsar.video.frame_cache import FrameCache
 from fsar.video.motion import motion_energy, motion_indices, small_grey
@@ -149,6 +151,31 @@ def test_any_number_of_frames(exported: Exported) -> None:
     for number in range(3):
         for part, one in zip(whole, session.run(None, {"images": images[number : number + 1]}), strict=True):
             assert one.shape == (1, *part.shape[1:]) and one[0] == pytest.approx(part[number], abs=1e-5)
+
+
+def test_padding_is_constant(tmp_path: Path) -> None:
+    """The quantiser lost widths that the graph computes from the size of its images, as those of lite0."""
+
+    class Padded(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
+            return (torch.nn.functional.pad(images, [0, images.shape[-1] % 2 + 1, 0, 1]),)
+
+    write_graph(tmp_path / "padded.onnx", Padded(), (torch.zeros(2, 3, 5, 5),), (["images"], ["padded"]), True)
+    import onnx
+    from onnxruntime import InferenceSession
+
+    assert "Shape" not in {node.op_type for node in onnx.load(tmp_path / "padded.onnx").graph.node}
+    (made,) = InferenceSession(str(tmp_path / "padded.onnx")).run(None, {"images": np.ones((1, 3, 5, 5), np.float32)})
+    assert made.shape == (1, 3, 6, 7)
+
+
+def test_an_encoder_in_whole_numbers_that_does_not_run_is_left_out(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "write_int8", lambda encoder, target, clips: target.write_bytes(b"no model"))
+    with pytest.warns(UserWarning, match=r"no encoder\.int8\.onnx, since it does not run: "):
+        bundle._write_small(tmp_path, [torch.zeros(8, 3, 16, 16)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_command(exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -25,8 +25,9 @@ def run(options: Namespace) -> int:
 
     with telling():
         folder = export(Recognizer.load(options.model), options.folder, web=options.web)
-    for file in sorted(folder.iterdir()):
-        print(f"{display(file)}  {file.stat().st_size / 1e6:.1f} MB")
+    for place in sorted(folder.iterdir()):
+        files = [place, *place.rglob("*")]
+        print(f"{display(place)}  {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
     print(f"python {display(folder / 'run.py')} VIDEO... names videos; it needs numpy, onnxruntime and av")
     if (folder / "index.html").is_file():
         print(f"python -m http.server --directory {display(folder)} serves the page at http://localhost:8000")

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -86,7 +87,7 @@ def export(recognizer: Recognizer, folder: VideoPath, int8: bool = True, web: Vi
             trial = _trial_clips(recognizer)
             steps = [partial(_write_graphs, recognizer, made, trial)]
             if int8:
-                steps += [partial(write_int8, made / ENCODER, made / SMALL, [clip.numpy() for clip in trial])]
+                steps += [partial(_write_small, made, trial)]
             for step in progress_bar(steps, "export", "step", len(steps)):
                 step()
             (made / SETTINGS).write_text(
@@ -198,12 +199,26 @@ def _write_graphs(recognizer: Recognizer, folder: Path, trial: list[Tensor]) -> 
         _require_equal(recognizer, trial[:2], made)
 
 
-def _run(folder: Path, clips: Sequence[Tensor], by_frame: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+def _write_small(folder: Path, trial: list[Tensor]) -> None:
+    """Write the encoder in whole numbers, or warn that it does not run."""
+    try:
+        write_int8(folder / ENCODER, folder / SMALL, [clip.numpy() for clip in trial])
+        _run(folder, trial[:1], False, SMALL)
+    except OSError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common class
+        (folder / SMALL).unlink(missing_ok=True)
+        warnings.warn(f"no {SMALL}, since it does not run: {str(error).splitlines()[0]}", stacklevel=2)
+
+
+def _run(
+    folder: Path, clips: Sequence[Tensor], by_frame: bool, encoder_file: str = ENCODER
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Match clips by the graphs: logits and score of each. The last one is encoded frame by frame, as by the page."""
     from onnxruntime import InferenceSession
 
     encoder, matcher = (
-        InferenceSession(str(folder / name), providers=["CPUExecutionProvider"]) for name in (ENCODER, MATCHER)
+        InferenceSession(str(folder / name), providers=["CPUExecutionProvider"]) for name in (encoder_file, MATCHER)
     )
     names, made = [each.name for each in encoder.get_outputs()], []
     for number, clip in enumerate(clips, 1):

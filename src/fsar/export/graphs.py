@@ -10,7 +10,7 @@ a stream can share them. The matcher holds the enrolled examples and the backgro
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -103,13 +103,16 @@ def write_graph(
 
 @contextmanager
 def _more_operations() -> Iterator[None]:
-    """Teach the exporter uneven pooling, logaddexp, and axes of any length; keep attention in plain operations."""
+    """Teach the exporter uneven pooling, padding, logaddexp, and any number of frames; keep attention plain."""
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     pool = partial(_pool, F.adaptive_avg_pool2d)
     torch.onnx.register_custom_op_symbolic("aten::logaddexp", _logaddexp, OPSET)
     try:
-        with patch.object(F, "adaptive_avg_pool2d", pool), patch.object(Tensor, "unflatten", _unflatten):
+        with ExitStack() as patches:
+            patches.enter_context(patch.object(F, "adaptive_avg_pool2d", pool))
+            patches.enter_context(patch.object(F, "pad", partial(_pad, F.pad)))
+            patches.enter_context(patch.object(Tensor, "unflatten", _unflatten))
             yield
     finally:
         torch.onnx.unregister_custom_op_symbolic("aten::logaddexp", OPSET)
@@ -137,6 +140,11 @@ def _pool(otherwise: Callable[..., Tensor], images: Tensor, size: int | tuple[in
         return otherwise(images, size)
     down, across = (pooling(side, count) for side, count in zip(sides, cells, strict=True))
     return down @ images @ across.T
+
+
+def _pad(otherwise: Callable[..., Tensor], images: Tensor, widths: Sequence[int], *words: Any, **named: Any) -> Tensor:
+    """Pad by constants: widths that the graph computes from the size of images, the quantiser gets wrong."""
+    return otherwise(images, [int(width) for width in widths], *words, **named)
 
 
 def _unflatten(tensor: Tensor, dim: int, sizes: Sequence[int]) -> Tensor:
