@@ -8,6 +8,8 @@ datasets and processes do, too. An encoding on disk is not computed again, and a
 
 The bank that is matched from lies in memory or, if it is large, in a file that has no name and ends with the process
 (`Rows`).
+
+Long: what fills a bank, in memory, on disk and on several devices, stands together.
 """
 
 import os
