@@ -13,6 +13,7 @@ from fsar.datasets import VideoDataset
 from fsar.explain.curves import classes_picture, curves_picture, place_of, reliability_picture, trained_parameters
 from fsar.recognizer.score import Bin
 from fsar.results.result import Result
+from fsar.results.tables import joined
 from tests.results.test_results import RESULT, TRAINING
 
 
@@ -31,6 +32,7 @@ def test_curves_over_shots_and_options() -> None:
         f"otam (tiny) on ssv2-full@otam-67k 2-way {shot}-shot" for shot in (1, 5)
     ]
     assert smoothing["accuracy"].tolist() == [10.0, 10.0, 50.0, 50.0]
+    np.testing.assert_allclose(smoothing["ci95"], [100 * joined([results[0]])[0].ci95] * 4)
     picture = curves_picture(results, "shot")
     (legend,) = picture.figure.legends
     names = [f"otam smoothing={s} (tiny) on ssv2-full@otam-67k 2-way" for s in (0.1, 0.5)]

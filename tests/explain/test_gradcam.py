@@ -78,6 +78,12 @@ def test_a_derivative_by_hand() -> None:
     assert float(found.query.max()) > 0
 
 
+def test_what_speaks_against_the_score_counts_for_nothing() -> None:
+    activations = torch.tensor([[[[1.0, 2.0], [3.0, 1.0]]]])  # image row column channel
+    gradients = torch.tensor([[[[-1.0, 1.0], [-1.0, 1.0]]]])
+    assert grad_cam(activations, gradients).tolist() == [[[1.0, 0.0]]]
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [("protonet", {}), ("aim", {"frames": FRAMES}), ("task-adapter", {"frames": FRAMES, "readout": "visual"})],
@@ -94,12 +100,16 @@ def test_a_vit_is_explained_at_the_tokens_of_its_last_block(
     clips = shown(16)
     query = method.encode(clips.query[None].requires_grad_(), "query")
     (tokens,) = [one for one in seen if one.shape[:2] == (2 * FRAMES, 5)]  # two videos, four patches and a class token
-    support = method.encode(clips.support[None], "support")
-    hook.remove()
+    support = method.encode(clips.support[None].requires_grad_(), "support")
     logits = method.match(Episode(support, query, torch.ones(1, 2, 1, dtype=torch.bool))).logits[0]
-    (gradient,) = torch.autograd.grad(logits[1, 1], tokens)
-    maps = [part[:, 1:].unflatten(1, (2, 2)) for part in (tokens.detach(), gradient)]
-    torch.testing.assert_close(found.query[1], grad_cam(*maps).unflatten(0, (2, FRAMES))[1], atol=1e-6, rtol=1e-3)
+    hook.remove()
+    shown_tokens = [one for one in seen if one.shape[:2] == (2 * FRAMES, 5)][
+        -1
+    ]  # of the support, some of it in `match`
+    gradients = torch.autograd.grad(logits[1, 1], [tokens, shown_tokens])
+    for part, gradient, heat in zip((tokens, shown_tokens), gradients, (found.query, found.support[:, 0]), strict=True):
+        maps = [each[:, 1:].unflatten(1, (2, 2)) for each in (part.detach(), gradient)]
+        torch.testing.assert_close(heat[1], grad_cam(*maps).unflatten(0, (2, FRAMES))[1], atol=1e-6, rtol=1e-3)
     assert found.support.shape == (2, 1, FRAMES, 2, 2)
 
 
