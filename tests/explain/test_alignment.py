@@ -63,6 +63,7 @@ def test_picture(small: ClipBackbone, little_world: VideoDataset, name: str) -> 
     if name == "task-adapter-pp":
         stages = picture.data["stage scores"]
         assert stages.shape == (2, 2, 3)
+        assert picture.words.count(" 1.00") == 2  # frames with equal numbers, for both classes
         np.testing.assert_allclose(stages.mean(-1), picture.data["text scores"][..., 0], rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="queries 0 to 1"):
         alignment_picture(build_method(name, small, **options), cache, videos, episodes, 2, "mine")

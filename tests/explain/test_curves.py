@@ -95,6 +95,8 @@ def test_reliability_has_all_answers() -> None:
     bins = [Bin(0.5, 0.6, 4, 0.55, 0.5, 0.2), Bin(0.9, 1.0, 6, 0.95, 1.0, 0.1)]
     picture = reliability_picture(bins, "mine.fsar", 0.05)
     assert "10 answers, expected calibration error 0.050" in picture.words
+    assert picture.data["mean probability"].tolist() == [0.55, 0.95]
+    assert picture.data["share right"].tolist() == [0.5, 1.0]
     with pytest.raises(ValueError, match="no answers to draw"):
         reliability_picture([], "mine.fsar", None)
 
