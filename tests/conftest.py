@@ -38,7 +38,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["FSAR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
-WHOLE_RUNS = {"cli", "datasets", "papers", "report", "results", "studio", "test_recipes.py"}
+WHOLE_RUNS = {"cli", "datasets", "export", "papers", "report", "results", "studio", "test_recipes.py"}
 """Rooms and files whose tests run commands, recipes and pages from end to end, as those beside this file do."""
 
 

@@ -12,8 +12,8 @@ from fsar.backbones.base import Backbone, ImageEncoding
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import EpisodeSampler
-from fsar.explain.episode import ShownEpisode
-from fsar.explain.gradcam import grad_cam, grad_cam_of_episode, grad_cam_picture
+from fsar.explain.episode import ShownEpisode, show_episode
+from fsar.explain.gradcam import _scaled, grad_cam, grad_cam_of_episode, grad_cam_picture
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode, Prediction
 from fsar.video.frame_cache import FrameCache
@@ -120,5 +120,16 @@ def test_picture(small: ClipBackbone, little_world: VideoDataset) -> None:
     picture = grad_cam_picture(method, cache, videos, episodes, "mine", of_truth=True, queries=[1])
     assert picture.data["query"].shape == (2, FRAMES, 2, 2)
     assert "bright places" in picture.words
+    shown = show_episode(method, cache, videos, episodes)
+    for of_truth, ways in ((True, shown.target), (False, None)):
+        found = grad_cam_of_episode(method, shown, ways)
+        drawn = grad_cam_picture(method, cache, videos, episodes, "mine", of_truth=of_truth)
+        np.testing.assert_allclose(drawn.data["query"], found.query.numpy(), atol=1e-6)
+    assert found.logits.argmax(-1).tolist() != [*shown.target], "with a right answer, both pictures are the same"
     with pytest.raises(ValueError, match="queries 0 to 1"):
         grad_cam_picture(method, cache, videos, episodes, "mine", queries=[4])
+
+
+def test_places_are_compared_over_all_frames() -> None:
+    heat = torch.tensor([[[1.0, 2.0]], [[4.0, 0.0]]])
+    assert _scaled(heat).tolist() == [[[0.25, 0.5]], [[1.0, 0.0]]]

@@ -24,7 +24,7 @@ from fsar.methods.episode import mean_over_shots
 from fsar.methods.otam import Otam, otam_logits
 from fsar.methods.protonet import ProtoNet, protonet_logits
 from fsar.methods.trx import CrossTransformers, Trx
-from fsar.shapes import FrameFeatures, Logits, ShotMask
+from fsar.shapes import Logits, ShotMask
 
 Metric = Callable[
     [Float[Tensor, "episode query frame dim"], Float[Tensor, "episode way shot frame dim"], ShotMask], Logits
@@ -132,8 +132,13 @@ class DistanceCorrelation(nn.Module):
         super().__init__()
         self.match = TaskSpecificMatch(dim, frames)
 
-    def forward(self, query: FrameFeatures, support: FrameFeatures, shot_mask: ShotMask) -> Logits:
-        """Match frame features of queries [episode, query, ...] and support videos [episode, way, shot, ...]."""
+    def forward(
+        self,
+        query: Float[Tensor, "episode query frame dim"],
+        support: Float[Tensor, "episode way shot frame dim"],
+        shot_mask: ShotMask,
+    ) -> Logits:
+        """Match frame features of queries and support videos."""
         if query.shape[-2] ** 2 != self.match.generator.out_features:
             frames = round(self.match.generator.out_features**0.5)
             raise ValueError(f"the match was made for {frames} frames and got {query.shape[-2]}; set option frames")

@@ -136,7 +136,7 @@ class TsFsar(Method):
         self.clip_norm, self.clip_attention = nn.LayerNorm(backbone.dim), Attention(backbone.dim, 8)
         self.side_norm, self.side_up = nn.LayerNorm(config.dim), nn.Linear(config.dim, backbone.dim, bias=False)
         self.dropout = nn.Dropout(config.dropout)
-        if config.init == "pca":
+        if config.init == "pca" and not visual.class_embedding.is_meta:  # shapes alone have no components
             self.ladder.start_from(visual.transformer.resblocks)
             self.clip_attention.start_from(visual.transformer.resblocks[-1])
         # not saved: the frozen text tower can compute it again
