@@ -38,6 +38,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["FSAR_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(autouse=True)
+def _usual_priority() -> Iterator[None]:
+    """SVT-AV1 makes the thread that encodes a real-time one, if it may: all other processes then wait for it."""
+    yield
+    if hasattr(os, "sched_setscheduler") and os.sched_getscheduler(0) != os.SCHED_OTHER:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 WHOLE_RUNS = {"cli", "datasets", "export", "papers", "report", "results", "studio", "test_recipes.py"}
 """Rooms and files whose tests run commands, recipes and pages from end to end, as those beside this file do."""
 
