@@ -226,7 +226,7 @@ def _filled(name: str, bank: Path, words: list[str], kill: str | None) -> None:
             memory = max(memory, sum(each for _, each, _ in tree.values()))
             victims = [pid for pid, (_, _, line) in tree.items() if kill and kill in line]
             if victims and len([*(bank / "index").glob("*.parquet")]) >= SHARDS // 3:
-                os.kill(victims[0], signal.SIGKILL)
+                os.kill(min(victims), signal.SIGKILL)  # the oldest: not what it forked
                 kill, done = None, ", one process killed"
             time.sleep(0.2)
         if process.returncode not in (0, -signal.SIGKILL):

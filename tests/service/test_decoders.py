@@ -24,9 +24,7 @@ def test_frames_are_those_of_the_cache_and_a_process_that_ends_is_replaced(small
     assert apart.key(small_video, 0.5, 1.0) == here.key(small_video, 0.5, 1.0)
     assert np.array_equal(apart.times(small_video), here.times(small_video))  # type: ignore[arg-type]
     assert apart.damaged(small_video) == 0
-    os.kill(decoders._all[0].pid, signal.SIGKILL)
-    with pytest.raises(VideoError, match="broke the decoder"):
-        apart.read(small_video)
+    os.kill(decoders._all[0].pid, signal.SIGKILL)  # from outside, which is not the video's fault
     assert apart.read(small_video).shape == (8, 48, 64, 3) and decoders.replaced == 1
     pipe = tmp_path / "endless.mp4"  # opening it waits for a writer, who never comes
     os.mkfifo(pipe)

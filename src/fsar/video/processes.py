@@ -83,7 +83,7 @@ class Processes:
             request: has `video`, for messages.
 
         Raises:
-            VideoError: the video was refused, or broke its process.
+            VideoError: the video was refused, or broke two processes.
             OSError: an error of the system.
         """
         with self._taken() as process:
@@ -98,8 +98,9 @@ class Processes:
             self._free.put(process)
 
     def _answer_of(self, process: "_Process", request: Mapping[str, Any]) -> dict[str, Any]:
+        ended = process.ended
         answer = process.ask(request)
-        self.replaced += process.pid is None
+        self.replaced += process.ended - ended
         if "failed" in answer:
             raise OSError(answer["failed"])
         if "refused" in answer:
@@ -201,6 +202,7 @@ class _Process:
     def __init__(self, server: _Server, number: int, seconds: float):
         self._server, self.number, self.seconds = server, number, seconds
         self.pid: int | None = None
+        self.ended = 0
 
     def start(self) -> None:
         """Let a child take this place."""
@@ -210,7 +212,17 @@ class _Process:
             self._lines = connection.makefile("rw", encoding="ascii")
 
     def ask(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Send a request, and wait for its answer or for the end of the child."""
+        """Send a request, and wait for its answer.
+
+        A child may have been killed from outside, which says nothing about its video: another child tries once more.
+        """
+        for _ in range(2):
+            if answer := self._answer(request):
+                return answer
+        return {"refused": BROKE}
+
+    def _answer(self, request: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Let a child answer; nothing if it ended."""
         if self.pid is None:
             self.start()
         late = False
@@ -218,19 +230,20 @@ class _Process:
             self._lines.write(json.dumps({**request, "seconds": self.seconds}) + "\n")
             self._lines.flush()
             answer = json.loads(self._lines.readline(LONGEST))
-            return answer if isinstance(answer, dict) else {"refused": BROKE}
+            return answer if isinstance(answer, dict) and answer else {"refused": BROKE}
         except TimeoutError:
             late = True
         except (OSError, ValueError):  # it has ended
             pass
         if self._end() == signal.SIGALRM or late:
             return {"refused": f"decoding it takes more than {self.seconds:g} s; shrink or cut it"}
-        return {"refused": BROKE}
+        return None
 
     def _end(self) -> int:
         """End the child; give the signal that ended it."""
         assert self.pid is not None
         pid, self.pid = self.pid, None
+        self.ended += 1
         with suppress(OSError):
             self._lines.close()
         return self._server.end(pid)
