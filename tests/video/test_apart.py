@@ -17,7 +17,7 @@ from fsar.video.paths import VideoError
 
 
 def answer_or_not(request: Mapping[str, Any], real: Any = apart.answer) -> dict[str, Any]:
-    """A video named `hang` never ends; `crash` ends the process; while `good` is read, it is killed from outside once."""
+    """A video named `hang` never ends; `crash` ends the process; `good` is killed from outside, once."""
     video = Path(request["video"])
     name = video.stem
     if name == "good" and not video.with_suffix(".killed").exists():
