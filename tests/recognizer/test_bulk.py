@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fsar import Recognizer
-from fsar.bank.cluster import Work
+from fsar.bank.cluster import Actors, Work
 from fsar.cli import main
 from fsar.video import apart
 from fsar.video.writing import write_video
@@ -18,7 +18,7 @@ from tests.video.test_apart import answer_or_not
 parquet = pytest.importorskip("pyarrow.parquet")
 
 
-def as_an_actor(make: Callable[[], Work], numbers: list[int], **more: object) -> None:
+def as_an_actor(make: Callable[[], Work], numbers: list[int], actors: Actors) -> None:
     """What an actor of Ray does, in this process: the work travels as bytes."""
     work = pickle.loads(pickle.dumps(make))()
     for number in numbers:

@@ -11,7 +11,7 @@ one machine writes, since a shard depends on its videos and the encoder alone.
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +27,33 @@ RETRIES = 5
 
 Work = Callable[[int], object]
 """Does what one shard needs."""
+
+
+@dataclass(frozen=True)
+class Actors:
+    """Which actors do the work, and on which cluster.
+
+    Args:
+        count: how many.
+        cores: that Ray keeps for each actor.
+        gpus: that Ray keeps for each actor.
+        address: of the cluster, `auto` for the one that this machine belongs to; by default, a new one here.
+
+    Raises:
+        ValueError: no actor, no core, or less than no GPU.
+    """
+
+    count: int = 1
+    cores: int = 1
+    gpus: float = 0
+    address: str | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.count, self.cores) < 1 or self.gpus < 0:
+            raise ValueError(
+                f"{self.count} actors with {self.cores} cores and {self.gpus:g} GPUs each; expected 1 or more actors "
+                "and cores"
+            )
 
 
 class ShardActor:
@@ -59,11 +86,7 @@ def fill_on_ray(
     bank: ShardedBank,
     build: Callable[[], Making],
     numbers: Iterable[int] | None = None,
-    *,
-    address: str | None = None,
-    actors: int = 1,
-    cores: int = 1,
-    gpus: float = 0,
+    actors: Actors = Actors(),
     progress: bool = True,
 ) -> None:
     """Fill the shards that are missing, by actors on a cluster.
@@ -72,10 +95,7 @@ def fill_on_ray(
         bank: with a list of videos; every machine must reach it by the same path or URL.
         build: called in each actor, to make the model.
         numbers: only these shards; by default all.
-        address: as for `on_ray`.
-        actors: as for `on_ray`.
-        cores: as for `on_ray`.
-        gpus: as for `on_ray`.
+        actors: which do it.
         progress: show a progress bar.
 
     Raises:
@@ -84,8 +104,7 @@ def fill_on_ray(
     """
     missing = bank.missing()
     wanted = missing if numbers is None else sorted({*missing} & {*numbers})
-    make = partial(filler, build, bank.place.url, cores)
-    on_ray(make, wanted, address=address, actors=actors, cores=cores, gpus=gpus, progress=progress)
+    on_ray(partial(filler, build, bank.place.url, actors.cores), wanted, actors, progress)
 
 
 def filler(build: Callable[[], Making], url: str, cores: int) -> Work:
@@ -109,11 +128,7 @@ def filler(build: Callable[[], Making], url: str, cores: int) -> Work:
 def on_ray(
     make: Callable[[], Work],
     numbers: Sequence[int],
-    *,
-    address: str | None = None,
-    actors: int = 1,
-    cores: int = 1,
-    gpus: float = 0,
+    actors: Actors = Actors(),
     progress: bool = True,
 ) -> None:
     """Do the work of shards by actors on a cluster.
@@ -121,10 +136,7 @@ def on_ray(
     Args:
         make: called in each actor; returns what does a shard.
         numbers: of the shards.
-        address: of the cluster, `auto` for the one that this machine belongs to; by default, a new one here.
-        actors: how many.
-        cores: that Ray keeps for each actor.
-        gpus: that Ray keeps for each actor.
+        actors: which do it.
         progress: show a progress bar.
 
     Raises:
@@ -134,18 +146,15 @@ def on_ray(
     """
     if not numbers:
         return
-    if min(actors, cores) < 1 or gpus < 0:
-        raise ValueError(
-            f"{actors} actors with {cores} cores and {gpus:g} GPUs each; expected 1 or more actors and cores"
-        )
     ray = _ray()
     there = ray.is_initialized()  # a program that uses Ray keeps its connection
     try:
         if not there:
-            _connect(ray, address, actors * cores)
-        _require(ray, actors, cores, gpus)
-        kind = ray.remote(num_cpus=cores, num_gpus=gpus, max_restarts=-1, max_task_retries=RETRIES)(ShardActor)
-        pool = ray.util.ActorPool([kind.remote(make, os.getcwd()) for _ in range(min(actors, len(numbers)))])
+            _connect(ray, actors)
+        _require(ray, actors)
+        needs = {"num_cpus": actors.cores, "num_gpus": actors.gpus}
+        kind = ray.remote(**needs, max_restarts=-1, max_task_retries=RETRIES)(ShardActor)
+        pool = ray.util.ActorPool([kind.remote(make, os.getcwd()) for _ in range(min(actors.count, len(numbers)))])
         made = pool.map_unordered(lambda actor, number: actor.do.remote(number), numbers)
         for _ in progress_bar(made, "shards", "shard", len(numbers), progress):
             pass
@@ -158,25 +167,26 @@ def on_ray(
             ray.shutdown()
 
 
-def _connect(ray: Any, address: str | None, cores: int) -> None:
+def _connect(ray: Any, actors: Actors) -> None:
     try:
-        if address is None:
+        if actors.address is None:
             os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anybody
-            here = max(cores, os.cpu_count() or 1)
+            here = max(actors.count * actors.cores, os.cpu_count() or 1)
             ray.init(num_cpus=here, object_store_memory=OBJECT_STORE, include_dashboard=False, logging_level="ERROR")
         else:
-            ray.init(address=address, logging_level="ERROR")
+            ray.init(address=actors.address, logging_level="ERROR")
     except ConnectionError as error:
-        raise OSError(f"Ray: no cluster at {address}: {error}; start one with `ray start --head`") from error
+        raise OSError(f"Ray: no cluster at {actors.address}: {error}; start one with `ray start --head`") from error
 
 
-def _require(ray: Any, actors: int, cores: int, gpus: float) -> None:
+def _require(ray: Any, actors: Actors) -> None:
     """Refuse actors that would wait for ever."""
     there = ray.cluster_resources()
-    for name, each in (("CPU", float(cores)), ("GPU", gpus)):
-        if actors * each > there.get(name, 0):
+    for name, each in (("CPU", float(actors.cores)), ("GPU", actors.gpus)):
+        if actors.count * each > there.get(name, 0):
             raise ValueError(
-                f"{actors} actors with {each:g} {name} each, and the cluster has {there.get(name, 0):g}; ask for less"
+                f"{actors.count} actors with {each:g} {name} each, and the cluster has {there.get(name, 0):g}; ask for "
+                "less"
             )
 
 

@@ -152,7 +152,7 @@ def making(options: Namespace) -> "Making":
 
 def _fill(options: Namespace) -> int:
     from fsar.bank.archive import counted, fill
-    from fsar.bank.cluster import fill_on_ray
+    from fsar.bank.cluster import Actors, fill_on_ray
     from fsar.datasets.shards import ShardedBank
 
     if options.videos_per_shard < 1 or not options.seconds > 0:
@@ -168,15 +168,8 @@ def _fill(options: Namespace) -> int:
     if options.ray is None:
         fill(bank, maker, numbers)
     else:
-        fill_on_ray(
-            bank,
-            partial(making, options),
-            numbers,
-            address=options.ray or None,
-            actors=options.actors,
-            cores=options.workers or 1,
-            gpus=options.gpus,
-        )
+        actors = Actors(options.actors, options.workers or 1, options.gpus, options.ray or None)
+        fill_on_ray(bank, partial(making, options), numbers, actors)
     found = counted(bank, numbers)
     print(f"{bank.place}: {found.read} videos in {len(numbers)} shards, {found.broken} broken")
     _tell_broken(bank, numbers)

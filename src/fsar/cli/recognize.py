@@ -195,7 +195,7 @@ def _answer_in_bulk(options: Namespace) -> int:
     from functools import partial
 
     from fsar.bank.archive import counted
-    from fsar.bank.cluster import on_ray
+    from fsar.bank.cluster import Actors, on_ray
     from fsar.bank.listing import videos_at
     from fsar.recognizer.bulk import answer, answers_at
 
@@ -205,8 +205,8 @@ def _answer_in_bulk(options: Namespace) -> int:
         answer(bank, _loaded(options), numbers)
     else:
         missing = sorted({*bank.missing()} & {*numbers})
-        work = partial(_answerer, options)
-        on_ray(work, missing, address=options.ray or None, actors=options.actors, gpus=options.gpus)
+        actors = Actors(options.actors, gpus=options.gpus, address=options.ray or None)
+        on_ray(partial(_answerer, options), missing, actors)
     found = counted(bank, numbers)
     print(f"{bank.place}: {found.read} videos in {len(numbers)} shards, {found.broken} broken")
     if numbers and not found.read:
