@@ -4,13 +4,16 @@ import csv
 import html
 import importlib
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
+import yaml
 from mkdocs.structure.files import File, Files
 
 import fsar
 from fsar.methods import METHODS, describe_method
+from fsar.papers import load_papers
 
 PROJECT = Path(__file__).parent.parent
 LATE_ROOMS = ("fsar.alignment", "fsar.layers.adapters", "fsar.layers.temporal", "fsar.shapes")
@@ -31,7 +34,9 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the made pages."""
-    made = {f"methods/{name}.md": method_page(name) for name in METHODS}
+    about = yaml.safe_load((PROJECT / "docs" / "methods.yml").read_text(encoding="utf-8"))
+    drawn = runpy.run_path(str(PROJECT / "docs" / "flow.py"))["drawn"]
+    made = {f"methods/{name}.md": method_page(name, drawn(about[name]["flow"]), numbers_of(name)) for name in METHODS}
     made["reference/index.md"] = "# Front door\n\nWhat `import fsar` offers.\n\n" + front_door()
     made["reference/parts.md"] = "# Parts of methods\n\n" + "".join(f"::: {room}\n\n" for room in LATE_ROOMS)
     made["glossary.md"] = "# Glossary\n\n" + (importlib.import_module("fsar.shapes").__doc__ or "")
@@ -57,7 +62,9 @@ def sortable(name: str) -> str:
         return "<tr>" + "".join(f"<{kind}>{html.escape(cell)}</{kind}>" for cell in cells) + "</tr>"
 
     body = "".join(line("td", row) for row in rows)
-    return f'<table class="sortable"><thead>{line("th", head)}</thead><tbody>{body}</tbody></table>'
+    table = f'<table class="sortable"><thead>{line("th", head)}</thead><tbody>{body}</tbody></table>'
+    # the theme lets only tables without a class scroll on narrow screens
+    return f'<div class="md-typeset__scrollwrap"><div class="md-typeset__table">{table}</div></div>'
 
 
 def on_post_build(config: Any) -> None:
@@ -73,19 +80,35 @@ def front_door() -> str:
     return "".join(f"::: {module}.{name}\n\n" for module, name in homes)
 
 
-def method_page(name: str) -> str:
-    """Show what a method is, its equations with links to their code, its options, its code."""
+def method_page(name: str, figure: str, numbers: str) -> str:
+    """Show what a method is, its steps and numbers, its equations with links to their code, its options, its code."""
     home = METHODS[name].split(":")[0]
     title, _, rest = (importlib.import_module(home).__doc__ or "").partition("\n")
     about = re.sub(
         r"^(?!\|)(.+)\n(?=\|)", r"\1\n\n", rest.replace("\nLong:", "\nThe file is long:"), flags=re.MULTILINE
     )
     return (
-        f"# {name}\n\n**{title}**\n\n{linked(about, home)}\n\n## Options\n\n"
+        f"# {name}\n\n**{title}**\n\n## Steps\n\nColoured: what this method adds.\n\n{figure}\n\n"
+        f"## Numbers\n\n{numbers}\n\n## Equations\n\n{linked(about, home)}\n\n## Options\n\n"
         f"```\n{describe_method(name)}\n```\n\n## Code\n\n::: {home}\n    options:\n      show_root_heading: false\n"
         f"      show_root_toc_entry: false\n      show_docstring_description: false\n      filters: []\n"
         f"      show_if_no_docstring: true\n"
     )
+
+
+def numbers_of(name: str) -> str:
+    """The row of a method in the table of methods, and where its other numbers are."""
+    head, *rows = csv.reader((PROJECT / "docs" / "methods.csv").read_text(encoding="utf-8").splitlines())
+    row = next(row for row in rows if row[0] == name)
+    known = [(column, cell) for column, cell in zip(head[1:], row[1:], strict=True) if cell]
+    lines = ["| " + " | ".join(part) + " |" for part in (*zip(*known, strict=True),)]
+    lines.insert(1, "|" + "---|" * len(known))
+    more = "[What the columns say](../methods-and-backbones.md), [more results](../results.md)."
+    if cells := sum(cell.method == name for cell in load_papers()):
+        more += (
+            f" The tables of four papers hold {cells} numbers of this method; `fsar papers --method {name}` lists them."
+        )
+    return "\n".join(lines) + f"\n\n{more}"
 
 
 def linked(text: str, home: str) -> str:

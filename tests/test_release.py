@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from fsar.cli import VERBS, main
-from fsar.methods import METHODS
+from fsar.methods import METHODS, default_traits
 
 PROJECT = Path(__file__).parent.parent
 
@@ -22,13 +22,23 @@ def test_versions_agree() -> None:
     assert newest and newest[1] == version
 
 
+def page(name: str) -> str:
+    return (PROJECT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
 def test_the_table_of_methods_is_what_was_measured() -> None:
-    """docs/methods.csv holds the numbers of docs/results.md, and every method."""
+    """docs/methods.csv holds the numbers of docs/results.md and docs/costs.csv, and every method."""
     made = runpy.run_path(str(PROJECT / "scripts" / "methods_table.py"))["table"]()
     assert (PROJECT / "docs" / "methods.csv").read_text(encoding="utf-8") == made, "run scripts/methods_table.py"
     rows = {row[0]: row[1:] for row in csv.reader(made.splitlines())}
     assert rows.keys() - {"method"} == METHODS.keys()
-    assert rows["place-motion"][:2] == ["83.3", "89.9"] and rows["trx"] == ["55.6", "67.3", "78.7", "89.7", "no"]
+    assert rows["place-motion"][:2] == ["83.3", "89.9"] and rows["trx"][:4] == ["55.6", "67.3", "78.7", "89.7"]
+    assert [name for name, row in rows.items() if name != "method" and row[6] == "0"] == [
+        name for name in METHODS if not default_traits(name).trains
+    ]
+    millions = re.search(r"\| Task-Adapter, ViT-B/16.* \| ([\d.]+), [\d., ]+ \|$", page("pictures"), re.MULTILINE)
+    assert millions and float(rows["task-adapter"][6]) == pytest.approx(4 * float(millions[1]), abs=0.02)
+    assert all(float(cell) > 0 for name, row in rows.items() if name != "method" for cell in row[4:6])
 
 
 def test_the_container_is_built_from_what_is_there() -> None:

@@ -43,12 +43,14 @@ def test_measuring_changes_nothing(small: ClipBackbone, name: str) -> None:
     assert (costs.train_seconds is None) == (name == "place-motion")
 
 
-@pytest.mark.parametrize("name", ["ma-fsar", "task-adapter"])
+@pytest.mark.parametrize("name", ["ma-fsar", "task-adapter", "clip-cpm2c"])  # the last one expands a parameter
 def test_counting_without_timing(small: ClipBackbone, name: str) -> None:
     """The same counts; matching costs the same as with an episode of different videos."""
-    method = build_method(name, small, **({"hidden": 8} if name == "ma-fsar" else {}), frames=2)
-    counted, timed = (measure(method, name, replace(SETTING, repeats=repeats)) for repeats in (0, 1))
+    options = {"ma-fsar": {"hidden": 8, "frames": 2}, "task-adapter": {"frames": 2}, "clip-cpm2c": {"hidden": 8}}
+    method = build_method(name, small, **options[name])
+    counted, timed = (measure(method, name, replace(SETTING, repeats=times, training=False)) for times in (0, 1))
     assert (counted.memory_mb, counted.train_seconds, counted.clip_seconds, counted.match_seconds) == (None,) * 4
+    assert timed.train_seconds is None and timed.clip_seconds and timed.match_seconds
     assert (counted.clip_gflops, counted.trained) == (timed.clip_gflops, timed.trained)
     support, query = torch.randn(1, 2, 1, 2, 3, 16, 16), torch.randn(1, 2, 2, 3, 16, 16)
     with torch.no_grad():

@@ -26,6 +26,7 @@ def add_options(parser: ArgumentParser) -> None:
     add("--query", type=int, default=1, help="queries per class")
     add("--frames", type=int, default=8)
     add("--repeats", type=int, default=3, help="the median counts; default: 3; 0 times nothing")
+    add("--no-training", action="store_true", help="measure no training episode, which takes most of the time")
     add("--out", type=Path, metavar="FILE.csv", help="write the table")
     device_option(methods)
     methods.set_defaults(measure=_methods)
@@ -69,7 +70,7 @@ def _methods(options: Namespace) -> int:
     if min(options.way, options.shot, options.query, options.frames) < 1 or options.repeats < 0:
         raise ValueError("--way, --shot, --query and --frames must be at least 1, and --repeats at least 0")
     size = {"way": options.way, "shot": options.shot, "query": options.query, "frames": options.frames}
-    setting = Setting(**size, repeats=options.repeats)
+    setting = Setting(**size, repeats=options.repeats, training=not options.no_training)
     chosen = list(product(options.backbone, options.method or METHODS))
     rows, refused = [], []
     for backbone, spec in progress_bar(chosen, "measure", "method", len(chosen), True):

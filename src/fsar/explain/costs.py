@@ -2,7 +2,8 @@
 
 Inputs are random clips of the right size, since costs do not depend on what a clip shows. Operations are counted by
 `torch.utils.flop_counter`, with two operations per multiplication and addition; it counts matrix products, convolutions
-and attention. Seconds are the median of some repetitions after a first one.
+and attention. Seconds are the median of some repetitions after a first one. On a CPU with one thread they are processor
+seconds, so other programs do not count.
 """
 
 import ctypes
@@ -38,6 +39,8 @@ class Setting:
     frames: int = 8
     repeats: int = 3
     """Repetitions, after a first one that is not counted; 0 counts parameters and operations, and times nothing."""
+    training: bool = True
+    """Whether a training episode is measured, which takes most of the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,7 @@ class Costs:
     episode_gflops: float
     """Billions of operations for matching one episode of encoded clips."""
     memory_mb: float | None
-    """Peak memory of a training episode (of an evaluated one, if nothing trains) beyond what lay there before."""
+    """Peak memory of a training episode (of an evaluated one, if none is measured) beyond what lay there before."""
     train_seconds: float | None
     """Forward and backward pass of one episode of clips."""
     clip_seconds: float | None
@@ -91,7 +94,7 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
 
     words = [action.text for action in ACTIONS[: setting.way]]
     support, query = clips(1, setting.way, setting.shot), clips(1, setting.way * setting.query)
-    with torch.no_grad():
+    with torch.no_grad(), _frozen(method):
         text = method.encode_text(words)[None].to(device) if method.traits.reads_text else None
         draws = torch.full((1, query.shape[1], setting.way), 0.5, device=device) if method.traits.draws else None
         episode = _episode(method, support, query, text, draws)
@@ -104,7 +107,7 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
     groups = method.traits.trains
     trained = sum(p.numel() for key, p in method.named_parameters() if group_of(key) in groups)
     train_seconds, memory = None, None
-    if trained and timed:
+    if trained and timed and setting.training:
         train_seconds, memory = _training(method, words, support, query, draws, setting)
     elif timed:
         memory = _peak(lambda: method.encode_episode(support, query, text, draws), device)
@@ -176,6 +179,19 @@ def _training(
 
 
 @contextmanager
+def _frozen(method: Method) -> Iterator[None]:
+    """Let no parameter need a gradient: the counter of operations fails at a view of one, such as an expanded token."""
+    needed = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    try:
+        for parameter in needed:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in needed:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
 def _countable() -> Iterator[None]:
     """Let attention run as matrix products, which the counter knows."""
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -196,13 +212,14 @@ def _flops(run: Callable[[], object]) -> int:
 
 def _seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Median time of some runs, after a first one."""
+    clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     times = []
     for _ in range(repeats + 1):
         _wait(device)
-        begun = time.perf_counter()
+        begun = clock()
         run()
         _wait(device)
-        times.append(time.perf_counter() - begun)
+        times.append(clock() - begun)
     return statistics.median(times[1:])
 
 
