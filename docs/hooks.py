@@ -36,7 +36,10 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the made pages."""
     about = yaml.safe_load((PROJECT / "docs" / "methods.yml").read_text(encoding="utf-8"))
     drawn = runpy.run_path(str(PROJECT / "docs" / "flow.py"))["drawn"]
-    made = {f"methods/{name}.md": method_page(name, drawn(about[name]["flow"]), numbers_of(name)) for name in METHODS}
+    made = {
+        f"methods/{name}.md": method_page(name, about[name]["when"], drawn(about[name]["flow"]), numbers_of(name))
+        for name in METHODS
+    }
     made["reference/index.md"] = "# Front door\n\nWhat `import fsar` offers.\n\n" + front_door()
     made["reference/parts.md"] = "# Parts of methods\n\n" + "".join(f"::: {room}\n\n" for room in LATE_ROOMS)
     made["glossary.md"] = "# Glossary\n\n" + (importlib.import_module("fsar.shapes").__doc__ or "")
@@ -80,7 +83,7 @@ def front_door() -> str:
     return "".join(f"::: {module}.{name}\n\n" for module, name in homes)
 
 
-def method_page(name: str, figure: str, numbers: str) -> str:
+def method_page(name: str, when: str, figure: str, numbers: str) -> str:
     """Show what a method is, its steps and numbers, its equations with links to their code, its options, its code."""
     home = METHODS[name].split(":")[0]
     title, _, rest = (importlib.import_module(home).__doc__ or "").partition("\n")
@@ -88,7 +91,7 @@ def method_page(name: str, figure: str, numbers: str) -> str:
         r"^(?!\|)(.+)\n(?=\|)", r"\1\n\n", rest.replace("\nLong:", "\nThe file is long:"), flags=re.MULTILINE
     )
     return (
-        f"# {name}\n\n**{title}**\n\n## Steps\n\nColoured: what this method adds.\n\n{figure}\n\n"
+        f"# {name}\n\n**{title}**\n\n*When:* {when}\n\n## Steps\n\nColoured: what this method adds.\n\n{figure}\n\n"
         f"## Numbers\n\n{numbers}\n\n## Equations\n\n{linked(about, home)}\n\n## Options\n\n"
         f"```\n{describe_method(name)}\n```\n\n## Code\n\n::: {home}\n    options:\n      show_root_heading: false\n"
         f"      show_root_toc_entry: false\n      show_docstring_description: false\n      filters: []\n"
@@ -105,9 +108,7 @@ def numbers_of(name: str) -> str:
     lines.insert(1, "|" + "---|" * len(known))
     more = "[What the columns say](../methods-and-backbones.md), [more results](../results.md)."
     if cells := sum(cell.method == name for cell in load_papers()):
-        more += (
-            f" The tables of four papers hold {cells} numbers of this method; `fsar papers --method {name}` lists them."
-        )
+        more += f" The four papers' tables hold {cells} numbers of this method: `fsar papers --method {name}`."
     return "\n".join(lines) + f"\n\n{more}"
 
 

@@ -26,7 +26,7 @@ def test_every_method_has_its_steps() -> None:
     """Steps that can be drawn as a picture with words, from the frames to the scores."""
     assert ABOUT.keys() == METHODS.keys()
     for name, about in ABOUT.items():
-        assert about.keys() == {"flow", "licence"}, name
+        assert about.keys() == {"flow", "licence", "when"}, name
         first, *_, last = FLOW["steps_of"](about["flow"])
         assert "frames" in first[0][0] and last[0][0] == "score of each class", name
         assert any(own for step in FLOW["steps_of"](about["flow"]) for _, own in step), name
