@@ -1,8 +1,10 @@
 """What a release consists of besides code: versions agree, and the container's steps name what is there."""
 
 import csv
+import json
 import re
 import runpy
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -50,6 +52,42 @@ def test_the_container_is_built_from_what_is_there() -> None:
     extras = re.findall(r"^(\w+) = \[", (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
     installed = re.search(r"/src\[(.+)\]", text)
     assert installed and set(installed[1].split(",")) <= set(extras)
+
+
+PROGRAMS = """
+pip() {  # every folder that it installs is a project with all that its build reads
+  for word; do case $word in
+    "$ROOT"*) folder=${word%%[*}; for name in pyproject.toml README.md LICENSE src/fsar/cli/__init__.py; do
+      [ -f "$folder/$name" ] || { echo "pip: no $folder/$name" >&2; return 1; }; done ;;
+  esac; done
+}
+useradd() { [ "$1 $2" = "--create-home fsar" ] && mkdir -p "$ROOT/home/fsar"; }
+chown() { [ "$1" = fsar ] && [ -d "$ROOT/home/fsar" ] && [ -d "$2" ]; }
+"""
+
+
+def test_the_steps_of_the_container_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As a script below another root, with stand-ins for what changes a machine; then its entry point and command."""
+    text = (PROJECT / "Dockerfile").read_text()
+    script = ["set -eu", f"ROOT={shlex.quote(str(tmp_path))}", "mkdir $ROOT/src", PROGRAMS]
+    for step, words in re.findall(r"^(ARG|COPY|RUN|USER|WORKDIR) (.+)$", text, re.MULTILINE):
+        here = re.sub(r"(?<=[\s'])/(src|data)\b", rf"{tmp_path}/\1", f" {words}")
+        script += {
+            "ARG": [words],
+            "COPY": [f"cp -r {here}"],
+            "RUN": [here],
+            "USER": [f"[ -d $ROOT/home/{words} ]"],
+            "WORKDIR": [f"cd {here}"],
+        }[step]
+    done = subprocess.run(["sh", "-c", "\n".join(script)], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "src").exists() and (tmp_path / "data").is_dir()
+    entry, command = (
+        json.loads(re.findall(rf"^{step} (.+)$", text, re.MULTILINE)[0]) for step in ("ENTRYPOINT", "CMD")
+    )
+    assert f'{entry[0]} = "fsar.cli:main"' in (PROJECT / "pyproject.toml").read_text()
+    assert main([*entry[1:], "--version"]) == 0 and re.fullmatch(r"fsar \d+\.\d+\.\d+\n", capsys.readouterr().out)
+    assert command[0] in VERBS
 
 
 def test_the_shell_completes_verbs(capsys: pytest.CaptureFixture[str]) -> None:

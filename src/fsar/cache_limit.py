@@ -4,9 +4,10 @@
 time of reading of what it uses, since many systems do not.
 """
 
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Lock
@@ -67,7 +68,8 @@ def written(path: Path) -> None:
         _written = 0
     limit = cache_limit()
     if limit is not None:
-        make_room(cache_dir(), limit)
+        with suppress(OSError):  # what this process may not remove is no fault of its work
+            make_room(cache_dir(), limit)
 
 
 def make_room(folder: Path, limit: int) -> int:
@@ -79,6 +81,9 @@ def make_room(folder: Path, limit: int) -> int:
 
     Returns:
         Number of files removed.
+
+    Raises:
+        OSError: some files could not be removed; the others that should go are removed.
 
     Example:
         >>> import tempfile
@@ -92,15 +97,8 @@ def make_room(folder: Path, limit: int) -> int:
         (1, ['b.npy', 'c.npy'])
     """
     found = sorted(files_of(folder))
-    total, removed = sum(file.size for file in found), 0
-    if total <= limit:
-        return 0
-    for file in found:
-        if total <= KEPT * limit:
-            break
-        removed += _remove(file.path)
-        total -= file.size
-    return removed
+    total = sum(file.size for file in found)
+    return 0 if total <= limit else _remove(found, total - KEPT * limit)
 
 
 def remove_older(folder: Path, seconds: float) -> int:
@@ -112,9 +110,12 @@ def remove_older(folder: Path, seconds: float) -> int:
 
     Returns:
         Number of files removed.
+
+    Raises:
+        OSError: some files could not be removed; the others that should go are removed.
     """
     last = time.time_ns() - round(seconds * 1e9)
-    return sum(_remove(file.path) for file in files_of(folder) if file.used < last)
+    return _remove(sorted(file for file in files_of(folder) if file.used < last), math.inf)
 
 
 class CachedFile(NamedTuple):
@@ -141,8 +142,21 @@ def files_of(folder: Path) -> Iterator[CachedFile]:
                     yield CachedFile(max(stat.st_atime_ns, stat.st_mtime_ns), stat.st_size, path)
 
 
-def _remove(path: Path) -> bool:
-    with suppress(OSError):
-        path.unlink()
-        return True
-    return False
+def _remove(files: Sequence[CachedFile], enough: float) -> int:
+    """Remove files in order until enough bytes are gone; what another process removed meanwhile is gone, too."""
+    gone, removed, refused = 0, 0, []
+    for file in files:
+        if gone >= enough:
+            break
+        try:
+            file.path.unlink()
+            removed += 1
+        except FileNotFoundError:
+            pass
+        except OSError as error:  # no permission or, on Windows, a file in use
+            refused.append(error)
+            continue
+        gone += file.size
+    if refused:
+        raise OSError(f"could not remove {len(refused)} files of the cache (removed {removed}), first {refused[0]}")
+    return removed

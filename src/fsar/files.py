@@ -24,8 +24,20 @@ LOCKED_BYTE = 2**30
 
 
 def cache_dir() -> Path:
-    """Return the folder for files that can be made again: `FSAR_CACHE`, or the user's cache folder."""
-    return Path(os.environ.get("FSAR_CACHE") or platformdirs.user_cache_dir("fsar"))
+    """Return the folder for files that can be made again: `FSAR_CACHE`, or the user's cache folder.
+
+    Raises:
+        ValueError: `FSAR_CACHE` is not set, and this user has no home folder, as in some containers.
+    """
+    if named := os.environ.get("FSAR_CACHE"):
+        return Path(named)
+    try:
+        folder = Path(platformdirs.user_cache_dir("fsar"))
+    except RuntimeError:  # newer releases of platformdirs; older ones leave "~" as it is
+        folder = Path("~")
+    if folder.parts[0] == "~":
+        raise ValueError("no home folder is known for the cache; set FSAR_CACHE to a folder that you may write")
+    return folder
 
 
 @contextmanager

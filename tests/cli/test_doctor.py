@@ -8,6 +8,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 import fsar
@@ -87,6 +88,40 @@ def test_cache_tells_its_size_and_removes_what_is_asked(
     assert "--to is -1; expected 0 or more" in capsys.readouterr().err
 
 
+def test_a_cache_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in its place, files that may not be removed, no home folder, a limit that is no number."""
+    monkeypatch.setenv("FSAR_CACHE", str(tmp_path / "frames" / "a.npy"))
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "a.npy").write_bytes(bytes(100))
+    assert main(["cache"]) == 2
+    assert "a.npy: Not a directory; expected a folder" in capsys.readouterr().err
+
+    monkeypatch.setenv("FSAR_CACHE", str(tmp_path))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", _refuse)
+        assert main(["cache", "--clear"]) == main(["cache", "--older", "0"]) == 2
+    assert "could not remove 1 files of the cache (removed 0), first [Errno 13] no" in capsys.readouterr().err
+
+    monkeypatch.delenv("FSAR_CACHE")
+    for found in (Path("~/.cache/fsar").as_posix, _no_home):
+        monkeypatch.setattr(platformdirs, "user_cache_dir", lambda _, found=found: found())
+        assert main(["cache"]) == 2
+        assert "no home folder is known for the cache; set FSAR_CACHE" in capsys.readouterr().err
+    assert [finding.words for finding in doctor._cache()] == [
+        "no home folder is known for the cache; set FSAR_CACHE to a folder that you may write"
+    ]
+
+
+def _refuse(path: Path) -> None:
+    raise PermissionError(13, "no", str(path))
+
+
+def _no_home() -> str:
+    raise RuntimeError("no home")
+
+
 POSIX = {"fcntl", "resource", "pwd", "grp", "termios"}
 WITHOUT_POSIX = """
 import os, subprocess, sys, types
@@ -134,7 +169,8 @@ def test_modules_of_posix_are_imported_where_they_may_be_missing() -> None:
     """Only the service, which says so, imports one without `except ImportError`."""
     source = Path(fsar.__file__).parent
     for file in source.rglob("*.py"):
-        if file.relative_to(source).parts[0] != "service":
-            for node in ast.parse(file.read_text()).body:
+        text = file.read_text(encoding="utf-8")
+        if file.relative_to(source).parts[0] != "service" and any(f"import {name}" in text for name in POSIX):
+            for node in ast.parse(text).body:
                 names = {alias.name for alias in node.names} if isinstance(node, ast.Import) else set()
                 assert not names & POSIX, f"{file} imports {names & POSIX}"

@@ -50,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if words and not words[0].startswith("-"):
             _refuse_unknown(words, verbs)
         options = parser.parse_args(words)
+        if options.version:
+            print(f"fsar {_version()}")
+            return 0
         if not options.verb:
             parser.print_help()
             return 0
@@ -74,6 +77,7 @@ def _parsers(words: Collection[str] | None = None) -> tuple[ArgumentParser, dict
     parser = ArgumentParser(
         prog="fsar", description="Few-shot action recognition: name the action in a video from a few examples."
     )
+    parser.add_argument("--version", action="store_true", help="print the version; `fsar doctor` tells more")
     subcommands = parser.add_subparsers(dest="verb", metavar="verb")
     verbs = {}
     for verb, (add_options, _, description) in VERBS.items():
@@ -81,6 +85,15 @@ def _parsers(words: Collection[str] | None = None) -> tuple[ArgumentParser, dict
         if words is None or verb in words:
             add_options(verbs[verb])
     return parser, verbs
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("fsar")
+    except PackageNotFoundError as error:  # a source tree on the path
+        raise ValueError("fsar has no version, since it is not installed as a package; run pip install fsar") from error
 
 
 def completion_options(parser: ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """`fsar cache`: how large the cache is, and how to make it smaller."""
 
+import os
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -28,6 +29,7 @@ def run(options: Namespace) -> int:
         if value is not None and not 0 <= value < float("inf"):
             raise ValueError(f"--{name} is {value:g}; expected 0 or more")
     folder = cache_dir()
+    _require_readable(folder)
     removed = None
     if options.older is not None:
         removed = cache_limit.remove_older(folder, options.older * DAY)
@@ -39,6 +41,17 @@ def run(options: Namespace) -> int:
         print(f"removed {removed} files; they are made again when they are needed")
     print("\n".join(describe_cache(folder)))
     return 0
+
+
+def _require_readable(folder: Path) -> None:
+    """Refuse a file, or a folder that may not be read; before the first use there is none."""
+    try:
+        os.listdir(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        words = f"cache {folder}: {error.strerror}; expected a folder that you may read. Set FSAR_CACHE to another one"
+        raise ValueError(words) from error
 
 
 def describe_cache(folder: Path) -> list[str]:

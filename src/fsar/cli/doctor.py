@@ -145,13 +145,15 @@ def _cache() -> Iterator[Finding]:
     from fsar.cli.cache import describe_cache
     from fsar.files import cache_dir, write_text_atomic
 
-    folder = cache_dir()
     try:
+        folder = cache_dir()
         file = folder / ".doctor"
         write_text_atomic(file, "")
         file.unlink()
         yield Finding("cache", describe_cache(folder)[0])
-    except (OSError, ValueError) as error:
+    except ValueError as error:  # of a setting
+        yield Finding("cache", str(error), works=False)
+    except OSError as error:
         yield Finding("cache", f"{error} Set FSAR_CACHE to a folder that you may write", works=False)
 
 
