@@ -418,7 +418,7 @@ def main() -> None:
     around.add_argument("--shots", type=int, nargs=1, default=[3])
     around.add_argument("--draws", type=int, default=3)
     around.add_argument("--every", type=int, default=3, help="ask every so manieth of the known videos")
-    around.add_argument("--sampling", nargs="+", default=["tsn", "motion"])
+    around.add_argument("--sampling", nargs="+", default=["tsn", "moving"])
     around.add_argument("--far", nargs="*", default=[], help="folders that are left out")
     around.set_defaults(run=still)
     options = parser.parse_args()

@@ -37,7 +37,7 @@ from fsar.evaluation.spotting import SpottingScore, score_segments
 from fsar.recognizer import UNKNOWN
 from fsar.recognizer.windows import Window
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
-from fsar.video.motion import MOTION
+from fsar.video.motion import MOVING
 from fsar.video.picture import Frame
 from fsar.video.reading import probe
 from fsar.video.stream import TimedFrames
@@ -71,7 +71,7 @@ def naively(recognizer: Recognizer, stream: Path, seconds: float) -> list[Segmen
     starts = [i * seconds / 2 for i in range(max(1, int(2 * duration / seconds) - 1))]
     parts = [Video(f"{i}", stream, "", start, min(start + seconds, duration)) for i, start in enumerate(starts)]
     with tempfile.TemporaryDirectory() as folder:
-        recognizer.cache = FrameCache(Path(folder), recognizer.cache.frames, MOTION)
+        recognizer.cache = FrameCache(Path(folder), recognizer.cache.frames, MOVING)
         answers = [(part, recognizer.predict(part)) for part in parts]
     found = []
     for action, group in groupby(answers, key=lambda each: each[1].action):

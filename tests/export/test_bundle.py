@@ -19,7 +19,7 @@ from fsar.export.bundle import FOLDER
 from fsar.export.graphs import write_graph
 from fsar.recognizer.answer import Answer
 from fsar.video.frame_cache import FrameCache
-from fsar.video.motion import motion_energy, motion_indices, small_grey
+from fsar.video.motion import BY_MOTION, motion_energy, motion_indices, small_grey
 from fsar.video.transforms import to_clip
 from fsar.video.writing import write_video
 from tests.conftest import SHARED, needs_shared
@@ -99,7 +99,9 @@ def test_pixels_are_those_of_the_recogniser(frames: ModuleType, height: int, wid
 
 def test_frames_are_those_of_the_recogniser(frames: ModuleType) -> None:
     greys = [small_grey(frame) for frame in moving(0, 48, frames=30)]
-    assert frames.chosen(greys, 8, "motion").tolist() == motion_indices(motion_energy(greys, 8), 8).tolist()
+    for sampling, weight in BY_MOTION.items():
+        expected = motion_indices(motion_energy(greys, 8), 8, sampling)
+        assert frames.chosen(greys, 8, weight).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("method", ["otam", "bi-mhm", "ridge", "clip-fsar"])

@@ -38,7 +38,7 @@ def part_of(frames: Frames, window: Window) -> Frames:
     return frames[(begins >= window.start - 1e-6) & (begins < window.end - 1e-6)]
 
 
-@pytest.mark.parametrize("sampling", ["motion", "tsn"])
+@pytest.mark.parametrize("sampling", ["moving", "tsn"])
 def test_answers_equal_those_for_clips_of_the_same_frames(tiny: Backbone, sampling: str) -> None:
     recognizer = Recognizer(tiny, cache=FrameCache(sampling=sampling))
     recognizer.enroll("right", [moving(0, 48, seed) for seed in range(3)])

@@ -40,7 +40,7 @@ def add_options(parser: ArgumentParser) -> None:
     own_option(parser)
     parser.add_argument("--backbone", help="default: lite0 (see `fsar backbones`)")
     parser.add_argument("--frames", type=int, help="frames per video; default: a video backbone's own, or 8")
-    parser.add_argument("--sampling", help="how frames are chosen; default: motion, where something moves")
+    parser.add_argument("--sampling", help="how frames are chosen; default: moving, the part in which something moves")
     device_option(parser)
     parser.add_argument("--format", choices=["table", "json", "csv"], default="table", help="default: table")
     parser.add_argument(
@@ -140,7 +140,7 @@ def _recognizer(options: Namespace) -> "Recognizer":
     from fsar.methods import parse_method
     from fsar.recognizer import Recognizer
     from fsar.recognizer.calibration import STRICTNESS
-    from fsar.video.motion import MOTION
+    from fsar.video.motion import MOVING
 
     if options.model:
         return Recognizer.load(options.model, strictness=options.strictness)
@@ -150,7 +150,7 @@ def _recognizer(options: Namespace) -> "Recognizer":
         return Recognizer(method=trained, strictness=strictness)
     name, chosen = parse_method(options.method or "place-motion")
     usual = options.frames is None and options.sampling is None
-    cache = None if usual else frame_cache(options, sampling=MOTION)
+    cache = None if usual else frame_cache(options, sampling=MOVING)
     return Recognizer(options.backbone or "lite0", name, cache, strictness, **chosen)
 
 

@@ -26,7 +26,7 @@ from fsar.recognizer.calibration import FLOOR, Fit
 from fsar.recognizer.judgement import measure
 from fsar.recognizer.sources import open_source
 from fsar.video.frame_cache import FrameCache
-from fsar.video.motion import MOTION
+from fsar.video.motion import BY_MOTION
 from fsar.video.paths import VideoPath, as_path, display
 from fsar.video.transforms import FRAMINGS
 
@@ -156,7 +156,7 @@ def _clip_of(method: Method, cache: FrameCache) -> dict[str, Any]:
     mean, std = method.normalization
     return {
         "frames": cache.frames,
-        "sampling": MOTION if cache.sampling == MOTION else "even",
+        "motion": BY_MOTION.get(cache.sampling),  # its weight; none: even in time
         "size": size,
         "resize": round(size * framing.side),
         "squeeze": framing.squeezed,
@@ -289,10 +289,10 @@ def _require_exportable(recognizer: Recognizer) -> None:
     recognizer._ready_state()
     if cache.frames is None:
         raise ValueError(f"{_cannot(method)} with all frames of a clip; enrol again with a number, such as frames=8")
-    if cache.sampling not in (MOTION, *EVEN):
+    if cache.sampling not in (*BY_MOTION, *EVEN):
         raise ValueError(
-            f"{_cannot(method)} with this sampling: {unknown(cache.sampling, (MOTION, *EVEN), 'sampling')}. Enrol the "
-            f"examples again with one of them"
+            f"{_cannot(method)} with this sampling: {unknown(cache.sampling, (*BY_MOTION, *EVEN), 'sampling')}. "
+            "Enrol the examples again with one of them"
         )
     if not any(True for _ in method.backbone.parameters()):
         raise ValueError(f"{_cannot(method)}: another program runs its encoder already, as ONNX. {_POSSIBLE}")

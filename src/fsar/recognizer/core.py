@@ -14,7 +14,7 @@ from fsar.recognizer.sources import VideoSource
 from fsar.recognizer.state import Once, State
 from fsar.recognizer.tuning import Tuned
 from fsar.video.frame_cache import FrameCache
-from fsar.video.motion import MOTION
+from fsar.video.motion import MOVING
 from fsar.video.paths import VideoError
 
 
@@ -30,7 +30,7 @@ def _cache_for(method: Method) -> FrameCache:
     """How frames are taken if nobody says it."""
     if method.provenance:
         return FrameCache.of_clip(method.provenance.clip)
-    return FrameCache(frames=method.backbone.clip_frames or 8, sampling=MOTION)
+    return FrameCache(frames=method.backbone.clip_frames or 8, sampling=MOVING)
 
 
 class Core:

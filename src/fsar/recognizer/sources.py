@@ -13,7 +13,7 @@ import numpy as np
 from fsar.datasets import Video
 from fsar.datasets.folder import PassedOver, is_video
 from fsar.video.frame_cache import SHORT_SIDE, FrameCache
-from fsar.video.motion import MOTION, choose_by_motion
+from fsar.video.motion import BY_MOTION, choose_by_motion
 from fsar.video.paths import VideoError, as_path, display
 from fsar.video.picture import Frames
 from fsar.video.sampling import Times, frame_indices
@@ -200,8 +200,8 @@ def _of_array(frames: np.ndarray, cache: FrameCache) -> Source:
         )
     digest = blake2b(f"{frames.shape}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(frames).data)
-    if cache.frames is not None and cache.sampling == MOTION:
-        frames = choose_by_motion(frames, cache.frames, again=lambda numbers: frames[numbers])
+    if cache.frames is not None and cache.sampling in BY_MOTION:
+        frames = choose_by_motion(frames, cache.frames, lambda numbers: frames[numbers], cache.sampling)
     elif cache.frames is not None:
         frames = frames[frame_indices(len(frames), cache.frames, cache.sampling)]
     name = digest.hexdigest()

@@ -25,7 +25,7 @@ from fsar.recognizer.contract import HOP, Contract
 from fsar.recognizer.judgement import Judgement, judge
 from fsar.recognizer.state import State
 from fsar.video.frame_cache import FrameCache
-from fsar.video.motion import MOTION, energy_of, motion_indices, moving_part, small_grey, unexplained
+from fsar.video.motion import BY_MOTION, energy_of, motion_indices, moving_part, small_grey, unexplained
 from fsar.video.picture import Frame
 from fsar.video.sampling import frame_indices
 from fsar.video.stream import TimedFrames
@@ -213,7 +213,7 @@ class _Ring:
             return
         pictures = [frame for _, frame in frames]
         self.times += [time for time, _ in frames]
-        if self.sampling == MOTION:
+        if self.sampling in BY_MOTION:
             greys = [np.asarray(small_grey(frame), float) for frame in pictures]
             before = greys[0] if self.grey is None else self.grey
             self.left += list(unexplained(np.stack([before, *greys])))
@@ -251,7 +251,7 @@ class _Ring:
         first, last = (bisect_left(self.times, time - _SLACK) for time in (start, end))
         first = min(first, max(last - 1, 0))
         frames = max(1, last - first)
-        if self.sampling != MOTION:
+        if self.sampling not in BY_MOTION:
             fps, times = frames / (end - start), [*self.times[first : first + frames], end]
             return _Chosen((first + frame_indices(frames, self.count, self.sampling, fps, times=times)).tolist(), None)
         if frames <= self.count:
@@ -260,4 +260,5 @@ class _Ring:
         after = self.times[first + frames] if first + frames < len(self.times) else end
         times = [*self.times[first : first + frames], min(after, end)]
         moving = np.interp(moving_part(energy), np.arange(frames + 1), times)
-        return _Chosen((first + motion_indices(energy, self.count)).tolist(), (float(moving[0]), float(moving[1])))
+        chosen = first + motion_indices(energy, self.count, self.sampling)
+        return _Chosen(chosen.tolist(), (float(moving[0]), float(moving[1])))

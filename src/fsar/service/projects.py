@@ -22,7 +22,7 @@ from fsar.service.limits import Limits, Refused
 from fsar.service.project import SUFFIX, Project
 from fsar.service.security import NAME, require_name
 from fsar.service.tasks import Tell
-from fsar.video.motion import MOTION
+from fsar.video.motion import MOVING
 
 NEARLY = 0.9
 """Share of the room on the disk from which on it is said to be nearly full."""
@@ -76,7 +76,7 @@ class Projects:
             Refused: a name that is taken or not allowed, another backbone, or too many recognisers.
         """
         self._require_free(name, backbone or self.backbone)
-        return self._add(name, Recognizer(self._shared(backbone or self.backbone), cache=self._cache(8, MOTION)))
+        return self._add(name, Recognizer(self._shared(backbone or self.backbone), cache=self._cache(8, MOVING)))
 
     def rebuild(self, name: str, to: str, method: str, backbone: str, tell: Tell) -> dict[str, Any]:
         """Make another recogniser of the same clips, with another method or backbone.
@@ -100,7 +100,7 @@ class Projects:
             raise Refused(422, unknown(method, METHODS, "method"))
         self._require_free(to, backbone)
         old = self.get(name)
-        made = Recognizer(self._shared(backbone), method, cache=self._cache(8, MOTION))
+        made = Recognizer(self._shared(backbone), method, cache=self._cache(8, MOVING))
         groups = {
             **old.recognizer.examples,
             **({BACKGROUND: old.recognizer.background} if method == METHODS[0] else {}),

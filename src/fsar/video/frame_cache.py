@@ -17,7 +17,7 @@ import numpy as np
 
 from fsar import cache_limit
 from fsar.files import atomic_path, cache_dir, write_text_atomic
-from fsar.video.motion import MOTION, choose_by_motion
+from fsar.video.motion import BY_MOTION, choose_by_motion
 from fsar.video.paths import VideoPath, as_path, readable, require_file
 from fsar.video.picture import Frame, Frames, small_frame
 from fsar.video.reading import chosen_by, within
@@ -40,7 +40,7 @@ class FrameCache:
     frames: int | None = 8
     """Frames per video, T; None keeps all."""
     sampling: str = "tsn"
-    """See `fsar.video.sampling.frame_indices`; or `motion` (see `fsar.video.motion`)."""
+    """See `fsar.video.sampling.frame_indices`; or by motion (see `fsar.video.motion`)."""
 
     @property
     def root(self) -> Path:
@@ -211,13 +211,14 @@ def decode_clip(
         end: of a segment, in seconds.
     """
     take = partial(small_frame, short_side=SHORT_SIDE)
-    if count is not None and sampling == MOTION:
+    if count is not None and sampling in BY_MOTION:
         shown = within(path, start, end)
         whole = start is None and end is None
         return choose_by_motion(
             source.each(take, None if whole else shown),
             count,
-            again=lambda numbers: source.read(lambda facts: shown(facts).start + numbers, take),
+            lambda numbers: source.read(lambda facts: shown(facts).start + numbers, take),
+            sampling,
         )
     if count is not None:
         return source.read(chosen_by(path, count, sampling, None, start, end), take)

@@ -1,7 +1,9 @@
 """Frames from where something happens: stillness before and after an action takes no frame.
 
-Half of the weight is on time and half on motion, within the part of the video in which 98 % of the motion lies. Frames
-are taken at equal shares of this weight. A clip that is trimmed to its action gives nearly the frames of `tsn`.
+- `moving`: equal shares of the time of the part of the video in which 98 % of the motion lies. A clip that is trimmed
+  to its action gives nearly the frames of `tsn`.
+- `motion`: half of the weight is on this time and half on motion. Recognisers of earlier versions have it. Where an
+  action is fast in its middle, its begin and its end get fewer frames.
 
 Motion is what is left of the difference of two consecutive frames, as 24 x 32 grey cells,
 
@@ -21,8 +23,10 @@ from PIL import Image
 from fsar.video.picture import Frame, Frames
 from fsar.video.sampling import Indices, frame_indices
 
-MOTION = "motion"
-"""Name of this sampling."""
+MOVING = "moving"
+"""The sampling of new recognisers."""
+BY_MOTION = {MOVING: 0.0, "motion": 0.5}
+"""Sampling -> weight of motion against time."""
 ROWS, COLUMNS = 24, 32
 OUTSIDE = 0.01
 """Share of the motion before, and after, the part of the video that frames are taken from."""
@@ -39,12 +43,13 @@ Energy = Float[np.ndarray, " step"]
 """Motion between each frame and the next one."""
 
 
-def motion_indices(energy: Energy, count: int) -> Indices:
+def motion_indices(energy: Energy, count: int, sampling: str = MOVING) -> Indices:
     """Choose frames by motion.
 
     Args:
         energy: as `motion_energy` gives it.
         count: how many frames to choose.
+        sampling: a name in `BY_MOTION`.
 
     Returns:
         Frame numbers from 0 on [count]. Those of `tsn` if nothing moves, or if the video has no more than `count`
@@ -60,8 +65,8 @@ def motion_indices(energy: Energy, count: int) -> Indices:
         return frame_indices(frames, count)
     first, last = moving_part(energy)
     passed = ((np.arange(frames + 1) - first) / (last - first)).clip(0, 1)
-    shares = (np.arange(count) + 0.5) / count
-    return np.searchsorted((passed + _moved(energy)) / 2, shares, "right").clip(1, frames) - 1
+    weight, shares = BY_MOTION[sampling], (np.arange(count) + 0.5) / count
+    return np.searchsorted((1 - weight) * passed + weight * _moved(energy), shares, "right").clip(1, frames) - 1
 
 
 def moving_part(energy: Energy) -> tuple[float, float]:
@@ -161,13 +166,16 @@ def small_grey(frame: Frame) -> Grey:
     return np.asarray(narrow.resize((COLUMNS, ROWS), Image.Resampling.BOX))
 
 
-def choose_by_motion(frames: Iterable[Frame], count: int, again: Callable[[Indices], Frames]) -> Frames:
+def choose_by_motion(
+    frames: Iterable[Frame], count: int, again: Callable[[Indices], Frames], sampling: str = MOVING
+) -> Frames:
     """Go through all frames of a video, and keep those that are chosen by motion.
 
     Args:
         frames: of a video, in order; at least one.
         count: how many to choose.
         again: reads frames by their numbers, if there were too many to hold.
+        sampling: a name in `BY_MOTION`.
 
     Returns:
         uint8 [frame, height, width, rgb].
@@ -185,5 +193,5 @@ def choose_by_motion(frames: Iterable[Frame], count: int, again: Callable[[Indic
         if size > HELD:
             held.clear()
     few = len(greys) <= count
-    indices = frame_indices(len(greys), count) if few else motion_indices(motion_energy(greys, count), count)
+    indices = frame_indices(len(greys), count) if few else motion_indices(motion_energy(greys, count), count, sampling)
     return again(indices) if size > HELD else np.stack([held[i] for i in indices])

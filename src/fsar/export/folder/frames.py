@@ -90,17 +90,18 @@ def motion(greys: list[np.ndarray], count: int) -> np.ndarray:
     return np.minimum(energy, cap)
 
 
-def chosen(greys: list[np.ndarray], count: int, sampling: str) -> np.ndarray:
-    """Choose the numbers of the frames to encode."""
+def chosen(greys: list[np.ndarray], count: int, weight: float | None) -> np.ndarray:
+    """Choose the numbers of the frames to encode: even in time, or by motion, which has this weight beside time."""
     frames = len(greys)
-    energy = motion(greys, count) if sampling == "motion" and frames > count else np.zeros(1)
+    energy = motion(greys, count) if weight is not None and frames > count else np.zeros(1)
     if energy.sum() <= 0:
         return ((np.arange(count) + 0.5) * frames / count).astype(int).clip(0, frames - 1)
     moved = np.insert(((np.append(energy, 0) + np.insert(energy, 0, 0)) / (2 * energy.sum())).cumsum(), 0, 0)
     places = np.arange(frames + 1)
     first, last = np.interp([OUTSIDE, 1 - OUTSIDE], moved + 1e-9 * places, places)
     passed = ((places - first) / (last - first)).clip(0, 1)
-    return np.searchsorted((passed + moved) / 2, (np.arange(count) + 0.5) / count, "right").clip(1, frames) - 1
+    passed = (1 - weight) * passed + weight * moved
+    return np.searchsorted(passed, (np.arange(count) + 0.5) / count, "right").clip(1, frames) - 1
 
 
 def read(video: str, clip: dict[str, Any]) -> list[np.ndarray]:
@@ -109,14 +110,14 @@ def read(video: str, clip: dict[str, Any]) -> list[np.ndarray]:
     held: list[np.ndarray] = []
     size = 0
     for frame in frames_of(video):
-        greys.append(small_grey(frame) if clip["sampling"] == "motion" else np.zeros(0))
+        greys.append(small_grey(frame) if clip["motion"] is not None else np.zeros(0))
         size += frame.nbytes
         held.append(frame)
         if size > HELD:
             held.clear()
     if not greys:
         raise ValueError("no frame could be decoded")
-    numbers = chosen(greys, clip["frames"], clip["sampling"]).tolist()
+    numbers = chosen(greys, clip["frames"], clip["motion"]).tolist()
     again = {i: frame for i, frame in enumerate(held or frames_of(video)) if i in numbers}
     return [again[i] for i in numbers]
 

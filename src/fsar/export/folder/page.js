@@ -53,7 +53,7 @@ async function watch(mine) {
       continue;
     }
     taken = view.currentTime;
-    const frame = grab(), grey = clip.sampling === "motion" ? smallGrey(frame) : null;
+    const frame = grab(), grey = clip.motion !== null ? smallGrey(frame) : null;
     const left = grey && ring.length ? unexplained(ring.at(-1).grey, grey) : null;
     ring.push({ time: now, grey, left, parts: await recogniser.encode(frame) });
     while (ring[0].time < now - lengths.at(-1) - 2 * period) ring.shift();
@@ -61,7 +61,7 @@ async function watch(mine) {
     for (const length of lengths) {
       const some = ring.filter((each) => each.time > now - length);
       if (now - ring[0].time < 0.9 * length || some.length < 2) continue;
-      const numbers = chosen(some.slice(1).map((each) => each.left), some.length, clip.frames, clip.sampling);
+      const numbers = chosen(some.slice(1).map((each) => each.left), some.length, clip.frames, clip.motion);
       found.push(await recogniser.match(numbers.map((i) => some[i].parts)));
     }
     spent = 0.9 * spent + 0.1 * (performance.now() / 1000 - now);

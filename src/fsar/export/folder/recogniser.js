@@ -126,10 +126,10 @@ function quantile(values, share) {
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-// Numbers of the frames to encode. `left`: what `unexplained` gives for each frame and the one after.
-function chosen(left, frames, count, sampling) {
+// Numbers of the frames to encode: even in time, or by motion, which has this weight beside time. `left`: what `unexplained` gives for each frame and the one after.
+function chosen(left, frames, count, weight) {
   const even = [...Array(count)].map((_, i) => Math.min(Math.trunc(((i + 0.5) * frames) / count), frames - 1));
-  if (sampling !== "motion" || frames <= count) return even;
+  if (weight === null || frames <= count) return even;
   const noise = NOISE * Math.max(quantile(left.map((each) => quantile(each, 0.5)), 0.25), ROUNDING);
   let energy = left.map((each) => sum(each.map((value) => Math.max(value - noise, 0))) / each.length);
   let cap = Math.max(...energy);
@@ -142,7 +142,8 @@ function chosen(left, frames, count, sampling) {
     const known = moved.map((value, i) => value + 1e-9 * i), after = known.findIndex((value) => value > share);
     return after - 1 + (share - known[after - 1]) / (known[after] - known[after - 1]);
   });
-  const passed = moved.map((value, i) => (Math.min(Math.max((i - first) / (last - first), 0), 1) + value) / 2);
+  const time = moved.map((_, i) => Math.min(Math.max((i - first) / (last - first), 0), 1));
+  const passed = moved.map((value, i) => (1 - weight) * time[i] + weight * value);
   return [...Array(count)].map((_, i) => {
     const place = passed.findIndex((value) => value > (i + 0.5) / count);
     return Math.min(Math.max(place < 0 ? frames : place, 1), frames) - 1;
@@ -220,11 +221,11 @@ class Recogniser {
 
   // All frames of a clip, as decoded -> answer.
   async predict(pictures) {
-    const { frames: count, sampling } = this.settings.clip;
-    const frames = pictures.map(shrunk), greys = sampling === "motion" ? frames.map(smallGrey) : [];
+    const { frames: count, motion } = this.settings.clip;
+    const frames = pictures.map(shrunk), greys = motion !== null ? frames.map(smallGrey) : [];
     const left = greys.slice(1).map((grey, i) => unexplained(greys[i], grey));
     const encoded = [];
-    for (const i of chosen(left, frames.length, count, sampling)) encoded.push(await this.encode(frames[i]));
+    for (const i of chosen(left, frames.length, count, motion)) encoded.push(await this.encode(frames[i]));
     return this.match(encoded);
   }
 }
