@@ -59,9 +59,10 @@ def test_logits_losses_and_gradients_are_those_of_the_public_code(file: str, sho
                 module.running_mean.copy_(golden[f"w.{LAYERS[name]}.running_mean"])
                 module.running_var.copy_(golden[f"w.{LAYERS[name]}.running_var"])
     method.train(statistics == "train")
-    parts = [method.enhance({"maps": golden[name].movedim(2, -1)}, "query")["maps"] for name in MAPS]
+    support, query = (method.enhance({"maps": golden[name].movedim(2, -1)}, "query") for name in MAPS)
+    support = {name: part.unflatten(0, (1, WAY, shot)) for name, part in support.items()}
     mask = torch.ones(1, WAY, shot, dtype=torch.bool)
-    episode = Episode({"maps": parts[0].unflatten(0, (1, WAY, shot))}, {"maps": parts[1][None]}, mask)
+    episode = Episode(support, {name: part[None] for name, part in query.items()}, mask)
     prediction = method.match(episode)
     named = {name: rows[0].transpose(0, 1) for name, rows in prediction.named.items()}  # way query frame channel
     torch.testing.assert_close(named["query"], golden[f"i.{statistics}.query_vectors"], **close)
@@ -105,15 +106,17 @@ def test_missing_shots_and_the_order_of_shots() -> None:
     """With `first`, the first shot that is there is the reference."""
     generator = torch.Generator().manual_seed(0)
     maps = torch.randn(1, WAY, 3, 4, 3, 3, DIM, generator=generator)
-    query = {"maps": torch.randn(1, 2, 4, 3, 3, DIM, generator=generator)}
+    query = torch.randn(1, 2, 4, 3, 3, DIM, generator=generator)
     mask = torch.ones(1, WAY, 3, dtype=torch.bool)
     mask[..., 0] = False
+
+    def match(method: Ta2n, maps: Tensor, mask: Tensor) -> Tensor:
+        support, queries = (method.enhance({"maps": part}, "query") for part in (maps, query))
+        return method.match(Episode(support, queries, mask)).logits
+
     for method in (narrow(shots="first"), narrow()):
-        found = method.match(Episode({"maps": maps}, query, mask)).logits
-        without = method.match(Episode({"maps": maps[:, :, 1:]}, query, mask[..., 1:])).logits
-        torch.testing.assert_close(found, without)
-    flipped = narrow().match(Episode({"maps": maps.flip(2)}, query, mask.flip(2))).logits
-    torch.testing.assert_close(flipped, narrow().match(Episode({"maps": maps}, query, mask)).logits)
+        torch.testing.assert_close(match(method, maps, mask), match(method, maps[:, :, 1:], mask[..., 1:]))
+    torch.testing.assert_close(match(narrow(), maps.flip(2), mask.flip(2)), match(narrow(), maps, mask))
 
 
 def test_the_cut_begins_near_the_whole_video_and_ends_in_zeros() -> None:

@@ -17,7 +17,7 @@ Long: TA2N has three alignments: of durations, of shots, and of pairs in time an
 | a, b, the cut | `Duration` |
 | several shots, on request | `ShotAlignment` |
 | beta, Q', S' | `Evolution.forward` |
-| o | `Evolution.offsets` |
+| o | `Evolution.convolved`, `Evolution.offsets` |
 | windows | `windows` |
 | logits | `Ta2n.match` |
 
@@ -29,7 +29,7 @@ Deviations (a dash: not checked):
 | BatchNorm | - | batch statistics in training, of support, of queries, and of all pairs | the same; stored ones in the test |
 | nine windows | - | in training and test; the function that shrinks their distance is never called | the code's (`perturb`) |
 | norm of the logits | - | off | none |
-| a first convolution on every pair | - | of the joined maps | the same numbers from convolutions of each video's maps and of what is added to them |
+| a first convolution on every pair | - | of the joined maps | the same numbers from convolutions of each video's maps, once, and of what is added to them |
 | loss | - | sum over queries / 16 | mean; the recipes' rate is as many times the code's as an episode has queries |
 | pixels | - | [0, 1], not normalised | `pixels: normalized` (default) or `unit` |
 | flips | - | not on SSv2 | not where names tell left from right |
@@ -43,7 +43,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import conv1d, conv2d, conv3d, max_pool3d
+from torch.nn.functional import conv1d, conv3d, max_pool3d, unfold
 
 from fsar.alignment import cosine
 from fsar.backbones import Backbone
@@ -159,22 +159,35 @@ class Evolution(nn.Module):
         nn.init.zeros_(of_last.weight)
         nn.init.zeros_(of_last.bias)
 
+    def convolved(self, maps: Maps) -> dict[str, Float[Tensor, "*clips frame row column out"]]:
+        """Convolve maps by each half of the first layer: `as_class` and `as_query`.
+
+        That layer is linear. So it runs on each video's maps once, and not on every pair; the mean over shots of
+        `as_class` is that of the mean map.
+        """
+        for_class, for_query = self.joined.weight.chunk(2, 1)  # the class comes first
+        return {"as_class": _convolved(maps, for_class), "as_query": _convolved(maps, for_query)}
+
     def forward(
         self,
         query: Float[Tensor, "episode query frame row column channel"],
         classes: Float[Tensor, "episode way frame row column channel"],
+        as_query: Float[Tensor, "episode query frame row column out"],
+        as_class: Float[Tensor, "episode way frame row column out"],
     ) -> tuple[Float[Tensor, "episode query way frame channel"], Float[Tensor, "episode query way frame channel"]]:
         """Give the pooled frames of query and class, for every pair.
 
         Args:
             query: maps.
             classes: maps of the class means.
+            as_query: the queries' maps, as `convolved` gives them.
+            as_class: those of the class means.
         """
         of_query, of_class = query.mean((-3, -2)), classes.mean((-3, -2))
         scores = torch.einsum("ewxd,eqyd->eqwxy", self.key(of_class), self.query(of_query)) / query.shape[-1] ** 0.5
         to_query = torch.einsum("eqwxy,eqyd->eqwxd", scores.softmax(-1), self.value(of_query))
         to_class = self.value(of_class)
-        shift = self.offsets(query, classes, to_query, to_class)
+        shift = self.offsets(as_query, as_class, to_query, to_class)
         rows, columns = query.shape[-3:-1]
         query_rows, query_columns = windows(-shift, (rows, columns), self.perturb)
         class_rows, class_columns = windows(shift, (rows, columns), self.perturb)
@@ -183,24 +196,21 @@ class Evolution(nn.Module):
         return pooled_query + to_query, pooled_class + to_class[:, None]
 
     def offsets(
-        self, query: Tensor, classes: Tensor, to_query: Tensor, to_class: Tensor
+        self, as_query: Tensor, as_class: Tensor, to_query: Tensor, to_class: Tensor
     ) -> Float[Tensor, "episode query way frame xy=2"]:
         """Compute the shift of every frame of every pair.
 
-        The first convolution is linear. So it runs on each video's maps once, and not on every pair; what is added to
-        all places of a pair has a short way (`_of_constant`).
-
         Args:
-            query: maps.
-            classes: maps.
-            to_query: what is added to the query's frames, for every pair.
+            as_query: convolved maps.
+            as_class: convolved maps.
+            to_query: what is added to all places of the query's frames, for every pair.
             to_class: what is added to the class's frames.
         """
-        for_class, for_query = self.joined.weight.chunk(2, 1)  # the class comes first
-        rows, columns = query.shape[-3:-1]
-        of_class = _convolved(classes, for_class) + _of_constant(to_class, for_class, (rows, columns))
+        for_class, for_query = self.joined.weight.chunk(2, 1)
+        rows, columns = as_query.shape[-3:-1]
+        as_class = as_class + _of_constant(to_class, for_class, (rows, columns))
         of_pair = _of_constant(to_query, for_query, (rows, columns)) + self.joined.get_parameter("bias")
-        x = _convolved(query, for_query)[:, :, None] + of_class[:, None] + of_pair
+        x = as_query[:, :, None] + as_class[:, None] + of_pair
         pairs = x.shape[:3]
         x = pooled_by_two(self.norms[0](channels_first(x)), time=False).relu()
         x = pooled_by_two(self.norms[1](self.convolution(x)), time=False).relu()
@@ -209,7 +219,7 @@ class Evolution(nn.Module):
 
 def _convolved(maps: Maps, weight: Tensor) -> Float[Tensor, "*clips frame row column out"]:
     made = conv3d(channels_first(maps), weight, padding=1).movedim(1, -1)
-    return made.unflatten(0, maps.shape[:-4])
+    return made.reshape(*maps.shape[:-4], *made.shape[1:])
 
 
 def _of_constant(rows: Float[Tensor, "*pairs frame dim"], weight: Tensor, size: tuple[int, int]) -> Maps:
@@ -220,8 +230,9 @@ def _of_constant(rows: Float[Tensor, "*pairs frame dim"], weight: Tensor, size: 
     out, dim, time = weight.shape[:3]
     kinds = [min(3, length) for length in size]
     ones = torch.ones(1, 1, *kinds, device=weight.device, dtype=weight.dtype)
-    inside = conv2d(ones, weight.flatten(0, 2)[:, None], padding=1)[0]
-    kernel = rearrange(inside, "(out dim time) row column -> (out row column) dim time", out=out, dim=dim, time=time)
+    inside = unfold(ones, 3, padding=1)[0]  # place_of_kernel kind: 1 if it is inside of the map
+    summed = (weight.reshape(-1, len(inside)) @ inside).unflatten(0, (out, dim, time))
+    kernel = rearrange(summed, "out dim time kind -> (out kind) dim time")
     made = conv1d(rows.flatten(0, -3).mT, kernel, padding=1)
     made = rearrange(
         made, "pair (out row column) frame -> pair frame row column out", out=out, row=kinds[0], column=kinds[1]
@@ -317,7 +328,7 @@ class Ta2n(Method):
             independent_ways=True,
             matches_means=config.shots == "mean",
             pixels=config.pixels,
-            episodes_per_match=1,  # 25 pairs of 8 x 7 x 7 places with 128 channels: 40 MB
+            episodes_per_match=2,  # 25 pairs of 8 x 7 x 7 places with 128 channels: 40 MB
         )
 
     def encoder(self) -> Encoder:
@@ -325,17 +336,31 @@ class Ta2n(Method):
         return MapEncoder(self.backbone, self.config.pixels)
 
     def enhance(self, encoding: Encoding, role: Role, text: Tensor | None = None) -> Encoding:
-        """Cut every video to its action; `maps` [*clips, frame, row, column, channel]."""
+        """Cut every video to its action.
+
+        Returns:
+            `maps` [*clips, frame, row, column, channel] and, with `shots: mean`, what `Evolution.convolved` gives.
+        """
         maps = self.dropout(encoding["maps"])
-        return {"maps": self.duration(maps) if self.config.duration else maps}
+        maps = self.duration(maps) if self.config.duration else maps
+        return {"maps": maps} | (self.evolution.convolved(maps) if self.config.shots == "mean" else {})
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: minus the distance of frames of the same number. Named outputs: the pooled frames of every pair."""
-        query, support, mask = episode.query["maps"], episode.support["maps"], episode.shot_mask
-        if self.config.shots == "first" and mask.shape[-1] > 1:
+        query, classes = self._compared(episode)
+        of_query, of_class = self.evolution(query["maps"], classes["maps"], query["as_query"], classes["as_class"])
+        logits = (cosine(of_query, of_class) - 1).sum(-1)
+        return Prediction(logits, {"query": of_query, "classes": of_class})
+
+    def _compared(self, episode: Episode) -> tuple[Encoding, Encoding]:
+        """Give maps and convolved maps of the queries and of the classes."""
+        mask = episode.shot_mask
+        if self.config.shots == "mean":
+            return episode.query, {name: mean_over_shots(part, mask) for name, part in episode.support.items()}
+        query, support = episode.query["maps"], episode.support["maps"]
+        if mask.shape[-1] > 1:
             classes, query = self.alignment(support, mask), self.alignment.value(query)
         else:
             classes = mean_over_shots(support, mask)
-        of_query, of_class = self.evolution(query, classes)
-        logits = (cosine(of_query, of_class) - 1).sum(-1)
-        return Prediction(logits, {"query": of_query, "classes": of_class})
+        of_query, of_class = ({"maps": maps, **self.evolution.convolved(maps)} for maps in (query, classes))
+        return of_query, of_class

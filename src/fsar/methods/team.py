@@ -43,7 +43,8 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, normalize
+from torch.nn import functional
+from torch.nn.functional import normalize
 
 from fsar.backbones import Backbone
 from fsar.config import ablation
@@ -132,6 +133,8 @@ class Team(Method):
     ) -> VideoTokens:
         """Move the tokens of each class away from those of the other classes: I' or X'.
 
+        The first layer of phi is linear. So it runs on the tokens of every class once, and not on every pair.
+
         Args:
             gathered: o of the classes.
             tokens: I (sign 1) or X (sign -1) of the classes.
@@ -140,12 +143,22 @@ class Team(Method):
         """
         if self.config.adaptation == "off":
             return tokens
-        own, other = gathered[:, :, None], gathered[:, None]  # episode way other token dim
-        similarity = cosine_similarity(tokens[:, :, None], tokens[:, None], dim=-1)[..., None]
-        step = (other - own) * (similarity if self.config.adaptation == "weighted" else 1.0)
-        moved = self.refined(self.tokens + sign * (own - step))
+        shares = self._shares(tokens) * sign
+        inside, activation, outside = self.feed_forward
+        start = self.tokens + sign * gathered
+        moved = _moved(start, gathered, shares)  # episode way other token dim
+        hidden = _moved(inside(start), functional.linear(gathered, inside.get_parameter("weight")), shares)
+        refined = (moved + outside(activation(hidden))).relu()
         weights = others / others.sum(-1, keepdim=True).clamp(min=1)
-        return (moved * weights[..., None, None]).sum(2)
+        return torch.einsum("ewo,ewomd->ewmd", weights.to(refined), refined)
+
+    def _shares(self, tokens: VideoTokens) -> Float[Tensor, "episode way other token"]:
+        """Tell how far each token of a class moves away from that of another class: by their cosine, or whole steps."""
+        if self.config.adaptation == "weighted":
+            rows = normalize(tokens, dim=-1)
+            return torch.einsum("ewmd,eomd->ewom", rows, rows)
+        episodes, ways, count = tokens.shape[:3]
+        return tokens.new_ones(episodes, ways, ways, count)
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: minus both distances. Named outputs: `positive` D+ and `negative` D-, with minus signs."""
@@ -172,6 +185,14 @@ class Team(Method):
     def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
         """Cross-entropy of each distance, under its name."""
         return {name: query_cross_entropy(logits, targets) for name, logits in prediction.named.items()}
+
+
+def _moved(
+    start: VideoTokens, gathered: VideoTokens, shares: Float[Tensor, "episode way other token"]
+) -> Float[Tensor, "episode way other token dim"]:
+    """Move the tokens of each class, by shares of its difference to every class."""
+    difference = gathered[:, :, None] - gathered[:, None]
+    return torch.addcmul(start[:, :, None], shares[..., None], difference)
 
 
 def token_distance(
