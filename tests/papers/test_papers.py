@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 
 import fsar
 from fsar.methods import METHODS, method_class
-from fsar.papers import FAMILIES, PAPERS, citations, load_papers, paper_backbone, published, read_paper
+from fsar.papers import FAMILIES, PAPERS, SOURCES, citations, load_papers, paper_backbone, published, read_paper
 
 FOLDER = Path(fsar.__file__).parent / "papers"
 WHO = ("method", "variant", "backbone", "pretraining", "benchmark", "way", "shot", "quantity")
@@ -47,6 +47,7 @@ CELLS = {
     },
     "clip-mdmf": {"Table 1": 88, "Table 2": 125, "Table 3": 18, "Table 4": 12, "Table 5": 36, "Fig. 7": 4},
     "clip-spm": {"Table 1": 112, "Table 2": 142, "Table 3": 48, "Table 4": 18, "Table 5": 24, "Fig. 5": 4},
+    "pages": {"README of CLIP-MEI": 15, "README of TS-FSAR": 10, "README of STRM": 4, "index of results": 8},
 }
 
 # Rows are named by their variant, or by "method", or "method backbone" where there are several.
@@ -317,10 +318,10 @@ def by_paper(table: dict[str, list[Any]]) -> list[Any]:
 
 
 def test_files() -> None:
-    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted([*PAPERS, "methods"])
+    assert sorted(path.stem for path in FOLDER.glob("*.yaml")) == sorted([*SOURCES, "methods"])
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_tables(name: str) -> None:
     content = yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
     assert content["paper"] == name
@@ -328,7 +329,7 @@ def test_tables(name: str) -> None:
     assert (FOLDER / f"{name}.yaml").read_text().startswith("# ")
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_rows(name: str) -> None:
     for table, rows in paper(name)["rows"].items():
         for row in rows:
@@ -342,13 +343,13 @@ def test_rows(name: str) -> None:
 def test_reader_gives_every_row_of_every_file() -> None:
     cells = load_papers()
     assert [(cell.paper, cell.table) for cell in cells] == [
-        (name, table) for name in PAPERS for table, rows in paper(name)["rows"].items() for _ in rows
+        (name, table) for name in SOURCES for table, rows in paper(name)["rows"].items() for _ in rows
     ]
-    rows = [row for name in PAPERS for rows in paper(name)["rows"].values() for row in rows]
+    rows = [row for name in SOURCES for rows in paper(name)["rows"].values() for row in rows]
     for cell, row in zip(cells, rows, strict=True):
         assert all(getattr(cell, key) == row.get(key) for key in (*WHO, "accuracy", "value", "options", "note"))
-        assert cell.caption and cell.protocol and cell.source == f"{PAPERS[cell.paper]}, {cell.table}"
-    assert set(citations()) == set(PAPERS) and "2025" in citations()["ma-fsar"]
+        assert cell.caption and cell.protocol and cell.source == f"{SOURCES[cell.paper]}, {cell.table}"
+    assert set(citations()) == set(SOURCES) and "2025" in citations()["ma-fsar"]
     assert {cell.benchmark for cell in cells} == {*FAMILIES, None}
 
 
@@ -436,7 +437,7 @@ def test_backbones_of_the_papers() -> None:
     assert {name: paper_backbone(name) for name in names} == names
 
 
-@pytest.mark.parametrize("name", PAPERS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_cell_that_stands_twice_says_why(name: str) -> None:
     for table, rows in paper(name)["rows"].items():
         cells: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

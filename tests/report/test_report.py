@@ -13,7 +13,7 @@ import yaml
 from fsar.cli import main
 from fsar.datasets.benchmarks import benchmark
 from fsar.methods import method_class
-from fsar.papers import PAPERS, load_papers, published, table_name
+from fsar.papers import SOURCES, load_papers, published, table_name
 from fsar.papers.compare import beside
 from fsar.report import page, write_report
 from fsar.report.benchmark import MINUS, confused, short_names
@@ -245,7 +245,7 @@ def test_every_published_value_with_its_table(method: str, dataset: str, backbon
         link = f'href="#{cell.paper}-{cell.table.lower().replace(" ", "-")}">{cell.table}</a>'
         assert any(
             f'<span class="value">{cell.accuracy:.1f}</span>' in row
-            and f"{PAPERS[cell.paper]}: " in row
+            and f"{SOURCES[cell.paper]}: " in row
             and link in row
             for row in rows
         ), cell

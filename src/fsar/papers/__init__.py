@@ -1,4 +1,4 @@
-"""The numbers of the four papers as data: every cell with its paper and table.
+"""The numbers of the four papers, and of pages of methods that they compare with, as data: each with its source.
 
 The YAML files in this folder hold the tables. The head of each file says what its paper leaves open, and where papers
 contradict themselves or each other. Accuracies are in percent, as printed.
@@ -21,7 +21,9 @@ from fsar.config import read_yaml
 from fsar.names import unknown
 
 PAPERS = {"ma-fsar": "MA-FSAR", "task-adapter-pp": "Task-Adapter++", "clip-mdmf": "CLIP-MDMF", "clip-spm": "CLIP-SPM"}
-"""Files in this folder, and the names of their papers."""
+"""The four papers: files in this folder, and their names."""
+SOURCES = {**PAPERS, "pages": "Pages of methods"}
+"""All files in this folder, and their names: the papers, and pages of methods that they compare with."""
 FAMILIES = {
     "hmdb51": "HMDB51",
     "ucf101": "UCF101",
@@ -41,7 +43,7 @@ class Cell:
     """One number of one table. Cells with equal content are still different cells."""
 
     paper: str
-    """A key of `PAPERS`."""
+    """A key of `SOURCES`."""
     table: str
     """"Table 1", "Fig. 7", "section 4.3"."""
     caption: str
@@ -87,7 +89,7 @@ class Cell:
     @property
     def source(self) -> str:
         """Paper and table: "MA-FSAR, Table 2"."""
-        return f"{PAPERS[self.paper]}, {self.table}"
+        return f"{SOURCES[self.paper]}, {self.table}"
 
     @property
     def id(self) -> str:
@@ -111,9 +113,9 @@ def load_papers() -> tuple[Cell, ...]:
 
     Example:
         >>> len(load_papers())
-        1341
+        1378
     """
-    return tuple(cell for paper in PAPERS for cell in read_paper(_text(paper), paper))
+    return tuple(cell for paper in SOURCES for cell in read_paper(_text(paper), paper))
 
 
 @cache
@@ -124,7 +126,7 @@ def citations() -> dict[str, str]:
         >>> citations()["clip-spm"][:28]
         'Li, Lu, Wang, Li, Le. Distin'
     """
-    return {paper: read_yaml(_text(paper))["citation"] for paper in PAPERS}
+    return {paper: read_yaml(_text(paper))["citation"] for paper in SOURCES}
 
 
 def published(
@@ -188,7 +190,7 @@ def paper_backbone(name: str) -> tuple[str, str] | None:
 
 
 _CLIP = {"RN50": "ResNet-50", "ViT-B-32": "ViT-B/32", "ViT-B-16": "ViT-B/16"}
-_IMAGENET = {"resnet50": "ResNet-50", "vit_base_patch32_224": "ViT-B/32"}
+_IMAGENET = {"resnet50": "ResNet-50", "vit_base_patch32_224": "ViT-B/32", "vit_base_patch16_224": "ViT-B/16"}
 
 
 def read_paper(text: str, source: str) -> tuple[Cell, ...]:
@@ -206,8 +208,8 @@ def read_paper(text: str, source: str) -> tuple[Cell, ...]:
     """
     content = read_yaml(text)
     _require(content, ("paper", "citation", "tables"), source)
-    if content["paper"] not in PAPERS:
-        raise ValueError(f"{source}: {unknown(str(content['paper']), PAPERS, 'paper')}")
+    if content["paper"] not in SOURCES:
+        raise ValueError(f"{source}: {unknown(str(content['paper']), SOURCES, 'paper')}")
     cells = []
     for table in content["tables"]:
         _require(table, ("table", "caption", "protocol", "rows"), source)

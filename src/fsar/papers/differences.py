@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fsar.datasets.benchmarks import BENCHMARKS, benchmark
-from fsar.papers import PAPERS, Cell, paper_backbone
+from fsar.papers import PAPERS, SOURCES, Cell, paper_backbone
 from fsar.papers.measured import PUBLISHED_CORPUS, Measured, either_stands, of_result, published_keys
 from fsar.papers.origins import origins
 from fsar.papers.runs import Run
@@ -317,7 +317,7 @@ def _remarks(pair: Pair) -> Iterator[Difference]:
             yield Difference(f"of {_title(cell.method)}: {words}", False)
     else:
         yield Difference(
-            f"{PAPERS[cell.paper]} prints {_title(cell.method)} for comparison: copied, or run again", False
+            f"{SOURCES[cell.paper]} prints {_title(cell.method)} for comparison: copied, or run again", False
         )
     if cell.note:
         yield Difference(f"{cell.source} has a note: {cell.note}", False)

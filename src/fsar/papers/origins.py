@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from fsar.config import read_yaml
 from fsar.names import unknown
-from fsar.papers import PAPERS, Cell
+from fsar.papers import SOURCES, Cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +86,8 @@ def _origin(name: str, content: Mapping[str, Any]) -> Origin:
             if key not in known:
                 raise ValueError(f"methods.yaml, {name}, {kind}: {unknown(str(key), known, 'key')}")
     for paper in content["papers"]:
-        if paper not in PAPERS:
-            raise ValueError(f"methods.yaml, {name}: {unknown(str(paper), PAPERS, 'paper')}")
+        if paper not in SOURCES:
+            raise ValueError(f"methods.yaml, {name}: {unknown(str(paper), SOURCES, 'paper')}")
     tuples = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
     return Origin(**{**content, **tuples})
 

@@ -22,11 +22,13 @@ BACKBONES = {
     ("ViT-B/16", "CLIP"): "ViT-B-16/openai",
     ("ResNet-50", "ImageNet"): "timm/resnet50.tv_in1k",
     ("ViT-B/32", "ImageNet"): "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
+    ("ViT-B/16", "ImageNet"): "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
 }
 """Architecture and pre-training of a cell -> backbone of this project, with the weights of the public codes."""
 TIMM_DEFAULTS = {
     "timm/resnet50": "timm/resnet50.a1_in1k",
     "timm/vit_base_patch32_224": "timm/vit_base_patch32_224.augreg_in21k_ft_in1k",
+    "timm/vit_base_patch16_224": "timm/vit_base_patch16_224.augreg2_in21k_ft_in1k",
 }
 """The weights that timm loads for a name without weights."""
 LISTS = {

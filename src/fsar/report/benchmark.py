@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from fsar.papers import PAPERS
+from fsar.papers import SOURCES
 from fsar.papers.compare import Difference, Printed, beside, family_of
 from fsar.report.charts import SERIES, Series, bar_chart, line_chart
 from fsar.report.markup import Markup, element, header, join, scroll
@@ -207,7 +207,7 @@ def _sources(value: Printed) -> list[Markup]:
     for cell in value.cells:
         variant = None if cell.is_default or not cell.variant else element("i", f" ({cell.variant})")
         link = element("a", cell.table, href=f"#{table_id(cell.paper, cell.table)}")
-        papers.setdefault(PAPERS[cell.paper], []).append(join(link, variant))
+        papers.setdefault(SOURCES[cell.paper], []).append(join(link, variant))
     return [
         element("div", f"{title}: ", *(join(", " if i else None, link) for i, link in enumerate(links)))
         for title, links in papers.items()

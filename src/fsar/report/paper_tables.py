@@ -1,9 +1,9 @@
-"""Every table of the four papers, as printed, folded."""
+"""Every table of the four papers and of pages of methods, as printed, folded."""
 
 from collections.abc import Sequence
 from functools import cache
 
-from fsar.papers import FAMILIES, PAPERS, Cell, citations, load_papers, table_name
+from fsar.papers import FAMILIES, SOURCES, Cell, citations, load_papers, table_name
 from fsar.report.markup import Markup, element, header, join, scroll
 
 
@@ -12,7 +12,7 @@ def papers_section() -> Markup:
     """Build all tables of all papers."""
     intro = "Every cell of the tables, as printed; accuracies are in percent. Methods of this project have its names."
     parts = [element("p", intro)]
-    for paper, title in PAPERS.items():
+    for paper, title in SOURCES.items():
         tables: dict[str, list[Cell]] = {}
         for cell in load_papers():
             if cell.paper == paper:
