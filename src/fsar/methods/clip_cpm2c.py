@@ -41,7 +41,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
@@ -49,13 +48,12 @@ from fsar.methods.base import Method, Traits
 from fsar.methods.clip_mei import PromptFusion
 from fsar.methods.clip_spm import FIRST_FRAME, SMOOTHING, MotionFeatures
 from fsar.methods.episode import (
-    IGNORED,
     Encoding,
     Episode,
     Prediction,
     Role,
     Targets,
-    class_of_videos,
+    class_cross_entropy,
     mean_over_shots,
     query_cross_entropy,
 )
@@ -240,7 +238,7 @@ class ClipCpm2c(Method):
             )
         videos = torch.cat([episode.support["frames"].flatten(0, 2), episode.query["frames"].flatten(0, 1)])
         logits = self.scale * video_text_similarity(videos, self.training_text, self.config.cos_eps)
-        return cross_entropy(logits, class_of_videos(targets, episode.shot_mask), ignore_index=IGNORED)
+        return class_cross_entropy(logits, targets, episode.shot_mask)
 
 
 def _mean_square(x: Tensor, y: Tensor, present: ShotMask | Tensor) -> Float[Tensor, ""]:

@@ -47,20 +47,18 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
 from fsar.layers.temporal import TemporalTransformer, with_text
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import (
-    IGNORED,
     Encoding,
     Episode,
     Prediction,
     Role,
     Targets,
-    class_of_videos,
+    class_cross_entropy,
     mean_over_shots,
     query_cross_entropy,
 )
@@ -204,7 +202,6 @@ class ClipFsar(Method):
         terms = {"match": query_cross_entropy(prediction.named["visual_logits"], targets)}
         if self.config.class_text_weight > 0:
             videos = torch.cat([episode.support["frames"].flatten(0, 2), episode.query["frames"].flatten(0, 1)])
-            classes = class_of_videos(targets, episode.shot_mask)
-            mean = cross_entropy(self.class_text_logits(videos), classes, ignore_index=IGNORED)
+            mean = class_cross_entropy(self.class_text_logits(videos), targets, episode.shot_mask)
             terms["class_text"] = self.config.class_text_weight * mean
         return terms

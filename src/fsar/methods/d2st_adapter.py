@@ -47,7 +47,7 @@ from einops import rearrange
 from jaxtyping import Float
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, gelu, grid_sample, scaled_dot_product_attention
+from torch.nn.functional import gelu, grid_sample, scaled_dot_product_attention
 
 from fsar.alignment import bi_mhm, frame_similarity, otam
 from fsar.backbones import Backbone
@@ -67,13 +67,12 @@ from fsar.layers.temporal import join_heads, split_heads
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import (
-    IGNORED,
     Encoding,
     Episode,
     Prediction,
     Role,
     Targets,
-    class_of_videos,
+    class_cross_entropy,
     mean_over_shots,
     query_cross_entropy,
 )
@@ -288,8 +287,7 @@ class D2stAdapter(Method):
                 f"begin_training(class_texts) before the first loss: call it, or build with class_weight 0"
             )
         videos = torch.cat([part["frames"].mean(-2).flatten(0, -2) for part in (episode.support, episode.query)])
-        classes = class_of_videos(targets, episode.shot_mask)
-        of_class = cross_entropy(self.loss_heads["class"](videos), classes, ignore_index=IGNORED)
+        of_class = class_cross_entropy(self.loss_heads["class"](videos), targets, episode.shot_mask)
         return terms | {"class": self.config.class_weight * of_class}
 
 

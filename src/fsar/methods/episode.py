@@ -112,6 +112,25 @@ def class_of_videos(targets: Targets, shot_mask: ShotMask) -> Int[Tensor, " vide
     return torch.cat([support.flatten(), query.flatten()])
 
 
+def class_cross_entropy(
+    logits: Float[Tensor, "video label"], targets: Targets, shot_mask: ShotMask
+) -> Float[Tensor, ""]:
+    """Cross-entropy of classifying every video into the training classes, mean over the videos that are there.
+
+    Args:
+        logits: of all support videos, then of all queries.
+        targets: the classes.
+        shot_mask: false for missing shots.
+
+    Example:
+        >>> import torch
+        >>> targets = Targets(torch.tensor([[1]]), torch.tensor([[0, 1]]))  # one query of the second way
+        >>> class_cross_entropy(torch.tensor([[9.0, 0.0], [0.0, 9.0], [0.0, 9.0]]), targets, torch.ones(1, 2, 1) > 0)
+        tensor(0.0001)
+    """
+    return cross_entropy(logits, class_of_videos(targets, shot_mask), ignore_index=IGNORED)
+
+
 def mean_over_shots(
     values: Float[Tensor, "episode way shot *rest"], shot_mask: ShotMask
 ) -> Float[Tensor, "episode way *rest"]:

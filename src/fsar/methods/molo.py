@@ -45,7 +45,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, interpolate, mse_loss
+from torch.nn.functional import interpolate, mse_loss
 
 from fsar.alignment import bi_mhm, frame_similarity, otam
 from fsar.backbones import Backbone
@@ -53,13 +53,12 @@ from fsar.layers.temporal import TemporalTransformer
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, MapEncoder
 from fsar.methods.episode import (
-    IGNORED,
     Encoding,
     Episode,
     Prediction,
     Role,
     Targets,
-    class_of_videos,
+    class_cross_entropy,
     mean_over_shots,
     query_cross_entropy,
 )
@@ -338,8 +337,7 @@ class Molo(Method):
         terms = {"match": query_cross_entropy(prediction.logits, targets)}
         if self.config.class_weight:
             logits = self._head("class")(self._videos(episode))
-            classes = class_of_videos(targets, episode.shot_mask)
-            terms["class"] = self.config.class_weight * cross_entropy(logits, classes, ignore_index=IGNORED)
+            terms["class"] = self.config.class_weight * class_cross_entropy(logits, targets, episode.shot_mask)
         if self.config.contrast_weight:
             contrasts = [query_cross_entropy(logits, targets) for logits in self.contrast(episode).values()]
             terms["contrast"] = self.config.contrast_weight * torch.stack(contrasts).sum()

@@ -46,7 +46,7 @@ import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, normalize
+from torch.nn.functional import cosine_similarity, kl_div, normalize
 
 from fsar.alignment import video_text_similarity
 from fsar.alignment.distance_correlation import channel_distances
@@ -63,6 +63,7 @@ from fsar.methods.episode import (
     Prediction,
     Role,
     Targets,
+    class_cross_entropy,
     class_of_videos,
     query_cross_entropy,
 )
@@ -220,7 +221,7 @@ class TsFsar(Method):
             described = self.loss_heads["class"](self.dropout(videos["relations"].mean(-2)))
         by_clip, by_side = self.text_logits(videos, self.training_text)
         of_class, of_clip, of_side = (
-            cross_entropy(logits, classes, ignore_index=IGNORED) for logits in (described, by_clip, by_side)
+            class_cross_entropy(logits, targets, episode.shot_mask) for logits in (described, by_clip, by_side)
         )
         present, soft = classes != IGNORED, config.distillation_temperature
         teacher, student = (logits[present] / soft for logits in (by_clip, described))
