@@ -84,7 +84,7 @@ def measured() -> str:
         with torch.device("meta"):
             method = build_method(name, copy.deepcopy(vit))
         trained = sum(p.numel() for key, p in method.named_parameters() if group_of(key) in method.traits.trains)
-        milliseconds = (f"{1000 * seconds:.2g}" for seconds in (costs.clip_seconds, costs.match_seconds))
+        milliseconds = (f"{float(f'{1000 * seconds:.2g}'):g}" for seconds in (costs.clip_seconds, costs.match_seconds))
         rows.append((name, *milliseconds, f"{4 * trained / 1e6:.3g}"))
     return as_csv([COSTS, *rows])
 
