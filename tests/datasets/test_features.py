@@ -351,6 +351,21 @@ def test_options_that_mean_nothing_are_refused(
     assert message in capsys.readouterr().err
 
 
+def test_accuracy_below_chance_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Three persons show each of two actions once, and a feature tells the person alone."""
+    persons = np.eye(3, DIM, dtype=np.float32)
+    rows = {
+        "features": np.concatenate([persons, persons])[:, None].repeat(FRAMES, 1),
+        "label": np.repeat(["clap", "wave"], 3),
+        "split": np.repeat("test", 6),
+        "id": np.array([f"{label}{i}" for label in ("clap", "wave") for i in range(3)]),
+    }
+    file = save(tmp_path / "a.npz", rows)
+    words = ["evaluate", "--features", str(file), "--way", "2", "--shot", "2", "--episodes", "50"]
+    assert main([*words, "--method", "protonet"]) == 0
+    assert "below chance: protonet; there, clips of different classes resemble each other" in capsys.readouterr().out
+
+
 def test_the_default_methods_of_videos_say_which_data_are_used(
     little_world: VideoDataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

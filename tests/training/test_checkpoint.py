@@ -123,7 +123,7 @@ def test_damage_is_named(folder: Path, damage: str) -> None:
         "cut": "cut short",
         "header": "not a checkpoint's header",
         "format": "format 99",
-        "nothing": "no fsar.json here",
+        "nothing": "no such folder",
     }[damage]
     with pytest.raises(ValueError, match=expected):
         load_pretrained(folder)
@@ -195,8 +195,10 @@ def test_pushing_uploads_the_three_files(folder: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(fsar.training.checkpoint, "HfApi", lambda: _Hub(OSError("no route to host")))
     with pytest.raises(ValueError, match=r"refused me/model: no route to host.*hf auth login"):
         push_to_hub(folder, "me/model")
-    with pytest.raises(ValueError, match="no fsar.json here"):
+    with pytest.raises(ValueError, match="no such folder"):
         push_to_hub(folder / "nowhere", "me/model")
+    with pytest.raises(ValueError, match="a file, no checkpoint; a recogniser answers by `fsar recognize --model"):
+        push_to_hub(Path(__file__), "me/model")
 
 
 def test_the_card_that_is_pushed_names_the_repository(

@@ -79,6 +79,11 @@ def run(options: Namespace) -> int:
     encoded = "every video encoded again in every episode" if options.naive else "from the feature bank"
     print(f"\n{encoded}; accuracy in % ± {interval_words(joined(results))}")
     print("\n".join(dict.fromkeys(_data_line(result) for result in results)))
+    if below := dict.fromkeys(r.method for r in results if r.accuracy + r.ci95 < 1 / r.way):
+        print(
+            f"below chance: {', '.join(below)}; there, clips of different classes resemble each other more than clips of "
+            "one class, for instance if each person or place is in several classes"
+        )
     for selection in dict.fromkeys(result.selection for result in results):
         print(f"selection: {selection}")
     for folder in dict.fromkeys(str(_kept_in(entry.folder, options.out)) for entry in entries):

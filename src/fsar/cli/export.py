@@ -24,16 +24,20 @@ def run(options: Namespace) -> int:
     from fsar.video.paths import display
 
     with telling():
-        folder = export(Recognizer.load(options.model), options.folder, web=options.web)
+        recognizer = Recognizer.load(options.model)
+        folder = export(recognizer, options.folder, web=options.web)
     for place in sorted(folder.iterdir()):
         files = [place, *place.rglob("*")]
         print(f"{display(place)}  {sum(file.stat().st_size for file in files) / 1e6:.1f} MB")
     print(f"python {display(folder / 'run.py')} VIDEO... names videos; it needs numpy, onnxruntime and av")
     if (folder / "index.html").is_file():
         print(f"python -m http.server --directory {display(folder)} serves the page at http://localhost:8000")
-    else:
+    elif recognizer.method.encoder().by_frame:
         print(
-            "no page for the browser: it needs a method that encodes each frame by itself, and onnxruntime-web "
-            "(npm pack onnxruntime-web@1.20.1, unpack it, and give its folder as --web)"
+            "no page for the browser, since onnxruntime-web is not here: npm pack onnxruntime-web@1.20.1, unpack "
+            "it, and give its folder as --web"
         )
+    else:
+        name = recognizer.method.name
+        print(f"no page for the browser: it needs a method that encodes each frame by itself, and {name} does not")
     return 0

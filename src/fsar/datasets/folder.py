@@ -138,7 +138,8 @@ class PassedOver:
                 list(map(self._name, self.loose)),
                 "video outside of the class folders",
                 "videos outside of the class folders",
-                "; move it into the folder of its class",
+                "; move "
+                + ("it into the folder of its class" if len(self.loose) == 1 else "them into those of their classes"),
             ),
         )
         notes = [

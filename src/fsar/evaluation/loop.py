@@ -226,7 +226,7 @@ def summarize(
         episodes_fingerprint=episodes.fingerprint(),
         accuracy=mean,
         ci95=half_interval,
-        per_class={label: counts[i, i] / seen[i] for i, label in enumerate(episodes.classes) if seen[i]},
+        per_class={label: float(counts[i, i] / seen[i]) for i, label in enumerate(episodes.classes) if seen[i]},
         confusion={"classes": list(episodes.classes), "counts": counts.tolist()},
         training=None if trained is None else asdict(trained),
         trained_weights=trained_weights(method),

@@ -316,8 +316,11 @@ def _folder(source: str | Path) -> Path:
 
 def _header(folder: Path) -> dict[str, Any]:
     file = folder / HEADER
+    if folder.is_file():
+        raise ValueError(f"{folder}: a file, no checkpoint; a recogniser answers by `fsar recognize --model {folder}`")
     if not file.is_file():
-        raise ValueError(f"{folder}: no {HEADER} here; give a folder that `fsar train` or save_pretrained wrote")
+        there = f"no {HEADER} here" if folder.is_dir() else "no such folder"
+        raise ValueError(f"{folder}: {there}; give a folder that `fsar train` or save_pretrained wrote")
     try:
         header = dict(json.loads(file.read_text(encoding="utf-8")))
     except ValueError as error:
