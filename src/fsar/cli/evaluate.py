@@ -81,8 +81,8 @@ def run(options: Namespace) -> int:
     print("\n".join(dict.fromkeys(_data_line(result) for result in results)))
     if below := dict.fromkeys(r.method for r in results if r.accuracy + r.ci95 < 1 / r.way):
         print(
-            f"below chance: {', '.join(below)}; there, clips of different classes resemble each other more than clips of "
-            "one class, for instance if each person or place is in several classes"
+            f"below chance: {', '.join(below)}; there, clips of different classes resemble each other more than clips "
+            "of one class, for instance if each person or place is in several classes"
         )
     for selection in dict.fromkeys(result.selection for result in results):
         print(f"selection: {selection}")
