@@ -6,13 +6,22 @@ import re
 import runpy
 import shlex
 import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
-from fsar.cli import VERBS, main
+from fsar.backbones import image_only, onnx, video
+from fsar.bank import cluster, listing, nearest
+from fsar.cli import VERBS, main, send, serve
+from fsar.datasets import features, place, shards
+from fsar.explain import maps
+from fsar.export import bundle
 from fsar.methods import METHODS, default_traits
+from fsar.text.describe import local
 
 PROJECT = Path(__file__).parent.parent
 
@@ -52,6 +61,56 @@ def test_the_container_is_built_from_what_is_there() -> None:
     extras = re.findall(r"^(\w+) = \[", (PROJECT / "pyproject.toml").read_text(), re.MULTILINE)
     installed = re.search(r"/src\[(.+)\]", text)
     assert installed and set(installed[1].split(",")) <= set(extras)
+
+
+def extras() -> dict[str, set[str]]:
+    """Packages of each extra that is for users."""
+    part = (PROJECT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2]
+    found = dict(re.findall(r"^(\w+) = \[(.+)\]", part.partition("\n[")[0], re.MULTILINE))
+    del found["docs"]
+    return {name: set(re.findall(r'"([\w-]+)', packages)) for name, packages in found.items()}
+
+
+def test_the_table_of_extras_is_what_is_installed() -> None:
+    table = re.findall(r"^\| `(\w+)` \| ([\w, -]+) \|", (PROJECT / "README.md").read_text(), re.MULTILINE)
+    assert {name: set(packages.split(", ")) for name, packages in table} == extras()
+
+
+MISSING: dict[str, list[tuple[str, Callable[[], object]]]] = {
+    "parquet": [
+        ("pyarrow", lambda: listing._parquet(Path("list.parquet"))),
+        ("pyarrow", shards._pyarrow),
+        ("pyarrow", lambda: features._pyarrow(Path("features.parquet"))),
+    ],
+    "ray": [("ray", cluster._ray)],
+    "search": [("usearch", nearest._usearch)],
+    "s3": [("s3fs", lambda: place.open_url("s3://bucket/archive"))],
+    "lite0": [("", image_only.load_lite0)],
+    "video": [("transformers", lambda: video.load_video("video/ORG/NAME"))],
+    "onnx": [("onnxruntime", lambda: onnx.Session(Path("encoder.onnx")))],
+    "export": [("onnx", bundle._require_packages), ("onnxruntime", bundle._require_packages)],
+    "describe": [("transformers", lambda: local.local_model("NAME"))],
+    "service": [("uvicorn", lambda: serve.serve(Namespace(), with_page=False))],
+    "maps": [("umap", lambda: maps._import("umap", "umap-learn"))],
+    "mqtt": [("paho", lambda: send.MqttSender("mqtt://host/topic", print))],
+}
+
+
+def _no_spec(name: str) -> None:
+    """Find no package."""
+
+
+def test_a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`studio` installs `service`; without `fast`, PyTorch runs the encoders."""
+    assert {*MISSING, "studio", "fast"} == extras().keys()
+    monkeypatch.setattr(image_only.importlib.util, "find_spec", _no_spec)
+    monkeypatch.setitem(sys.modules, "openvino", None)  # it stands in for onnxruntime
+    for extra, calls in MISSING.items():
+        for package, call in calls:
+            with monkeypatch.context() as patch, pytest.raises(ValueError, match=rf"pip install 'fsar\[{extra}\]'"):
+                for module in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+                    patch.setitem(sys.modules, module, None)
+                call()
 
 
 PROGRAMS = """
