@@ -48,6 +48,17 @@ def test_doctor_finds_what_is_needed(
     assert "3 problems" in told
 
 
+def test_doctor_tells_builds_that_do_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torchvision fails beside a torch of another build."""
+    (tmp_path / "torchvision.py").write_text('raise RuntimeError("operator torchvision::nms does not exist")')
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torchvision", raising=False)
+    (finding,) = doctor._encoder()
+    assert not finding.works and finding.words.endswith(
+        "nms does not exist; torch and torchvision are of two builds: install both from one index"
+    )
+
+
 class _Extras:
     def __init__(self, *names: str):
         self.names = list(names)

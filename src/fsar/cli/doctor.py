@@ -134,6 +134,12 @@ def _encoder() -> Iterator[Finding]:
     """Encode a clip with the encoder that comes with the package."""
     import torch
 
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:  # its operators do not load
+        words = f"{error}; torch and torchvision are of two builds: install both from one index"
+        yield Finding("torchvision", words, works=False)
+        return
     from fsar.backbones import load_backbone
 
     tiny = load_backbone("tiny")
