@@ -94,7 +94,7 @@ def chosen(greys: list[np.ndarray], count: int, weight: float | None) -> np.ndar
     """Choose the numbers of the frames to encode: even in time, or by motion, which has this weight beside time."""
     frames = len(greys)
     energy = motion(greys, count) if weight is not None and frames > count else np.zeros(1)
-    if energy.sum() <= 0:
+    if weight is None or energy.sum() <= 0:
         return ((np.arange(count) + 0.5) * frames / count).astype(int).clip(0, frames - 1)
     moved = np.insert(((np.append(energy, 0) + np.insert(energy, 0, 0)) / (2 * energy.sum())).cumsum(), 0, 0)
     places = np.arange(frames + 1)
