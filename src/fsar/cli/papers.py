@@ -20,7 +20,7 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "cells", nargs="*", metavar="CELL", help="show these, as ma-fsar/table-3/2, with their commands"
     )
-    parser.add_argument("--paper", help="list only this paper: ma-fsar, task-adapter-pp, clip-mdmf, clip-spm, or pages (of other methods)")
+    parser.add_argument("--paper", help="list only ma-fsar, task-adapter-pp, clip-mdmf, clip-spm or pages (of methods)")
     parser.add_argument("--table", help='list only this table, as "Table 3" or table-3')
     parser.add_argument("--method", help="list only this method, as this project or else as the paper spells it")
     parser.add_argument("--benchmark", help="list only hmdb51, ucf101, kinetics100, ssv2-small or ssv2-full")
