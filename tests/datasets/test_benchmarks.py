@@ -1,5 +1,6 @@
 """The registered benchmarks: what they are, getting their lists, and finding their videos."""
 
+import os
 import random
 import re
 from argparse import Namespace
@@ -59,9 +60,10 @@ def files_of(name: str) -> list[Path]:
 
 
 def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+    for folder in {os.path.dirname(name) for name in names}:
+        os.makedirs(root / folder, exist_ok=True)
+    for name in names:  # thousands, and `Path.touch` is slow
+        open(f"{root}/{name}", "ab").close()
     return root
 
 

@@ -215,10 +215,9 @@ def test_trimming_checking_and_what_a_correction_changes(
     assert effect["changed"] == []  # no example is named differently now
     found = ask.get(f"{gestures}/check").json()
     assert {name: sum(row.values()) for name, row in found["confusion"].items()} == {"right": 3, "left": 2}
-    right = sum(row[name] for name, row in found["confusion"].items())
-    assert right == effect["after"]["right"] and found["growth"] == [
-        {"examples": 5, "accuracy": pytest.approx(right / 5)}
-    ]
+    assert sum(row[name] for name, row in found["confusion"].items()) == effect["after"]["right"]
+    promised = Recognizer.load(served.root / f"{Path(gestures).name}.fsar").fit().accuracy
+    assert found["growth"] == [{"examples": 5, "accuracy": promised}]  # without the choice of a variant on these
     assert set(found["certainty"]) == {"right", "left"}
     ask.post(f"{gestures}/undo")
     clip = f"{gestures}/actions/right/examples/right0.mp4"
