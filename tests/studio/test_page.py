@@ -274,6 +274,8 @@ def test_errors_are_shown_in_words(browser: Any, studio: Served, tmp_path: Path)
     page.get_by_label("Name of the new recogniser").fill("!x")
     page.get_by_role("button", name="Create", exact=True).first.click()
     page.get_by_text("is no name for a recogniser").wait_for()
+    page.evaluate('attempt(async () => say("said meanwhile", true))')
+    assert page.locator("#status").inner_text() == "said meanwhile"  # the end of the work does not take it away
     visit.context.close()
 
 

@@ -40,7 +40,8 @@ async function attempt(work) {
   say(TEXTS.working);
   document.body.setAttribute("aria-busy", "true");
   try {
-    say((await work()) || "");
+    const words = await work();
+    if (words || $("status").textContent === TEXTS.working) say(words || ""); // what was said meanwhile stays
   } catch (error) {
     say(error.message, true);
   } finally {
