@@ -3,7 +3,7 @@
 - `moving`: equal shares of the time of the part of the video in which 98 % of the motion lies. A clip that is trimmed
   to its action gives nearly the frames of `tsn`.
 - `motion`: half of the weight is on this time and half on motion. Recognisers of earlier versions have it. Where an
-  action is fast in its middle, its begin and its end get fewer frames.
+  action is fast in its middle, its begin and its end get few frames.
 
 Motion is what is left of the difference of two consecutive frames, as 24 x 32 grey cells,
 

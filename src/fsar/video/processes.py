@@ -203,6 +203,7 @@ class _Process:
         self._server, self.number, self.seconds = server, number, seconds
         self.pid: int | None = None
         self.ended = 0
+        """Children that ended here, or were ended."""
 
     def start(self) -> None:
         """Let a child take this place."""
