@@ -160,7 +160,8 @@ ONLY_WITH = {
 def test_every_public_code_has_its_line_and_its_settings() -> None:
     assert set(LINES) == {f"{method}/{benchmark}" for method in PUBLIC for benchmark in BENCHMARKS}
     coded = {name for name, origin in origins().items() if origin.code}
-    assert coded == set(PUBLIC)
+    ports = {name for name, code in PUBLIC.items() if code.get("port")}
+    assert coded == set(PUBLIC) - ports and ports <= set(origins())
 
 
 @pytest.mark.parametrize("name", LINES)
@@ -177,6 +178,8 @@ def test_a_line_gives_what_the_public_code_runs_with(name: str) -> None:
     needed = {item.name for item in fields(Recipe)} - NOT_OF_A_CODE
     needed -= {key for key, (other, values) in ONLY_WITH.items() if settings[other] not in values}
     assert needed - set(written) == set(code.get("unknown", {}).get(benchmark, ())) & needed
+    if code.get("port"):  # what the authors kept is not known
+        return
     kept = "last" if recipe.val_every == 0 else "test" if recipe.protocol == "paper" else "val"
     assert kept == origins()[method].keeps
     assert recipe.test_query in origins()[method].queries
