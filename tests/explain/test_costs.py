@@ -1,6 +1,8 @@
 """Costs: operations against a count by hand, trained parameters against the groups, nothing of the method changes."""
 
+import csv
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ from fsar import build_method, cli
 from fsar.backbones.base import fingerprint
 from fsar.backbones.clip import ClipBackbone
 from fsar.explain.costs import Setting, _flops, _peak, measure
+from fsar.training.parameters import group_of
 
 SETTING = Setting(way=2, frames=2, repeats=1)
 
@@ -69,9 +72,34 @@ def test_memory_that_is_used_again_counts() -> None:
 
 
 def test_command(small_for_tiny: ClipBackbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["benchmark", "methods", "--method", "aim", "--way", "2", "--frames", "2", "--repeats", "1"]
-    assert cli.main([*words, "--device", "cpu", "--out", str(tmp_path / "costs.csv")]) == 0
+    """MA-FSAR fully fine-tuned beside its frozen encoder: a row for each choice of what trains."""
+    words = ["benchmark", "methods", "--method", "ma-fsar:fgma=false,hidden=8", "--trains", "own", "own,visual"]
+    size = ["--way", "2", "--frames", "2", "--repeats", "1", "--device", "cpu"]
+    assert cli.main([*words, *size, "--out", str(tmp_path / "costs.csv")]) == 0
     said = capsys.readouterr().out
-    assert "| aim | tiny | cpu" in said and "trained, M" in said
-    assert (tmp_path / "costs.csv").read_text().count("\n") == 2
+    assert "| ma-fsar:fgma=false,hidden=8 | tiny | cpu" in said and "| own, visual |" in said and "trained, M" in said
+    with (tmp_path / "costs.csv").open(newline="") as file:
+        frozen, full = csv.DictReader(file)
+    visual = sum(p.numel() for p in small_for_tiny.clip.visual.parameters())
+    assert int(full["trained"]) - int(frozen["trained"]) == visual and float(full["train_seconds"]) > 0
     assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_only_the_named_groups_train(small: ClipBackbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gradients reach them in the measured step; a group that the method lacks is refused."""
+    method = build_method("ma-fsar", small, fgma=False, hidden=8)
+    seen: list[set[str]] = []
+
+    def step_once(run: Callable[[], object], device: torch.device) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(method, "zero_grad", lambda **_: None)
+            run()
+        seen.append({group_of(name) for name, p in method.named_parameters() if p.grad is not None})
+        method.zero_grad()
+
+    monkeypatch.setattr("fsar.explain.costs._peak", step_once)
+    for trains in (None, ["own", "visual"]):
+        measure(method, "ma-fsar", SETTING, trains)
+    assert seen == [{"own"}, {"own", "visual"}]
+    with pytest.raises(ValueError, match="trains names group 'text', but ma-fsar keeps the text tower frozen"):
+        measure(method, "ma-fsar", SETTING, ["text"])

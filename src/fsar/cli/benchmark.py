@@ -26,6 +26,8 @@ def add_options(parser: ArgumentParser) -> None:
     add("--query", type=int, default=1, help="queries per class")
     add("--frames", type=int, default=8)
     add("--repeats", type=int, default=3, help="the median counts; default: 3; 0 times nothing")
+    groups = "what trains: own, visual, text, joined by commas; several: a row for each; default: as the method's paper"
+    add("--trains", nargs="+", metavar="GROUP[,GROUP]", help=groups)
     add("--no-training", action="store_true", help="measure no training episode, which takes most of the time")
     add("--out", type=Path, metavar="FILE.csv", help="write the table")
     device_option(methods)
@@ -64,26 +66,30 @@ def _methods(options: Namespace) -> int:
     from fsar.backbones import load_backbone
     from fsar.devices import to_device
     from fsar.explain.costs import Setting, costs_rows, costs_table, measure
-    from fsar.methods import METHODS, build_method, method_class, parse_method
+    from fsar.methods import METHODS, build_method, effective_options, method_class, parse_method
     from fsar.progress import progress_bar
+    from fsar.training.parameters import require_groups
 
     if min(options.way, options.shot, options.query, options.frames) < 1 or options.repeats < 0:
         raise ValueError("--way, --shot, --query and --frames must be at least 1, and --repeats at least 0")
     size = {"way": options.way, "shot": options.shot, "query": options.query, "frames": options.frames}
     setting = Setting(**size, repeats=options.repeats, training=not options.no_training)
-    chosen = list(product(options.backbone, options.method or METHODS))
+    chosen = list(product(options.backbone, options.method or METHODS, options.trains or [None]))
     rows, refused = [], []
-    for backbone, spec in progress_bar(chosen, "measure", "method", len(chosen), True):
+    for backbone, spec, trains in progress_bar(chosen, "measure", "method", len(chosen), True):
         name, given = parse_method(spec)
         try:
             frames = {"frames": options.frames} if hasattr(method_class(name).Config, "frames") else {}
-            method = build_method(name, load_backbone(backbone), **(frames | given))
+            fitting = effective_options(name, frames | given, keep=given)
+            method = build_method(name, load_backbone(backbone), **fitting)
+            groups = None if trains is None else trains.split(",")
+            require_groups(method, groups or (), "--trains")
         except ValueError as error:
             if options.method:
                 raise
             refused.append(f"{name} cannot run on {backbone}: {error}")
             continue
-        rows.append(measure(to_device(method, options.device), spec, setting))
+        rows.append(measure(to_device(method, options.device), spec, setting, groups))
     print(costs_table(rows))
     words = f"{options.way}-way {options.shot}-shot, {options.query} queries per class, {options.frames} frames"
     print(f"\n{words}; random clips; " + (f"median of {options.repeats} runs" if options.repeats else "not timed"))

@@ -152,7 +152,7 @@ def _models(options: Namespace, most: int | None = None) -> list[_Model]:
     from fsar.backbones import load_backbone
     from fsar.devices import to_device
     from fsar.explain.attention import alone
-    from fsar.methods import build_method, method_class, parse_method
+    from fsar.methods import build_method, effective_options, method_class, parse_method
     from fsar.video.frame_cache import FrameCache
 
     specs = options.method or ([] if options.checkpoint else ["protonet"])
@@ -163,7 +163,8 @@ def _models(options: Namespace, most: int | None = None) -> list[_Model]:
         name, chosen = parse_method(spec)
         sized = options.frames is not None and hasattr(method_class(name).Config, "frames")
         frames = {"frames": options.frames} if sized else {}
-        method = build_method(name, load_backbone(options.backbone or "tiny"), **(frames | chosen))
+        fitting = effective_options(name, frames | chosen, keep=chosen)
+        method = build_method(name, load_backbone(options.backbone or "tiny"), **fitting)
         models.append(_Model(method, f"{spec}, untrained", frame_cache(options)))
     for spec in options.checkpoint or ():
         method, folder = load_checkpoint(spec)

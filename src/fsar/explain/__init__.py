@@ -8,6 +8,7 @@ and one way of drawing gives them one look. The report's own charts (`fsar.repor
 |---|---|
 | MA-FSAR Fig. 1b, 5 | `fsar explain attention VIDEO --checkpoint FINETUNED AIM MA --text "WORDS" --out A.png` |
 | MA-FSAR Fig. 1c | `fsar evaluate --checkpoint RUN ... --out R; fsar explain curves R --x parameters --out A.png` |
+| MA-FSAR Table 8 | `fsar benchmark methods --method ma-fsar:fgma=false --trains own,visual` |
 | MA-FSAR Tables 8, 15 | `fsar benchmark methods --method otam hyrsm clip-fsar ma-fsar --backbone ViT-B-32/random` |
 | Parameters of MA-FSAR Tables 4, 8, 15, Task-Adapter++ Table 8 | `fsar benchmark parameters` |
 | MA-FSAR Table 13 | `fsar evaluate --checkpoint RUN --sweep alpha=0:1:0.1 --out R; fsar explain curves R --x alpha` |

@@ -25,7 +25,7 @@ from fsar.datasets.world_actions import ACTIONS
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode
 from fsar.training.episode_loss import EpisodeLoss
-from fsar.training.parameters import freeze, group_of
+from fsar.training.parameters import freeze, group_of, require_groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +52,10 @@ class Costs:
     device: str
     parameters: int
     """All parameters, of both towers and the method."""
+    trains: str
+    """Groups of parameters that train: `own` (what the method adds), `visual`, `text` (the towers)."""
     trained: int
-    """Parameters in the groups that the method trains."""
+    """Parameters in these groups."""
     clip_gflops: float
     """Billions of operations for one encoded clip (a query)."""
     episode_gflops: float
@@ -68,16 +70,20 @@ class Costs:
     """Matching one episode of encoded clips."""
 
 
-def measure(method: Method, name: str, setting: Setting) -> Costs:
+def measure(method: Method, name: str, setting: Setting, trains: Sequence[str] | None = None) -> Costs:
     """Measure the costs of a method.
 
     Args:
         method: on its device; its parameters keep their values.
         name: of the row.
         setting: size of the episode.
+        trains: groups of parameters that train; None: those that the method's paper trains.
 
     Returns:
         The costs.
+
+    Raises:
+        ValueError: the method cannot train these groups.
 
     Example:
         >>> from fsar import build_method, load_backbone
@@ -86,13 +92,15 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
         >>> costs.trained, costs.clip_gflops > 0.1
         (1239552, True)
     """
+    groups = method.traits.trains if trains is None else tuple(trains)
+    require_groups(method, groups if trains else (), "trains")
     device, side = method.device, method.backbone.image_size
     generator = torch.Generator().manual_seed(0)
 
     def clips(*axes: int) -> Tensor:
         return torch.randn(*axes, setting.frames, 3, side, side, generator=generator).to(device)
 
-    words = [action.text for action in ACTIONS[: setting.way]]
+    words = _words(setting)
     support, query = clips(1, setting.way, setting.shot), clips(1, setting.way * setting.query)
     with torch.no_grad(), _frozen(method):
         text = method.encode_text(words)[None].to(device) if method.traits.reads_text else None
@@ -104,11 +112,10 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
         timed = setting.repeats > 0
         clip_seconds = _seconds(lambda: method.encode(one), device, setting.repeats) if timed else None
         match_seconds = _seconds(lambda: method.match(episode), device, setting.repeats) if timed else None
-    groups = method.traits.trains
     trained = sum(p.numel() for key, p in method.named_parameters() if group_of(key) in groups)
     train_seconds, memory = None, None
     if trained and timed and setting.training:
-        train_seconds, memory = _training(method, words, support, query, draws, setting)
+        train_seconds, memory = _training(method, groups, support, query, draws, setting)
     elif timed:
         memory = _peak(lambda: method.encode_episode(support, query, text, draws), device)
     return Costs(
@@ -116,6 +123,7 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
         backbone=method.backbone.name,
         device=_device_name(device),
         parameters=sum(p.numel() for p in method.parameters()),
+        trains=", ".join(groups),
         trained=trained,
         clip_gflops=clip_flops / 1e9,
         episode_gflops=match_flops / 1e9,
@@ -124,6 +132,10 @@ def measure(method: Method, name: str, setting: Setting) -> Costs:
         clip_seconds=clip_seconds,
         match_seconds=match_seconds,
     )
+
+
+def _words(setting: Setting) -> list[str]:
+    return [action.text for action in ACTIONS[: setting.way]]
 
 
 def _episode(method: Method, support: Tensor, query: Tensor, text: Tensor | None, draws: Tensor | None) -> Episode:
@@ -142,14 +154,14 @@ def _episode(method: Method, support: Tensor, query: Tensor, text: Tensor | None
 
 
 def _training(
-    method: Method, words: list[str], support: Tensor, query: Tensor, draws: Tensor | None, setting: Setting
+    method: Method, groups: tuple[str, ...], support: Tensor, query: Tensor, draws: Tensor | None, setting: Setting
 ) -> tuple[float, float | None]:
     """Seconds and peak memory of the forward and backward pass of an episode."""
-    device = method.device
+    device, words = method.device, _words(setting)
     needed = {name: parameter.requires_grad for name, parameter in method.named_parameters()}
     heads, state = dict(method.loss_heads), {name: buffer.clone() for name, buffer in method.named_buffers()}
     method.begin_training(words)
-    freeze(method, method.traits.trains)
+    freeze(method, groups)
     loss = EpisodeLoss(method.train())
     text = method.text_input(words, np.random.default_rng(0))[None].to(device) if method.traits.reads_text else None
     target = torch.arange(setting.way, device=device).repeat(setting.query)[None]
@@ -161,8 +173,8 @@ def _training(
         method.zero_grad(set_to_none=True)
 
     try:
-        seconds = _seconds(step, device, setting.repeats)
-        return seconds, _peak(step, device)
+        memory = _peak(step, device)  # the first step, whose time does not count: one step less
+        return _median(step, device, setting.repeats), memory
     finally:
         method.eval()
         for name in set(method.loss_heads) - set(heads):
@@ -212,15 +224,21 @@ def _flops(run: Callable[[], object]) -> int:
 
 def _seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
     """Median time of some runs, after a first one."""
+    run()
+    return _median(run, device, repeats)
+
+
+def _median(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median time of some runs."""
     clock = time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
     times = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats):
         _wait(device)
         begun = clock()
         run()
         _wait(device)
         times.append(clock() - begun)
-    return statistics.median(times[1:])
+    return statistics.median(times)
 
 
 def _wait(device: torch.device) -> None:
@@ -274,6 +292,7 @@ COLUMNS = {
     "method": "method",
     "backbone": "backbone",
     "device": "device",
+    "trains": "trains",
     "trained": "trained, M",
     "clip_gflops": "clip, GFLOP",
     "episode_gflops": "match, GFLOP",

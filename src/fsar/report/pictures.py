@@ -75,7 +75,9 @@ def read_costs(paths: Sequence[Path]) -> list[dict[str, str]]:
     Args:
         paths: files and folders.
     """
-    return _rows(paths, list(costs.Costs.__dataclass_fields__))
+    head = list(costs.Costs.__dataclass_fields__)
+    older = [name for name in head if name != "trains"]
+    return _rows(paths, head) + [row | {"trains": ""} for row in _rows(paths, older)]
 
 
 def read_counted(paths: Sequence[Path]) -> list[dict[str, str]]:
@@ -103,7 +105,7 @@ def costs_section(rows: Sequence[dict[str, str]]) -> Markup:
     Args:
         rows: at least one.
     """
-    words = ("method", "backbone", "device")
+    words = ("method", "backbone", "device", "trains")
     numbers = {name: title for name, title in costs.COLUMNS.items() if name not in words}
     cells = [
         (

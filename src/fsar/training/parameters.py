@@ -1,7 +1,7 @@
 """Which parameters train, and how; each belongs to exactly one group of `PARAMETER_GROUPS`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -59,9 +59,7 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
     if not recipe.lr:
         example = ", ".join(f"{group}: 1e-5" for group in method.traits.trains)
         raise ValueError(f"the recipe gives no learning rate; {method.name} trains by lr: {{{example}}}")
-    present = {group_of(name) for name, _ in method.named_parameters()}
-    for group in recipe.lr:
-        _require_group(method, group, present)
+    require_groups(method, recipe.lr, "lr")
     backbone = method.backbone
     if not recipe.freeze_batch_norm and not any(isinstance(module, _BATCH_NORMS) for module in backbone.modules()):
         raise ValueError(
@@ -71,16 +69,36 @@ def trained_groups(recipe: Recipe, method: Method) -> tuple[str, ...]:
     return tuple(recipe.lr)
 
 
-def _require_group(method: Method, group: str, present: set[str]) -> None:
-    if group not in PARAMETER_GROUPS:
-        raise ValueError(unknown(group, PARAMETER_GROUPS, "group of parameters in lr"))
-    if group == "text" and not method.traits.trains_text:
-        raise ValueError(f"lr names group 'text', but {method.name} keeps the text tower frozen; leave it out")
-    if group not in present:
-        raise ValueError(
-            f"lr names group {group!r}, of which {method.name} on {method.backbone.name} has no parameters; it has "
-            f"{', '.join(sorted(present))}"
-        )
+def require_groups(method: Method, groups: Iterable[str], named_by: str) -> None:
+    """Check that a method can train some groups of parameters.
+
+    Args:
+        method: on its backbone.
+        groups: names of `PARAMETER_GROUPS`.
+        named_by: the setting that names the groups, for the message.
+
+    Raises:
+        ValueError: a group that does not exist, that stays frozen, or that has no parameters.
+
+    Example:
+        >>> from fsar import build_method, load_backbone
+        >>> require_groups(build_method("otam", load_backbone("tiny")), ["own"], "lr")
+        Traceback (most recent call last):
+        ValueError: lr names group 'own', of which otam on tiny has no parameters; it has text, visual
+    """
+    present = {group_of(name) for name, _ in method.named_parameters()}
+    for group in groups:
+        if group not in PARAMETER_GROUPS:
+            raise ValueError(unknown(group, PARAMETER_GROUPS, f"group of parameters in {named_by}"))
+        if group == "text" and not method.traits.trains_text:
+            raise ValueError(
+                f"{named_by} names group 'text', but {method.name} keeps the text tower frozen; leave it out"
+            )
+        if group not in present:
+            raise ValueError(
+                f"{named_by} names group {group!r}, of which {method.name} on {method.backbone.name} has no "
+                f"parameters; it has {', '.join(sorted(present))}"
+            )
 
 
 def freeze(method: Method, groups: tuple[str, ...]) -> None:
