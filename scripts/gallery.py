@@ -26,27 +26,27 @@ EXAMPLES, TESTS = 4, 10
 """Clips of each action of the recogniser."""
 NOTES = {
     "01-ma-fsar-fig-1b-5": "All three models look at the thing while it is small, and at its corners when it is large. "
-    "They hardly differ; MA-FSAR gives up to a fifth of its attention to the token of time, and almost none to the "
-    "text.",
+    "They hardly differ; MA-FSAR gives up to 22 % of its attention to the token of time, and at most 4 % to the text.",
     "02-ma-fsar-fig-1b-5-rollout": "Rollout finds the same places, but paler, since every block keeps half of what it "
     "had.",
     "03-ma-fsar-fig-1c": "Few trained parameters and high accuracy do not exclude each other; which method wins here "
     "says little, since the trainings were stopped early.",
     "04-ma-fsar-table-13": "Text harms on the generated world: alpha 0, without the text branch, is best, and text "
-    "alone (1) is 12 points above chance (20 %).",
+    "alone (1) is 11 points above chance (20 %).",
     "05-task-adapter-pp-fig-11": "The class token looks at the things that move, and at their leading edges in the "
-    "last frames; while nothing is there, it looks at itself. If the rows of the last matrix are equal, the task's "
-    "videos are not told apart.",
-    "06-task-adapter-pp-stages": "Circles: frames with equal numbers count. Bars: visual and text scores may name "
-    "different classes; the three stages show at which third of the action the text decides.",
-    "07-clip-mdmf-fig-4": "Distillation helps by about two points; how strongly it is weighed makes no difference that "
-    "1,000 episodes could show.",
+    "last frames; while nothing is there, it looks at itself more. All rows of the last matrix favour the same "
+    "video, so the task's videos are hardly told apart.",
+    "06-task-adapter-pp-stages": "Circles: frames with equal numbers count. The frames hardly decide between two "
+    "classes; the first stage of the text names the right one (bold), the others do not, and the answer is wrong.",
+    "07-clip-mdmf-fig-4": "Distillation helps by about three points; how strongly it is weighed makes no difference "
+    "that 1,000 episodes could show.",
     "08-clip-mdmf-fig-5-6": "Clouds of one colour are classes that the features tell apart. Left and right stay mixed, "
     "since a mean over frames has no order; a silhouette near 0 says that classes touch.",
-    "09-clip-mdmf-fig-7": "CLIP-MDMF is better in every class; in all but two, the interval excludes 0.",
+    "09-clip-mdmf-fig-7": "CLIP-MDMF is better in every class; no interval holds 0.",
     "10-clip-mdmf-fig-8-11": "Bright places speak for the score. Where the background is bright and the thing is dark, "
     "the picture shows nothing of the action.",
-    "11-clip-mdmf-alignment": "Circles lie along the diagonal in both views: the soft path keeps the order of frames.",
+    "11-clip-mdmf-alignment": "Circles are larger near the diagonal in both views: the soft path prefers the "
+    "order of frames.",
     "12-clip-spm-fig-5": "The curve shows nothing: its differences are smaller than its intervals.",
     "13-clip-spm-fig-6": "Clouds of one colour are classes that the features tell apart; `prompt` and `fused` are what "
     "matching makes of a query, from the texts of all classes, not of its own. Both silhouettes stay near 0.",
@@ -54,10 +54,13 @@ NOTES = {
     "picture shows nothing of the action.",
     "15-shots": "The second and third example help more than two further ones.",
     "16-ways": "More classes make every method worse, the better ones by less; chance is 50, 20 and 12.5 %.",
-    "18-gradcam-real": "Bright places lie beside the arms that move, and many in the background: an encoder that was "
+    "18-gradcam-real": "All three answers are wrong. Bright places lie on and beside the arms that "
+    "move, and many in the background: an encoder that was "
     "never trained on actions counts the contours of a person, not the movement.",
     "19-alignment-real": "Circles: the soft path prefers the order of frames. Dots: the scores of the classes.",
-    "20-map-real": "OTAM changes no features, so there is only the map before it.",
+    "17-reliability": "All points lie within what chance allows: 40 answers are few, and most are above 90 %.",
+    "20-map-real": "Colours are mixed in every group (silhouette -0.05): means over frames do not tell these gestures "
+    "apart. OTAM changes no features, so there is only the map before it.",
 }
 """File -> how to read the picture, also where it shows nothing. The others say it in their title and their words."""
 

@@ -117,7 +117,8 @@ def measure(method: Method, name: str, setting: Setting, trains: Sequence[str] |
     if trained and timed and setting.training:
         train_seconds, memory = _training(method, groups, support, query, draws, setting)
     elif timed:
-        memory = _peak(lambda: method.encode_episode(support, query, text, draws), device)
+        with torch.no_grad():
+            memory = _peak(lambda: method.encode_episode(support, query, text, draws), device)
     return Costs(
         method=name,
         backbone=method.backbone.name,
