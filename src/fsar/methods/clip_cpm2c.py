@@ -53,17 +53,20 @@ from fsar.methods.episode import (
     Prediction,
     Role,
     Targets,
+    all_videos,
     class_cross_entropy,
     mean_over_shots,
     query_cross_entropy,
+    text_of_queries,
 )
+from fsar.methods.training_text import TrainingText
 from fsar.shapes import FrameFeatures, ShotMask
 from fsar.text.prompts import class_features, templates
 
 STREAMS = ("frames", "motion")
 
 
-class ClipCpm2c(Method):
+class ClipCpm2c(TrainingText):
     """Frames and their motion are fused with a class text or a learned token, and aligned with class means."""
 
     name = "clip-cpm2c"
@@ -102,7 +105,6 @@ class ClipCpm2c(Method):
                 )
 
     config: Config
-    training_text: Tensor | None
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
@@ -115,8 +117,6 @@ class ClipCpm2c(Method):
             self.motion = MotionFeatures(dim, True, "motion_weight: 0")
         if config.class_text_weight:
             self.scale = nn.Parameter(torch.ones(()))
-        # not saved: the frozen text tower can compute it again
-        self.register_buffer("training_text", None, persistent=False)
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
@@ -193,9 +193,7 @@ class ClipCpm2c(Method):
             episode: the input of `match`.
             targets: the ways of the queries.
         """
-        assert episode.text is not None
-        own = episode.text.gather(1, targets.query_way[..., None].expand(-1, -1, episode.text.shape[-1]))
-        query_by_text = self.fused(episode.query["frames"], own)
+        query_by_text = self.fused(episode.query["frames"], text_of_queries(episode, targets))
         support_by_token = self.fused(episode.support["frames"], None)
         everywhere = torch.ones_like(targets.query_way, dtype=torch.bool)
         return {
@@ -206,7 +204,7 @@ class ClipCpm2c(Method):
 
     def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
         """Encode the texts of all training classes; remember the episodes per step, on which the code's sums depend."""
-        self.training_text = self.encode_text(list(class_texts))
+        super().begin_training(class_texts)
         self.episodes_per_step = episodes_per_step
 
     def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
@@ -231,14 +229,10 @@ class ClipCpm2c(Method):
 
     def _class_text_loss(self, episode: Episode, targets: Targets) -> Float[Tensor, ""]:
         """Cross-entropy of the scaled cosine of mean frame and class text, mean over all videos."""
-        if self.training_text is None:
-            raise ValueError(
-                f"clip-cpm2c got class_text_weight {self.config.class_text_weight} but no training classes; expected "
-                f"begin_training(class_texts) before the loss: call it, or set class_text_weight to 0"
-            )
-        videos = torch.cat([episode.support["frames"].flatten(0, 2), episode.query["frames"].flatten(0, 1)])
-        logits = self.scale * video_text_similarity(videos, self.training_text, self.config.cos_eps)
-        return class_cross_entropy(logits, targets, episode.shot_mask)
+        similarity = video_text_similarity(
+            all_videos(episode, "frames"), self.require_training_text(), self.config.cos_eps
+        )
+        return class_cross_entropy(self.scale * similarity, targets, episode.shot_mask)
 
 
 def _mean_square(x: Tensor, y: Tensor, present: ShotMask | Tensor) -> Float[Tensor, ""]:

@@ -58,15 +58,17 @@ from fsar.methods.episode import (
     Prediction,
     Role,
     Targets,
+    all_videos,
     class_cross_entropy,
     mean_over_shots,
     query_cross_entropy,
 )
+from fsar.methods.training_text import TrainingText
 from fsar.shapes import FrameFeatures
 from fsar.text.prompts import class_features
 
 
-class ClipFsar(Method):
+class ClipFsar(TrainingText):
     """Prototypes attend to their class text, OTAM aligns them with the query; the visual tower is trained."""
 
     name = "clip-fsar"
@@ -110,14 +112,11 @@ class ClipFsar(Method):
             return ((self.readout != "combine", f"readout: {self.readout}", ("text_weight",)),)
 
     config: Config
-    training_text: Tensor | None
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
         self.context = TemporalTransformer(backbone.dim, hidden=config.hidden)
         self.scale = nn.Parameter(torch.ones(()))
-        # not saved: the frozen text tower can compute it again
-        self.register_buffer("training_text", None, persistent=False)
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
@@ -177,10 +176,6 @@ class ClipFsar(Method):
         """Let the frames attend to each other and the class text, then drop the row of the text."""
         return self.context(with_text(frames, text))[..., :-1, :]
 
-    def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
-        """Encode the texts of all training classes for the loss, which classifies every video."""
-        self.training_text = self.encode_text(list(class_texts))
-
     def class_text_logits(self, videos: Float[Tensor, "video frame dim"]) -> Float[Tensor, "video label"]:
         """Compute the scaled cosine of each video's mean frame feature and each training class text.
 
@@ -190,18 +185,13 @@ class ClipFsar(Method):
         Raises:
             ValueError: `begin_training` was not called.
         """
-        if self.training_text is None:
-            raise ValueError(
-                f"clip-fsar got class_text_weight {self.config.class_text_weight} but no training classes; expected "
-                f"begin_training(class_texts) before the loss: call it, or set class_text_weight to 0"
-            )
-        return self.scale * video_text_similarity(videos, self.training_text, self.config.cos_eps)
+        return self.scale * video_text_similarity(videos, self.require_training_text(), self.config.cos_eps)
 
     def loss(self, episode: Episode, prediction: Prediction, targets: Targets) -> dict[str, Tensor]:
         """`match`: cross-entropy of the visual logits; `class_text`: weighted, over support and query videos."""
         terms = {"match": query_cross_entropy(prediction.named["visual_logits"], targets)}
         if self.config.class_text_weight > 0:
-            videos = torch.cat([episode.support["frames"].flatten(0, 2), episode.query["frames"].flatten(0, 1)])
-            mean = class_cross_entropy(self.class_text_logits(videos), targets, episode.shot_mask)
+            logits = self.class_text_logits(all_videos(episode, "frames"))
+            mean = class_cross_entropy(logits, targets, episode.shot_mask)
             terms["class_text"] = self.config.class_text_weight * mean
         return terms

@@ -80,7 +80,16 @@ from fsar.backbones import Backbone
 from fsar.config import ablation
 from fsar.layers.temporal import TemporalTransformer, split_heads
 from fsar.methods.base import Method, Traits
-from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
+from fsar.methods.episode import (
+    Encoding,
+    Episode,
+    Prediction,
+    Role,
+    Targets,
+    mean_over_shots,
+    query_cross_entropy,
+    text_of_queries,
+)
 from fsar.shapes import FrameFeatures, Logits, ShotMask
 from fsar.text.prompts import class_features, templates
 
@@ -365,7 +374,7 @@ class ClipSpm(Method):
             own, prompt = episode.text[:, :, None].expand_as(frames[..., 0, :]), self.prompt(episode.text, frames)
             found |= self._compared("support", own, prompt, by_text, self.fusion(prompt, frames))
         if self.config.consistency in ("both", "query"):
-            own = episode.text.gather(1, targets.query_way[..., None].expand(-1, -1, episode.text.shape[-1]))
+            own = text_of_queries(episode, targets)
             prompt, by_prompt = prediction.named["query_prompt"], prediction.named["query_fused"]
             found |= self._compared("query", own, prompt, self.fusion(own, episode.query["frames"]), by_prompt)
         return found

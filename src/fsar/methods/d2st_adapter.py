@@ -72,6 +72,7 @@ from fsar.methods.episode import (
     Prediction,
     Role,
     Targets,
+    all_videos,
     class_cross_entropy,
     mean_over_shots,
     query_cross_entropy,
@@ -286,8 +287,8 @@ class D2stAdapter(Method):
                 f"d2st-adapter has no classifier for the class loss of weight {self.config.class_weight:g}; expected "
                 f"begin_training(class_texts) before the first loss: call it, or build with class_weight 0"
             )
-        videos = torch.cat([part["frames"].mean(-2).flatten(0, -2) for part in (episode.support, episode.query)])
-        of_class = class_cross_entropy(self.loss_heads["class"](videos), targets, episode.shot_mask)
+        logits = self.loss_heads["class"](all_videos(episode, "frames").mean(-2))
+        of_class = class_cross_entropy(logits, targets, episode.shot_mask)
         return terms | {"class": self.config.class_weight * of_class}
 
 

@@ -112,6 +112,47 @@ def class_of_videos(targets: Targets, shot_mask: ShotMask) -> Int[Tensor, " vide
     return torch.cat([support.flatten(), query.flatten()])
 
 
+def all_videos(episode: Episode, name: str) -> Float[Tensor, " video *rest"]:
+    """Join an encoding of all support videos and of all queries, in the order of `class_of_videos`.
+
+    Args:
+        episode: the input of `match`.
+        name: of the encoding.
+
+    Example:
+        >>> import torch
+        >>> frames = {"frames": torch.zeros(1, 2, 3, 8, 128)}  # episode way shot frame dim
+        >>> episode = Episode(frames, {"frames": torch.zeros(1, 4, 8, 128)}, torch.ones(1, 2, 3) > 0)
+        >>> all_videos(episode, "frames").shape
+        torch.Size([10, 8, 128])
+    """
+    return torch.cat([episode.support[name].flatten(0, 2), episode.query[name].flatten(0, 1)])
+
+
+def text_of_queries(episode: Episode, targets: Targets) -> Float[Tensor, "episode query dim"]:
+    """Give every query the text of its true class; only `loss` may read it.
+
+    Args:
+        episode: with the class texts of the ways.
+        targets: the ways of the queries.
+
+    Raises:
+        ValueError: the episode has no class texts.
+
+    Example:
+        >>> import torch
+        >>> text = torch.eye(2)[None]  # episode way dim
+        >>> episode = Episode({}, {}, torch.ones(1, 2, 1) > 0, text)
+        >>> text_of_queries(episode, Targets(torch.tensor([[1, 0, 1]]), torch.tensor([[7, 4]])))
+        tensor([[[0., 1.],
+                 [1., 0.],
+                 [0., 1.]]])
+    """
+    if episode.text is None:
+        raise ValueError("the episode has no class texts; encode them with encode_text")
+    return episode.text.gather(1, targets.query_way[..., None].expand(-1, -1, episode.text.shape[-1]))
+
+
 def class_cross_entropy(
     logits: Float[Tensor, "video label"], targets: Targets, shot_mask: ShotMask
 ) -> Float[Tensor, ""]:

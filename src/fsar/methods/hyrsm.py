@@ -63,6 +63,24 @@ def positional_encoding(frames: int, dim: int) -> Float[Tensor, "frame dim"]:
     return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
 
 
+def placed(
+    frames: Float[Tensor, "*videos frame dim"], frame_scale: float, position_scale: float
+) -> Float[Tensor, "*videos frame dim"]:
+    """Multiply frames by sqrt(dim / A) and add B times the encoding of their positions.
+
+    Args:
+        frames: of any number of videos.
+        frame_scale: A; above 0.
+        position_scale: B.
+
+    Example:
+        >>> placed(torch.zeros(2, 4), 10.0, 1.0)[0]
+        tensor([0., 1., 0., 1.])
+    """
+    encoding = position_scale * positional_encoding(*frames.shape[-2:]).to(frames)
+    return frames * math.sqrt(frames.shape[-1] / frame_scale) + encoding
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention; q, k and v without bias.
 
@@ -166,9 +184,7 @@ class HyRsm(Method):
 
     def placed(self, frames: Float[Tensor, "*videos frame dim"]) -> Float[Tensor, "*videos frame dim"]:
         """Add the encoding of the frame's position to every frame."""
-        count, dim = frames.shape[-2:]
-        encoding = self.config.position_scale * positional_encoding(count, dim).to(frames)
-        return self.position_dropout(frames * math.sqrt(dim / self.config.frame_scale) + encoding)
+        return self.position_dropout(placed(frames, self.config.frame_scale, self.config.position_scale))
 
     def intra(self, frames: Float[Tensor, "*videos frame dim"]) -> Float[Tensor, "*videos frame dim"]:
         """Let the frames of each video attend to each other."""

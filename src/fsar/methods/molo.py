@@ -37,7 +37,6 @@ Deviations (a dash: not checked):
 | everything else | - | as HyRSM's code | as `hyrsm.py` |
 """  # noqa: E501
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -58,12 +57,13 @@ from fsar.methods.episode import (
     Prediction,
     Role,
     Targets,
+    all_videos,
     class_cross_entropy,
     mean_over_shots,
     query_cross_entropy,
 )
-from fsar.methods.hyrsm import positional_encoding
-from fsar.shapes import Clips, Logits
+from fsar.methods.hyrsm import placed
+from fsar.shapes import Clips, FeatureMap, Logits
 
 LONG, SHORT = 0, 1
 """Rows of an encoded video: its token, then its frames (or motion)."""
@@ -73,7 +73,6 @@ SMOOTHING = 0.5
 UPSAMPLINGS = (2, 4, 4)
 """Factors of the decoder's three steps: 7 x 7 places become 224 x 224 pixels."""
 
-Maps = Float[Tensor, "*clips frame row column channel"]
 MotionMaps = Float[Tensor, "*clips frame_pair row column change"]
 
 
@@ -91,7 +90,7 @@ class Motion(nn.Module):
         self.convolution = nn.Conv2d(inside, inside, 3, padding=1)
         self.up = nn.Conv2d(inside, dim, 1)
 
-    def forward(self, maps: Maps) -> MotionMaps:
+    def forward(self, maps: FeatureMap) -> MotionMaps:
         """Subtract from each frame's convolved map the map of the frame before it: D.
 
         Raises:
@@ -136,9 +135,7 @@ class RowEncoder(nn.Module):
         """Encode a video; row 0 is its token."""
         token = self.token.expand(*rows.shape[:-2], 1, -1)
         x = torch.cat([token.to(rows), rows], -2)
-        frame_scale, position_scale = self.scales
-        place = position_scale * positional_encoding(*x.shape[-2:]).to(x)
-        return self.transformer(self.dropout(x * math.sqrt(x.shape[-1] / frame_scale) + place)).relu()
+        return self.transformer(self.dropout(placed(x, *self.scales))).relu()
 
 
 class Decoder(nn.Module):
@@ -355,11 +352,7 @@ class Molo(Method):
 
     def _videos(self, episode: Episode) -> Float[Tensor, "video dim"]:
         """Mean row of every video, of both streams added; support, then queries."""
-        means = [
-            (part["visual"].mean(-2) + part["motion"].mean(-2)).flatten(0, -2)
-            for part in (episode.support, episode.query)
-        ]
-        return torch.cat(means)
+        return sum((all_videos(episode, stream).mean(-2) for stream in STREAMS), torch.zeros(()))
 
     def _reconstruction(self, episode: Episode) -> Float[Tensor, ""]:
         """Mean square of what the decoder misses, over the pixels of all videos."""
@@ -368,9 +361,8 @@ class Molo(Method):
                 "molo reconstructs pixels in training and got encodings without their clips, as from a bank; set "
                 "options.reconstruction_weight=0, or train on the clips (from_bank: false)"
             )
-        parts = (episode.support, episode.query)
-        pixels = torch.cat([part["pixels"].flatten(0, -5) for part in parts])  # video frame rgb height width
-        changes = torch.cat([part["changes"].flatten(0, -5) for part in parts])
+        pixels = all_videos(episode, "pixels")  # video frame rgb height width
+        changes = all_videos(episode, "changes")
         target = (pixels[:, 1:] - pixels[:, :-1]).flatten(0, 1)
         made = self._head("decoder")(changes.flatten(0, 1), (target.shape[-2], target.shape[-1]))
         return mse_loss(made, target.to(made))

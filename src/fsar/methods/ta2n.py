@@ -51,14 +51,13 @@ from fsar.config import ablation
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, MapEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, mean_over_shots
-from fsar.shapes import ShotMask
+from fsar.shapes import FeatureMap, ShotMask
 
 STEP = 0.2
 """Distance of the nine windows; the width of a map is 2."""
 REACH = 0.75
 """Largest shift of a window."""
 
-Maps = Float[Tensor, "*clips frame row column channel"]
 ChannelsFirst = Float[Tensor, "clip channel frame row column"]
 
 
@@ -68,7 +67,7 @@ def pooled_by_two(maps: ChannelsFirst, time: bool) -> Float[Tensor, "clip channe
     return max_pool3d(maps, (frames if time else 1, rows, columns))
 
 
-def channels_first(maps: Maps) -> ChannelsFirst:
+def channels_first(maps: FeatureMap) -> ChannelsFirst:
     """Join the leading axes and put the channels second."""
     return maps.reshape(-1, *maps.shape[-4:]).movedim(-1, 1)
 
@@ -92,14 +91,14 @@ class Duration(nn.Module):
         with torch.no_grad():
             of_last.bias.copy_(torch.tensor([2.0, 0.0]))
 
-    def scale_and_shift(self, maps: Maps) -> Float[Tensor, "*clips 2"]:
+    def scale_and_shift(self, maps: FeatureMap) -> Float[Tensor, "*clips 2"]:
         """Compute a and b."""
         x = channels_first(maps)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = pooled_by_two(norm(convolution(x)), time=True).relu()
         return self.out(x.amax((-3, -2, -1))).tanh().reshape(*maps.shape[:-4], 2)
 
-    def forward(self, maps: Maps) -> Maps:
+    def forward(self, maps: FeatureMap) -> FeatureMap:
         """Read every frame at its new time, between two frames linearly; outside of the video, there is zero."""
         frames = maps.shape[-4]
         times = torch.linspace(-1, 1, frames, device=maps.device)
@@ -159,7 +158,7 @@ class Evolution(nn.Module):
         nn.init.zeros_(of_last.weight)
         nn.init.zeros_(of_last.bias)
 
-    def convolved(self, maps: Maps) -> dict[str, Float[Tensor, "*clips frame row column out"]]:
+    def convolved(self, maps: FeatureMap) -> dict[str, Float[Tensor, "*clips frame row column out"]]:
         """Convolve maps by each half of the first layer: `as_class` and `as_query`.
 
         That layer is linear. So it runs on each video's maps once, and not on every pair; the mean over shots of
@@ -217,12 +216,12 @@ class Evolution(nn.Module):
         return REACH * self.out(x.amax((-2, -1)).mT).tanh().unflatten(0, pairs)
 
 
-def _convolved(maps: Maps, weight: Tensor) -> Float[Tensor, "*clips frame row column out"]:
+def _convolved(maps: FeatureMap, weight: Tensor) -> Float[Tensor, "*clips frame row column out"]:
     made = conv3d(channels_first(maps), weight, padding=1).movedim(1, -1)
     return made.reshape(*maps.shape[:-4], *made.shape[1:])
 
 
-def _of_constant(rows: Float[Tensor, "*pairs frame dim"], weight: Tensor, size: tuple[int, int]) -> Maps:
+def _of_constant(rows: Float[Tensor, "*pairs frame dim"], weight: Tensor, size: tuple[int, int]) -> FeatureMap:
     """Convolve maps that are the same at every place.
 
     Only the kernel's part inside of the map counts, so at most nine kinds of places differ: corners, sides, the rest.

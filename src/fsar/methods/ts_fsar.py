@@ -63,16 +63,18 @@ from fsar.methods.episode import (
     Prediction,
     Role,
     Targets,
+    all_videos,
     class_cross_entropy,
     class_of_videos,
     query_cross_entropy,
 )
 from fsar.methods.metric import TaskSpecificMatch
+from fsar.methods.training_text import TrainingText
 from fsar.shapes import Clips, Logits, Tokens
 from fsar.text.prompts import class_features, templates
 
 
-class TsFsar(Method):
+class TsFsar(TrainingText):
     """Correlates distances between channels, frame by frame, weighed for every query; class texts guide and vote."""
 
     name = "ts-fsar"
@@ -126,7 +128,6 @@ class TsFsar(Method):
                 )
 
     config: Config
-    training_text: Tensor | None
 
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
@@ -140,8 +141,6 @@ class TsFsar(Method):
         if config.init == "pca" and not visual.class_embedding.is_meta:  # shapes alone have no components
             self.ladder.start_from(visual.transformer.resblocks)
             self.clip_attention.start_from(visual.transformer.resblocks[-1])
-        # not saved: the frozen text tower can compute it again
-        self.register_buffer("training_text", None, persistent=False)
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
@@ -199,7 +198,7 @@ class TsFsar(Method):
 
     def begin_training(self, class_texts: Sequence[str], episodes_per_step: int = 1) -> None:
         """Encode the texts of all training classes, and make the classifier of descriptions."""
-        self.training_text = self.encode_text(list(class_texts))
+        super().begin_training(class_texts)
         pairs = self.config.dim * (self.config.dim + 1) // 2
         self.loss_heads["class"] = nn.Linear(pairs, len(class_texts), bias=False, device=self.device)
 
@@ -209,17 +208,12 @@ class TsFsar(Method):
         Raises:
             ValueError: `begin_training` was not called.
         """
-        if self.training_text is None or "class" not in self.loss_heads:
-            raise ValueError("ts-fsar has no training classes; expected begin_training(class_texts) before the loss")
-        config = self.config
-        videos = {
-            name: torch.cat([part[name].flatten(0, -3) for part in (episode.support, episode.query)])
-            for name in ("relations", "tokens", "clip")
-        }
+        config, training_text = self.config, self.require_training_text()
+        videos = {name: all_videos(episode, name) for name in ("relations", "tokens", "clip")}
         classes = class_of_videos(targets, episode.shot_mask)
         with torch.autocast(self.device.type, enabled=False):  # its logits get gradients too large for half precision
             described = self.loss_heads["class"](self.dropout(videos["relations"].mean(-2)))
-        by_clip, by_side = self.text_logits(videos, self.training_text)
+        by_clip, by_side = self.text_logits(videos, training_text)
         of_class, of_clip, of_side = (
             class_cross_entropy(logits, targets, episode.shot_mask) for logits in (described, by_clip, by_side)
         )
