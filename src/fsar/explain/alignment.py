@@ -187,4 +187,6 @@ def _bars(below: Sequence[Axes], parts: Mapping[str, Tensor], query: int, words:
         if without_zero:
             axes.set_xlim(low - room, high + room)
         if stages > 1:
-            axes.legend(fontsize=6, loc="best")
+            axes.legend(
+                fontsize=6, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, handlelength=1, columnspacing=0.8
+            )
