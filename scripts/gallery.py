@@ -10,15 +10,19 @@ ma-fsar, aim, task-adapter-pp, clip-mdmf, clip-spm and otam (full fine-tuning). 
         --out runs/sweeps/prompts
 
 What is there already is not made again, so a killed gallery resumes. CLIPS is a folder of real clips (ACTION/CLIP), for
-the pictures with `lite0`. What each picture shows is written in `NOTES`.
+the pictures with `lite0`. What each picture shows is written in `NOTES`; a corrected sentence needs no new picture.
 """
 
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
 from fsar import cli
 from fsar.datasets import load_world
+from fsar.files import atomic_path
 from fsar.methods import METHODS
 
 SETTING = ["--data", "world", "--way", "3", "--shot", "1"]
@@ -61,6 +65,9 @@ NOTES = {
     "17-reliability": "All points lie within what chance allows: 40 answers are few, and most are above 90 %.",
     "20-map-real": "Colours are mixed in every group (silhouette -0.05): means over frames do not tell these gestures "
     "apart. OTAM changes no features, so there is only the map before it.",
+    "21-why": "Frames with equal numbers count together, so the order agrees. Most of the similarity comes from the "
+    "left and the right edge, near the thing's start and end. The empty side often counts as much: the heat marks "
+    "places that agree, not the thing itself.",
 }
 """File -> how to read the picture, also where it shows nothing. The others say it in their title and their words."""
 
@@ -156,11 +163,26 @@ def main() -> None:
             (out / "results" / folder / "done").touch()
     for name, words in [*figures(options.runs, out), *(real_figures(options.clips) if options.clips else ())]:
         if not (out / f"{name}.png").is_file():
-            must(["explain", *words, "--note", NOTES.get(name, ""), "--out", str(out / f"{name}.png")])
+            must(["explain", *words, "--out", str(out / f"{name}.png")])
     for name, words in costs():
         if not (out / "costs" / f"{name}.csv").is_file():
             must(["benchmark", *words, "--out", str(out / "costs" / f"{name}.csv")])
+    for name, note in NOTES.items():
+        for picture in [*out.glob(f"{name}.png"), *(out / name).glob("*.png")]:
+            write_note(picture, note)
     must(["report", str(out), "--out", str(out / "gallery.html")])
+
+
+def write_note(picture: Path, note: str) -> None:
+    """Write what a picture shows into its file, as `--note` does; `fsar report` reads it from there."""
+    with Image.open(picture) as image:
+        image.load()
+        about = PngInfo()
+        for key, words in {**image.info, "Comment": note}.items():
+            if isinstance(words, str):
+                about.add_text(key, words)
+        with atomic_path(picture) as temporary:
+            image.save(temporary, format="png", pnginfo=about, dpi=image.info.get("dpi"))
 
 
 def must(words: list[str]) -> None:

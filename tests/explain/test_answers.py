@@ -40,6 +40,7 @@ def test_an_example_is_nearest_to_itself(recognizer: Recognizer, little_world: V
     assert len(picture.figure.axes) >= 8  # four frames of the video, four of the example
     assert why.heat is not None and why.heat_of_example is not None
     assert picture.data["heat"].shape == (4, 3, 3) and "Most of it comes from frame" in picture.words
+    assert picture.words.startswith(f"{video.name}: ") and str(video.parent) not in picture.words
     np.testing.assert_allclose([why.heat.sum(), why.heat_of_example.sum()], 100)
     np.testing.assert_allclose(why.heat, why.heat_of_example, rtol=1e-5)  # the video and its example are the same
 

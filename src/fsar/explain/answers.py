@@ -1,6 +1,7 @@
 """A picture of why a recogniser answered: the nearest example, the frames that agree, and the heat of what decided."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,8 @@ def explanation_picture(explanation: Explanation) -> Picture:
 
     Example:
         >>> from fsar.recognizer import Answer, Neighbour
-        >>> near = (Neighbour("wave", "old.mp4", 0.9),)
-        >>> answer = Answer("new.mp4", "wave", {"wave": 0.7, "clap": 0.3}, 0.8, 0.5, near)
+        >>> near = (Neighbour("wave", "examples/wave/old.mp4", 0.9),)
+        >>> answer = Answer("videos/new.mp4", "wave", {"wave": 0.7, "clap": 0.3}, 0.8, 0.5, near)
         >>> frames, pairs = np.zeros((2, 8, 8, 3), np.uint8), np.eye(2) / 2
         >>> why = Explanation(
         ...     answer=answer, frames=frames, example=frames, pairs=pairs, heat=None, heat_of_example=None
@@ -50,7 +51,15 @@ def explanation_picture(explanation: Explanation) -> Picture:
         "weights of pairs of frames": explanation.pairs,
     }
     data |= {key: part for key, part in parts.items() if part is not None}
-    return Picture(figure, f"Why {_plain(answer.action)}? {Path(answer.video).name}", str(explanation), data)
+    title = f"Why {_plain(answer.action)}? {Path(answer.video).name}"
+    return Picture(figure, title, str(_without_folders(explanation)), data)
+
+
+def _without_folders(explanation: Explanation) -> Explanation:
+    """Name videos by their file names, since a picture is shown to others and its words are read aloud."""
+    near = replace(explanation.nearest, video=Path(explanation.nearest.video).name)
+    named = replace(explanation.answer, video=Path(explanation.answer.video).name, nearest=(near,))
+    return replace(explanation, answer=named)
 
 
 def _plain(action: str) -> str:

@@ -136,9 +136,9 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
         look: dict[str, Any] = {"color": COLOURS[number], "marker": MARKS[number], "linestyle": line}
         axes.errorbar(at, values, halves, **look, capsize=3, label=short[name], markersize=6)
         best = int(np.argmax(values))
-        said.append(
-            f"{' '.join(short[name].split())}: best {values[best]:.1f} % at {x} {places[best]:g}, {len(values)} points"
-        )
+        among = f", the best of {len(values)} values" if len(values) > 1 else ""
+        best_at = f"{x} {places[best]:,.10g}"
+        said.append(f"{' '.join(short[name].split())}: {values[best]:.1f} % at {best_at}{among}")
         table += [(name, *point) for point in zip(places, values, halves, strict=True)]
     axes.set_xlabel("trained parameters, millions" if x == PARAMETERS else _axis_name(x))
     if x in ("way", "shot"):
