@@ -202,6 +202,8 @@ def grad_cam_picture(
                 )
             )
         said.append(f"Query {truth}, answered {shown.words[int(found.logits[number].argmax())]}.")
+        if found.query[number].max() <= 0:
+            said.append("No place of this query speaks for the class.")
     words = f"Frames with the heat of the score of a class by {name}: bright places speak for it. {' '.join(said)}"
     picture = frames_picture(rows, f"{name}: Grad-CAM of a class's score", UNIT, words)
     data = {
