@@ -335,6 +335,7 @@ SWITCHES = [
     {"metric": "bi-mhm"},
     {"metric": "trx"},
     {"metric": "protonet"},
+    {"metric": "distance-correlation"},
     {"fgma": False},
     {"gta": False},
     {"local": "lsta"},

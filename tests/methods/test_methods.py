@@ -110,6 +110,23 @@ def test_the_check_of_labels_finds_a_leak(small: Backbone, clips: torch.Tensor) 
     assert not torch.allclose(logits_of(leaky, with_queries(episode, order)), logits[:, order], atol=1e-3)
 
 
+def test_the_check_of_traits_finds_a_match_that_ignores_the_labels_of_the_support(
+    small: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = method_class("hyrsm")  # its classes see each other, so that the mean of all of them breaks no other rule
+    match = cls.match
+
+    def ignoring(self: Method, episode: Episode) -> Any:
+        alike = apply(episode.support, lambda tensor: tensor.mean(1, keepdim=True).expand_as(tensor))
+        return match(self, replace(episode, support=alike))
+
+    monkeypatch.setattr(cls, "match", ignoring)
+    assert [found.broken for found in check_method("hyrsm", small) if found.rule == "the traits are true"] == [
+        "the logits do not change if the support videos get the labels of other classes: `traits_of` must set "
+        "reads_text_alone=True"
+    ]
+
+
 @pytest.mark.parametrize(
     "spec", ["protonet:similarity=frame-wise", "otam:per=prototype", "place-motion:alignment=otam", "aim:text=true"]
 )

@@ -250,6 +250,12 @@ def _traits_are_true(trial: _Trial) -> None:
         f"the logits of a class {'do not ' if independent else ''}change if another class is left out: `traits_of` "
         f"must set independent_ways={independent}"
     )
+    relabelled = trial.with_support(lambda t: t[:, [1, 2, 0]])  # the class texts stay
+    alone = torch.allclose(trial.logits(relabelled), logits, rtol=1e-5, atol=1e-6)
+    assert alone == traits.reads_text_alone, (
+        f"the logits {'do not ' if alone else ''}change if the support videos get the labels of other classes: "
+        f"`traits_of` must set reads_text_alone={alone}"
+    )
     if traits.matches_means:
         means = trial.with_support(lambda t: t.mean(2, keepdim=True), trial.episode.shot_mask[..., :1])
         assert _close(trial.logits(means), logits), (
