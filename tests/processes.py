@@ -1,5 +1,6 @@
 """`fsar` in a process of its own: with limits, or with a signal at a known moment. Nothing here waits for a clock."""
 
+import faulthandler
 import os
 import re
 import resource
@@ -113,6 +114,7 @@ def _run_and_exit(words: Words, before: Callable[[], object] | None, out: IO[byt
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         sys.stdout, sys.stderr = (os.fdopen(fd, "w", encoding="utf-8", errors="strict") for fd in (1, 2))
+        faulthandler.enable(sys.stderr)  # a crash in a library says where, in what the fork printed
         if before is not None:
             before()
         code = cli.main([os.fspath(word) if isinstance(word, Path) else str(word) for word in words])

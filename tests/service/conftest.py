@@ -100,7 +100,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service of an empty folder, for all tests of a file; each takes a recogniser of its own."""
     service = Served(tmp_path_factory.mktemp("served"), "--places", "4")
     yield service
-    assert service.stopped().returncode == 0
+    ended = service.stopped()
+    assert ended.returncode == 0, ended.stderr
 
 
 @pytest.fixture(scope="session")
