@@ -1,5 +1,6 @@
 """What is chosen on the examples: leave-one-out, scale, threshold, and what it costs."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,23 @@ from fsar.backbones import Backbone
 from fsar.methods import Method, build_method
 from fsar.methods.episode import Encoding, Episode, Prediction
 from fsar.recognizer.background import Cohort
-from fsar.recognizer.calibration import calibrate, choose_variant, fit_scale, fit_steepness, fit_threshold, wilson
+from fsar.recognizer.calibration import (
+    ORDER,
+    ORDER_VARIANCE,
+    Fit,
+    calibrate,
+    choose_variant,
+    fit_scale,
+    fit_steepness,
+    fit_threshold,
+    weigh_order,
+    wilson,
+)
 from fsar.recognizer.examples import Action, Actions, Example
+from fsar.recognizer.judgement import measure
 from fsar.recognizer.left_out import leave_one_out, strange_scores
-from fsar.recognizer.matching import match, padded
+from fsar.recognizer.matching import match, padded, queries
+from fsar.recognizer.state import State
 from tests.recognizer.conftest import Clips
 
 
@@ -157,6 +171,32 @@ def test_the_threshold_keeps_the_share_that_was_asked_for(tiny: Backbone) -> Non
         assert fit.unknown_probability(threshold, "action 0") == pytest.approx(0.5)  # type: ignore[arg-type]
         assert fit.unknown_probability(-1.0, "action 0", doubt=False) > 0.99  # type: ignore[operator]
         assert fit.unknown_probability(-1.0, "action 0") == pytest.approx(92 / 93)  # one of 92 would not be named right
+
+
+def test_the_order_counts_less_where_it_varies() -> None:
+    """By hand: ten examples of the prior and four left out; never more than the prior alone, nor than similarity."""
+    similar, alike = torch.full((4, 2), 8.0), torch.full((4, 2), 3.0)
+    similar[:, 1] = 0  # the first way is named; orders of the other one do not count
+    alike[:, 1] = torch.tensor([9.0, -9.0, 9.0, -9.0])
+    assert weigh_order(similar, alike)[0] == pytest.approx(ORDER / ORDER_VARIANCE)
+    varied = torch.tensor([[4.0], [2.0], [4.0], [2.0]])  # a sum of squares of 4
+    assert weigh_order(similar[:, :1], 3 * varied)[0] == pytest.approx(ORDER / ((10 * 0.5 + 36) / 14), rel=1e-3)
+    assert weigh_order(similar / 8, alike)[0] == pytest.approx(0.25 / ORDER_VARIANCE)
+
+
+def test_scores_hold_the_order_by_its_weight(tiny: Backbone) -> None:
+    method, actions = build_method("place-motion", tiny), enrolled([3, 3], PLACE_MOTION)
+    cohort = tuple(enrolled([5], PLACE_MOTION, seed=9)["action 0"].examples)
+    fit, variant = calibrate(method, actions, Cohort(cohort))
+    asked = queries(actions["action 1"].examples)
+
+    def scores(weight: float) -> torch.Tensor:
+        state = State(method, actions, generated=lambda: cohort, fitted=(replace(fit, order_weight=weight), variant))
+        return measure(state, asked).scores
+
+    assert (scores(1) - scores(0)).abs().min() > 0.01
+    torch.testing.assert_close(scores(3) - scores(0), 3 * (scores(1) - scores(0)))
+    assert Fit({}, 1.0, None, 0, None, None, None).order_weight == 1  # as in files of older versions
 
 
 def _near(centre: Example, other: Example) -> Example:

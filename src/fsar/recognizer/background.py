@@ -4,13 +4,14 @@ The scale of a logit depends on the backbone, the variant of the method and the 
 logit of a video is compared with the logits of the same video for background clips, each taken as a class:
 
     similar = (best logit - mean over background clips) / (standard deviation over background clips)
-    score   = similar + order
+    score   = similar + weight * order
 
 The first part counts by how many standard deviations a video is more similar to an action than to unrelated clips (test
 normalisation, from speaker verification). All recognisers use one clip of every action of the generated world, and the
 user's own background clips. Another movement in the same scene is similar, too, whatever the order of its frames. So
 the second part counts by how many standard deviations the frames are more similar in their order than in a random one
-(`fsar.recognizer.matching.order`); it is 0 for methods that do not compare frames.
+(`fsar.recognizer.matching.order`). Its weight is fitted (`fsar.recognizer.calibration`). It is 0 for methods that do
+not compare frames.
 
 The method must compare every class by itself and read no class texts (`uses_background`).
 """

@@ -8,10 +8,15 @@ All of it rests on leave-one-out (`fsar.recognizer.left_out`): examples are set 
 - **Scale** of the logits before softmax. The logits are divided by their standard deviation over background clips, so
   that scales of all recognisers can be compared: the logarithm of the scale is taken as normally distributed around
   `USUAL_SCALE`, and the most probable scale is used. A perfect result on few examples so does not give certainty.
+- **Weight of the order** in the score (`fsar.recognizer.background`): `ORDER` over the variance of the order among
+  left-out examples, which is drawn to `ORDER_VARIANCE` with the weight of `ORDER_PRIOR` examples, and not below.
+  Gestures come in the same order every time, so that another order says "stranger". A movement that repeats may begin
+  anywhere. Where the examples hardly resemble each other, the weight is smaller, so that the order does not decide
+  alone.
 - **Threshold** of "unknown". The score of a video is its best logit, measured against background clips and against
-  other orders of its frames (`fsar.recognizer.background`). Scores of known videos are taken as log-normally
-  distributed, since their spread grows with their mean. The mean of an action is drawn to the mean of all, and the
-  spread to `SPREAD`, each with the weight of `PRIOR` examples. The threshold lies where a share `strictness` of known
+  other orders of its frames. Scores of known videos are taken as log-normally distributed, since their spread grows
+  with their mean. The mean of an action is drawn to the mean of all, and the spread to the usual one (see
+  `weigh_order`), each with the weight of `PRIOR` examples. The threshold lies where a share `strictness` of known
   videos falls below it. A user's own background clips raise it until one in ten of them is accepted, at most until
   twice the strictness.
 - **Probability of "unknown"**: a logistic function of the logarithm of the score. It is one half at the threshold, and
@@ -26,7 +31,8 @@ All of it rests on leave-one-out (`fsar.recognizer.left_out`): examples are set 
   many trials as there are actions would have: strangers of one kind are accepted or refused together.
 
 The constants were chosen on five gestures of EgoGestAR, five object manipulations of Something-Something V2 and four
-movements of whole bodies (Weizmann), ten draws of 2, 3, 5 and 10 examples each.
+movements of whole bodies (Weizmann), ten draws of 2, 3, 5 and 10 examples each; `ORDER` and `SPREAD` on all clips of
+these collections, twelve draws that no table reports.
 
 A method whose logits of classes depend on each other, or which reads class texts, cannot be measured against background
 clips. Its scale is the one of highest likelihood with Platt's smoothed targets, (n + 1) / (n + 2). Its threshold parts
@@ -64,8 +70,8 @@ EVIDENCE = 0.05
 """Share by which another variant's negative log-likelihood must be lower than the given one's."""
 PRIOR = 20
 """Examples that the prior of an action's level, and of the spread, counts for."""
-SPREAD = 0.4
-"""Standard deviation of the logarithm of known scores, before any example is seen."""
+SPREAD = 0.5
+"""Standard deviation of the similarity of known videos, as a share of its mean, before any example is seen."""
 STEEPNESS = 2.0
 """Slope of the log-odds of "known" over the logarithm of the score, times the spread."""
 USUAL_SCALE, SCALE_SPREAD = 0.3, 0.5
@@ -76,6 +82,13 @@ CERTAIN = 0.99
 """Target probability of the true action when the scale is fitted: a single mistake must not decide."""
 FLOOR = 0.1
 """Smallest score that counts as more similar than unrelated clips, in their standard deviations."""
+LEAST_SPREAD = 0.33
+"""Smallest spread that is expected before any example is seen: windows of a stream hold an action too early or late."""
+ORDER, ORDER_SHARE = 1.5, 0.25
+"""Weight of the order times its variance, and at most this share of the mean similarity."""
+ORDER_VARIANCE, ORDER_PRIOR = 0.5, 10
+"""Variance of the order before any example is seen, for how many examples it counts, and the smallest one: examples
+may resemble each other more than new videos do."""
 SURE = 2.4
 """Width of the promised interval, in standard errors of independent trials; 1.96 of those that were observed."""
 
@@ -114,6 +127,8 @@ class Fit:
     doubt: float = 0.0
     """Share of known videos that look like strangers: those that the examples would not name right. It bounds the
     probability of "unknown". 0 in files of older versions, and for scores that are logits."""
+    order_weight: float = 1.0
+    """How much the order of the frames counts in the score; 1 in files of older versions."""
 
     @property
     def missed_at_most(self) -> float | None:
@@ -212,17 +227,19 @@ def calibrate(
     choice = choose_variant(left_out.logits, left_out.ways)
     variant = variants[choice.order]
     logits, scale = left_out.logits[choice.order], choice.scale
+    order_weight = 1.0
     if cohort is None:
         strange = strange_scores(variant, actions, left_out, choice.order)
         bounds = _by_strangers(logits.amax(-1), strange, strictness)
     else:
         statistics = _statistics(cohort, variant, choice.order, left_out.examples, known, fresh)
         mean, deviation = statistics[:, None].unbind(-1)
-        similar = (logits - mean) / deviation
+        similar, order = (logits - mean) / deviation, left_out.orders[choice.order]
         scale = probable_scale(similar, left_out.ways)
-        negatives = _negatives(own_background, variant, actions, cohort)
-        named = Scored(left_out.ways, similar, left_out.orders[choice.order])
-        bounds = _by_background(named, list(actions), negatives, strictness)
+        order_weight, usual = weigh_order(similar, order)
+        negatives = _negatives(own_background, variant, actions, cohort, order_weight)
+        named = Scored(left_out.ways, similar, order_weight * order)
+        bounds = _by_background(named, list(actions), negatives, strictness, usual)
     right = int((choice.right & bounds.kept).sum())
     groups = {example.group for example in left_out.examples}
     fit = Fit(
@@ -240,6 +257,7 @@ def calibrate(
         groups=None if None in groups or len(groups) < 2 else len(groups),
         strictness=strictness,
         doubt=0.0 if cohort is None else (int((~choice.right).sum()) + 1) / (len(choice.right) + 2),
+        order_weight=order_weight,
     )
     return fit, variant
 
@@ -313,6 +331,7 @@ class Scored(NamedTuple):
     similar: Float[Tensor, "example way"]
     """Logits in standard deviations over background clips."""
     order: Float[Tensor, "example way"]
+    """Times its weight."""
 
     def best(self, without_own: bool = False) -> tuple[Float[Tensor, " example"], Int[Tensor, " example"]]:
         """Score and way of the best logit, maybe of other actions than the true one."""
@@ -323,14 +342,16 @@ class Scored(NamedTuple):
         return best + self.order.gather(-1, way[:, None])[:, 0], way
 
 
-def _by_background(named: Scored, names: Sequence[str], negatives: tuple[Tensor, Tensor], strictness: float) -> Bounds:
+def _by_background(
+    named: Scored, names: Sequence[str], negatives: tuple[Tensor, Tensor], strictness: float, usual: float
+) -> Bounds:
     """Set the threshold of each action by its level, the spread and the strictness."""
     logs, ways = named.best()[0].clamp(min=FLOOR).log(), named.ways
     count = torch.bincount(ways, minlength=len(names))
     total = torch.zeros(len(names)).index_add(0, ways, logs)
     levels = (total + PRIOR * logs.mean()) / (count + PRIOR)
     squares = ((logs - levels[ways]) ** 2).sum().item()
-    spread = math.sqrt((PRIOR * SPREAD**2 + squares) / (PRIOR + len(logs)))
+    spread = math.sqrt((PRIOR * usual**2 + squares) / (PRIOR + len(logs)))
     below = _standard_errors(levels, spread, negatives, strictness)
     bounds = (levels - below * spread).exp().clamp(min=FLOOR)
     others = (logs.sum() - logs) / max(len(logs) - 1, 1)
@@ -360,6 +381,33 @@ def _standard_errors(levels: Tensor, spread: float, negatives: tuple[Tensor, Ten
     return min(asked, max(-above, most))
 
 
+def weigh_order(similar: Float[Tensor, "example way"], orders: Float[Tensor, "example way"]) -> tuple[float, float]:
+    """Tell how much the order of the frames counts: the more, the less it varies among videos of one action.
+
+    Args:
+        similar: logits of left-out examples, in standard deviations over background clips.
+        orders: of the same.
+
+    Returns:
+        The weight of the order; and the standard deviation of the logarithm of known scores that is to be expected with
+        it, if the first part of the score varies by `SPREAD`.
+
+    Example:
+        >>> similar, alike = torch.full((3, 1), 5.0), torch.full((3, 1), 3.0)
+        >>> weigh_order(similar, alike)[0] > weigh_order(similar, torch.tensor([[6.0], [3.0], [0.0]]))[0]
+        True
+    """
+    best, way = similar.max(-1)
+    order = orders.gather(-1, way[:, None])[:, 0]
+    squares = (order - order.mean()).square().sum().item()
+    variance = max(ORDER_VARIANCE, (ORDER_PRIOR * ORDER_VARIANCE + squares) / (ORDER_PRIOR + len(order)))
+    first = max(best.mean().item(), FLOOR)
+    weight = _rounded(min(ORDER, ORDER_SHARE * first) / variance)
+    deviation = math.hypot(SPREAD * first, weight * math.sqrt(variance))
+    share = deviation / max(first + weight * order.mean().item(), deviation)
+    return weight, max(share, LEAST_SPREAD)
+
+
 def _statistics(
     cohort: Cohort, method: Method, order: int, examples: Sequence[Example], known: Memory | None, fresh: Memory | None
 ) -> Float[Tensor, "example statistic=2"]:
@@ -378,7 +426,7 @@ def _statistics(
 
 @torch.no_grad()
 def _negatives(
-    examples: Sequence[Example], method: Method, actions: Actions, cohort: Cohort
+    examples: Sequence[Example], method: Method, actions: Actions, cohort: Cohort, order_weight: float
 ) -> tuple[Float[Tensor, " example"], Int[Tensor, " example"]]:
     """Score and best action of the user's background clips."""
     if not examples:
@@ -387,7 +435,7 @@ def _negatives(
     best, named = prediction.logits[0].cpu().max(-1)
     mean, deviation = cohort.of_examples(method, examples).unbind(-1)
     order = orders([prediction])[0][0].cpu().gather(-1, named[:, None])[:, 0]
-    return (best - mean) / deviation + order, named
+    return (best - mean) / deviation + order_weight * order, named
 
 
 def _by_strangers(known: Float[Tensor, " example"], strange: Float[Tensor, " example"], strictness: float) -> Bounds:

@@ -49,7 +49,7 @@ def measure(state: State, query: Encoding) -> Measured:
     scores, ways = logits.max(-1)
     if fit.thresholds is not None:
         mean, deviation = state.cohort().statistics(method, query)
-        scores = (scores - mean) / deviation + order.gather(-1, ways[:, None])[:, 0]
+        scores = (scores - mean) / deviation + fit.order_weight * order.gather(-1, ways[:, None])[:, 0]
         logits = logits / deviation[:, None]
     return Measured(logits, scores)
 
