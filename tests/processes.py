@@ -1,5 +1,6 @@
 """`fsar` in a process of its own: with limits, or with a signal at a known moment. Nothing here waits for a clock."""
 
+import ctypes
 import faulthandler
 import os
 import re
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache, partial
 from importlib import import_module
 from itertools import count
@@ -70,7 +72,7 @@ def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
     return [ended[fork] for fork in forks]
 
 
-def started(*words: str | Path | int, before: Callable[[], object] | None = None) -> "_Fork":
+def started(*words: str | Path | int, before: Callable[[], object] | None = None) -> "_Started":
     """Start `fsar` in a fork of this process; wait for its end with `os.waitpid(fork.pid, 0)`, then see `fork.ended`.
 
     Args:
@@ -80,16 +82,23 @@ def started(*words: str | Path | int, before: Callable[[], object] | None = None
     return _Fork(words, before)
 
 
-class _Fork:
-    """A fork of this process that runs `fsar`, and what it prints."""
+def started_anew(*words: str | Path | int) -> "_Started":
+    """Start `fsar` in a new program, as a user does. It takes seconds, but has nothing of this process and its threads.
 
-    def __init__(self, words: Words, before: Callable[[], object] | None):
-        _import_what_verbs_import()
+    Args:
+        words: after `fsar`.
+    """
+    return _New(words)
+
+
+class _Started:
+    """A process that runs `fsar`, and what it prints."""
+
+    pid: int
+
+    def __init__(self, words: Words):
         self.words = words
         self.printed = [tempfile.TemporaryFile() for _ in ("out", "err")]  # noqa: SIM115 - `ended` closes them
-        self.pid = os.fork()
-        if self.pid == 0:
-            _run_and_exit(words, before, *self.printed)
 
     def ended(self, status: int) -> Run:
         """What it left, once it has been waited for."""
@@ -99,6 +108,34 @@ class _Fork:
                 file.seek(0)
                 printed.append(file.read().decode())
         return subprocess.CompletedProcess(self.words, os.waitstatus_to_exitcode(status), *printed)
+
+
+class _New(_Started):
+    """A new program; it ends with this process."""
+
+    def __init__(self, words: Words):
+        super().__init__(words)
+        out, err = self.printed
+        command = [sys.executable, "-X", "faulthandler", "-m", "fsar.cli", *map(str, words)]
+        self._process = subprocess.Popen(command, stdout=out, stderr=err, preexec_fn=end_with_parent)
+        self.pid = self._process.pid
+
+
+def end_with_parent() -> None:
+    """End this process when its parent ends: for `before`."""
+    with suppress(AttributeError):  # only Linux has it
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+class _Fork(_Started):
+    """A fork of this process."""
+
+    def __init__(self, words: Words, before: Callable[[], object] | None):
+        super().__init__(words)
+        _import_what_verbs_import()
+        self.pid = os.fork()
+        if self.pid == 0:
+            _run_and_exit(words, before, *self.printed)
 
 
 @cache

@@ -1,13 +1,11 @@
 """A running service, and videos for it."""
 
-import ctypes
 import os
 import shutil
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -17,7 +15,7 @@ import pytest
 import fsar.service.app  # noqa: F401 - in this process, so that forks need not
 from fsar.recognizer import Recognizer
 from fsar.video.writing import write_video
-from tests.processes import Run, started
+from tests.processes import Run, end_with_parent, started, started_anew
 
 
 class Served:
@@ -29,6 +27,7 @@ class Served:
         token: that it needs and the client sends.
         before: called in its process first.
         verb: `serve` or `studio`.
+        anew: in a new program, not in a fork of this process.
     """
 
     def __init__(
@@ -38,14 +37,14 @@ class Served:
         token: str | None = None,
         before: Callable[[], object] | None = None,
         verb: str = "serve",
+        anew: bool = False,
     ):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
         def first() -> None:
-            with suppress(AttributeError):  # only Linux has it: end with the tests
-                ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+            end_with_parent()
             if token:
                 os.environ["FSAR_TOKEN"] = token
             if before:
@@ -53,17 +52,18 @@ class Served:
 
         self.root = root
         options = ["--backbone", "tiny", "--workers", "1", "--port", self.port]
-        self._fork = started(verb, root, *options, *map(str, words), before=first)
-        self.pid = self._fork.pid
+        asked = (verb, root, *options, *map(str, words))
+        self._process = started_anew(*asked) if anew else started(*asked, before=first)
+        self.pid = self._process.pid
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=120)
-        for _ in range(600):
+        while not (status := os.waitpid(self.pid, os.WNOHANG))[0]:
             try:
                 self.client.get("/v1/health")
                 return
             except httpx.ConnectError:
                 time.sleep(0.05)
-        raise AssertionError("the service does not answer")
+        raise AssertionError(f"the service has ended: {self._process.ended(status[1]).stderr}")
 
     def stopped(self, number: int = signal.SIGTERM) -> Run:
         """Send a signal, wait for the end, and give what the process left."""
@@ -72,7 +72,7 @@ class Served:
 
     def ended(self) -> Run:
         self.client.close()
-        return self._fork.ended(os.waitpid(self.pid, 0)[1])
+        return self._process.ended(os.waitpid(self.pid, 0)[1])
 
 
 def moving(start: int, end: int, frames: int = 12) -> np.ndarray:
@@ -98,7 +98,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service of an empty folder, for all tests of a file; each takes a recogniser of its own."""
-    service = Served(tmp_path_factory.mktemp("served"), "--places", "4")
+    service = Served(tmp_path_factory.mktemp("served"), "--places", "4", anew=True)
     yield service
     ended = service.stopped()
     assert ended.returncode == 0, ended.stderr
