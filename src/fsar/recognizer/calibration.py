@@ -83,9 +83,10 @@ CERTAIN = 0.99
 FLOOR = 0.1
 """Smallest score that counts as more similar than unrelated clips, in their standard deviations."""
 LEAST_SPREAD = 0.33
-"""Smallest spread that is expected before any example is seen: windows of a stream hold an action too early or late."""
+"""Smallest spread that is expected before any example is seen. With a smaller one, windows of a stream in which an
+action begins a little early or late would be refused."""
 ORDER, ORDER_SHARE = 1.5, 0.25
-"""Weight of the order times its variance, and at most this share of the mean similarity."""
+"""The weight of the order times its variance; and the largest share of the mean similarity that this may be."""
 ORDER_VARIANCE, ORDER_PRIOR = 0.5, 10
 """Variance of the order before any example is seen, for how many examples it counts, and the smallest one: examples
 may resemble each other more than new videos do."""
