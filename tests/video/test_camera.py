@@ -111,18 +111,22 @@ def test_times_that_jump_or_lack_begin_another_part_or_follow_the_clock() -> Non
 
 
 def test_the_newest_items_win_and_errors_arrive() -> None:
+    first_taken, all_read = Event(), Event()
+
     def items() -> Iterator[int]:
-        yield from range(1000)
+        yield 0
+        first_taken.wait()
+        yield from range(1, 1000)
+        all_read.set()
         raise SourceError("camera", "unplugged")
 
     seen, stop = [], Event()
     with newest(items(), 3, stop) as box, pytest.raises(SourceError, match="unplugged"):
         for item in box:
-            if not seen:
-                while not box._closed:  # this reader is slow
-                    pass
+            first_taken.set()
+            all_read.wait()  # this reader is slow
             seen.append(item)
-    assert seen[1:] == [997, 998, 999] and box.dropped == 1000 - len(seen) and stop.is_set()
+    assert seen == [0, 997, 998, 999] and box.dropped == 1000 - len(seen) and stop.is_set()
 
 
 # ----------------------------------------------------------------------- what is said
