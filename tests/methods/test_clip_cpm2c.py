@@ -9,7 +9,16 @@ from fsar.methods.base import Targets
 from fsar.methods.clip_cpm2c import ClipCpm2c
 from tests.methods.test_clip_fsar import CONTEXT, Features
 from tests.methods.test_clip_spm import TARGETS, encoded, frames_of, in_order, losses, random_frames, run
-from tests.methods.test_gradients import FEATURES, assert_gradients, assert_losses, by_layer, golden_of, in_training
+from tests.methods.test_gradients import (
+    FEATURES,
+    assert_gradients,
+    assert_losses,
+    by_layer,
+    golden_of,
+    in_training,
+    outputs_of,
+    support_in,
+)
 
 close = {"atol": 1e-4, "rtol": 1e-4}
 LAYERS = {
@@ -58,7 +67,9 @@ def test_logits_losses_and_gradients_are_those_of_the_port(prefix: str) -> None:
     episode = encoded(method, frames_of(golden))
     prediction = method.match(episode)
     torch.testing.assert_close(prediction.logits[0], golden[f"{prefix}logits"], **close)
+    class_text = outputs_of(method, "class_text_logits")
     terms = method.loss(episode, prediction, targets_of(golden))
+    torch.testing.assert_close(class_text[0], support_in(in_order(golden), golden["class_text_logits"]), **close)
     consistency, total = terms["consistency"] / 16 / 0.001, sum(terms.values()) / 16
     found = {f"{prefix}loss.main_sum": terms["match"], f"{prefix}loss.consistency": consistency}
     assert_losses(found | {f"{prefix}loss.total_code": total}, golden)

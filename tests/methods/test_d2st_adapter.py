@@ -10,7 +10,7 @@ from fsar.backbones.clip import ClipBackbone
 from fsar.methods import build_method
 from fsar.methods.base import Targets
 from fsar.methods.d2st_adapter import STAGES, D2stAdapter, PathAdapter
-from tests.methods.test_gradients import assert_gradients, assert_losses, golden_of
+from tests.methods.test_gradients import assert_gradients, assert_losses, golden_of, outputs_of, support_in
 from tests.papers.test_runs import hollow
 
 close = {"atol": 1e-4, "rtol": 1e-4}
@@ -42,6 +42,10 @@ def tensors_of(adapter: nn.Module, golden: dict[str, Tensor], prefix: str = "") 
     return found
 
 
+def paths_of(adapter: PathAdapter) -> dict[str, nn.Module]:
+    return dict(zip(("spatial", "temporal"), adapter.paths, strict=True))
+
+
 def without_noise(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The bias of a key map before a softmax over keys has gradient 0."""
     return {name: tensor for name, tensor in tensors.items() if not name.endswith("proj_k.bias")}
@@ -58,7 +62,10 @@ def test_the_adapter_of_a_resnet_is_that_of_the_public_code() -> None:
     adapter = PathAdapter(32, 32, heads, list(paths.values()), vit=False)
     tensors = tensors_of(adapter, golden)
     maps = golden["input_maps"]  # clip frame channel row column
+    points = {path: outputs_of(layer, "points") for path, layer in paths_of(adapter).items()}
     out = adapter(maps.flatten(3).mT, (7, 7)).mT.unflatten(3, (7, 7))
+    for path, found in points.items():
+        torch.testing.assert_close(found[0], golden[f"i.{path}_positions_zyx"], **close)
     torch.testing.assert_close(out, golden["output_maps"], **close)
     loss = 0.5 * out.square().sum()
     assert_gradients(loss, without_noise(tensors) | {"input_maps": maps}, gradients_of(golden))
@@ -91,18 +98,24 @@ def test_logits_losses_and_gradients_are_those_of_the_public_code() -> None:
     golden = golden_of("d2st_vit", ())
     method, tensors = golden_vit(golden)
     order = golden["support_labels"].argsort()
+    points = {path: outputs_of(layer, "points") for path, layer in paths_of(method.adapters[0]).items()}
     episode = method.encode_episode(golden["support_images"][order][None, :, None], golden["query_images"][None])
+    first = order.tolist().index(0)
+    for path, found in points.items():
+        of_video = found[0].unflatten(0, (-1, 4))[first]
+        torch.testing.assert_close(of_video, golden[f"i.block0.{path}_positions_first_video_zyx"], **close)
     torch.testing.assert_close(episode.support["frames"][0, :, 0], golden["support_feats"][order], **close)
     torch.testing.assert_close(episode.query["frames"][0], golden["query_feats"], **close)
     prediction = method.match(episode)
     torch.testing.assert_close(prediction.logits[0], golden["logits"], **close)
     way_class = golden["real_support_labels"][order]
+    of_class = outputs_of(method.loss_heads["class"])
     terms = method.loss(episode, prediction, Targets(golden["query_labels"][None], way_class[None]))
+    torch.testing.assert_close(of_class[0], support_in(order, golden["class_logits"]), **close)
     total = sum(terms.values())
     assert_losses({"loss.match": terms["match"], "loss.class": terms["class"], "loss.total": total}, golden)
     wanted = gradients_of(golden)
-    found = {name: t.reshape(wanted[name].shape) if name == "temporal_embedding" else t for name, t in tensors.items()}
-    assert_gradients(total, without_noise(tensors if found else {}), wanted)
+    assert_gradients(total, without_noise(tensors), wanted)
 
 
 def test_parameters_of_a_vit() -> None:

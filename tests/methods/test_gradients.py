@@ -6,6 +6,7 @@ Each file was made by the public module in training mode, every dropout at 0; in
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -70,6 +71,23 @@ def assert_losses(terms: Named, expected: Named) -> None:
     """Compare terms of the loss as they are in one episode."""
     for name, term in terms.items():
         torch.testing.assert_close(term, expected[name].reshape(()), atol=1e-4, rtol=1e-4)
+
+
+def outputs_of(module: nn.Module, method: str = "forward") -> list[Tensor]:
+    """What a method of a layer returns from now on, a tensor per call."""
+    original, found = getattr(module, method), []
+
+    def recorded(*args: Any) -> Tensor:
+        found.append(original(*args))
+        return found[-1]
+
+    setattr(module, method, recorded)
+    return found
+
+
+def support_in(order: Tensor, videos: Tensor) -> Tensor:
+    """Rows of the support videos, which come first, in another order."""
+    return torch.cat([videos[order], videos[len(order) :]])
 
 
 def by_layer(method: nn.Module, layers: Mapping[str, str]) -> dict[str, Tensor]:

@@ -8,7 +8,15 @@ from torch import Tensor
 
 from fsar.methods.base import Episode, Targets
 from fsar.methods.hyrsm_pp import HyRsmPlusPlus, coherence, coherence_weights
-from tests.methods.test_gradients import assert_gradients, assert_losses, golden_of, hyrsm_slopes, in_training
+from tests.methods.test_gradients import (
+    assert_gradients,
+    assert_losses,
+    golden_of,
+    hyrsm_slopes,
+    in_training,
+    outputs_of,
+    support_in,
+)
 from tests.methods.test_hyrsm import build, with_weights
 
 close = {"atol": 1e-4, "rtol": 1e-4}
@@ -32,7 +40,10 @@ def test_logits_losses_and_gradients_are_those_of_the_public_code(file: str, rel
     episode = Episode({"frames": support[None]}, {"frames": golden["query_feats"][None]}, mask)
     way_class = golden["real_support_labels"][order].view(WAY, -1)[:, 0]
     prediction = method.match(episode)
+    of_class = outputs_of(method.loss_heads["class"])
     terms = method.loss(episode, prediction, Targets(golden["query_labels"][None], way_class[None]))
+    by_frame = golden["class_logits_per_frame"].unflatten(0, (-1, support.shape[-2]))
+    torch.testing.assert_close(of_class[0], support_in(order, by_frame), **close)
     torch.testing.assert_close(prediction.logits[0], golden["logits"], **close)
     total = sum(terms.values())
     found = {"loss.match": terms["match"], "loss.class": terms["class"] / 0.15, f"{table}.loss.total": total}

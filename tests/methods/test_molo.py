@@ -9,7 +9,15 @@ from fsar.backbones import Backbone
 from fsar.methods.base import Episode, Targets
 from fsar.methods.molo import STREAMS, Molo
 from tests.methods.test_clip_fsar import CONTEXT
-from tests.methods.test_gradients import assert_gradients, assert_losses, by_layer, golden_of, in_training
+from tests.methods.test_gradients import (
+    assert_gradients,
+    assert_losses,
+    by_layer,
+    golden_of,
+    in_training,
+    outputs_of,
+    support_in,
+)
 
 close = {"atol": 1e-4, "rtol": 1e-4}
 WAY, SHOT, DIM = 3, 2, 8
@@ -104,7 +112,9 @@ def test_logits_losses_and_gradients_are_those_of_the_public_code() -> None:
             torch.testing.assert_close(contrast[f"{stream}_{way}"][0], golden[f"logits_{way}{suffix}"], **close)
     order = golden["support_labels"].argsort(stable=True)
     way_class = golden["real_support_labels"][order].view(WAY, SHOT)[:, 0]
+    of_class = outputs_of(method.loss_heads["class"])
     terms = method.loss(episode, prediction, Targets(golden["query_labels"][None], way_class[None]))
+    torch.testing.assert_close(of_class[0], support_in(order, golden["class_logits"]), **close)
     total = sum(terms.values()) / 4  # the code divides all but the reconstruction by 4, which has 4 times the weight
     found = {"loss.match": terms["match"], "loss.cls": terms["class"] / 0.4, "loss.total": total}
     assert_losses(found | {"loss.recons": terms["reconstruction"] / 0.2}, golden)

@@ -8,7 +8,7 @@ from torch.nn.functional import conv3d
 from fsar.backbones import Backbone
 from fsar.methods.base import Episode, Targets
 from fsar.methods.ta2n import Ta2n, _of_constant, windows
-from tests.methods.test_gradients import assert_gradients, assert_losses, by_layer, golden_of, in_training
+from tests.methods.test_gradients import assert_gradients, assert_losses, by_layer, golden_of, in_training, outputs_of
 
 close = {"atol": 1e-4, "rtol": 1e-4}
 WAY, DIM = 3, 6
@@ -59,11 +59,16 @@ def test_logits_losses_and_gradients_are_those_of_the_public_code(file: str, sho
                 module.running_mean.copy_(golden[f"w.{LAYERS[name]}.running_mean"])
                 module.running_var.copy_(golden[f"w.{LAYERS[name]}.running_var"])
     method.train(statistics == "train")
+    thetas = outputs_of(method.duration, "scale_and_shift")
+    offsets = outputs_of(method.evolution, "offsets")
     support, query = (method.enhance({"maps": golden[name].movedim(2, -1)}, "query") for name in MAPS)
     support = {name: part.unflatten(0, (1, WAY, shot)) for name, part in support.items()}
     mask = torch.ones(1, WAY, shot, dtype=torch.bool)
     episode = Episode(support, {name: part[None] for name, part in query.items()}, mask)
     prediction = method.match(episode)
+    for name, theta in zip(("support", "query"), thetas, strict=True):
+        torch.testing.assert_close(theta, golden[f"i.{statistics}.theta_{name}"], **close)
+    torch.testing.assert_close(offsets[0][0].transpose(0, 1), golden[f"i.{statistics}.offsets"], **close)
     named = {name: rows[0].transpose(0, 1) for name, rows in prediction.named.items()}  # way query frame channel
     torch.testing.assert_close(named["query"], golden[f"i.{statistics}.query_vectors"], **close)
     torch.testing.assert_close(named["classes"], golden[f"i.{statistics}.support_vectors"], **close)

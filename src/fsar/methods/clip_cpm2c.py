@@ -217,7 +217,9 @@ class ClipCpm2c(TrainingText):
         factors = {"match": targets.query_way.shape[1], "class_text": videos, "consistency": self.episodes_per_step}
         terms = {"match": query_cross_entropy(prediction.logits, targets)}
         if self.config.class_text_weight:
-            terms["class_text"] = self.config.class_text_weight * self._class_text_loss(episode, targets)
+            logits = self.class_text_logits(all_videos(episode, "frames"))
+            mean = class_cross_entropy(logits, targets, episode.shot_mask)
+            terms["class_text"] = self.config.class_text_weight * mean
         if self.config.consistency_weight:
             weights = {"frames": 1.0, "motion": self.config.motion_weight}
             distances = self.consistency(episode, targets)
@@ -227,12 +229,9 @@ class ClipCpm2c(TrainingText):
             return {name: factors[name] * term for name, term in terms.items()}
         return terms
 
-    def _class_text_loss(self, episode: Episode, targets: Targets) -> Float[Tensor, ""]:
-        """Cross-entropy of the scaled cosine of mean frame and class text, mean over all videos."""
-        similarity = video_text_similarity(
-            all_videos(episode, "frames"), self.require_training_text(), self.config.cos_eps
-        )
-        return class_cross_entropy(self.scale * similarity, targets, episode.shot_mask)
+    def class_text_logits(self, videos: Float[Tensor, "video frame dim"]) -> Float[Tensor, "video label"]:
+        """Compute the scaled cosine of a video's mean frame and the text of every training class."""
+        return self.scale * video_text_similarity(videos, self.require_training_text(), self.config.cos_eps)
 
 
 def _mean_square(x: Tensor, y: Tensor, present: ShotMask | Tensor) -> Float[Tensor, ""]:
