@@ -141,6 +141,10 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
         said.append(f"{' '.join(short[name].split())}: {values[best]:.1f} % at {best_at}{among}")
         table += [(name, *point) for point in zip(places, values, halves, strict=True)]
     axes.set_xlabel("trained parameters, millions" if x == PARAMETERS else _axis_name(x))
+    if x == PARAMETERS:  # room for the mark of a method that trains none, but no number below 0
+        most = max(0.1, *(place / 1e6 for _, place, *_ in table))
+        axes.set_xlim(-0.05 * most, 1.05 * most)
+        axes.set_xticks([tick for tick in axes.get_xticks() if 0 <= tick <= 1.05 * most])
     if x in ("way", "shot"):
         axes.set_xticks(sorted({int(place) for cells in curves.values() for place, _ in cells}))
     axes.set_ylabel("accuracy, % (95 % interval)")

@@ -190,8 +190,12 @@ def map_picture(
             f"some with --classes"
         )
     called = {"tsne": "t-SNE", "umap": "UMAP"}[projection]
-    width = 3.4 * len(views)
-    figure = Figure(figsize=(max(width, 5.0), 4.6), layout="constrained")
+    width = max(3.4 * len(views), 5.0)
+    columns = min(int(width / 2.6), 3, len(classes))
+    names = [wrapped(label, 34) for label in classes]
+    rows = -(-len(classes) // columns)
+    lines = rows * max(name.count("\n") + 1 for name in names)
+    figure = Figure(figsize=(width, 4.2 + 0.19 * lines), layout="constrained")
     data: dict[str, np.ndarray] = {"video": np.array(video_ids), "class": np.array(labels)}
     said = []
     for axes, (name, features) in zip(figure.subplots(1, len(views), squeeze=False)[0], views.items(), strict=True):
@@ -216,9 +220,8 @@ def map_picture(
             f"{name} x": places[:, 0],
             f"{name} y": places[:, 1],
         }
-    handles, names = figure.axes[0].get_legend_handles_labels()
-    columns = min(max(1, int(figure.get_figwidth() / 2.6)), 3, len(classes))
-    figure.legend(handles, [wrapped(one, 34) for one in names], loc="outside lower center", ncols=columns, fontsize=8)
+    handles, _ = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=columns, fontsize=8)
     title = f"{len(labels)} videos of {len(classes)} classes, {called}, seed {seed}"
     figure.suptitle(title, fontsize=10)
     words = f"Maps of {len(labels)} videos of the classes {', '.join(classes)}. {'; '.join(said)}."
