@@ -107,7 +107,7 @@ def count(
     found = list(answers(windows, frames, "count", progress))
     name = display(frames.path)
     chosen = choose(found, action, begin)
-    return Repetitions(name, action, tuple(Segment(name, begin, end, action, share) for begin, end, share in chosen))
+    return Repetitions(name, action, tuple(Segment(name, begin, end, action, likely) for begin, end, likely in chosen))
 
 
 def main_action(segments: Iterable[Segment], actions: Iterable[str]) -> str:
@@ -158,25 +158,21 @@ def choose(windows: Sequence[Window], action: str, begin: float = 0.0) -> list[t
         begin: evidence that a window needs; 0 asks for none.
 
     Returns:
-        Begin and end in seconds, and a share: 1 for the best window, 0 at the level.
+        Begin and end in seconds, and the evidence, from 0 to 1.
     """
     if not windows:
         return []
     shown = [window.shows for window in windows]
     actions = [name for name in shown[0].probabilities if name != UNKNOWN]
-    likely = evidence(WindowScores.of("", windows[-1].end, actions, windows, {}))[:, actions.index(action)] >= begin
-    may = likely & np.array([each.action == action for each in shown])
+    likely = evidence(WindowScores.of("", windows[-1].end, actions, windows, {}))[:, actions.index(action)]
+    may = (likely >= begin) & np.array([each.action == action for each in shown])
     if not may.any():
         return []
     scores = np.array([each.score for each in shown])
     threshold = shown[int(np.flatnonzero(may)[0])].threshold
     level = _level(scores) if threshold is None else threshold
-    top = float(scores[may].max())
     chosen = _settled(windows, np.where(may, scores - level, 0.0))
-    share = [1.0 if top <= level else max(0.0, (float(scores[i]) - level) / (top - level)) for i in chosen]
-    return [
-        (round(windows[i].start, 3), round(windows[i].end, 3), round(p, 4)) for i, p in zip(chosen, share, strict=True)
-    ]
+    return [(round(windows[i].start, 3), round(windows[i].end, 3), round(float(likely[i]), 4)) for i in chosen]
 
 
 def _level(scores: Float[np.ndarray, " window"]) -> float:
