@@ -363,7 +363,8 @@ def test_accuracy_below_chance_is_told(tmp_path: Path, capsys: pytest.CaptureFix
     file = save(tmp_path / "a.npz", rows)
     words = ["evaluate", "--features", str(file), "--way", "2", "--shot", "2", "--episodes", "50"]
     assert main([*words, "--method", "protonet"]) == 0
-    assert "below chance: protonet; there, clips of different classes resemble each other" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "below chance: protonet 2-way 2-shot; there, clips of different classes resemble each other" in said
 
 
 def test_the_default_methods_of_videos_say_which_data_are_used(

@@ -79,7 +79,8 @@ def run(options: Namespace) -> int:
     encoded = "every video encoded again in every episode" if options.naive else "from the feature bank"
     print(f"\n{encoded}; accuracy in % ± {interval_words(joined(results))}")
     print("\n".join(dict.fromkeys(_data_line(result) for result in results)))
-    if below := dict.fromkeys(r.method for r in results if r.accuracy + r.ci95 < 1 / r.way):
+    lower = [r for r in results if r.accuracy + r.ci95 < 1 / r.way]
+    if below := dict.fromkeys(f"{r.method} {r.way}-way {r.shot}-shot" for r in lower):
         print(
             f"below chance: {', '.join(below)}; there, clips of different classes resemble each other more than clips "
             "of one class, for instance if each person or place is in several classes"

@@ -85,9 +85,10 @@ def run(options: Namespace) -> int:
     if options.examples:
         with telling():
             add_examples(recognizer, options)
+    fit = recognizer.fit()
     print(
         f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
-        f"{recognizer.fit()}",
+        f"{fit if options.examples else fit.brief}",  # `fsar model` repeats all of it
         file=sys.stderr,
     )
     if options.save:

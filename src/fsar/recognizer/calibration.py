@@ -170,31 +170,37 @@ class Fit:
             odds = math.log((1 - self.doubt) * math.exp(odds) + self.doubt)
         return torch.sigmoid(torch.tensor(-odds, dtype=torch.float64)).item()
 
-    def __str__(self) -> str:
-        options = ", ".join(f"{key}={value}" for key, value in self.options.items())
+    @property
+    def brief(self) -> str:
+        """What to expect, in one sentence."""
         if self.accuracy is None:
             return (
-                f"with one example per action, nothing can be left out: probabilities are not calibrated and the "
-                f"answer is never 'unknown'. Give at least two examples of one action. ({options})"
+                "with one example per action, nothing can be left out: probabilities are not calibrated and the answer "
+                "is never 'unknown'. Give at least two examples of one action."
             )
         right = round(self.accuracy * self.left_out) if self.right is None else self.right
         low, high = self.expected or wilson(right, self.left_out)
         kind = f" ({self.groups} persons or recordings in turn)" if self.groups else ""
-        warning = (
-            ""
-            if self.groups
-            else (
-                "; expect less if clips of one action come from one recording or person: sort them into folders, "
-                "ACTION/PERSON/CLIP"
-            )
-        )
         return (
             f"of {self.left_out} clips left out{kind}, {right} were named right; expect {100 * low:.0f} to "
-            f"{100 * high:.0f} % on new recordings of the same kind{warning}. Of known actions, "
-            f"{self.known_missed:.0%} were called unknown (expect up to {self.missed_at_most:.0%}); of actions that "
-            f"are not enrolled, {self.unknown_accepted:.0%} were taken for an enrolled one (expect up to "
-            f"{self.accepted_at_most:.0%}, and more of actions that resemble one). ({options})"
+            f"{100 * high:.0f} % on new recordings of the same kind"
         )
+
+    def __str__(self) -> str:
+        lines = [self.brief]
+        if self.accuracy is not None:
+            lines += [
+                f"known actions called unknown: {self.known_missed:.0%} (expect up to {self.missed_at_most:.0%}); "
+                f"other actions taken for an enrolled one: {self.unknown_accepted:.0%} (expect up to "
+                f"{self.accepted_at_most:.0%}, and more if they resemble one)"
+            ]
+            if not self.groups:
+                lines += [
+                    "expect less if clips of one action come from one recording or person: sort them into folders, "
+                    "ACTION/PERSON/CLIP"
+                ]
+        lines += ["chosen by these clips: " + ", ".join(f"{key}={value}" for key, value in self.options.items())]
+        return "\n".join(lines)
 
 
 def calibrate(

@@ -49,7 +49,7 @@ class Review:
         >>> print(Review({"wave": 3, "clap": 2}, ("wave/a.mp4: all its frames are black",), {1: 0.6, 2: 0.8}, "clap"))
         2 actions, 5 examples
         - wave/a.mp4: all its frames are black
-        with 1, 2 examples per action, 60%, 80% of the others were named right
+        with 1, 2 examples per action, chosen at random, 60%, 80% of the others were named right
         two more examples of 'clap' would help most
     """
 
@@ -71,7 +71,9 @@ class Review:
         lines += [f"- {finding}" for finding in self.findings] or ["nothing wrong was found"]
         if self.curve:
             counts, shares = ", ".join(map(str, self.curve)), ", ".join(f"{share:.0%}" for share in self.curve.values())
-            lines.append(f"with {counts} examples per action, {shares} of the others were named right")
+            lines.append(
+                f"with {counts} examples per action, chosen at random, {shares} of the others were named right"
+            )
         if self.wanted is not None:
             lines.append(f"two more examples of {self.wanted!r} would help most")
         return "\n".join(lines)
