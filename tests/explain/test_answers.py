@@ -70,11 +70,20 @@ def test_what_cannot_be_explained(recognizer: Recognizer, little_world: VideoDat
         sent.explain()
 
 
-def test_command(recognizer: Recognizer, little_world: VideoDataset, tmp_path: Path) -> None:
-    """A file of a recogniser holds no paths, so the example is named and not shown."""
-    recognizer.save(tmp_path / "mine.fsar")
+def test_command(
+    recognizer: Recognizer, little_world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of a recogniser holds no paths, so the example is not shown, and the command says so."""
     label = little_world.split("test").classes[0]
     video = next(v for v in little_world.videos if v.label == label).path
-    words = ["recognize", "--model", str(tmp_path / "mine.fsar"), str(video), "--explain", str(tmp_path / "why")]
-    assert cli.main(words) == 0
-    assert [path.suffix for path in sorted((tmp_path / "why").iterdir())] == [".npz", ".png"]
+    for paths in (False, True):
+        recognizer.save(tmp_path / "mine.fsar", paths=paths)
+        words = ["recognize", "--model", str(tmp_path / "mine.fsar"), str(video), "--explain", str(tmp_path / "why")]
+        assert cli.main(words) == 0
+        assert [path.suffix for path in sorted((tmp_path / "why").iterdir())] == [".npz", ".png"]
+        assert ("pictures without an example" in capsys.readouterr().err) == (not paths)
+
+
+def test_paths_are_kept_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["recognize", "--model", "a.fsar", "--keep-paths", "new.mp4"]) == 2
+    assert "--keep-paths belongs to --examples DIR and --save FILE" in capsys.readouterr().err

@@ -31,6 +31,11 @@ def add_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--model", type=Path, help="a recogniser that --save wrote; replaces --examples")
     parser.add_argument("--save", type=Path, help="write the recogniser to this file")
+    parser.add_argument(
+        "--keep-paths",
+        action="store_true",
+        help="with --save: keep where the examples lie, so that --explain can show them; anyone with the file sees it",
+    )
     parser.add_argument("--method", metavar="NAME[:OPTION=VALUE,...]", help="default: place-motion")
     parser.add_argument(
         "--checkpoint",
@@ -92,7 +97,7 @@ def run(options: Namespace) -> int:
         file=sys.stderr,
     )
     if options.save:
-        recognizer.save(options.save)
+        recognizer.save(options.save, paths=options.keep_paths)
         print(f"fsar: saved to {options.save}", file=sys.stderr)
     return _answer(recognizer, options) if options.videos else 0
 
@@ -115,6 +120,8 @@ def _check(options: Namespace) -> None:
         raise ValueError("--shard and --ray divide what goes to --out DIR; add it, or leave them out")
     if options.nearest < 0:
         raise ValueError(f"--nearest is {options.nearest}; expected 0 or more")
+    if options.keep_paths and not (options.save and options.examples):
+        raise ValueError("--keep-paths belongs to --examples DIR and --save FILE; add them, or leave it out")
     if options.save and options.save.is_dir():
         raise ValueError(f"--save {options.save} is a folder; expected a file, such as {options.save / 'mine.fsar'}")
     if options.model:
@@ -164,7 +171,7 @@ def _answer(recognizer: "Recognizer", options: Namespace) -> int:
     names = [display(Path(video.place)) for video in videos]
     writer = WRITERS[options.format](names, list(recognizer.actions))
     answers = recognizer.predict_many(videos, options.nearest, return_errors=options.on_error == "skip")
-    failed = 0
+    failed, alone = 0, False
     shown = len(videos) > 1 and not one_output()
     bar = progress_bar(zip(videos, answers, strict=True), "recognize", "video", len(videos), shown)
     try:
@@ -176,19 +183,27 @@ def _answer(recognizer: "Recognizer", options: Namespace) -> int:
                 bar.write(writer.row(_row(answer)), file=sys.stdout)
                 sys.stdout.flush()
                 if options.explain:
-                    _explain(answer, video, options.explain)
+                    alone |= not _explain(answer, video, options.explain)
     finally:
         if end := writer.end():
             print(end)
+    if alone:
+        print(
+            "fsar: pictures without an example: its file is not where the recogniser says, or the recogniser keeps "
+            "only its name; save it with --keep-paths, or ask with --examples DIR",
+            file=sys.stderr,
+        )
     return 1 if failed else 0
 
 
-def _explain(answer: "Answer", video: "Video", folder: Path) -> None:
-    """Draw why a video was answered so."""
+def _explain(answer: "Answer", video: "Video", folder: Path) -> bool:
+    """Draw why a video was answered so; tell whether the nearest example could be shown."""
     from fsar.explain import explanation_picture, save_picture
 
     name = re.sub(r"[^\w.-]+", "_", str(video.place)).strip("_.")
-    save_picture(explanation_picture(answer.explain()), folder / f"{name}.png")
+    explanation = answer.explain()
+    save_picture(explanation_picture(explanation), folder / f"{name}.png")
+    return explanation.example is not None
 
 
 def _answer_in_bulk(options: Namespace) -> int:
