@@ -320,7 +320,7 @@ def test_a_bank_is_shared_by_heads_and_by_nothing_else(small: Backbone) -> None:
 
 
 def test_another_number_of_frames_is_refused(small: Backbone, clips: Tensor) -> None:
-    with pytest.raises(ValueError, match=r"built for 4 frames.*got 3.*frames: 3"):
+    with pytest.raises(ValueError, match=r"built for 4 frames.*got 3.*frames=3"):
         aim(small).encode(clips[:, :3])
 
 

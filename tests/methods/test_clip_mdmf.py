@@ -602,7 +602,7 @@ def test_text_and_frames_that_are_missing_are_named(golden: dict[str, Tensor]) -
     method = head_of(golden)
     with pytest.raises(ValueError, match="class text of a support video; give encode its text feature"):
         method.enhance(random_frames().support, "support")
-    with pytest.raises(ValueError, match="built for 8 frames per video and got 5; give it `frames: 5`"):
+    with pytest.raises(ValueError, match="built for 8 frames per video and got 5; set its option `frames` to 5"):
         run(method, random_frames(frames=5))
     assert run(head_of(golden, frames=5), random_frames(frames=5)).logits.isfinite().all()
     assert run(official(golden), random_frames(frames=3)).logits.isfinite().all()  # fewer than four best frames

@@ -182,5 +182,5 @@ def test_distance_correlation_of_frame_features_by_hand() -> None:
                 x, y = distances(video[i]), torch.stack([distances(one[j]) for one in videos]).mean(0)
                 score += weights[i, j] * (x @ y) / (x.norm() * y.norm() + 0.01)
             torch.testing.assert_close(found[number, way], score)
-    with pytest.raises(ValueError, match="made for 3 frames and got 2; set option frames"):
+    with pytest.raises(ValueError, match="built for 3 frames per video and got 2; set its option"):
         metric(query[:, :, :2], support[..., :2, :], mask)

@@ -465,8 +465,8 @@ def test_training_from_the_bank_is_training_on_evaluation_frames(
             "group 'own', of which otam on tiny has no parameters",
         ),
         ({"from_bank": True, "jitter": False}, "ma-fsar trains what encodes"),
-        ({"way": 30}, "30-way episodes need 30 classes; world has 5 here"),
-        ({"val_way": 7}, "7-way episodes need 7 classes; world has 5"),
+        ({"way": 30}, "validation takes 30-way episodes and world has 5 val classes"),
+        ({"val_way": 7}, r"validation takes 7-way episodes and world has 5 val classes: .*--set val_way=5"),
         ({"options": {"hiden": 3}}, "did you mean 'hidden'"),
     ],
 )

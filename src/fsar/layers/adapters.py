@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fsar.backbones import Backbone
+from fsar.layers.temporal import require_frames
 from fsar.shapes import Clips, FrameFeatures, Tokens
 
 
@@ -148,12 +149,7 @@ def add_index(tokens: Tokens, temporal: Float[Tensor, "index channel"]) -> Token
     Raises:
         ValueError: `temporal` was made for another number of frames.
     """
-    frames = tokens.shape[-3]
-    if len(temporal) != frames:
-        raise ValueError(
-            f"the method was built for {len(temporal)} frames per video and got {frames}; give it `frames: {frames}`, "
-            f"or sample {len(temporal)} frames"
-        )
+    require_frames(len(temporal), tokens.shape[-3])
     return tokens + temporal[:, None]
 
 

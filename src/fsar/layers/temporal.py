@@ -78,6 +78,19 @@ class TemporalTransformer(nn.Module):
         return mixed + self.feed_forward(mixed)
 
 
+def require_frames(made: int, got: int) -> None:
+    """Refuse videos of another number of frames than a layer was made for.
+
+    Raises:
+        ValueError: the numbers differ.
+    """
+    if got != made:
+        raise ValueError(
+            f"the method was built for {made} frames per video and got {got}; set its option `frames` to {got}, as in "
+            f"--method NAME:frames={got}, or sample {made} frames"
+        )
+
+
 def split_heads(rows: Float[Tensor, "*sets row dim"], heads: int) -> Float[Tensor, "*sets head row channel"]:
     """Split the channels of queries, keys or values among the heads of an attention.
 

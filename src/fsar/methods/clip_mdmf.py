@@ -83,7 +83,7 @@ from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
 from fsar.backbones.clip import ClipBackbone
 from fsar.config import ablation
-from fsar.layers.temporal import TemporalTransformer
+from fsar.layers.temporal import TemporalTransformer, require_frames
 from fsar.methods.base import PARAMETER_GROUPS, Method, Traits
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, mean_over_shots, query_cross_entropy
 from fsar.shapes import FrameFeatures, Logits
@@ -404,11 +404,7 @@ class View(nn.Module):
         """
         asking, asked = (torch.cat([token.unsqueeze(-2), rows], -2) for rows in (context, frames))
         if self.positions is not None:
-            if len(self.positions) != asked.shape[-2]:
-                raise ValueError(
-                    f"clip-mdmf was built for {len(self.positions) - 1} frames per video and got {frames.shape[-2]}; "
-                    f"give it `frames: {frames.shape[-2]}`, or sample {len(self.positions) - 1} frames"
-                )
+            require_frames(len(self.positions) - 1, frames.shape[-2])  # one row is the token's
             asking, asked = asking + self.positions, asked + self.positions
         return self.transformer(asking, asked)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from fsar.alignment import frame_similarity
 from fsar.alignment.distance_correlation import channel_distances
+from fsar.layers.temporal import require_frames
 from fsar.methods.base import Method
 from fsar.methods.bi_mhm import BiMhm, bi_mhm_logits
 from fsar.methods.episode import mean_over_shots
@@ -139,8 +140,6 @@ class DistanceCorrelation(nn.Module):
         shot_mask: ShotMask,
     ) -> Logits:
         """Match frame features of queries and support videos."""
-        if query.shape[-2] ** 2 != self.match.generator.out_features:
-            frames = round(self.match.generator.out_features**0.5)
-            raise ValueError(f"the match was made for {frames} frames and got {query.shape[-2]}; set option frames")
+        require_frames(round(self.match.generator.out_features**0.5), query.shape[-2])  # a weight per pair of frames
         relations = [channel_distances(frames.unsqueeze(-1)) for frames in (query, support)]
         return self.match(*relations, query, support, shot_mask)

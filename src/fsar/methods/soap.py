@@ -37,6 +37,7 @@ from torch import Tensor, nn
 
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
+from fsar.layers.temporal import require_frames
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
 from fsar.methods.trx import Trx
@@ -76,12 +77,7 @@ class TriplePrior(nn.Module):
         Raises:
             ValueError: another number of frames than it was made for.
         """
-        made = self.over_frames.in_channels
-        if videos.shape[1] != made:
-            raise ValueError(
-                f"soap was built for {made} frames per video and got {videos.shape[1]}; give it `frames: "
-                f"{videos.shape[1]}`, or sample {made} frames"
-            )
+        require_frames(self.over_frames.in_channels, videos.shape[1])
         parts = (self.of_places(videos), self.of_colours(videos), self.of_motion(videos))
         return sum((videos * part.sigmoid() + videos for part in parts), start=videos)
 

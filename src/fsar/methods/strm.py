@@ -46,6 +46,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 
 from fsar.backbones import Backbone
+from fsar.layers.temporal import require_frames
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, MapEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, query_cross_entropy
@@ -103,12 +104,7 @@ class FrameEnrichment(nn.Module):
         Raises:
             ValueError: another number of frames than it was made for.
         """
-        made = self.over_frames[0].in_features
-        if frames.shape[-2] != made:
-            raise ValueError(
-                f"the method was built for {made} frames per video and got {frames.shape[-2]}; give it `frames: "
-                f"{frames.shape[-2]}`, or sample {made} frames"
-            )
+        require_frames(self.over_frames[0].in_features, frames.shape[-2])
         x = self.dropout(frames + positional_encoding(*frames.shape[-2:]).to(frames))
         y = self.over_frames(x.mT).mT + x
         return self.over_channels(y) + y

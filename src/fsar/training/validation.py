@@ -25,9 +25,13 @@ class Validation:
 
     def __init__(self, recipe: Recipe, videos: VideoDataset, cache: FrameCache, *, keep_bank: bool):
         self.recipe, self.videos, self.cache, self.keep_bank = recipe, videos, cache, keep_bank
-        self.sampler = EpisodeSampler(
-            dataset=videos, way=recipe.validation_way, shot=recipe.validation_shot, query=recipe.val_query
-        )
+        way, classes = recipe.validation_way, videos.classes
+        if way > len(classes):
+            raise ValueError(
+                f"validation takes {way}-way episodes and {videos.name} has {len(classes)} val classes: "
+                f"{', '.join(classes[:12])}; set val_way to {len(classes)} or less (--set val_way={len(classes)})"
+            )
+        self.sampler = EpisodeSampler(dataset=videos, way=way, shot=recipe.validation_shot, query=recipe.val_query)
 
     def due(self, step: int) -> bool:
         """Whether to validate after so many steps: at regular intervals, and at the end of the run."""
