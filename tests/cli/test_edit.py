@@ -113,6 +113,23 @@ def test_a_file_says_what_it_holds(model: Path, capsys: pytest.CaptureFixture[st
     assert "something_growing    3 examples\n" in said and "something_growing_000.mp4" in said
 
 
+def test_background_clips_are_counted_listed_and_forgotten(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("more/something_growing").rename("more/unknown")
+    said = ask(capsys, "enroll", "mine.fsar", "--examples", "more")
+    assert "background: 2 added, now 2 background clips (folder unknown/)\n" in said
+    assert "nothing added" in ask(capsys, "enroll", "mine.fsar", "--examples", "more")
+    clip = next(Path("more/unknown").iterdir()).name
+    said = ask(capsys, "model", "mine.fsar", "--clips")
+    assert "2 background clips, which show none of the actions\n" in said and f"    {clip}\n" in said
+    assert clip not in ask(capsys, "model", "mine.fsar")
+    assert "background: 1 example left\n" in ask(capsys, "forget", "mine.fsar", "background", clip)
+
+    said = ask(capsys, "recognize", "--examples", "more", "--backbone", "tiny", "--save", "bg.fsar")
+    assert "on tiny, 1 action and 2 background clips (folder unknown/); " in said
+    video = next(Path("tests/something_shrinking").iterdir())
+    assert "on tiny, 1 action and 2 background clips; " in ask(capsys, "recognize", "--model", "bg.fsar", str(video))
+
+
 def test_examples_are_checked(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 actions, 4 examples" in ask(capsys, "check-examples", "more", "--backbone", "tiny")
 

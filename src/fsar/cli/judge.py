@@ -2,9 +2,15 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fsar.cli.options import device_option, error_option, show_examples, tell, telling
+from fsar.names import many
+
+if TYPE_CHECKING:
+    from fsar.recognizer.examples import Example
 
 
 def test_options(parser: ArgumentParser) -> None:
@@ -66,7 +72,7 @@ def check(options: Namespace) -> int:
 def model_options(parser: ArgumentParser) -> None:
     """Add the file."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a recogniser that `fsar recognize --save` wrote")
-    parser.add_argument("--clips", action="store_true", help="name every example")
+    parser.add_argument("--clips", action="store_true", help="name every example and background clip")
     show_examples(parser, "fsar model mine.fsar", "fsar model mine.fsar --clips")
 
 
@@ -82,13 +88,19 @@ def model(options: Namespace) -> int:
     made_with = f"{contents.method}{trained} on {contents.backbone}, {frames} frames per clip"
     print(f"{display(options.model)}: {size:.1f} MB, {made_with}")
     width = max((len(name) for name in contents.actions), default=0)
+
+    def shown(examples: Iterable["Example"]) -> None:
+        for example in examples if options.clips else ():
+            print(f"{'':{width}}    {display(Path(example.video))}")
+
     for name, action in contents.actions.items():
         groups = {example.group for example in action.examples} - {None}
         known = f", {len(groups)} groups (persons or recordings)" if groups else ""
         count = len(action.examples)
-        print(f"{name:{width}}  {count} example{'s' if count > 1 else ''}{known}")
-        if options.clips:
-            for example in action.examples:
-                print(f"{'':{width}}    {display(Path(example.video))}")
+        print(f"{name:{width}}  {many(count, 'example')}{known}")
+        shown(action.examples)
+    if contents.background:
+        print(f"{many(len(contents.background), 'background clip')}, which show none of the actions")
+        shown(contents.background)
     print(contents.fit or "not fitted yet: the first answer fits it")
     return 0

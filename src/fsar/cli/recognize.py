@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fsar.cli.edit import add_examples
+from fsar.cli.edit import add_examples, known_actions
 from fsar.cli.options import device_option, error_option, own_option, part_of, share_options, show_examples, telling
 from fsar.results.numbers import likeliest
 
@@ -82,11 +82,12 @@ def run(options: Namespace) -> int:
 
     recognizer = _recognizer(options)
     to_device(recognizer.method, options.device)
+    folders = []
     if options.examples:
         with telling():
-            add_examples(recognizer, options)
+            folders = add_examples(recognizer, options)
     print(
-        f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
+        f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {known_actions(recognizer, folders)}; "
         f"{recognizer.fit()}",
         file=sys.stderr,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsar.cli.edit import known_actions
 from fsar.cli.options import device_option, error_option, show_examples, tell
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ def loaded(options: Namespace) -> "tuple[Recognizer, Contract]":
     recognizer = Recognizer.load(options.model)
     to_device(recognizer.method, options.device)
     contract = recognizer.contract(options.window, options.rate)
-    tell([f"{recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; {contract}"])
+    tell([f"{recognizer.method.name} on {recognizer.backbone.name}, {known_actions(recognizer)}; {contract}"])
     if recognizer.fit().threshold is None:
         tell(["nothing can be called unknown, so expect segments where nothing happens; enrol more examples"])
     if not recognizer.method.encoder().by_frame:
