@@ -113,6 +113,17 @@ def test_a_file_says_what_it_holds(model: Path, capsys: pytest.CaptureFixture[st
     assert "something_growing    3 examples\n" in said and "something_growing_000.mp4" in said
 
 
+def test_an_action_that_loses_its_last_example_is_said_to_be_gone(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, last = Recognizer.load(model).examples["something_growing"]
+    for clip in (first, second):
+        assert "is gone" not in ask(capsys, "correct", "mine.fsar", clip, "something_shrinking")
+    said = ask(capsys, "correct", "mine.fsar", last, "something_shrinking")
+    assert "something_growing has no example left and is gone\n" in said
+    assert "of 6 clips left out, " in said and " were called unknown" in said and "named right" not in said
+
+
 def test_background_clips_are_counted_listed_and_forgotten(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("more/something_growing").rename("more/unknown")
     said = ask(capsys, "enroll", "mine.fsar", "--examples", "more")

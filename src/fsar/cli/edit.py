@@ -101,18 +101,20 @@ def forget_options(parser: ArgumentParser) -> None:
 def forget(options: Namespace) -> int:
     """Remove an action, or one of its examples."""
     from fsar.recognizer import Recognizer
-    from fsar.recognizer.background import BACKGROUND
 
     with telling(), Recognizer.edit(options.model) as recognizer:
         recognizer.remove(options.action, options.clip)
-        left = (recognizer.actions | {BACKGROUND: len(recognizer.background)}).get(options.action, 0)
-        print(f"{options.action}: {many(left, 'example')} left" if left else _gone(options.action))
+        left = _left(recognizer, options.action)
+        print(f"{options.action}: {many(left, 'example') + ' left' if left else 'forgotten, with all its examples'}")
         _settle(recognizer)
     return 0
 
 
-def _gone(action: str) -> str:
-    return f"{action}: forgotten, with all its examples"
+def _left(recognizer: "Recognizer", action: str) -> int:
+    """Count the examples of an action, or those of the background."""
+    from fsar.recognizer.background import BACKGROUND
+
+    return len(recognizer.background) if action == BACKGROUND else recognizer.actions.get(action, 0)
 
 
 def correct_options(parser: ArgumentParser) -> None:
@@ -140,6 +142,8 @@ def correct(options: Namespace) -> int:
             print(f"{clip} is an example of {action} already")
         else:
             print(f"{clip} is now an example of {action}" + (f", no longer of {before}" if before else ""))
+        if before and not _left(recognizer, before):
+            print(f"{before} has no example left and is gone")
         if options.action not in known:
             near = nearest(options.action, known)
             meant = f"; if you meant {near!r}: fsar correct {options.model} {options.clip} {near}" if near else ""

@@ -177,7 +177,18 @@ class Fit:
                 f"with one example per action, nothing can be left out: probabilities are not calibrated and the "
                 f"answer is never 'unknown'. Give at least two examples of one action. ({options})"
             )
-        right = round(self.accuracy * self.left_out) if self.right is None else self.right
+        alone = self.thresholds is not None and len(self.thresholds) == 1
+        left_out = f"of {self.left_out} clips left out"
+        known = left_out if alone else f"{self._naming(left_out)}. Of known actions"
+        return (
+            f"{known}, {self.known_missed:.0%} were called unknown (expect up to {self.missed_at_most:.0%}); of "
+            f"actions that are not enrolled, {self.unknown_accepted:.0%} were taken for an enrolled one (expect up "
+            f"to {self.accepted_at_most:.0%}, and more of actions that resemble one). ({options})"
+        )
+
+    def _naming(self, left_out: str) -> str:
+        """Say how many left-out examples were named right; with a single action, that would say nothing."""
+        right = round((self.accuracy or 0.0) * self.left_out) if self.right is None else self.right
         low, high = self.expected or wilson(right, self.left_out)
         kind = f" ({self.groups} persons or recordings in turn)" if self.groups else ""
         warning = (
@@ -189,11 +200,8 @@ class Fit:
             )
         )
         return (
-            f"of {self.left_out} clips left out{kind}, {right} were named right; expect {100 * low:.0f} to "
-            f"{100 * high:.0f} % on new recordings of the same kind{warning}. Of known actions, "
-            f"{self.known_missed:.0%} were called unknown (expect up to {self.missed_at_most:.0%}); of actions that "
-            f"are not enrolled, {self.unknown_accepted:.0%} were taken for an enrolled one (expect up to "
-            f"{self.accepted_at_most:.0%}, and more of actions that resemble one). ({options})"
+            f"{left_out}{kind}, {right} were named right; expect {100 * low:.0f} to {100 * high:.0f} % on new "
+            f"recordings of the same kind{warning}"
         )
 
 
