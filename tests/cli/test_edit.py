@@ -77,6 +77,20 @@ def test_a_recogniser_grows_is_corrected_and_forgets(model: Path, capsys: pytest
         (("test", "mine.fsar", "nowhere"), "nowhere: no such folder"),
         (("check-examples", "nowhere", "--backbone", "tiny"), "nowhere: no such folder"),
         (("model", "nothing.fsar"), "nothing.fsar: no such recogniser file"),
+        *(
+            (words, "https://a.org/a.mp4 is a URL, and only files are read; download it; `fsar live` takes streams")
+            for words in (
+                ("recognize", "--model", "mine.fsar", "https://a.org/a.mp4"),
+                ("recognize", "--examples", "https://a.org/a.mp4", "--save", "other.fsar"),
+                ("enroll", "mine.fsar", "--examples", "https://a.org/a.mp4"),
+                ("test", "mine.fsar", "https://a.org/a.mp4"),
+                ("correct", "mine.fsar", "https://a.org/a.mp4", "something_growing"),
+                ("spot", "--model", "mine.fsar", "https://a.org/a.mp4"),
+                ("count", "--model", "mine.fsar", "https://a.org/a.mp4"),
+                ("probe", "https://a.org/a.mp4"),
+                ("check-examples", "https://a.org/a.mp4", "--backbone", "tiny"),
+            )
+        ),
     ],
 )
 def test_a_mistake_leaves_the_file_as_it_was(

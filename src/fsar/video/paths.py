@@ -55,10 +55,10 @@ def as_path(video: object) -> Path:
     Example:
         >>> as_path(b"clips/a.mp4").name
         'a.mp4'
-        >>> as_path("https://example.org/a.mp4")
+        >>> as_path("https://a.org/a.mp4")
         Traceback (most recent call last):
             ...
-        ValueError: https://example.org/a.mp4 is a URL, and only files are read; download it and give the file
+        ValueError: https://a.org/a.mp4 is a URL, and only files are read; download it; `fsar live` takes streams
     """
     if not isinstance(video, str | bytes | os.PathLike):
         raise ValueError(
@@ -68,8 +68,11 @@ def as_path(video: object) -> Path:
     text = os.fsdecode(video)
     if not text:
         raise ValueError("got an empty path for a video; give a video file or a folder of frames")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) and not os.path.lexists(text):  # `c:/` is a drive
-        raise ValueError(f"{text} is a URL, and only files are read; download it and give the file")
+    url = re.match(r"([A-Za-z][A-Za-z0-9+.-]+:)/+(.*)", text)  # `c:/` is a drive; a Path has lost a slash
+    if url and not os.path.lexists(text):
+        raise ValueError(
+            f"{url[1]}//{url[2]} is a URL, and only files are read; download it; `fsar live` takes streams"
+        )
     return Path(text)
 
 
