@@ -1,5 +1,6 @@
 """Paths of videos, and errors that name them."""
 
+import errno
 import os
 import re
 import stat
@@ -82,11 +83,21 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise VideoError(path, "no such file; check the name") from error
+        raise VideoError(path, _missing(path)) from error
     except NotADirectoryError as error:
         raise VideoError(path, "a part of its path is a file; check the name") from error
     except PermissionError as error:
         raise VideoError(path, "no permission to read it; change its mode or owner") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise VideoError(path, "a link that leads to itself; link to the file") from error
+
+
+def _missing(path: Path) -> str:
+    if path.is_symlink():
+        return f"a link to {os.fsdecode(os.readlink(path))}, which is missing; link to the file"
+    return "no such file; check the name"
 
 
 @contextmanager
