@@ -66,11 +66,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise OSError(
             f"could not write {path}: {getattr(error, 'strerror', None) or error}. Nothing was half-written; "
-            f"make room or choose another folder, then run the same command again."
+            f"{_way_out(path)}, then run the same command again."
         ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _way_out(path: Path) -> str:
+    if path.is_dir():
+        return "it is a folder: give another name"
+    if not path.parent.is_dir():
+        return f"its folder {path.parent} cannot be made: choose another folder"
+    return "make room or choose another folder"
 
 
 def write_tensors_atomic(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:

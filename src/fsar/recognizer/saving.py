@@ -34,8 +34,12 @@ class Saving(Core):
             paths: write the examples' whole paths; by default, only as much of each as tells them apart.
 
         Raises:
+            ValueError: the path is a folder.
             OSError: the file cannot be written; an older file of that name stays as it was.
         """
+        if os.path.isdir(path):
+            file = Path(path, "mine.fsar")
+            raise ValueError(f"{Path(path)}: a folder; give the name of a file that ends in .fsar, such as {file}")
         method, state = self.method, self._state
         trained = () if method.provenance is None else method.provenance.groups
         contents = Contents(
