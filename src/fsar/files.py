@@ -1,4 +1,4 @@
-"""Write files whole or not at all; lock files; find the cache folder."""
+"""Write files whole or not at all; lock files; find the cache folder; refuse a recogniser that is not there."""
 
 import os
 import time
@@ -120,6 +120,21 @@ def write_text_atomic(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def require_recognizer(path: Path) -> None:
+    """Refuse a path that is no file of a recogniser; it is not opened.
+
+    Raises:
+        ValueError: no such file, or a folder.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; expected a recogniser's file, such as {path / 'mine.fsar'}")
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such recogniser file; check the name, or make one with "
+            f"`fsar recognize --examples DIR --save {path}`"
+        )
 
 
 def lock(file: IO[Any], wait: bool = True) -> None:

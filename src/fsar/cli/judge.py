@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsar.cli.given import NO_FOLDER, load_recognizer, require_model, require_path
 from fsar.cli.options import device_option, error_option, show_examples, tell, telling
 from fsar.names import many
 
@@ -31,11 +32,9 @@ def test_options(parser: ArgumentParser) -> None:
 def test(options: Namespace) -> int:
     """Predict labelled videos, and count the correct answers."""
     from fsar.datasets import load_data
-    from fsar.devices import to_device
-    from fsar.recognizer import Recognizer
 
-    recognizer = Recognizer.load(options.model)
-    to_device(recognizer.method, options.device)
+    require_path(options.videos, NO_FOLDER)
+    recognizer = load_recognizer(options)
     videos = load_data(options.videos, groups=True)
     tell(videos.notes)
     score = recognizer.score(videos, return_errors=options.on_error == "skip", progress=True)
@@ -58,6 +57,7 @@ def check_options(parser: ArgumentParser) -> None:
 
 def check(options: Namespace) -> int:
     """Find harmful and useless examples, and say what would help most."""
+    require_path(options.examples, NO_FOLDER)
     from fsar.devices import to_device
     from fsar.recognizer import Recognizer
     from fsar.recognizer.review import review_folder
@@ -78,6 +78,7 @@ def model_options(parser: ArgumentParser) -> None:
 
 def model(options: Namespace) -> int:
     """Show the content of a recogniser's file; this does not need the backbone."""
+    require_model(options.model)
     from fsar.recognizer.files import read_file
     from fsar.video.paths import display
 

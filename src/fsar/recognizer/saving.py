@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from fsar.backbones import Backbone
 from fsar.backbones.late import LateBackbone
-from fsar.files import locked
+from fsar.files import locked, require_recognizer
 from fsar.recognizer.calibration import plain
 from fsar.recognizer.core import Core, load_fast
 from fsar.recognizer.examples import short_names, with_short_names
-from fsar.recognizer.files import Contents, read_file, require_file, write_file
+from fsar.recognizer.files import Contents, read_file, write_file
 from fsar.recognizer.state import Once, State
 from fsar.recognizer.tuning import Tuned
 from fsar.training.checkpoint import provenance_of
@@ -159,7 +159,7 @@ class Saving(Core):
             {'noise': 3}
         """
         path = Path(path)
-        require_file(path)
+        require_recognizer(path)
         with locked(path):
             contents = read_file(path)
             recognizer = cls._restored(path, contents, backbone or _late(path, contents), cache)
