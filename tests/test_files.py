@@ -46,5 +46,11 @@ def test_processes_that_change_a_file_take_turns(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"could not write .*text\.txt: .*choose another folder"):
+    words = r"could not write .*text\.txt: .*file cannot be made: choose another folder"
+    with pytest.raises(OSError, match=words):
         write_text_atomic(tmp_path / "file" / "text.txt", "")
+
+
+def test_a_folder_is_no_name_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="it is a folder: give another name"):
+        write_text_atomic(tmp_path, "")

@@ -86,6 +86,20 @@ def test_front_door_is_small_and_light() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_wrong_path_or_number_is_refused_before_torch_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "mine.fsar").write_text("")
+    code = (
+        "import sys; from fsar import cli\n"
+        "for line in sys.stdin: assert cli.main(line.split()) == 2, line; assert 'torch' not in sys.modules, line"
+    )
+    model = ("count --model nope.fsar a.mp4", "spot --model nope.fsar a.mp4", "test nope.fsar .", "model nope.fsar")
+    edits = ("enroll nope.fsar --examples .", "forget nope.fsar wave", "correct nope.fsar a.mp4 wave")
+    paths = ("count --model mine.fsar a.mp4", "spot --model mine.fsar a.mp4", "recognize --model mine.fsar a.mp4")
+    more = ("recognize --model nope.fsar .", "recognize --model mine.fsar --strictness 2 .", "check-examples nowhere")
+    lines = "\n".join((*model, *edits, *paths, *more, "export nope.fsar out", "enroll mine.fsar --examples nowhere"))
+    subprocess.run([sys.executable, "-c", code], input=lines, text=True, check=True, cwd=tmp_path)
+
+
 # --------------------------------------------------------------------------- tests mirror the source
 
 WHOLE = ("bad_input", "docs", "doctests", "old_files", "readme", "release", "structure")

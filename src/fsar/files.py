@@ -1,4 +1,4 @@
-"""Write files whole or not at all; lock files; find the cache folder."""
+"""Write files whole or not at all; lock files; find the cache folder; refuse a recogniser that is not there."""
 
 import os
 import time
@@ -66,11 +66,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         raise OSError(
             f"could not write {path}: {getattr(error, 'strerror', None) or error}. Nothing was half-written; "
-            f"make room or choose another folder, then run the same command again."
+            f"{_way_out(path)}, then run the same command again."
         ) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def _way_out(path: Path) -> str:
+    if path.is_dir():
+        return "it is a folder: give another name"
+    if not path.parent.is_dir():
+        return f"its folder {path.parent} cannot be made: choose another folder"
+    return "make room or choose another folder"
 
 
 def write_tensors_atomic(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:
@@ -112,6 +120,21 @@ def write_text_atomic(path: Path, text: str) -> None:
     """
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def require_recognizer(path: Path) -> None:
+    """Refuse a path that is no file of a recogniser; it is not opened.
+
+    Raises:
+        ValueError: no such file, or a folder.
+    """
+    if path.is_dir():
+        raise ValueError(f"{path}: a folder; expected a recogniser's file, such as {path / 'mine.fsar'}")
+    if not path.is_file():
+        raise ValueError(
+            f"{path}: no such recogniser file; check the name, or make one with "
+            f"`fsar recognize --examples DIR --save {path}`"
+        )
 
 
 def lock(file: IO[Any], wait: bool = True) -> None:

@@ -1,7 +1,22 @@
-"""Messages on misspelt names."""
+"""Words of messages: counts, and names for misspelt ones."""
 
 from collections.abc import Iterable, Sequence
 from difflib import SequenceMatcher, get_close_matches
+
+
+def many(count: int, one: str, several: str | None = None) -> str:
+    """Write a count and what is counted.
+
+    Args:
+        count: how many.
+        one: the word for one.
+        several: the word for more; by default with an `s`.
+
+    Example:
+        >>> many(1, "action"), many(1200, "action"), many(0, "query", "queries")
+        ('1 action', '1,200 actions', '0 queries')
+    """
+    return f"{count:,} {one if count == 1 else several or f'{one}s'}"
 
 
 def nearest(got: str, known: Sequence[str]) -> str | None:

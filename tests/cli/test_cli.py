@@ -147,6 +147,13 @@ def test_probe(small_video: Path) -> None:
         (("recognize", "--examples", ".", "a.mp4"), "a.mp4: no such file or folder"),
         (("evaluate", "--shot", "1", "50"), "50-shot episodes with 1 queries per class need 51 videos"),
         (("probe", "nothing.mp4"), "no such file"),
+        (("recognize", "--strictness", "abc"), "fsar recognize: argument --strictness: got 'abc', expected a number"),
+        (("evaluate", "--seed", "1.5"), "fsar evaluate: argument --seed: got '1.5', expected a whole number; see"),
+        (("count", "a.mp4", "--model"), "fsar count: argument --model: expected one argument; see `fsar count --help`"),
+        (("recognize", "--format", "xml"), "fsar recognize: argument --format: got 'xml', expected one of: "),
+        (("bank", "fill"), "fsar bank fill: the following arguments are required: --bank; see `fsar bank fill --help`"),
+        (("forget", "m.fsar", "a", "b", "c"), "fsar forget: it does not take c; see `fsar forget --help`"),
+        (("--foo",), "fsar: it does not take --foo; see `fsar --help`"),
     ],
 )
 def test_mistakes_are_named(
@@ -157,7 +164,7 @@ def test_mistakes_are_named(
         arguments = (*arguments, "--data", str(world.videos[0].path.parents[1]))
     run = as_a_user(*arguments) if arguments == ("evalute",) else forked(*arguments)
     assert run.returncode == 2
-    assert message in run.stderr and "Traceback" not in run.stderr
+    assert message in run.stderr and "Traceback" not in run.stderr and "usage:" not in run.stderr
 
 
 def test_demo_writes_a_report(world: VideoDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,20 @@ def test_a_recogniser_grows_is_corrected_and_forgets(model: Path, capsys: pytest
         (("test", "mine.fsar", "nowhere"), "nowhere: no such folder"),
         (("check-examples", "nowhere", "--backbone", "tiny"), "nowhere: no such folder"),
         (("model", "nothing.fsar"), "nothing.fsar: no such recogniser file"),
+        *(
+            (words, "https://a.org/a.mp4 is a URL, and only files are read; download it; `fsar live` takes streams")
+            for words in (
+                ("recognize", "--model", "mine.fsar", "https://a.org/a.mp4"),
+                ("recognize", "--examples", "https://a.org/a.mp4", "--save", "other.fsar"),
+                ("enroll", "mine.fsar", "--examples", "https://a.org/a.mp4"),
+                ("test", "mine.fsar", "https://a.org/a.mp4"),
+                ("correct", "mine.fsar", "https://a.org/a.mp4", "something_growing"),
+                ("spot", "--model", "mine.fsar", "https://a.org/a.mp4"),
+                ("count", "--model", "mine.fsar", "https://a.org/a.mp4"),
+                ("probe", "https://a.org/a.mp4"),
+                ("check-examples", "https://a.org/a.mp4", "--backbone", "tiny"),
+            )
+        ),
     ],
 )
 def test_a_mistake_leaves_the_file_as_it_was(
@@ -111,6 +125,34 @@ def test_a_file_says_what_it_holds(model: Path, capsys: pytest.CaptureFixture[st
     said = ask(capsys, "model", "mine.fsar", "--clips")
     assert "place-motion on tiny, 8 frames per clip" in said and "not fitted yet" in said
     assert "something_growing    3 examples\n" in said and "something_growing_000.mp4" in said
+
+
+def test_an_action_that_loses_its_last_example_is_said_to_be_gone(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second, last = Recognizer.load(model).examples["something_growing"]
+    for clip in (first, second):
+        assert "is gone" not in ask(capsys, "correct", "mine.fsar", clip, "something_shrinking")
+    said = ask(capsys, "correct", "mine.fsar", last, "something_shrinking")
+    assert "something_growing has no example left and is gone\n" in said
+    assert "of 6 clips left out, " in said and " were called unknown" in said and "named right" not in said
+
+
+def test_background_clips_are_counted_listed_and_forgotten(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("more/something_growing").rename("more/unknown")
+    said = ask(capsys, "enroll", "mine.fsar", "--examples", "more")
+    assert "background: 2 added, now 2 background clips (folder unknown/)\n" in said
+    assert "nothing added" in ask(capsys, "enroll", "mine.fsar", "--examples", "more")
+    clip = next(Path("more/unknown").iterdir()).name
+    said = ask(capsys, "model", "mine.fsar", "--clips")
+    assert "2 background clips, which show none of the actions\n" in said and f"    {clip}\n" in said
+    assert clip not in ask(capsys, "model", "mine.fsar")
+    assert "background: 1 example left\n" in ask(capsys, "forget", "mine.fsar", "background", clip)
+
+    said = ask(capsys, "recognize", "--examples", "more", "--backbone", "tiny", "--save", "bg.fsar")
+    assert "on tiny, 1 action and 2 background clips (folder unknown/); " in said
+    video = next(Path("tests/something_shrinking").iterdir())
+    assert "on tiny, 1 action and 2 background clips; " in ask(capsys, "recognize", "--model", "bg.fsar", str(video))
 
 
 def test_examples_are_checked(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

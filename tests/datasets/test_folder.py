@@ -10,6 +10,9 @@ from PIL import Image
 from fsar import cli
 from fsar.datasets import load_folder
 from fsar.datasets.folder import is_video
+from fsar.recognizer.sources import videos_below
+from fsar.video.paths import VideoError
+from fsar.video.reading import read_frames
 from tests.datasets.test_datasets import ids, touch
 from tests.video.test_reading import encode, greys
 
@@ -91,6 +94,31 @@ def test_folders_of_a_class_are_groups_if_asked(tmp_path: Path) -> None:
     }
     assert "ignored 1 folder whose videos lie too deep: clap/ben/deep (1 deeper)" in dataset.notes[0]
     assert dataset.notes[1] == "took sub-folders as groups (persons or recordings): ann, ben"
+
+
+def test_links_do_not_lead_round_in_circles(tmp_path: Path) -> None:
+    root = tmp_path / "all" / "links"
+    touch(root, "wave/zoe/a.mp4")
+    (root / "loop").symlink_to("..")
+    (root / "clap").symlink_to("/nowhere")
+    (root / "wave" / "zoe" / "up").symlink_to(root)
+    (root / "wave" / "self").symlink_to("self")
+    dataset = load_folder(root, groups=True)
+    assert ids(dataset) == ["wave/zoe/a"]
+    assert dataset.notes[:2] == (
+        "ignored 2 links to folders that were entered already: loop, wave/zoe/up",
+        "ignored 2 links to what is missing: clap, wave/self; mend or remove them",
+    )
+    (root / "gone.mp4").symlink_to("/nowhere.mp4")
+    (root / "self.mp4").symlink_to("self.mp4")
+    (root / "more").symlink_to(root / "wave")
+    videos, notes = videos_below(tmp_path)
+    assert [video.name for video in videos] == ["gone.mp4", "a.mp4", "self.mp4"]
+    assert "ignored 3 links to folders that were entered already: " in notes[0]
+    with pytest.raises(VideoError, match=r"gone.mp4: a link to /nowhere.mp4, which is missing; link to the file"):
+        read_frames(root / "gone.mp4")
+    with pytest.raises(VideoError, match=r"self.mp4: a link that leads to itself"):
+        read_frames(root / "self.mp4")
 
 
 def test_nothing_is_said_of_a_folder_that_is_in_order(tmp_path: Path) -> None:

@@ -26,6 +26,11 @@ def test_a_file_holds_halves_and_no_paths(recognizer: Recognizer, clips: Clips, 
     assert home in json.dumps(read_parts(tmp_path / "mine.fsar")[0])
 
 
+def test_a_recognizer_is_not_saved_under_the_name_of_a_folder(tiny: Backbone, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a folder; give the name of a file that ends in .fsar, such as .*mine.fsar"):
+        Recognizer(tiny).save(tmp_path)
+
+
 def test_a_loaded_recognizer_goes_on_where_the_saved_one_was(
     recognizer: Recognizer, tiny: Backbone, clips: Clips, tmp_path: Path
 ) -> None:

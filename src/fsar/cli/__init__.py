@@ -34,6 +34,7 @@ from fsar.cli import (
     studio,
     train,
 )
+from fsar.cli.parser import Parser
 from fsar.names import unknown
 from fsar.own import name_files
 
@@ -49,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words and not words[0].startswith("-"):
             _refuse_unknown(words, verbs)
-        options = parser.parse_args(words)
+        options, surplus = parser.parse_known_args(words)
+        if surplus:
+            verbs.get(options.verb, parser).error(f"it does not take {' '.join(surplus)}")
         if options.version:
             print(f"fsar {_version()}")
             return 0
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parsers(words: Collection[str] | None = None) -> tuple[ArgumentParser, dict[str, ArgumentParser]]:
     """Build the parsers, with the options of the verbs that are among the words; None for those of all verbs."""
-    parser = ArgumentParser(
+    parser = Parser(
         prog="fsar", description="Few-shot action recognition: name the action in a video from a few examples."
     )
     parser.add_argument("--version", action="store_true", help="print the version; `fsar doctor` tells more")

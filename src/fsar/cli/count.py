@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from pathlib import Path
 
+from fsar.cli.given import load_recognizer, require_given
 from fsar.cli.options import device_option, error_option, show_examples
 from fsar.cli.spot import videos_of
 
@@ -36,12 +37,10 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Count in every video; each count is printed at once."""
-    from fsar.devices import to_device
-    from fsar.recognizer import Recognizer
     from fsar.video.paths import VideoError, display
 
-    recognizer = Recognizer.load(options.model)
-    to_device(recognizer.method, options.device)
+    require_given(options)
+    recognizer = load_recognizer(options)
     failed = 0
     for video in videos_of(options.videos):
         try:

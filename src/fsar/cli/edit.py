@@ -4,11 +4,13 @@ A change is written whole or not at all. If two processes change one file, they 
 """
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsar.cli.given import NO_FOLDER, require_model, require_path
 from fsar.cli.options import device_option, error_option, show_examples, telling
-from fsar.names import nearest
+from fsar.names import many, nearest
 
 if TYPE_CHECKING:
     from fsar.recognizer import Recognizer
@@ -30,32 +32,63 @@ def enroll_options(parser: ArgumentParser) -> None:
 
 def enroll(options: Namespace) -> int:
     """Add examples of known and new actions."""
+    require_model(options.model)
+    require_path(options.examples, NO_FOLDER)
     from fsar.devices import to_device
     from fsar.recognizer import Recognizer
 
     with telling(), Recognizer.edit(options.model) as recognizer:
         to_device(recognizer.method, options.device)
-        before = recognizer.actions
-        add_examples(recognizer, options)
+        before, clips = recognizer.actions, len(recognizer.background)
+        folders = add_examples(recognizer, options)
         for name, count in recognizer.actions.items():
             if count != before.get(name, 0):
-                known = f"now {count} examples" if name in before else "a new action"
+                known = f"now {many(count, 'example')}" if name in before else "a new action"
                 print(f"{name}: {count - before.get(name, 0)} added, {known}")
-        if recognizer.actions == before:
+        added = len(recognizer.background) - clips
+        if added:
+            print(f"background: {added} added, now {known_clips(recognizer, folders)}")
+        if recognizer.actions == before and not added:
             print("nothing added: these examples were enrolled already")
         _settle(recognizer)
     return 0
 
 
-def add_examples(recognizer: "Recognizer", options: Namespace) -> None:
-    """Enrol the folder in `options.examples`, and tell what was left out."""
+def add_examples(recognizer: "Recognizer", options: Namespace) -> list[str]:
+    """Enrol the folder in `options.examples`, and tell what was left out.
+
+    Returns:
+        Names of the folders whose clips became background, if the examples lie in folders.
+    """
     from fsar.cli.options import tell
     from fsar.datasets import drop_copies, load_data
+    from fsar.recognizer.answer import UNKNOWN
+    from fsar.recognizer.background import BACKGROUND
 
     examples = drop_copies(load_data(options.examples, groups=True))
     tell(examples.notes)
     errors = recognizer.enroll_folder(examples, return_errors=options.on_error == "skip", progress=True)
     tell(f"example left out: {error}" for error in errors)
+    labels = {video.label for video in examples.videos} if options.examples.is_dir() else set()
+    return sorted(labels & {UNKNOWN, BACKGROUND})
+
+
+def known_actions(recognizer: "Recognizer", folders: Sequence[str] = ()) -> str:
+    """Count the actions and, if there are any, the background clips.
+
+    Args:
+        recognizer: with examples.
+        folders: that the background clips came from, if that is known.
+    """
+    actions = many(len(recognizer.actions), "action")
+    return f"{actions} and {known_clips(recognizer, folders)}" if recognizer.background else actions
+
+
+def known_clips(recognizer: "Recognizer", folders: Sequence[str]) -> str:
+    """Count the background clips, and name the folders that they came from."""
+    called = " and ".join(f"{name}/" for name in folders)
+    place = f" ({'folder' if len(folders) == 1 else 'folders'} {called})" if folders else ""
+    return many(len(recognizer.background), "background clip") + place
 
 
 def forget_options(parser: ArgumentParser) -> None:
@@ -70,14 +103,22 @@ def forget_options(parser: ArgumentParser) -> None:
 
 def forget(options: Namespace) -> int:
     """Remove an action, or one of its examples."""
+    require_model(options.model)
     from fsar.recognizer import Recognizer
 
     with telling(), Recognizer.edit(options.model) as recognizer:
         recognizer.remove(options.action, options.clip)
-        left = recognizer.actions.get(options.action, 0)
-        print(f"{options.action}: {f'{left} examples left' if left else 'forgotten, with all its examples'}")
+        left = _left(recognizer, options.action)
+        print(f"{options.action}: {many(left, 'example') + ' left' if left else 'forgotten, with all its examples'}")
         _settle(recognizer)
     return 0
+
+
+def _left(recognizer: "Recognizer", action: str) -> int:
+    """Count the examples of an action, or those of the background."""
+    from fsar.recognizer.background import BACKGROUND
+
+    return len(recognizer.background) if action == BACKGROUND else recognizer.actions.get(action, 0)
 
 
 def correct_options(parser: ArgumentParser) -> None:
@@ -94,6 +135,7 @@ def correct_options(parser: ArgumentParser) -> None:
 
 def correct(options: Namespace) -> int:
     """Correct a clip: it becomes an example of the given action only."""
+    require_model(options.model)
     from fsar.recognizer import Recognizer
     from fsar.video.paths import display
 
@@ -105,6 +147,8 @@ def correct(options: Namespace) -> int:
             print(f"{clip} is an example of {action} already")
         else:
             print(f"{clip} is now an example of {action}" + (f", no longer of {before}" if before else ""))
+        if before and not _left(recognizer, before):
+            print(f"{before} has no example left and is gone")
         if options.action not in known:
             near = nearest(options.action, known)
             meant = f"; if you meant {near!r}: fsar correct {options.model} {options.clip} {near}" if near else ""

@@ -3,6 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from fsar.cli.given import require_model
 from fsar.cli.options import own_option, show_examples, telling
 
 
@@ -19,6 +20,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Write the folder, and list its files."""
+    require_model(options.model)
     from fsar.export import export
     from fsar.recognizer import Recognizer
     from fsar.video.paths import display

@@ -2,9 +2,16 @@
 
 import json
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fsar.cli.given import NO_FOLDER, load_recognizer, require_model, require_path
 from fsar.cli.options import device_option, error_option, show_examples, tell, telling
+from fsar.names import many
+
+if TYPE_CHECKING:
+    from fsar.recognizer.examples import Example
 
 
 def test_options(parser: ArgumentParser) -> None:
@@ -25,11 +32,9 @@ def test_options(parser: ArgumentParser) -> None:
 def test(options: Namespace) -> int:
     """Predict labelled videos, and count the correct answers."""
     from fsar.datasets import load_data
-    from fsar.devices import to_device
-    from fsar.recognizer import Recognizer
 
-    recognizer = Recognizer.load(options.model)
-    to_device(recognizer.method, options.device)
+    require_path(options.videos, NO_FOLDER)
+    recognizer = load_recognizer(options)
     videos = load_data(options.videos, groups=True)
     tell(videos.notes)
     score = recognizer.score(videos, return_errors=options.on_error == "skip", progress=True)
@@ -52,6 +57,7 @@ def check_options(parser: ArgumentParser) -> None:
 
 def check(options: Namespace) -> int:
     """Find harmful and useless examples, and say what would help most."""
+    require_path(options.examples, NO_FOLDER)
     from fsar.devices import to_device
     from fsar.recognizer import Recognizer
     from fsar.recognizer.review import review_folder
@@ -66,12 +72,13 @@ def check(options: Namespace) -> int:
 def model_options(parser: ArgumentParser) -> None:
     """Add the file."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a recogniser that `fsar recognize --save` wrote")
-    parser.add_argument("--clips", action="store_true", help="name every example")
+    parser.add_argument("--clips", action="store_true", help="name every example and background clip")
     show_examples(parser, "fsar model mine.fsar", "fsar model mine.fsar --clips")
 
 
 def model(options: Namespace) -> int:
     """Show the content of a recogniser's file; this does not need the backbone."""
+    require_model(options.model)
     from fsar.recognizer.files import read_file
     from fsar.video.paths import display
 
@@ -82,13 +89,19 @@ def model(options: Namespace) -> int:
     made_with = f"{contents.method}{trained} on {contents.backbone}, {frames} frames per clip"
     print(f"{display(options.model)}: {size:.1f} MB, {made_with}")
     width = max((len(name) for name in contents.actions), default=0)
+
+    def shown(examples: Iterable["Example"]) -> None:
+        for example in examples if options.clips else ():
+            print(f"{'':{width}}    {display(Path(example.video))}")
+
     for name, action in contents.actions.items():
         groups = {example.group for example in action.examples} - {None}
         known = f", {len(groups)} groups (persons or recordings)" if groups else ""
         count = len(action.examples)
-        print(f"{name:{width}}  {count} example{'s' if count > 1 else ''}{known}")
-        if options.clips:
-            for example in action.examples:
-                print(f"{'':{width}}    {display(Path(example.video))}")
+        print(f"{name:{width}}  {many(count, 'example')}{known}")
+        shown(action.examples)
+    if contents.background:
+        print(f"{many(len(contents.background), 'background clip')}, which show none of the actions")
+        shown(contents.background)
     print(contents.fit or "not fitted yet: the first answer fits it")
     return 0

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fsar.cli.edit import add_examples
+from fsar.cli.edit import add_examples, known_actions
+from fsar.cli.given import require_model, require_path
 from fsar.cli.options import device_option, error_option, own_option, part_of, share_options, show_examples, telling
 from fsar.results.numbers import likeliest
 
@@ -87,12 +88,13 @@ def run(options: Namespace) -> int:
 
     recognizer = _recognizer(options)
     to_device(recognizer.method, options.device)
+    folders = []
     if options.examples:
         with telling():
-            add_examples(recognizer, options)
+            folders = add_examples(recognizer, options)
     fit = recognizer.fit()
     print(
-        f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; "
+        f"fsar: {recognizer.method.name} on {recognizer.backbone.name}, {known_actions(recognizer, folders)}; "
         f"{fit if options.examples else fit.brief}",  # `fsar model` repeats all of it
         file=sys.stderr,
     )
@@ -118,6 +120,8 @@ def _check(options: Namespace) -> None:
         raise ValueError("--out needs --model FILE (see --save), which every machine loads, and videos")
     if not options.out and (options.shard or options.ray is not None):
         raise ValueError("--shard and --ray divide what goes to --out DIR; add it, or leave them out")
+    if options.strictness is not None and not 0 < options.strictness < 1:
+        raise ValueError(f"--strictness is {options.strictness:g}; expected a share between 0 and 1, such as 0.1")
     if options.nearest < 0:
         raise ValueError(f"--nearest is {options.nearest}; expected 0 or more")
     if options.keep_paths and not (options.save and options.examples):
@@ -125,21 +129,11 @@ def _check(options: Namespace) -> None:
     if options.save and options.save.is_dir():
         raise ValueError(f"--save {options.save} is a folder; expected a file, such as {options.save / 'mine.fsar'}")
     if options.model:
-        from fsar.recognizer.files import require_file
-
-        require_file(options.model)
+        require_model(options.model)
     for path in [*filter(None, [options.examples]), *options.videos]:
-        _require(path)
+        require_path(path)
     if not options.videos and not options.save:
         raise ValueError("give at least one VIDEO to name, or --save FILE to keep the recogniser")
-
-
-def _require(path: Path) -> None:
-    """Refuse a path that is not there before a model is loaded."""
-    from fsar.datasets.segments import split_options
-
-    if not split_options(path)[0].exists():
-        raise ValueError(f"{path}: no such file or folder; check the path")
 
 
 def _recognizer(options: Namespace) -> "Recognizer":

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsar.cli.edit import known_actions
+from fsar.cli.given import load_recognizer, require_given
 from fsar.cli.options import device_option, error_option, show_examples, tell
 
 if TYPE_CHECKING:
@@ -78,6 +80,7 @@ UNTUNED = (
 
 def run(options: Namespace) -> int:
     """Spot every video; the segments of each are printed or written at once."""
+    require_given(options)
     from fsar.datasets.segments.write import FORMATS as WRITERS
     from fsar.datasets.segments.write import OF_ONE_VIDEO, cut
     from fsar.files import write_text_atomic
@@ -124,13 +127,9 @@ def run(options: Namespace) -> int:
 
 def loaded(options: Namespace) -> "tuple[Recognizer, Contract]":
     """Load the recogniser, and tell what is looked at and what it costs."""
-    from fsar.devices import to_device
-    from fsar.recognizer import Recognizer
-
-    recognizer = Recognizer.load(options.model)
-    to_device(recognizer.method, options.device)
+    recognizer = load_recognizer(options)
     contract = recognizer.contract(options.window, options.rate)
-    tell([f"{recognizer.method.name} on {recognizer.backbone.name}, {len(recognizer.actions)} actions; {contract}"])
+    tell([f"{recognizer.method.name} on {recognizer.backbone.name}, {known_actions(recognizer)}; {contract}"])
     if recognizer.fit().threshold is None:
         tell(["nothing can be called unknown, so expect segments where nothing happens; enrol more examples"])
     if not recognizer.method.encoder().by_frame:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsar.cli.given import load_recognizer
 from fsar.cli.options import tell
 
 if TYPE_CHECKING:
@@ -80,11 +81,7 @@ def scored(true: "list[Segment]", found: "list[Segment]", seconds: Mapping[str, 
 
 
 def _by_model(options: Namespace, videos: list[str]) -> "list[Segment]":
-    from fsar.devices import to_device
-    from fsar.recognizer import Recognizer
-
-    recognizer = Recognizer.load(options.model)
-    to_device(recognizer.method, options.device)
+    recognizer = load_recognizer(options)
     return [segment for video in videos for segment in recognizer.timeline(video, progress=True)]
 
 

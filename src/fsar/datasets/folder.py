@@ -53,7 +53,7 @@ def load_folder(root: Path, name: str | None = None, groups: bool = False) -> Vi
         raise ValueError(f"{display(root)}: no such folder; expected one folder per class in it")
     passed = PassedOver(root)
     entries = passed.visible(root)
-    folders = [path for path in entries if path.is_dir()]
+    folders = [path for path in entries if path.is_dir() and not passed.again(path)]
     passed.loose = [path for path in entries if path.is_file() and is_video(path)]
     refuse_clashes([folder.name for folder in folders], root)
     videos = [video for folder in folders for video in _videos_of(folder, passed, groups)]
@@ -92,6 +92,22 @@ class PassedOver:
     """Videos beside the class folders."""
     entered: list[str] = field(default_factory=list)
     """Names of folders whose videos were taken as a group."""
+    circles: list[Path] = field(default_factory=list)
+    """Links to folders that were entered already."""
+    dangling: list[Path] = field(default_factory=list)
+    """Links to what is missing."""
+    seen: set[str] = field(init=False)
+    """Real paths of the folders that were entered, and of those above the root."""
+
+    def __post_init__(self) -> None:
+        self.seen = {str(above) for above in Path(os.path.realpath(self.root)).parents}
+
+    def again(self, folder: Path) -> bool:
+        """Tell whether a folder was entered already, and remember it: links may lead round in circles."""
+        if os.path.realpath(folder) not in self.seen:
+            return False
+        self.circles.append(folder)
+        return True
 
     def visible(self, folder: Path) -> list[Path]:
         """List a folder's visible entries, sorted, and remember the hidden ones.
@@ -105,8 +121,11 @@ class PassedOver:
             raise ValueError(
                 f"{display(folder)}: no permission to read the folder; change its mode or owner"
             ) from error
+        self.seen.add(os.path.realpath(folder))
         self.hidden += [path for path in entries if is_hidden(path.name) and not is_bookkeeping(path.name)]
-        return [path for path in entries if not is_hidden(path.name)]
+        visible = [path for path in entries if not is_hidden(path.name)]
+        self.dangling += [path for path in visible if _leads_nowhere(path)]
+        return [path for path in visible if not _leads_nowhere(path)]
 
     def videos_in(self, folder: Path) -> list[Path]:
         """List the videos in a folder, sorted, and remember everything else."""
@@ -115,7 +134,8 @@ class PassedOver:
             if is_video(path):
                 videos.append(path)
             elif path.is_dir():
-                self.deeper[path] = _count_below(path)
+                if not self.again(path):
+                    self.deeper[path] = _count_below(path)
             else:
                 self.files.append(path)
         return videos
@@ -132,6 +152,18 @@ class PassedOver:
                 "folder whose videos lie too deep",
                 "folders whose videos lie too deep",
                 "; move them up, to CLASS/VIDEO",
+            ),
+            (
+                list(map(self._name, self.circles)),
+                "link to a folder that was entered already",
+                "links to folders that were entered already",
+                "",
+            ),
+            (
+                list(map(self._name, self.dangling)),
+                "link to what is missing",
+                "links to what is missing",
+                "; mend or remove " + ("it" if len(self.dangling) == 1 else "them"),
             ),
             (bare, "folder without videos or frames", "folders without videos or frames", ""),
             (
@@ -156,6 +188,11 @@ class PassedOver:
 
     def _name(self, path: Path) -> str:
         return display(path.relative_to(self.root))
+
+
+def _leads_nowhere(path: Path) -> bool:
+    """Tell whether a path is a link to what is missing; reading a video by such a link raises the error."""
+    return path.suffix.lower() not in VIDEO_SUFFIXES and path.is_symlink() and not path.exists()
 
 
 def _some(names: list[str]) -> str:
@@ -200,6 +237,8 @@ def _videos_of(folder: Path, passed: PassedOver, groups: bool) -> list[Video]:
         inner = [path for path, count in passed.deeper.items() if path.parent == folder and count]
         for place in inner:
             del passed.deeper[place]
+            if passed.again(place):
+                continue
             passed.entered.append(place.name)
             found += [(path, place.name) for path in passed.videos_in(place)]
     for path, group in found:

@@ -178,6 +178,11 @@ class Fit:
                 "with one example per action, nothing can be left out: probabilities are not calibrated and the answer "
                 "is never 'unknown'. Give at least two examples of one action."
             )
+        if self.thresholds is not None and len(self.thresholds) == 1:  # to name the only action right says nothing
+            return (
+                f"of {self.left_out} clips left out, {self.known_missed:.0%} were called unknown (expect up to "
+                f"{self.missed_at_most:.0%})"
+            )
         right = round(self.accuracy * self.left_out) if self.right is None else self.right
         low, high = self.expected or wilson(right, self.left_out)
         kind = f" ({self.groups} persons or recordings in turn)" if self.groups else ""

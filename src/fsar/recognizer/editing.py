@@ -20,7 +20,7 @@ from fsar.recognizer.faults import ExampleWarning, unbalanced
 from fsar.recognizer.sources import VideoSource, expanded
 from fsar.recognizer.state import State
 from fsar.text.words import class_text
-from fsar.video.paths import VideoError, display
+from fsar.video.paths import VideoError, as_path, display
 
 
 class Editing(Core):
@@ -185,7 +185,7 @@ class Editing(Core):
         actions = self._everything
         reads_text = self.method.traits.support_reads_text
         if isinstance(video, str | os.PathLike) and not os.path.exists(video):
-            home, example = find_anywhere(actions, video)
+            home, example = find_anywhere(actions, as_path(video))
             return home, self._example(self._read(Path(example.video), action)) if reads_text else example
         made = self._example(self._read(video, action))
         homes = (name for name, known in actions.items() if known.like(made) is not None)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from fsar.names import many
 from fsar.video.motion import small_grey
 from fsar.video.picture import Frames
 
@@ -62,5 +63,5 @@ def unbalanced(counts: Mapping[str, int]) -> Iterator[str]:
         largest = max(counts, key=lambda name: counts[name])
         for name, count in counts.items():
             if count * UNBALANCED <= counts[largest]:
-                examples = f"{count} example{'s' if count > 1 else ''}"
+                examples = many(count, "example")
                 yield f"action {name!r} has {examples} where {largest!r} has {counts[largest]}; add examples of it"

@@ -23,7 +23,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fsar.files import write_tensors_atomic
+from fsar.files import require_recognizer, write_tensors_atomic
 from fsar.methods import parse_options, stored_options
 from fsar.methods.episode import Encoding
 from fsar.own import Origin, find_named
@@ -175,7 +175,7 @@ def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     Raises:
         ValueError: no such file, another kind of file, or a damaged one.
     """
-    require_file(path)
+    require_recognizer(path)
     try:
         with safe_open(path, "pt") as file:
             header = json.loads((file.metadata() or {})[KEY])
@@ -184,21 +184,6 @@ def read_parts(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         raise ValueError(
             f"{path}: not a recogniser that fsar wrote, or cut short; copy it again, or enrol the examples again"
         ) from error
-
-
-def require_file(path: Path) -> None:
-    """Refuse a path without a file.
-
-    Raises:
-        ValueError: no such file.
-    """
-    if path.is_dir():
-        raise ValueError(f"{path}: a folder; expected a recogniser's file, such as {path / 'mine.fsar'}")
-    if not path.is_file():
-        raise ValueError(
-            f"{path}: no such recogniser file; check the name, or make one with "
-            f"`fsar recognize --examples DIR --save {path}`"
-        )
 
 
 def _encodings(examples: Sequence[Example]) -> dict[str, Tensor]:

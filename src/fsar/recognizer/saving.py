@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from fsar.backbones import Backbone
 from fsar.backbones.late import LateBackbone
-from fsar.files import locked
+from fsar.files import locked, require_recognizer
 from fsar.recognizer.calibration import plain
 from fsar.recognizer.core import Core, load_fast
 from fsar.recognizer.examples import short_names, with_short_names
-from fsar.recognizer.files import Contents, read_file, require_file, write_file
+from fsar.recognizer.files import Contents, read_file, write_file
 from fsar.recognizer.state import Once, State
 from fsar.recognizer.tuning import Tuned
 from fsar.training.checkpoint import provenance_of
@@ -34,8 +34,12 @@ class Saving(Core):
             paths: write the examples' whole paths; by default, only as much of each as tells them apart.
 
         Raises:
+            ValueError: the path is a folder.
             OSError: the file cannot be written; an older file of that name stays as it was.
         """
+        if os.path.isdir(path):
+            file = Path(path, "mine.fsar")
+            raise ValueError(f"{Path(path)}: a folder; give the name of a file that ends in .fsar, such as {file}")
         method, state = self.method, self._state
         trained = () if method.provenance is None else method.provenance.groups
         contents = Contents(
@@ -155,7 +159,7 @@ class Saving(Core):
             {'noise': 3}
         """
         path = Path(path)
-        require_file(path)
+        require_recognizer(path)
         with locked(path):
             contents = read_file(path)
             recognizer = cls._restored(path, contents, backbone or _late(path, contents), cache)

@@ -146,7 +146,10 @@ def videos_below(path: Path) -> tuple[list[Path], tuple[str, ...]]:
     passed, videos = PassedOver(path), []
     folders = [path]
     while folders:
-        videos += passed.videos_in(folders.pop(0))
+        folder = folders.pop(0)
+        if passed.again(folder):
+            continue
+        videos += passed.videos_in(folder)
         inner = [folder for folder, count in passed.deeper.items() if count]
         for folder in inner:
             del passed.deeper[folder]

@@ -10,7 +10,7 @@ Tools that extract frames write optical flow beside the pictures (`img_00001.jpg
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 VIDEO_SUFFIXES = frozenset(
@@ -84,17 +84,25 @@ def is_frame_folder(folder: Path) -> bool:
     """
     with os.scandir(folder) as entries:
         visible = [entry for entry in entries if not is_hidden(entry.name)]
-    suffixes = {Path(entry.name).suffix.lower() for entry in visible if entry.is_file()}
+    suffixes = {Path(entry.name).suffix.lower() for entry in visible if _is(entry.is_file)}
     if not suffixes & FRAME_SUFFIXES or suffixes & VIDEO_SUFFIXES - {".webp"}:
         return False
-    return not any(entry.is_dir() and _holds_pictures(Path(entry.path)) for entry in visible)
+    return not any(_is(entry.is_dir) and _holds_pictures(Path(entry.path)) for entry in visible)
+
+
+def _is(kind: Callable[[], bool]) -> bool:
+    """Ask an entry of a folder for its kind; a link that leads to itself is of no kind."""
+    try:
+        return kind()
+    except OSError:
+        return False
 
 
 def _holds_pictures(folder: Path) -> bool:
     """Tell whether a folder holds visible images or videos."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not is_hidden(entry.name) and entry.is_file()]
+            names = [entry.name for entry in entries if not is_hidden(entry.name) and _is(entry.is_file)]
     except OSError:
         return False
     return any(Path(name).suffix.lower() in FRAME_SUFFIXES | VIDEO_SUFFIXES for name in names)
@@ -110,7 +118,7 @@ def visible_images(folder: Path) -> list[Path]:
         return [
             Path(entry.path)
             for entry in entries
-            if Path(entry.name).suffix.lower() in FRAME_SUFFIXES and not is_hidden(entry.name) and entry.is_file()
+            if Path(entry.name).suffix.lower() in FRAME_SUFFIXES and not is_hidden(entry.name) and _is(entry.is_file)
         ]
 
 

@@ -1,5 +1,6 @@
 """Paths of videos, and errors that name them."""
 
+import errno
 import os
 import re
 import stat
@@ -55,10 +56,10 @@ def as_path(video: object) -> Path:
     Example:
         >>> as_path(b"clips/a.mp4").name
         'a.mp4'
-        >>> as_path("https://example.org/a.mp4")
+        >>> as_path("https://a.org/a.mp4")
         Traceback (most recent call last):
             ...
-        ValueError: https://example.org/a.mp4 is a URL, and only files are read; download it and give the file
+        ValueError: https://a.org/a.mp4 is a URL, and only files are read; download it; `fsar live` takes streams
     """
     if not isinstance(video, str | bytes | os.PathLike):
         raise ValueError(
@@ -68,8 +69,11 @@ def as_path(video: object) -> Path:
     text = os.fsdecode(video)
     if not text:
         raise ValueError("got an empty path for a video; give a video file or a folder of frames")
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text) and not os.path.lexists(text):  # `c:/` is a drive
-        raise ValueError(f"{text} is a URL, and only files are read; download it and give the file")
+    url = re.match(r"([A-Za-z][A-Za-z0-9+.-]+:)/+(.*)", text)  # `c:/` is a drive; a Path has lost a slash
+    if url and not os.path.lexists(text):
+        raise ValueError(
+            f"{url[1]}//{url[2]} is a URL, and only files are read; download it; `fsar live` takes streams"
+        )
     return Path(text)
 
 
@@ -79,11 +83,21 @@ def readable(path: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise VideoError(path, "no such file; check the name") from error
+        raise VideoError(path, _missing(path)) from error
     except NotADirectoryError as error:
         raise VideoError(path, "a part of its path is a file; check the name") from error
     except PermissionError as error:
         raise VideoError(path, "no permission to read it; change its mode or owner") from error
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise VideoError(path, "a link that leads to itself; link to the file") from error
+
+
+def _missing(path: Path) -> str:
+    if path.is_symlink():
+        return f"a link to {os.fsdecode(os.readlink(path))}, which is missing; link to the file"
+    return "no such file; check the name"
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from fsar.datasets.segments.table import Row, Segments, read_segments_csv, read_
 from fsar.progress import progress_bar
 from fsar.text.words import class_text
 from fsar.video.kinds import is_hidden
-from fsar.video.paths import VideoError, display
+from fsar.video.paths import VideoError, as_path, display
 from fsar.video.reading import VideoInfo, probe
 
 SUFFIXES = (".csv", ".tsv", ".eaf", ".json")
@@ -43,7 +43,7 @@ def split_options(data: str | Path) -> tuple[Path, dict[str, Any]]:
     """Split the argument of `--data` into a path and the option after it.
 
     Raises:
-        ValueError: the frame rate is not a number.
+        ValueError: the frame rate is not a number, or the path is a URL.
 
     Examples:
         >>> split_options("talks.eaf:tier=Right hand")[1], split_options("export.json:fps=30")[1]
@@ -51,7 +51,7 @@ def split_options(data: str | Path) -> tuple[Path, dict[str, Any]]:
     """
     match = re.fullmatch(r"(.+?):(tier|fps)=(.+)", str(data))
     if match is None:
-        return Path(data), {}
+        return as_path(data), {}
     path, option, value = match.groups()
     if option == "tier":
         return Path(path), {"tier": value}
