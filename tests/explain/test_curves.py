@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,40 @@ def test_classes_are_compared_in_pairs() -> None:
     np.testing.assert_allclose(data["half interval in points"], [196 * np.std([1, 0, 1, 0], ddof=1) / 2, 0])
     with pytest.raises(ValueError, match="other episodes"):
         classes_picture(a, replace(b, episodes_fingerprint="f"), ("a", "b"))
+
+
+def saved(path: Path, **changes: Any) -> str:
+    replace(RESULT, **changes).save(path)
+    return str(path)
+
+
+def drawn_classes(a: str, b: str, folder: Path) -> list[str]:
+    """The first row of the numbers that `fsar explain classes` writes."""
+    assert cli.main(["explain", "classes", a, b, "--out", str(folder / "classes.svg")]) == 0
+    return (folder / "classes.csv").read_text().splitlines()[0].split(",")
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"method": "trx"}, ["otam", "trx"]),
+        ({"options": {"per": "frame"}, "changed": {"per": "frame"}}, ["otam per=video", "otam per=frame"]),
+        ({"accuracy": 0.5}, ["otam (q1)", "otam (q2)"]),
+    ],
+)
+def test_runs_of_one_folder_name_are_told_apart(changes: dict[str, Any], names: list[str], tmp_path: Path) -> None:
+    a = saved(tmp_path / "q1" / "results" / "one.json")
+    b = saved(tmp_path / "q2" / "results" / "one.json", **changes)
+    header = drawn_classes(str(Path(a).parent), str(Path(b).parent), tmp_path)
+    assert [name.removesuffix(" in percent") for name in header[1:3]] == names
+
+
+def test_files_of_one_folder_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = saved(tmp_path / "one.json"), saved(tmp_path / "two.json", accuracy=0.5)
+    assert len(set(drawn_classes(a, b, tmp_path))) == 5
+    assert "by class: otam (one) and otam (two)" in capsys.readouterr().out
+    assert cli.main(["explain", "classes", a, a, "--out", str(tmp_path / "same.svg")]) == 2
+    assert "hold the same result (one.json); expected two different ones" in capsys.readouterr().err
 
 
 def test_reliability_has_all_answers() -> None:

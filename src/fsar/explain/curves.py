@@ -219,7 +219,7 @@ def classes_picture(a: Result, b: Result, names: tuple[str, str]) -> Picture:
     Args:
         a: of the first run.
         b: of the second run, over the same episodes.
-        names: of both.
+        names: of both, different ones.
 
     Returns:
         The picture. Differences have an interval if both results hold their predictions (`fsar evaluate
