@@ -103,6 +103,13 @@ def drawn_classes(a: str, b: str, folder: Path) -> list[str]:
     return (folder / "classes.csv").read_text().splitlines()[0].split(",")
 
 
+def said_of_classes(a: str, b: str, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """What `fsar explain classes` prints."""
+    cli.main(["explain", "classes", a, b, *options, "--out", str(Path(a).with_suffix(".svg"))])
+    said = capsys.readouterr()
+    return said.out + said.err
+
+
 @pytest.mark.parametrize(
     ("changes", "names"),
     [
@@ -124,6 +131,26 @@ def test_files_of_one_folder_are_told_apart(tmp_path: Path, capsys: pytest.Captu
     assert "by class: otam (one) and otam (two)" in capsys.readouterr().out
     assert cli.main(["explain", "classes", a, a, "--out", str(tmp_path / "same.svg")]) == 2
     assert "hold the same result (one.json); expected two different ones" in capsys.readouterr().err
+
+
+def test_transductive_results_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with both modes gives the inductive result; one with a transductive result alone gives that."""
+    modes = {"options": {"inductive": False}, "transductive": True}
+    a, b = (saved(tmp_path / method / "both.json", **modes, method=method) for method in ("otam", "hyrsm"))
+    assert drawn_classes(a, b, tmp_path)[1:3] == ["otam", "hyrsm"]
+    assert "otam and hyrsm, 2-way 1-shot, transductive." in capsys.readouterr().out
+    saved(tmp_path / "otam" / "single.json", options={"inductive": True})
+    assert "by class: otam, transductive and otam, inductive" in said_of_classes(a, str(Path(a).parent), capsys)
+
+
+def test_results_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    a = saved(tmp_path / "run" / "a.json")
+    assert "empty: there are no results; `fsar evaluate" in said_of_classes(a, str(tmp_path / "empty"), capsys)
+    assert "no result of --way 3 --shot any; it has 2-way 1-shot" in said_of_classes(a, a, capsys, "--way", "3")
+    saved(tmp_path / "run" / "b.json", changed={"per": "frame"})
+    said = said_of_classes(a, str(tmp_path / "run"), capsys)
+    assert "several results (otam (tiny) 2-way 1-shot | otam per=frame (tiny) 2-way 1-shot); choose" in said
 
 
 def test_reliability_has_all_answers() -> None:

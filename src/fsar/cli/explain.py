@@ -285,21 +285,21 @@ def _classes(options: Namespace) -> "Picture":
 
 
 def _only_result(run: Path, way: int | None, shot: int | None) -> "Stored":
-    """The one result of a run at a setting; the first seed of several."""
+    """The one result of a run at a setting; the first seed of several, and the inductive one of both modes."""
+    from fsar.results.identity import row_name
     from fsar.results.result import load_results
 
-    found = load_results([run])
-    found = [
-        one
-        for one in found
-        if way in (None, one.result.way) and shot in (None, one.result.shot) and not one.result.transductive
-    ]
+    stored = load_results([run])
+    if not stored:
+        raise ValueError(f"{run}: there are no results; `fsar evaluate --out DIR` writes some")
+    found = [one for one in stored if way in (None, one.result.way) and shot in (None, one.result.shot)]
     if not found:
-        raise ValueError(f"{run}: no result of this way and shot; `fsar evaluate --out DIR` writes some")
-    if len({(one.result.method, one.result.way, one.result.shot) for one in found}) > 1:
-        listed = ", ".join(
-            sorted({f"{one.result.method} {one.result.way}-way {one.result.shot}-shot" for one in found})
-        )
+        there = ", ".join(sorted({f"{one.result.way}-way {one.result.shot}-shot" for one in stored}))
+        raise ValueError(f"{run}: no result of --way {way or 'any'} --shot {shot or 'any'}; it has {there}")
+    found = [one for one in found if not one.result.transductive] or found
+    rows = sorted({f"{row_name(r)} {r.way}-way {r.shot}-shot" for r in (one.result for one in found)})
+    if len(rows) > 1:
+        listed = " | ".join(rows)
         raise ValueError(f"{run} has several results ({listed}); choose by --way and --shot, or name a file")
     return found[0]
 

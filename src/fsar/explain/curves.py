@@ -261,8 +261,9 @@ def classes_picture(a: Result, b: Result, names: tuple[str, str]) -> Picture:
     title = f"Accuracy by class: {names[0]} and {names[1]}"
     figure.suptitle(wrapped(title, 80), fontsize=10)
     most, least = (order[place].replace("_", " ") for place in (0, -1))
+    mode = ", transductive" if a.transductive and b.transductive else ""
     said = (
-        f"{title}, {a.way}-way {a.shot}-shot. {names[0]} gains most in {most} "
+        f"{title}, {a.way}-way {a.shot}-shot{mode}. {names[0]} gains most in {most} "
         f"({difference[order[0]]:+.1f} points) and least in {least} "
         f"({difference[order[-1]]:+.1f})."
     )
