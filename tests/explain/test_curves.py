@@ -12,6 +12,7 @@ from fsar.backbones.clip import ClipBackbone
 from fsar.cli.evaluate import _swept
 from fsar.datasets import VideoDataset
 from fsar.explain.curves import classes_picture, curves_picture, place_of, reliability_picture, trained_parameters
+from fsar.explain.picture import Picture
 from fsar.recognizer.score import Bin
 from fsar.results.result import Result
 from fsar.results.tables import joined
@@ -84,12 +85,25 @@ def test_classes_are_compared_in_pairs() -> None:
 
     a = replace(RESULT, predictions=answers([[0, 1], [0, 0], [0, 1], [1, 0]]), per_class={"clap": 0.75, "wave": 0.5})
     b = replace(RESULT, predictions=answers([[1, 1], [0, 0], [1, 1], [1, 0]]), per_class={"clap": 0.25, "wave": 0.5})
-    data = classes_picture(a, b, ("a", "b")).data
+    picture = classes_picture(a, b, ("a", "b"))
+    data = picture.data
     assert data["class"].tolist() == ["clap", "wave"]
+    assert data["accuracy of a in percent"].tolist() == [75.0, 50.0] and data["accuracy of b in percent"].tolist() == [
+        25.0,
+        50.0,
+    ]
     assert data["difference in points"].tolist() == [50.0, 0.0]
     np.testing.assert_allclose(data["half interval in points"], [196 * np.std([1, 0, 1, 0], ddof=1) / 2, 0])
+    assert difference_label(picture) == "a minus b, points (95 % interval)" and "interval" not in picture.words
+    alone = classes_picture(a, replace(b, predictions=None), ("a", "b"))
+    assert difference_label(alone) == "a minus b, points (no intervals: need --predictions)"
+    assert alone.words.endswith("The differences have no intervals: evaluate both with --predictions.")
     with pytest.raises(ValueError, match="other episodes"):
         classes_picture(a, replace(b, episodes_fingerprint="f"), ("a", "b"))
+
+
+def difference_label(picture: Picture) -> str:
+    return " ".join(picture.figure.axes[1].get_xlabel().split())
 
 
 def saved(path: Path, **changes: Any) -> str:
@@ -122,7 +136,7 @@ def test_runs_of_one_folder_name_are_told_apart(changes: dict[str, Any], names: 
     a = saved(tmp_path / "q1" / "results" / "one.json")
     b = saved(tmp_path / "q2" / "results" / "one.json", **changes)
     header = drawn_classes(str(Path(a).parent), str(Path(b).parent), tmp_path)
-    assert [name.removesuffix(" in percent") for name in header[1:3]] == names
+    assert header[1:3] == [f"accuracy of {name} in percent" for name in names]
 
 
 def test_files_of_one_folder_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +151,7 @@ def test_transductive_results_are_drawn(tmp_path: Path, capsys: pytest.CaptureFi
     """A folder with both modes gives the inductive result; one with a transductive result alone gives that."""
     modes = {"options": {"inductive": False}, "transductive": True}
     a, b = (saved(tmp_path / method / "both.json", **modes, method=method) for method in ("otam", "hyrsm"))
-    assert drawn_classes(a, b, tmp_path)[1:3] == ["otam", "hyrsm"]
+    assert drawn_classes(a, b, tmp_path)[1:3] == ["accuracy of otam in percent", "accuracy of hyrsm in percent"]
     assert "otam and hyrsm, 2-way 1-shot, transductive." in capsys.readouterr().out
     saved(tmp_path / "otam" / "single.json", options={"inductive": True})
     assert "by class: otam, transductive and otam, inductive" in said_of_classes(a, str(Path(a).parent), capsys)

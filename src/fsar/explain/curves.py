@@ -223,17 +223,20 @@ def classes_picture(a: Result, b: Result, names: tuple[str, str]) -> Picture:
 
     Returns:
         The picture. Differences have an interval if both results hold their predictions (`fsar evaluate
-        --predictions`): 1.96 standard errors over the class's queries, each answered by both.
+        --predictions`): 1.96 standard errors over the class's queries, each answered by both. If not, it says so.
 
     Raises:
         ValueError: the results are of other episodes.
     """
     if a.episodes_fingerprint != b.episodes_fingerprint:
         raise ValueError(f"{names[0]} and {names[1]} were tested on other episodes; evaluate both with equal options")
-    pairs = _paired(a, b)
+    pairs, lacking = _paired(a, b), a.predictions is None or b.predictions is None
     difference = {label: 100 * (a.per_class[label] - b.per_class[label]) for label in a.per_class}
     order = sorted(difference, key=lambda label: -difference[label])
-    figure = Figure(figsize=(8.2, 1.6 + 0.36 * len(order)), layout="constrained")
+    interval = "(no intervals: need --predictions)" if lacking else "(95 % interval)"
+    apart = f"{wrapped(f'{names[0]} minus {names[1]}, points', 34)}\n{interval}"
+    height = 1.2 + 0.19 * apart.count("\n") + 0.36 * len(order)
+    figure = Figure(figsize=(8.2, height), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2], sharey=True)
     rows = np.arange(len(order))
     for number, (result, name) in enumerate(((a, names[0]), (b, names[1]))):
@@ -253,7 +256,7 @@ def classes_picture(a: Result, b: Result, names: tuple[str, str]) -> Picture:
     left.set_yticks(rows, [wrapped(label.replace("_", " "), 30) for label in order], fontsize=7)
     left.invert_yaxis()
     left.set_xlabel("accuracy, %")
-    right.set_xlabel(wrapped(f"{names[0]} minus {names[1]}, points", 34))
+    right.set_xlabel(apart)
     left.set_xlim(0, 100)
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
@@ -267,11 +270,13 @@ def classes_picture(a: Result, b: Result, names: tuple[str, str]) -> Picture:
         f"({difference[order[0]]:+.1f} points) and least in {least} "
         f"({difference[order[-1]]:+.1f})."
     )
+    if lacking:
+        said += " The differences have no intervals: evaluate both with --predictions."
     data = {"class": np.array(order)} | {
         name: np.array(values)
         for name, values in (
-            (names[0], [a.per_class[label] for label in order]),
-            (names[1], [b.per_class[label] for label in order]),
+            (f"accuracy of {names[0]} in percent", [100 * a.per_class[label] for label in order]),
+            (f"accuracy of {names[1]} in percent", [100 * b.per_class[label] for label in order]),
             ("difference in points", [difference[label] for label in order]),
             ("half interval in points", halves),
         )
