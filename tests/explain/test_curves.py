@@ -173,6 +173,10 @@ def test_reliability_has_all_answers() -> None:
     assert "10 answers, expected calibration error 0.050" in picture.words
     assert picture.data["mean probability"].tolist() == [0.55, 0.95]
     assert picture.data["share right"].tolist() == [0.5, 1.0]
+    np.testing.assert_allclose(picture.data["expected share low"], [0.55 - 1.96 * 0.2, 0.95 - 1.96 * 0.1], rtol=1e-4)
+    np.testing.assert_allclose(picture.data["expected share high"], [0.55 + 1.96 * 0.2, 1.0], rtol=1e-4)
+    assert picture.figure.get_suptitle() == "mine.fsar\nexpected calibration error 0.050"
+    assert reliability_picture(bins, "mine.fsar", None).figure.get_suptitle() == "mine.fsar"
     with pytest.raises(ValueError, match="no answers to draw"):
         reliability_picture([], "mine.fsar", None)
 

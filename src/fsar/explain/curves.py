@@ -330,13 +330,14 @@ def reliability_picture(bins: Sequence[Bin], title: str, error: float | None) ->
         raise ValueError("there are no answers to draw; give labelled videos that can be read")
     columns = zip(*((each.count, each.confidence, each.accuracy, each.deviation) for each in bins), strict=True)
     counts, probabilities, shares, deviations = (np.array(column) for column in columns)
+    low, high = (np.clip(probabilities + side * NORMAL * deviations, 0, 1) for side in (-1, 1))
     figure = Figure(figsize=(5.2, 4.8), layout="constrained")
     axes, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     axes.plot([0, 1], [0, 1], color=COLOURS[7], linestyle=":", label="as often right as it says")
     axes.fill_between(
         [0, *probabilities, 1],
-        [0, *np.clip(probabilities - NORMAL * deviations, 0, 1), 1],
-        [0, *np.clip(probabilities + NORMAL * deviations, 0, 1), 1],
+        [0, *low, 1],
+        [0, *high, 1],
         color=COLOURS[7],
         alpha=0.25,
         linewidth=0,
@@ -350,9 +351,9 @@ def reliability_picture(bins: Sequence[Bin], title: str, error: float | None) ->
     below.set_xlabel("probability of the given answer")
     below.set_ylabel("answers")
     below.set_xlim(0, 1.03)
-    figure.suptitle(wrapped(title, 60), fontsize=10)
-    said = f"{title}: {int(counts.sum())} answers" + (
-        "" if error is None else f", expected calibration error {error:.3f}"
-    )
+    measured = [] if error is None else [f"expected calibration error {error:.3f}"]
+    figure.suptitle("\n".join([wrapped(title, 60), *measured]), fontsize=10)
+    said = ", ".join([f"{title}: {int(counts.sum())} answers", *measured])
     data: dict[str, Any] = {"answers": counts, "mean probability": probabilities, "share right": shares}
+    data |= {"expected share low": low, "expected share high": high}
     return Picture(figure, title, f"{said}.", data)
