@@ -160,7 +160,10 @@ def test_transductive_results_are_drawn(tmp_path: Path, capsys: pytest.CaptureFi
 def test_results_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "empty").mkdir()
     a = saved(tmp_path / "run" / "a.json")
-    assert "empty: there are no results; `fsar evaluate" in said_of_classes(a, str(tmp_path / "empty"), capsys)
+    empty = str(tmp_path / "empty")
+    assert "there are no results in " + empty in said_of_classes(a, empty, capsys)
+    assert cli.main(["explain", "curves", empty, "--out", str(tmp_path / "curve.svg")]) == 2
+    assert f"there are no results in {empty}; `fsar evaluate" in capsys.readouterr().err
     assert "no result of --way 3 --shot any; it has 2-way 1-shot" in said_of_classes(a, a, capsys, "--way", "3")
     saved(tmp_path / "run" / "b.json", changed={"per": "frame"})
     said = said_of_classes(a, str(tmp_path / "run"), capsys)

@@ -268,8 +268,15 @@ def _curves(options: Namespace) -> "Picture":
     from fsar.results.naming import named, read_names
     from fsar.results.result import load_results
 
-    stored = named(load_results(options.paths), read_names(options.name))
+    stored = load_results(options.paths)
+    if not stored:
+        raise ValueError(_no_results(*options.paths))
+    stored = named(stored, read_names(options.name))
     return curves_picture([one.result for one in stored], options.x)
+
+
+def _no_results(*paths: Path) -> str:
+    return f"there are no results in {', '.join(map(str, paths))}; `fsar evaluate --out DIR` writes some"
 
 
 def _classes(options: Namespace) -> "Picture":
@@ -291,7 +298,7 @@ def _only_result(run: Path, way: int | None, shot: int | None) -> "Stored":
 
     stored = load_results([run])
     if not stored:
-        raise ValueError(f"{run}: there are no results; `fsar evaluate --out DIR` writes some")
+        raise ValueError(_no_results(run))
     found = [one for one in stored if way in (None, one.result.way) and shot in (None, one.result.shot)]
     if not found:
         there = ", ".join(sorted({f"{one.result.way}-way {one.result.shot}-shot" for one in stored}))

@@ -102,13 +102,15 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
         The picture.
 
     Raises:
-        ValueError: no result has this number, or there are too many curves.
+        ValueError: there are no results, none has this number, or there are too many curves.
 
     Example:
         >>> curves_picture([], "alpha")
         Traceback (most recent call last):
-        ValueError: no result has a number 'alpha'; expected way, shot, parameters, or an option of its method
+        ValueError: there are no results to draw; `fsar evaluate --out DIR` writes some
     """
+    if not results:
+        raise ValueError("there are no results to draw; `fsar evaluate --out DIR` writes some")
     curves: dict[str, list[tuple[float, Joined]]] = {}
     for cell in joined(results):
         first = cell.results[0]
