@@ -76,6 +76,7 @@ def test_trained_parameters_are_those_of_the_groups(small_for_tiny: ClipBackbone
     assert trained_parameters(RESULT) == 0
     picture = curves_picture([result, RESULT], "parameters")
     assert sorted(picture.data["parameters"].tolist()) == [0, own]
+    assert f"ma-fsar: 62.5 % with {own:,} trained parameters" in picture.words
 
 
 def test_classes_are_compared_in_pairs() -> None:

@@ -139,8 +139,9 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
         axes.errorbar(at, values, halves, **look, capsize=3, label=short[name], markersize=6)
         best = int(np.argmax(values))
         among = f", the best of {len(values)} values" if len(values) > 1 else ""
-        best_at = f"{x} {places[best]:,.10g}"
-        said.append(f"{' '.join(short[name].split())}: {values[best]:.1f} % at {best_at}{among}")
+        best_at = f"{places[best]:,.10g}"
+        where = f"with {best_at} trained parameters" if x == PARAMETERS else f"at {x} {best_at}"
+        said.append(f"{' '.join(short[name].split())}: {values[best]:.1f} % {where}{among}")
         table += [(name, *point) for point in zip(places, values, halves, strict=True)]
     axes.set_xlabel("trained parameters, millions" if x == PARAMETERS else _axis_name(x))
     if x == PARAMETERS:  # room for the mark of a method that trains none, but no number below 0
