@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from fsar.backbones.clip import ClipBackbone
 from fsar.cli.evaluate import _swept
 from fsar.datasets import VideoDataset
 from fsar.explain.curves import classes_picture, curves_picture, place_of, reliability_picture, trained_parameters
-from fsar.explain.picture import Picture
+from fsar.explain.picture import Picture, save_picture
 from fsar.recognizer.score import Bin
 from fsar.results.result import Result
 from fsar.results.tables import joined
@@ -65,6 +66,15 @@ def test_trainings_of_a_sweep_are_one_curve() -> None:
     assert [words.partition("episodes, ")[2] for words in said] == [
         f"ssv2-full@otam-67k 2-way {shot}-shot" for shot in (1, 5)
     ]
+
+
+def test_svg_has_one_title_and_one_description(tmp_path: Path) -> None:
+    """Programs that read a picture aloud take the first children of its root."""
+    picture = replace(curves_picture([RESULT], "shot"), title="a < b", words="b & c")
+    save_picture(picture, tmp_path / "curve.svg")
+    root = ElementTree.parse(tmp_path / "curve.svg").getroot()
+    said = [(one.tag.rpartition("}")[2], one.text) for one in root if one.tag.endswith(("}title", "}desc"))]
+    assert said == [("title", "a < b"), ("desc", "b & c")] and root.get("role") == "img"
 
 
 def test_trained_parameters_are_those_of_the_groups(small_for_tiny: ClipBackbone) -> None:
