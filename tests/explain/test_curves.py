@@ -83,6 +83,8 @@ def test_trained_parameters_are_those_of_the_groups(small_for_tiny: ClipBackbone
     own = sum(p.numel() for name, p in built.named_parameters() if not name.startswith("backbone."))
     result = replace(RESULT, method="ma-fsar", options=built.options(), training=training)
     assert trained_parameters(result) == own
+    assert trained_parameters(replace(result, training={**training, "trained_parameters": 0})) == own  # older versions
+    assert trained_parameters(replace(result, training={**training, "trained_parameters": own + 7})) == own + 7
     assert trained_parameters(RESULT) == 0
     picture = curves_picture([result, RESULT], "parameters")
     assert sorted(picture.data["parameters"].tolist()) == [0, own]

@@ -26,9 +26,10 @@ DASHES = ("-", "--", "-.", ":")
 
 
 def trained_parameters(result: Result) -> int:
-    """Count the parameters that training changed; 0 for a method that was not trained.
+    """Count the parameters that training changed, as `fsar train` said; 0 for a method that was not trained.
 
-    The method is built without its weights, so nothing is downloaded.
+    Results of older versions do not hold the number. For them, the method is built without its weights, so nothing is
+    downloaded; layers that only the loss has are not counted then.
 
     Args:
         result: of an evaluation.
@@ -38,6 +39,8 @@ def trained_parameters(result: Result) -> int:
     """
     if result.training is None:
         return 0
+    if told := result.training.get("trained_parameters"):
+        return int(told)
     return _count(result.method, result.backbone, repr(result.options), tuple(result.training["groups"]))
 
 
