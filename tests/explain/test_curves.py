@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from fsar.backbones.clip import ClipBackbone
 from fsar.cli.evaluate import _swept
 from fsar.datasets import VideoDataset
 from fsar.explain.curves import classes_picture, curves_picture, place_of, reliability_picture, trained_parameters
+from fsar.explain.picture import Picture, save_picture
 from fsar.recognizer.score import Bin
 from fsar.results.result import Result
 from fsar.results.tables import joined
@@ -65,15 +68,27 @@ def test_trainings_of_a_sweep_are_one_curve() -> None:
     ]
 
 
+def test_svg_has_one_title_and_one_description(tmp_path: Path) -> None:
+    """Programs that read a picture aloud take the first children of its root."""
+    picture = replace(curves_picture([RESULT], "shot"), title="a < b", words="b & c")
+    save_picture(picture, tmp_path / "curve.svg")
+    root = ElementTree.parse(tmp_path / "curve.svg").getroot()
+    said = [(one.tag.rpartition("}")[2], one.text) for one in root if one.tag.endswith(("}title", "}desc"))]
+    assert said == [("title", "a < b"), ("desc", "b & c")] and root.get("role") == "img"
+
+
 def test_trained_parameters_are_those_of_the_groups(small_for_tiny: ClipBackbone) -> None:
     training = {**TRAINING, "groups": ["own"]}
     built = build_method("ma-fsar", small_for_tiny, hidden=8)
     own = sum(p.numel() for name, p in built.named_parameters() if not name.startswith("backbone."))
     result = replace(RESULT, method="ma-fsar", options=built.options(), training=training)
     assert trained_parameters(result) == own
+    assert trained_parameters(replace(result, training={**training, "trained_parameters": 0})) == own  # older versions
+    assert trained_parameters(replace(result, training={**training, "trained_parameters": own + 7})) == own + 7
     assert trained_parameters(RESULT) == 0
     picture = curves_picture([result, RESULT], "parameters")
     assert sorted(picture.data["parameters"].tolist()) == [0, own]
+    assert f"ma-fsar: 62.5 % with {own:,} trained parameters" in picture.words
 
 
 def test_classes_are_compared_in_pairs() -> None:
@@ -83,12 +98,89 @@ def test_classes_are_compared_in_pairs() -> None:
 
     a = replace(RESULT, predictions=answers([[0, 1], [0, 0], [0, 1], [1, 0]]), per_class={"clap": 0.75, "wave": 0.5})
     b = replace(RESULT, predictions=answers([[1, 1], [0, 0], [1, 1], [1, 0]]), per_class={"clap": 0.25, "wave": 0.5})
-    data = classes_picture(a, b, ("a", "b")).data
+    picture = classes_picture(a, b, ("a", "b"))
+    data = picture.data
     assert data["class"].tolist() == ["clap", "wave"]
+    assert data["accuracy of a in percent"].tolist() == [75.0, 50.0] and data["accuracy of b in percent"].tolist() == [
+        25.0,
+        50.0,
+    ]
     assert data["difference in points"].tolist() == [50.0, 0.0]
     np.testing.assert_allclose(data["half interval in points"], [196 * np.std([1, 0, 1, 0], ddof=1) / 2, 0])
+    assert difference_label(picture) == "a minus b, points (95 % interval)" and "interval" not in picture.words
+    alone = classes_picture(a, replace(b, predictions=None), ("a", "b"))
+    assert difference_label(alone) == "a minus b, points (no intervals: need --predictions)"
+    assert alone.words.endswith("The differences have no intervals: evaluate both with --predictions.")
     with pytest.raises(ValueError, match="other episodes"):
         classes_picture(a, replace(b, episodes_fingerprint="f"), ("a", "b"))
+
+
+def difference_label(picture: Picture) -> str:
+    return " ".join(picture.figure.axes[1].get_xlabel().split())
+
+
+def saved(path: Path, **changes: Any) -> str:
+    replace(RESULT, **changes).save(path)
+    return str(path)
+
+
+def drawn_classes(a: str, b: str, folder: Path) -> list[str]:
+    """The first row of the numbers that `fsar explain classes` writes."""
+    assert cli.main(["explain", "classes", a, b, "--out", str(folder / "classes.svg")]) == 0
+    return (folder / "classes.csv").read_text().splitlines()[0].split(",")
+
+
+def said_of_classes(a: str, b: str, capsys: pytest.CaptureFixture[str], *options: str) -> str:
+    """What `fsar explain classes` prints."""
+    cli.main(["explain", "classes", a, b, *options, "--out", str(Path(a).with_suffix(".svg"))])
+    said = capsys.readouterr()
+    return said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"method": "trx"}, ["otam", "trx"]),
+        ({"options": {"per": "frame"}, "changed": {"per": "frame"}}, ["otam per=video", "otam per=frame"]),
+        ({"accuracy": 0.5}, ["otam (q1)", "otam (q2)"]),
+    ],
+)
+def test_runs_of_one_folder_name_are_told_apart(changes: dict[str, Any], names: list[str], tmp_path: Path) -> None:
+    a = saved(tmp_path / "q1" / "results" / "one.json")
+    b = saved(tmp_path / "q2" / "results" / "one.json", **changes)
+    header = drawn_classes(str(Path(a).parent), str(Path(b).parent), tmp_path)
+    assert header[1:3] == [f"accuracy of {name} in percent" for name in names]
+
+
+def test_files_of_one_folder_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a, b = saved(tmp_path / "one.json"), saved(tmp_path / "two.json", accuracy=0.5)
+    assert len(set(drawn_classes(a, b, tmp_path))) == 5
+    assert "by class: otam (one) and otam (two)" in capsys.readouterr().out
+    assert cli.main(["explain", "classes", a, a, "--out", str(tmp_path / "same.svg")]) == 2
+    assert "hold the same result (one.json); expected two different ones" in capsys.readouterr().err
+
+
+def test_transductive_results_are_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A folder with both modes gives the inductive result; one with a transductive result alone gives that."""
+    modes = {"options": {"inductive": False}, "transductive": True}
+    a, b = (saved(tmp_path / method / "both.json", **modes, method=method) for method in ("otam", "hyrsm"))
+    assert drawn_classes(a, b, tmp_path)[1:3] == ["accuracy of otam in percent", "accuracy of hyrsm in percent"]
+    assert "otam and hyrsm, 2-way 1-shot, transductive." in capsys.readouterr().out
+    saved(tmp_path / "otam" / "single.json", options={"inductive": True})
+    assert "by class: otam, transductive and otam, inductive" in said_of_classes(a, str(Path(a).parent), capsys)
+
+
+def test_results_that_are_not_there_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty").mkdir()
+    a = saved(tmp_path / "run" / "a.json")
+    empty = str(tmp_path / "empty")
+    assert "there are no results in " + empty in said_of_classes(a, empty, capsys)
+    assert cli.main(["explain", "curves", empty, "--out", str(tmp_path / "curve.svg")]) == 2
+    assert f"there are no results in {empty}; `fsar evaluate" in capsys.readouterr().err
+    assert "no result of --way 3 --shot any; it has 2-way 1-shot" in said_of_classes(a, a, capsys, "--way", "3")
+    saved(tmp_path / "run" / "b.json", changed={"per": "frame"})
+    said = said_of_classes(a, str(tmp_path / "run"), capsys)
+    assert "several results (otam (tiny) 2-way 1-shot | otam per=frame (tiny) 2-way 1-shot); choose" in said
 
 
 def test_reliability_has_all_answers() -> None:
@@ -97,6 +189,10 @@ def test_reliability_has_all_answers() -> None:
     assert "10 answers, expected calibration error 0.050" in picture.words
     assert picture.data["mean probability"].tolist() == [0.55, 0.95]
     assert picture.data["share right"].tolist() == [0.5, 1.0]
+    np.testing.assert_allclose(picture.data["expected share low"], [0.55 - 1.96 * 0.2, 0.95 - 1.96 * 0.1], rtol=1e-4)
+    np.testing.assert_allclose(picture.data["expected share high"], [0.55 + 1.96 * 0.2, 1.0], rtol=1e-4)
+    assert picture.figure.get_suptitle() == "mine.fsar\nexpected calibration error 0.050"
+    assert reliability_picture(bins, "mine.fsar", None).figure.get_suptitle() == "mine.fsar"
     with pytest.raises(ValueError, match="no answers to draw"):
         reliability_picture([], "mine.fsar", None)
 

@@ -416,6 +416,9 @@ def test_every_trainable_method_trains(
     assert all(np.isfinite(line["loss"]) for line in curve(tmp_path / "run"))
     loaded = load_pretrained(tmp_path / "run")
     assert loaded.provenance.groups == tuple(lr)
+    kept = sum(p.numel() for name, p in loaded.named_parameters() if group_of(name) in lr)
+    of_the_loss = (loaded.backbone.dim + 1) * len(loaded.provenance.classes) if method == "hyrsm" else 0
+    assert loaded.provenance.trained_parameters == kept + of_the_loss
     assert not any(name.startswith("loss_heads") for name in load_file(tmp_path / "run/checkpoint/model.safetensors"))
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from fsar.evaluation.episodes import Episodes
     from fsar.explain.picture import Picture
     from fsar.methods import Method
-    from fsar.results.result import Result
+    from fsar.results.result import Stored
     from fsar.video.frame_cache import FrameCache
 
 
@@ -268,27 +268,45 @@ def _curves(options: Namespace) -> "Picture":
     from fsar.results.naming import named, read_names
     from fsar.results.result import load_results
 
-    stored = named(load_results(options.paths), read_names(options.name))
+    stored = load_results(options.paths)
+    if not stored:
+        raise ValueError(_no_results(*options.paths))
+    stored = named(stored, read_names(options.name))
     return curves_picture([one.result for one in stored], options.x)
+
+
+def _no_results(*paths: Path) -> str:
+    return f"there are no results in {', '.join(map(str, paths))}; `fsar evaluate --out DIR` writes some"
 
 
 def _classes(options: Namespace) -> "Picture":
     from fsar.explain.curves import classes_picture
+    from fsar.results.identity import names_apart
 
     a, b = (_only_result(run, options.way, options.shot) for run in options.runs)
-    return classes_picture(a, b, (options.runs[0].stem, options.runs[1].stem))
+    if a.result == b.result:
+        raise ValueError(
+            f"{options.runs[0]} and {options.runs[1]} hold the same result ({a.path.name}); expected two different ones"
+        )
+    return classes_picture(a.result, b.result, names_apart(a, b))
 
 
-def _only_result(run: Path, way: int | None, shot: int | None) -> "Result":
-    """The one result of a run at a setting; the first seed of several."""
+def _only_result(run: Path, way: int | None, shot: int | None) -> "Stored":
+    """The one result of a run at a setting; the first seed of several, and the inductive one of both modes."""
+    from fsar.results.identity import row_name
     from fsar.results.result import load_results
 
-    found = [one.result for one in load_results([run])]
-    found = [r for r in found if way in (None, r.way) and shot in (None, r.shot) and not r.transductive]
+    stored = load_results([run])
+    if not stored:
+        raise ValueError(_no_results(run))
+    found = [one for one in stored if way in (None, one.result.way) and shot in (None, one.result.shot)]
     if not found:
-        raise ValueError(f"{run}: no result of this way and shot; `fsar evaluate --out DIR` writes some")
-    if len({(r.method, r.way, r.shot) for r in found}) > 1:
-        listed = ", ".join(sorted({f"{r.method} {r.way}-way {r.shot}-shot" for r in found}))
+        there = ", ".join(sorted({f"{one.result.way}-way {one.result.shot}-shot" for one in stored}))
+        raise ValueError(f"{run}: no result of --way {way or 'any'} --shot {shot or 'any'}; it has {there}")
+    found = [one for one in found if not one.result.transductive] or found
+    rows = sorted({f"{row_name(r)} {r.way}-way {r.shot}-shot" for r in (one.result for one in found)})
+    if len(rows) > 1:
+        listed = " | ".join(rows)
         raise ValueError(f"{run} has several results ({listed}); choose by --way and --shot, or name a file")
     return found[0]
 

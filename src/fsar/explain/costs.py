@@ -55,7 +55,7 @@ class Costs:
     trains: str
     """Groups of parameters that train: `own` (what the method adds), `visual`, `text` (the towers)."""
     trained: int
-    """Parameters in these groups."""
+    """Parameters in these groups, without layers that only the loss has: their size depends on the training classes."""
     clip_gflops: float
     """Billions of operations for one encoded clip (a query)."""
     episode_gflops: float

@@ -26,9 +26,10 @@ DASHES = ("-", "--", "-.", ":")
 
 
 def trained_parameters(result: Result) -> int:
-    """Count the parameters that training changed; 0 for a method that was not trained.
+    """Count the parameters that training changed, as `fsar train` said; 0 for a method that was not trained.
 
-    The method is built without its weights, so nothing is downloaded.
+    Results of older versions do not hold the number. For them, the method is built without its weights, so nothing is
+    downloaded; layers that only the loss has are not counted then.
 
     Args:
         result: of an evaluation.
@@ -38,6 +39,8 @@ def trained_parameters(result: Result) -> int:
     """
     if result.training is None:
         return 0
+    if told := result.training.get("trained_parameters"):
+        return int(told)
     return _count(result.method, result.backbone, repr(result.options), tuple(result.training["groups"]))
 
 
@@ -102,13 +105,15 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
         The picture.
 
     Raises:
-        ValueError: no result has this number, or there are too many curves.
+        ValueError: there are no results, none has this number, or there are too many curves.
 
     Example:
         >>> curves_picture([], "alpha")
         Traceback (most recent call last):
-        ValueError: no result has a number 'alpha'; expected way, shot, parameters, or an option of its method
+        ValueError: there are no results to draw; `fsar evaluate --out DIR` writes some
     """
+    if not results:
+        raise ValueError("there are no results to draw; `fsar evaluate --out DIR` writes some")
     curves: dict[str, list[tuple[float, Joined]]] = {}
     for cell in joined(results):
         first = cell.results[0]
@@ -137,8 +142,9 @@ def curves_picture(results: Sequence[Result], x: str) -> Picture:
         axes.errorbar(at, values, halves, **look, capsize=3, label=short[name], markersize=6)
         best = int(np.argmax(values))
         among = f", the best of {len(values)} values" if len(values) > 1 else ""
-        best_at = f"{x} {places[best]:,.10g}"
-        said.append(f"{' '.join(short[name].split())}: {values[best]:.1f} % at {best_at}{among}")
+        best_at = f"{places[best]:,.10g}"
+        where = f"with {best_at} trained parameters" if x == PARAMETERS else f"at {x} {best_at}"
+        said.append(f"{' '.join(short[name].split())}: {values[best]:.1f} % {where}{among}")
         table += [(name, *point) for point in zip(places, values, halves, strict=True)]
     axes.set_xlabel("trained parameters, millions" if x == PARAMETERS else _axis_name(x))
     if x == PARAMETERS:  # room for the mark of a method that trains none, but no number below 0
@@ -219,21 +225,24 @@ def classes_picture(a: Result, b: Result, names: tuple[str, str]) -> Picture:
     Args:
         a: of the first run.
         b: of the second run, over the same episodes.
-        names: of both.
+        names: of both, different ones.
 
     Returns:
         The picture. Differences have an interval if both results hold their predictions (`fsar evaluate
-        --predictions`): 1.96 standard errors over the class's queries, each answered by both.
+        --predictions`): 1.96 standard errors over the class's queries, each answered by both. If not, it says so.
 
     Raises:
         ValueError: the results are of other episodes.
     """
     if a.episodes_fingerprint != b.episodes_fingerprint:
         raise ValueError(f"{names[0]} and {names[1]} were tested on other episodes; evaluate both with equal options")
-    pairs = _paired(a, b)
+    pairs, lacking = _paired(a, b), a.predictions is None or b.predictions is None
     difference = {label: 100 * (a.per_class[label] - b.per_class[label]) for label in a.per_class}
     order = sorted(difference, key=lambda label: -difference[label])
-    figure = Figure(figsize=(8.2, 1.6 + 0.36 * len(order)), layout="constrained")
+    interval = "(no intervals: need --predictions)" if lacking else "(95 % interval)"
+    apart = f"{wrapped(f'{names[0]} minus {names[1]}, points', 34)}\n{interval}"
+    height = 1.2 + 0.19 * apart.count("\n") + 0.36 * len(order)
+    figure = Figure(figsize=(8.2, height), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2], sharey=True)
     rows = np.arange(len(order))
     for number, (result, name) in enumerate(((a, names[0]), (b, names[1]))):
@@ -253,7 +262,7 @@ def classes_picture(a: Result, b: Result, names: tuple[str, str]) -> Picture:
     left.set_yticks(rows, [wrapped(label.replace("_", " "), 30) for label in order], fontsize=7)
     left.invert_yaxis()
     left.set_xlabel("accuracy, %")
-    right.set_xlabel(wrapped(f"{names[0]} minus {names[1]}, points", 34))
+    right.set_xlabel(apart)
     left.set_xlim(0, 100)
     for axes in (left, right):
         axes.grid(axis="x", alpha=0.3)
@@ -261,16 +270,19 @@ def classes_picture(a: Result, b: Result, names: tuple[str, str]) -> Picture:
     title = f"Accuracy by class: {names[0]} and {names[1]}"
     figure.suptitle(wrapped(title, 80), fontsize=10)
     most, least = (order[place].replace("_", " ") for place in (0, -1))
+    mode = ", transductive" if a.transductive and b.transductive else ""
     said = (
-        f"{title}, {a.way}-way {a.shot}-shot. {names[0]} gains most in {most} "
+        f"{title}, {a.way}-way {a.shot}-shot{mode}. {names[0]} gains most in {most} "
         f"({difference[order[0]]:+.1f} points) and least in {least} "
         f"({difference[order[-1]]:+.1f})."
     )
+    if lacking:
+        said += " The differences have no intervals: evaluate both with --predictions."
     data = {"class": np.array(order)} | {
         name: np.array(values)
         for name, values in (
-            (names[0], [a.per_class[label] for label in order]),
-            (names[1], [b.per_class[label] for label in order]),
+            (f"accuracy of {names[0]} in percent", [100 * a.per_class[label] for label in order]),
+            (f"accuracy of {names[1]} in percent", [100 * b.per_class[label] for label in order]),
             ("difference in points", [difference[label] for label in order]),
             ("half interval in points", halves),
         )
@@ -324,13 +336,14 @@ def reliability_picture(bins: Sequence[Bin], title: str, error: float | None) ->
         raise ValueError("there are no answers to draw; give labelled videos that can be read")
     columns = zip(*((each.count, each.confidence, each.accuracy, each.deviation) for each in bins), strict=True)
     counts, probabilities, shares, deviations = (np.array(column) for column in columns)
+    low, high = (np.clip(probabilities + side * NORMAL * deviations, 0, 1) for side in (-1, 1))
     figure = Figure(figsize=(5.2, 4.8), layout="constrained")
     axes, below = figure.subplots(2, 1, height_ratios=[3, 1], sharex=True)
     axes.plot([0, 1], [0, 1], color=COLOURS[7], linestyle=":", label="as often right as it says")
     axes.fill_between(
         [0, *probabilities, 1],
-        [0, *np.clip(probabilities - NORMAL * deviations, 0, 1), 1],
-        [0, *np.clip(probabilities + NORMAL * deviations, 0, 1), 1],
+        [0, *low, 1],
+        [0, *high, 1],
         color=COLOURS[7],
         alpha=0.25,
         linewidth=0,
@@ -344,9 +357,9 @@ def reliability_picture(bins: Sequence[Bin], title: str, error: float | None) ->
     below.set_xlabel("probability of the given answer")
     below.set_ylabel("answers")
     below.set_xlim(0, 1.03)
-    figure.suptitle(wrapped(title, 60), fontsize=10)
-    said = f"{title}: {int(counts.sum())} answers" + (
-        "" if error is None else f", expected calibration error {error:.3f}"
-    )
+    measured = [] if error is None else [f"expected calibration error {error:.3f}"]
+    figure.suptitle("\n".join([wrapped(title, 60), *measured]), fontsize=10)
+    said = ", ".join([f"{title}: {int(counts.sum())} answers", *measured])
     data: dict[str, Any] = {"answers": counts, "mean probability": probabilities, "share right": shares}
+    data |= {"expected share low": low, "expected share high": high}
     return Picture(figure, title, f"{said}.", data)

@@ -72,10 +72,9 @@ def save_picture(picture: Picture, path: Path, note: str = "") -> Path:
             text = io.StringIO()
             about.pop("Comment", None)  # SVG has no such entry
             picture.figure.savefig(text, format="svg", metadata={**about, "Date": None})
-            said = f"<title>{html.escape(picture.title)}</title><desc>{html.escape(picture.words)}</desc>"
-            head, opened, rest = text.getvalue().partition("<svg ")
-            attributes, closed, rest = rest.partition(">")
-            write_text_atomic(path, f'{head}{opened}role="img" {attributes}{closed}{said}{rest}')
+            said = f"<desc>{html.escape(picture.words)}</desc>"  # matplotlib writes the title before its metadata
+            written = text.getvalue().replace("<svg ", '<svg role="img" ', 1)
+            write_text_atomic(path, written.replace("</title>", f"</title>{said}", 1))
     return _save_numbers(picture.data, path)
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fsar.results.result import Result, short_hash
+from fsar.results.result import Result, Stored, short_hash
 
 WITHOUT_EFFECT = ("devices", "nodes", "workers", "checkpoint_activations")
 """Keys of a recipe that change numbers only by rounding."""
@@ -216,6 +216,41 @@ def method_name(result: Result) -> str:
         if key != "inductive"
     )
     return f"{result.method} {changed}" if changed else result.method
+
+
+def names_apart(a: Stored, b: Stored) -> tuple[str, str]:
+    """Name two results by what tells them apart: method, options and mode; if these are equal, folder or file.
+
+    Args:
+        a: one of them.
+        b: another one, of another file.
+
+    Returns:
+        Two different names.
+    """
+    one, other = a.result, b.result
+    if one.method != other.method:
+        return one.method, other.method
+    differing = [key for key in {**one.changed, **other.changed} if one.options.get(key) != other.options.get(key)]
+    names = []
+    for result in (one, other):
+        apart = {key: result.options[key] for key in differing if key in result.options}
+        mode = f", {result.mode}" if one.transductive != other.transductive else ""
+        names.append(f"{method_name(replace(result, changed=apart))}{mode}")
+    if names[0] != names[1]:
+        return names[0], names[1]
+    first, second = _places_apart(a.path, b.path)
+    return f"{names[0]} ({first})", f"{names[1]} ({second})"
+
+
+def _places_apart(a: Path, b: Path) -> tuple[str, str]:
+    """Name the innermost folders of two files that differ, not the `results` in a run's folder; or the files."""
+    folders = [path.resolve().parent for path in (a, b)]
+    runs = [folder.parent if folder.name == "results" else folder for folder in folders]
+    for first, second in zip(*(reversed(run.parts) for run in runs), strict=False):
+        if first != second:
+            return first, second
+    return a.stem, b.stem
 
 
 def trained_on(result: Result) -> str:

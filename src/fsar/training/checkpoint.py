@@ -58,6 +58,9 @@ class Provenance:
     """Hash of the training features if they were made elsewhere; empty for videos."""
     unfinished_at: int | None = None
     """Training episodes that the run had when the checkpoint was loaded, if it was not finished then."""
+    trained_parameters: int = 0
+    """Number of parameters that trained, with those of layers that only the loss has, which the checkpoint leaves out;
+    0 in checkpoints of older versions."""
 
 
 def provenance_of(stored: Mapping[str, Any]) -> Provenance:

@@ -181,13 +181,15 @@ def require_same_run(recipe: Recipe, folder: Path) -> None:
 
 def parameter_counts(setup: "Setup") -> str:
     """Describe how many parameters train."""
-    counts = {
-        group: sum(p.numel() for name, p in setup.method.named_parameters() if group_of(name) == group)
-        for group in setup.groups
-    }
     total = sum(p.numel() for p in setup.method.parameters())
-    listed = ", ".join(f"{count:,} {group}" for group, count in counts.items())
+    listed = ", ".join(f"{count:,} {group}" for group, count in _trained_parameters(setup).items())
     return f"trains {listed} of {total:,} parameters in all"
+
+
+def _trained_parameters(setup: "Setup") -> dict[str, int]:
+    """Group -> number of its parameters, with those of `loss_heads`."""
+    sizes = [(group_of(name), p.numel()) for name, p in setup.method.named_parameters()]
+    return {group: sum(size for other, size in sizes if other == group) for group in setup.groups}
 
 
 def _provenance(setup: "Setup", standing: Standing, selected: bool) -> Provenance:
@@ -218,6 +220,7 @@ def _provenance(setup: "Setup", standing: Standing, selected: bool) -> Provenanc
         selection=selection,
         episodes=standing.step * recipe.episodes_per_step,
         results=tuple(results),
+        trained_parameters=sum(_trained_parameters(setup).values()),
     )
 
 
