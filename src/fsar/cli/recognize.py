@@ -29,7 +29,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--examples",
         type=Path,
-        help="folder with one folder of example clips per action, or a file of segments (as --data takes it)",
+        help="folder with one folder of example clips per action, and a folder `background` or `unknown` for clips "
+        "that show none of them; or a file of segments (as --data takes it)",
     )
     parser.add_argument("--model", type=Path, help="a recogniser that --save wrote; replaces --examples")
     parser.add_argument("--save", type=Path, help="write the recogniser to this file")
