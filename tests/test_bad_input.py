@@ -387,7 +387,7 @@ def test_a_folder_without_videos_says_what_was_expected(tmp_path: Path) -> None:
         (["evaluate", "--frames", "0", *QUICK], "cannot choose 0 frames"),
         (
             ["evaluate", *QUICK, "--shot", "3"],
-            "3-shot episodes with 1 queries.*clap has 3, wave has 3.*[Ll]ower shot",
+            "3-shot episodes with 1 query per.*clap has 3, wave has 3.*[Ll]ower shot",
         ),
         (["evaluate", *QUICK, "--way", "5"], "5-way episodes need 5 classes; data has 2 here: clap, wave"),
         (["evaluate", *QUICK, "--way", "0"], "at least one way"),

@@ -63,4 +63,4 @@ def test_messages_of_refused_files_are_those_of_the_reader() -> None:
     quoted = re.findall(r'^\| "(.+?)" \|', (DOCS / "files.md").read_text(encoding="utf-8"), re.MULTILINE)
     source = "".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "src/fsar/video").glob("*.py"))
     said = re.sub(r"\{what\}", "only sound", source)
-    assert len(quoted) == 11 and [message for message in quoted if message not in said] == []
+    assert len(quoted) == 12 and [message for message in quoted if message not in said] == []

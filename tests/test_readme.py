@@ -198,7 +198,7 @@ def test_the_lines_on_banks(folder: Path, capsys: pytest.CaptureFixture[str], mo
         more = {"bank": ["--backbone", "tiny"], "evaluate": ["--episodes", "20"], "search": []}
         assert cli.main([*words[1:], *more[words[1]]]) == 0, capsys.readouterr().err
     said = capsys.readouterr()
-    assert "14 videos in 1 shards, 0 broken" in said.out and "10,000,000 clips: " in said.out
+    assert "14 videos in 1 shard, 0 broken" in said.out and "10,000,000 clips: " in said.out
     assert "recall of the shortlist at 1: 1.00" in said.err
 
 

@@ -106,7 +106,7 @@ def test_a_file_that_hangs_or_crashes_its_decoder_is_a_row_with_a_reason(
     assert main(words) == 1
     assert ShardedBank(tmp_path / "bank").index()["row"].to_pylist() == [None, 0, None]
     said = capsys.readouterr()
-    assert "1 videos in 1 shards, 2 broken" in said.out and "hang.mp4: decoding it takes more than 60 s" in said.err
+    assert "1 video in 1 shard, 2 broken" in said.out and "hang.mp4: decoding it takes more than 60 s" in said.err
 
 
 def test_nothing_read_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -188,4 +188,4 @@ def test_moments_of_long_videos_are_rows(clips: Path, tmp_path: Path, capsys: py
     frames = ShardedBank(tmp_path / "bank").part("frames", 0)
     assert len(frames) == 6 and not np.array_equal(frames[0], frames[1])
     assert main(["bank", "show", str(tmp_path / "bank")]) == 0
-    assert "6 videos, 1 broken, 0 deleted; 1 shards, 0 missing" in capsys.readouterr().out
+    assert "6 videos, 1 broken, 0 deleted; 1 shard, 0 missing" in capsys.readouterr().out

@@ -9,12 +9,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from fsar import cli
 from fsar.backbones import Backbone
 from fsar.datasets import VideoDataset
 from fsar.datasets.world_actions import PAIRS
 from fsar.progress import one_output
+from fsar.video.writing import write_video
 from tests.processes import as_a_user, forked
 
 
@@ -129,6 +132,12 @@ def test_probe(small_video: Path) -> None:
     assert run.returncode == 0 and "frames 20" in run.stdout and "width 64" in run.stdout
 
 
+def test_probe_rounds_to_milliseconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_video(tmp_path / "a.mp4", np.zeros((4, 48, 64, 3), np.uint8), 3.0)
+    assert cli.main(["probe", str(tmp_path / "a.mp4")]) == 0
+    assert "fps 3, duration 1.333, " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -145,7 +154,7 @@ def test_probe(small_video: Path) -> None:
         (("recognize", "--model", ".", "a.mp4"), "a folder; expected a recogniser's file, such as mine.fsar"),
         (("recognize", "--examples", "nowhere", "--save", "."), "--save . is a folder; expected a file"),
         (("recognize", "--examples", ".", "a.mp4"), "a.mp4: no such file or folder"),
-        (("evaluate", "--shot", "1", "50"), "50-shot episodes with 1 queries per class need 51 videos"),
+        (("evaluate", "--shot", "1", "50"), "50-shot episodes with 1 query per class need 51 videos"),
         (("probe", "nothing.mp4"), "no such file"),
         (("recognize", "--strictness", "abc"), "fsar recognize: argument --strictness: got 'abc', expected a number"),
         (("evaluate", "--seed", "1.5"), "fsar evaluate: argument --seed: got '1.5', expected a whole number; see"),

@@ -88,11 +88,11 @@ def test_cache_tells_its_size_and_removes_what_is_asked(
     assert f"{tmp_path}: 0.00 GB; the limit for frames, features, windows is 10 GB" in (told := capsys.readouterr().out)
     assert "  features: 0.001 GB\n  frames: 0.001 GB\n  splits: 0.000 GB\n  windows: 0.001 GB\n" in told
     assert main(["cache", "--older", "30"]) == 0
-    assert "removed 1 files" in capsys.readouterr().out and not (tmp_path / "frames" / "a.npy").exists()
+    assert "removed 1 file;" in capsys.readouterr().out and not (tmp_path / "frames" / "a.npy").exists()
     assert main(["cache", "--to", "0.0015"]) == 0
-    assert "removed 1 files" in capsys.readouterr().out and not (tmp_path / "windows" / "b.npz").exists()
+    assert "removed 1 file;" in capsys.readouterr().out and not (tmp_path / "windows" / "b.npz").exists()
     assert main(["cache", "--clear"]) == 0
-    assert "removed 1 files" in capsys.readouterr().out
+    assert "removed 1 file;" in capsys.readouterr().out
     assert (tmp_path / "splits" / "list.txt").exists()
     assert main(["cache", "--clear", "--to", "1"]) == 2
     assert main(["cache", "--to", "-1"]) == 2

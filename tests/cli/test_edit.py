@@ -159,6 +159,13 @@ def test_examples_are_checked(model: Path, capsys: pytest.CaptureFixture[str]) -
     assert "2 actions, 4 examples" in ask(capsys, "check-examples", "more", "--backbone", "tiny")
 
 
+@pytest.mark.parametrize("verb", ["recognize", "enroll"])
+def test_help_tells_of_the_folder_of_background(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([verb, "--help"])
+    assert "a folder `background` or `unknown` for clips" in " ".join(capsys.readouterr().out.split())
+
+
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for verb in ("enroll", "forget", "correct", "test", "check-examples", "model", "recognize"):
         with pytest.raises(SystemExit):

@@ -79,7 +79,7 @@ def test_what_is_ignored_is_named(tmp_path: Path) -> None:
         "jump/person2 (1 deeper); move them up, to CLASS/VIDEO",
         "ignored 1 folder without videos or frames: jump/bare",
         "ignored 1 video outside of the class folders: loose.mkv; move it into the folder of its class",
-        "no video of 2 of the classes: jump, walk",
+        "no video of 2 classes: jump, walk",
     )
 
 
@@ -163,6 +163,6 @@ def test_recognize_tells_what_it_passes_over(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr()
     assert len(said.out.splitlines()) == 4
     assert "fsar: ignored 1 folder whose videos lie too deep: walk/deeper/most (1 deeper)" in said.err
-    assert "fsar: no video of 1 of the classes: walk" in said.err
+    assert "fsar: no video of 1 class: walk" in said.err
     assert "fsar: ignored 1 file that is no video: IMG_0001.jpg" in said.err
     assert "more/c.mp4" in said.out

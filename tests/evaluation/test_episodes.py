@@ -198,7 +198,7 @@ def test_manifest_of_another_dataset_is_refused(drawn: Episodes, tmp_path: Path)
         ({"way": 9}, "9-way episodes need 9 classes; made has 8 here: class 0, class 1"),
         (
             {"shot": 9},
-            "9-shot episodes with 1 queries per class need 10 videos in every class; class 0 has 9",
+            "9-shot episodes with 1 query per class need 10 videos in every class; class 0 has 9",
         ),
         ({"shot": 1, "query": 9}, "need 10 videos in every class"),
         ({"way": 0}, "at least one way, shot and query; got way 0"),

@@ -98,10 +98,14 @@ def said(folder: Path, *words: str | Path, status: int = 0) -> list[dict[str, An
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def said_here(folder: Path, *words: str | Path) -> list[dict[str, Any]]:
+def said_here(folder: Path, *words: str | Path, status: int = 0) -> list[dict[str, Any]]:
     """What it prints, in this process, which has all packages loaded already."""
     printed = StringIO()
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), pytest.raises(SystemExit, match="^0$"):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        redirect_stdout(printed),
+        pytest.raises(SystemExit, match=f"^{status}$"),
+    ):
         patch.syspath_prepend(folder)
         patch.delitem(sys.modules, "frames", raising=False)
         patch.setattr(sys, "argv", ["run.py", *map(str, words)])

@@ -65,6 +65,21 @@ def test_it_answers_without_torch(exported: Exported, tmp_path: Path) -> None:
     assert {answer["best"] for answer in found} == {"right", "left"}
 
 
+def test_it_says_why_a_video_cannot_be_read(
+    exported: Exported, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("text.mp4").write_text("no video")
+    Path("empty.mp4").touch()
+    said_here(exported.folder, "text.mp4", "none.mp4", "empty.mp4", ".", status=2)
+    assert capsys.readouterr().err.splitlines() == [
+        "text.mp4: invalid data found when processing input; the file is broken or not a video",
+        "none.mp4: no such file; check the name",
+        "empty.mp4: the file is empty; copy it again from its source",
+        ".: it is a folder; give a video file",
+    ]
+
+
 def test_it_answers_with_openvino_and_with_whole_numbers(exported: Exported, small_video: Path) -> None:
     pytest.importorskip("openvino", reason="the extra `fast` is not installed")
     (found,) = said_here(exported.folder, small_video, "--openvino")

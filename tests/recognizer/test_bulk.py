@@ -42,7 +42,7 @@ def test_answers_are_those_of_predict_in_shards(
     words += ["--out", str(tmp_path / "answers")]
     for _ in range(2):  # the second time, there is nothing to do
         assert main(words) == 1
-        assert "3 videos in 1 shards, 2 broken" in capsys.readouterr().out
+        assert "3 videos in 1 shard, 2 broken" in capsys.readouterr().out
     errors = parquet.read_table(tmp_path / "answers/index/00000.parquet")["error"].to_pylist()
     assert "hang.mp4: decoding it takes more than 60 s" in errors[3] and "junk.mp4: " in errors[4]
     table = parquet.read_table(tmp_path / "answers/answers/00000.parquet").to_pydict()

@@ -26,6 +26,13 @@ def test_a_file_holds_halves_and_no_paths(recognizer: Recognizer, clips: Clips, 
     assert home in json.dumps(read_parts(tmp_path / "mine.fsar")[0])
 
 
+def test_a_recognizer_is_printed_with_its_file_and_its_counts(small: Recognizer, tmp_path: Path) -> None:
+    assert repr(small) == "Recognizer('tiny', 2 actions, 6 clips)"
+    small.remove("right")
+    small.save(tmp_path / "mine.fsar")
+    assert repr(Recognizer.load(tmp_path / "mine.fsar")) == f"Recognizer('{tmp_path / 'mine.fsar'}', 1 action, 3 clips)"
+
+
 def test_a_recognizer_is_not_saved_under_the_name_of_a_folder(tiny: Backbone, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"a folder; give the name of a file that ends in .fsar, such as .*mine.fsar"):
         Recognizer(tiny).save(tmp_path)

@@ -297,7 +297,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result("otam").save(tmp_path / "results" / "a.json")
     out = tmp_path / "page.html"
     assert main(["report", str(tmp_path / "results"), "--out", str(out)]) == 0
-    assert "1 results, 0 training runs" in capsys.readouterr().out and out.is_file()
+    assert "1 result, 0 training runs" in capsys.readouterr().out and out.is_file()
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.json").write_text('{"method": ')
     for arguments, words in {

@@ -82,7 +82,7 @@ def _parsers(words: Collection[str] | None = None) -> tuple[ArgumentParser, dict
     )
     parser.add_argument("--version", action="store_true", help="print the version; `fsar doctor` tells more")
     subcommands = parser.add_subparsers(dest="verb", metavar="verb")
-    verbs = {}
+    verbs: dict[str, ArgumentParser] = {}
     for verb, (add_options, _, description) in VERBS.items():
         verbs[verb] = subcommands.add_parser(verb, help=description, description=description, allow_abbrev=False)
         if words is None or verb in words:

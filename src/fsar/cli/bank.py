@@ -16,6 +16,7 @@ from fsar.cli.options import (
     share_options,
     show_examples,
 )
+from fsar.names import many
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,14 +165,14 @@ def _fill(options: Namespace) -> int:
     new = bank.add(videos, splits)
     numbers = part_of(bank.shards, options.shard)
     missing = len({*bank.missing()} & {*numbers})
-    print(f"fsar: {new} new videos; {missing} of {len(numbers)} shards are missing", file=sys.stderr)
+    print(f"fsar: {many(new, 'new video')}; {missing} of {many(len(numbers), 'shard')} missing", file=sys.stderr)
     if options.ray is None:
         fill(bank, maker, numbers)
     else:
         actors = Actors(options.actors, options.workers or 1, options.gpus, options.ray or None)
         fill_on_ray(bank, partial(making, options), numbers, actors)
     found = counted(bank, numbers)
-    print(f"{bank.place}: {found.read} videos in {len(numbers)} shards, {found.broken} broken")
+    print(f"{bank.place}: {many(found.read, 'video')} in {many(len(numbers), 'shard')}, {found.broken} broken")
     _tell_broken(bank, numbers)
     if numbers and not found.read:
         raise ValueError(f"not one of {found.broken} videos could be read; the index of {bank.place} has the reasons")
@@ -220,7 +221,8 @@ def _show(options: Namespace) -> int:
     missing = len(bank.missing())
     print(f"{bank.place}: {made['method']} on {made['backbone']}")
     print(
-        f"{found.read} videos, {found.broken} broken, {found.deleted} deleted; {bank.shards} shards, {missing} missing"
+        f"{many(found.read, 'video')}, {found.broken} broken, {found.deleted} deleted; "
+        f"{many(bank.shards, 'shard')}, {missing} missing"
     )
     for name, spec in bank.header["tensors"].items():
         print(f"{name}: {spec['dtype']} [{', '.join(map(str, spec['shape']))}] per video")
@@ -240,5 +242,5 @@ def _delete(options: Namespace) -> int:
     from fsar.datasets.shards import ShardedBank
 
     gone = ShardedBank(options.bank).delete(options.ids)
-    print(f"{options.bank}: {len(gone)} videos deleted")
+    print(f"{options.bank}: {many(len(gone), 'video')} deleted")
     return 0

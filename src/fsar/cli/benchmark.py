@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from fsar.cli.options import data_options, device_option, frame_cache, load_dataset, own_option
+from fsar.names import many
 
 _METHODS = "Parameters, operations, memory and seconds of methods, on random clips: no videos are needed."
 _PARAMETERS = "Numbers of parameters that the papers print, beside ours; models are built without weights."
@@ -91,7 +92,8 @@ def _methods(options: Namespace) -> int:
             continue
         rows.append(measure(to_device(method, options.device), spec, setting, groups))
     print(costs_table(rows))
-    words = f"{options.way}-way {options.shot}-shot, {options.query} queries per class, {options.frames} frames"
+    queries = many(options.query, "query", "queries")
+    words = f"{options.way}-way {options.shot}-shot, {queries} per class, {options.frames} frames"
     print(f"\n{words}; random clips; " + (f"median of {options.repeats} runs" if options.repeats else "not timed"))
     for line in refused:
         print(line)

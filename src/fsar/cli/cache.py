@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from fsar.cli.options import show_examples
+from fsar.names import many
 
 DAY = 24 * 3600
 
@@ -38,7 +39,7 @@ def run(options: Namespace) -> int:
     elif options.clear:
         removed = cache_limit.make_room(folder, 0)
     if removed is not None:
-        print(f"removed {removed} files; they are made again when they are needed")
+        print(f"removed {many(removed, 'file')}; what is needed is made again")
     print("\n".join(describe_cache(folder)))
     return 0
 

@@ -23,7 +23,8 @@ def enroll_options(parser: ArgumentParser) -> None:
         "--examples",
         type=Path,
         required=True,
-        help="folder with one folder of clips per action (ACTION/CLIP or ACTION/PERSON/CLIP), or a file of segments",
+        help="folder with one folder of clips per action (ACTION/CLIP or ACTION/PERSON/CLIP), and a folder "
+        "`background` or `unknown` for clips that show none of them; or a file of segments",
     )
     error_option(parser)
     device_option(parser)

@@ -5,6 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from fsar.cli.options import data_options, devices_option, frame_cache, load_checkpoint, load_dataset, own_option
+from fsar.names import many
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -62,5 +63,5 @@ def run(options: Namespace) -> int:
     for video_id, reason in bank.skipped.items():
         print(f"fsar: left out {video_id}: {reason}", file=sys.stderr)
     written = export_features(method, videos, bank, options.out, options.part, options.half)
-    print(f"wrote {options.out}: {len(bank.video_ids)} videos, {', '.join(written)}")
+    print(f"wrote {options.out}: {many(len(bank.video_ids), 'video')}, {', '.join(written)}")
     return 0

@@ -96,7 +96,7 @@ def model(options: Namespace) -> int:
 
     for name, action in contents.actions.items():
         groups = {example.group for example in action.examples} - {None}
-        known = f", {len(groups)} groups (persons or recordings)" if groups else ""
+        known = f", {many(len(groups), 'group')} (persons or recordings)" if groups else ""
         count = len(action.examples)
         print(f"{name:{width}}  {many(count, 'example')}{known}")
         shown(action.examples)

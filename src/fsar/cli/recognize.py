@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fsar.cli.edit import add_examples, known_actions
 from fsar.cli.given import require_model, require_path
 from fsar.cli.options import device_option, error_option, own_option, part_of, share_options, show_examples, telling
+from fsar.names import many
 from fsar.results.numbers import likeliest
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def add_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--examples",
         type=Path,
-        help="folder with one folder of example clips per action, or a file of segments (as --data takes it)",
+        help="folder with one folder of example clips per action, and a folder `background` or `unknown` for clips "
+        "that show none of them; or a file of segments (as --data takes it)",
     )
     parser.add_argument("--model", type=Path, help="a recogniser that --save wrote; replaces --examples")
     parser.add_argument("--save", type=Path, help="write the recogniser to this file")
@@ -218,7 +220,7 @@ def _answer_in_bulk(options: Namespace) -> int:
         actors = Actors(options.actors, gpus=options.gpus, address=options.ray or None)
         on_ray(partial(_answerer, options), missing, actors)
     found = counted(bank, numbers)
-    print(f"{bank.place}: {found.read} videos in {len(numbers)} shards, {found.broken} broken")
+    print(f"{bank.place}: {many(found.read, 'video')} in {many(len(numbers), 'shard')}, {found.broken} broken")
     if numbers and not found.read:
         raise ValueError(f"not one of {found.broken} videos could be read; {bank.place}/index has the reasons")
     return 1 if found.broken else 0

@@ -4,6 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from fsar.cli.options import name_option
+from fsar.names import many
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -34,5 +35,5 @@ def run(options: Namespace) -> int:
         if not path.exists():
             raise ValueError(f"{display(path)}: no such file or folder; name results, or folders that hold them")
     results, runs = write_report(options.paths, options.out, read_names(options.name))
-    print(f"wrote {display(options.out)}: {results} results, {runs} training runs")
+    print(f"wrote {display(options.out)}: {many(results, 'result')}, {many(runs, 'training run')}")
     return 0

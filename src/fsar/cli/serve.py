@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from fsar.cli.options import own_option, show_examples
+from fsar.names import many
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -85,9 +86,9 @@ def serve(options: Namespace, with_page: bool) -> int:
     )
     shown = f"[{options.host}]" if ":" in options.host else options.host
     what = "open this address in a browser" if with_page else "/docs explains the requests"
+    served = many(len(house.projects.names()), "recogniser")
     print(
-        f"fsar: {len(house.projects.names())} recognisers of {options.folder} at http://{shown}:{options.port}/; "
-        f"{what}; Ctrl-C stops",
+        f"fsar: {served} of {options.folder} at http://{shown}:{options.port}/; {what}; Ctrl-C stops",
         file=sys.stderr,
         flush=True,
     )

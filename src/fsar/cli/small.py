@@ -3,6 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from fsar.names import many
+
 
 def demo_options(parser: ArgumentParser) -> None:
     """Add the options: folder, episodes."""
@@ -32,7 +34,7 @@ def world(options: Namespace) -> int:
     if options.clips < 1:
         raise ValueError(f"--clips is {options.clips}; expected at least 1")
     render_world(options.out, options.clips)
-    print(f"{len(ACTIONS)} classes with {options.clips} clips each in {options.out}")
+    print(f"{len(ACTIONS)} classes with {many(options.clips, 'clip')} each in {options.out}")
     return 0
 
 
@@ -49,9 +51,14 @@ def probe(options: Namespace) -> int:
     from fsar.video.reading import probe
 
     for video in options.videos:
-        facts = ", ".join(f"{key} {value}" for key, value in asdict(probe(video)).items())
+        facts = ", ".join(f"{key} {_rounded(value)}" for key, value in asdict(probe(video)).items())
         print(f"{display(video)}: {facts}")
     return 0
+
+
+def _rounded(value: object) -> object:
+    """A duration to the millisecond."""
+    return f"{value:.3f}".rstrip("0").rstrip(".") if isinstance(value, float) else value
 
 
 def methods_options(parser: ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from fsar.datasets.base import SPLITS, Video, VideoDataset
-from fsar.names import unknown
+from fsar.names import many, unknown
 from fsar.text.words import class_text
 from fsar.video.kinds import OTHER_SUFFIXES, VIDEO_SUFFIXES, is_bookkeeping, is_frame_folder, is_hidden
 from fsar.video.paths import VideoError, display
@@ -183,7 +183,9 @@ class PassedOver:
             names = sorted(set(self.entered))
             notes.append(f"took sub-folders as groups (persons or recordings): {_some(names)}")
         if self.empty:
-            notes.append(f"no video of {len(self.empty)} of the classes: {_some(list(map(self._name, self.empty)))}")
+            notes.append(
+                f"no video of {many(len(self.empty), 'class', 'classes')}: {_some(list(map(self._name, self.empty)))}"
+            )
         return tuple(notes)
 
     def _name(self, path: Path) -> str:

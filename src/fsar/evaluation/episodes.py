@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, UInt64
 
 from fsar.datasets import VideoDataset
 from fsar.files import write_text_atomic
+from fsar.names import many
 
 _CHUNK = 1024  # episodes drawn at a time: limits memory, does not change a result
 
@@ -152,8 +153,9 @@ class EpisodeSampler:
         if short:
             listed = ", ".join(f"{label} has {n}" for label, n in list(short.items())[:5])
             copies = f" ({len(self.dataset.copies)} copies are left out)" if self.dataset.copies else ""
+            queries = many(self.query, "query", "queries")
             raise ValueError(
-                f"{self.shot}-shot episodes with {self.query} queries per class need {needed} videos in every class; "
+                f"{self.shot}-shot episodes with {queries} per class need {needed} videos in every class; "
                 f"{listed}{copies}. Lower shot or query, add videos, or leave the class out"
             )
 

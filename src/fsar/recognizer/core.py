@@ -6,6 +6,7 @@ from typing import Any
 from fsar.backbones import Backbone, fast, load_backbone
 from fsar.methods import build_method
 from fsar.methods.base import Method
+from fsar.names import many
 from fsar.recognizer.background import uses_background
 from fsar.recognizer.calibration import STRICTNESS, Fit
 from fsar.recognizer.encoding import ClipEncoder, Ready
@@ -66,8 +67,15 @@ class Core:
         self._generated = Once(self._encoder.background)
         self._state = State(self.method, {}, (), self._generated, strictness)
         self._editing = RLock()
+        self._named: str | None = None
+        """The file that it was loaded from."""
         self.tuned: Tuned | None = None
         """Windows and rule for long videos that were chosen on annotated ones; None for the usual ones."""
+
+    def __repr__(self) -> str:
+        counts = self.actions
+        facts = many(len(counts), "action"), many(sum(counts.values()), "clip")
+        return f"{type(self).__name__}({(self._named or self.backbone.name)!r}, {', '.join(facts)})"
 
     def read_by(self, cache: FrameCache) -> None:
         """Let another frame cache decode, with the frames and sampling of this recogniser.

@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from fsar.datasets.segments.segment import Segment
 from fsar.methods.base import Method
-from fsar.names import unknown
+from fsar.names import many, unknown
 from fsar.recognizer.answer import UNKNOWN
 from fsar.recognizer.contract import Contract, length_of, rate_of
 from fsar.recognizer.schedule import Schedule
@@ -65,7 +65,7 @@ class Repetitions:
         return len(self.segments)
 
     def __str__(self) -> str:
-        return f"{self.video}: {self.action}, {len(self)} time{'' if len(self) == 1 else 's'}"
+        return f"{self.video}: {self.action}, {many(len(self), 'time')}"
 
 
 def count(

@@ -176,7 +176,7 @@ def _one(examples: list[tuple[str, Example]], video: str | os.PathLike[str], wha
     ending = [(name, example) for name, example in examples if _end_alike(Path(example.video).parts, wanted)]
     found = exact or ending
     if not found:
-        raise ValueError(unknown(os.fspath(video), [example.video for _, example in examples], what))
+        raise ValueError(unknown(os.fspath(video), sorted(example.video for _, example in examples), what))
     if len(found) > 1:
         listed = ", ".join(f"{example.video} ({name})" for name, example in found)
         raise ValueError(f"{os.fspath(video)!r} names {len(found)} examples: {listed}; give more of its path")

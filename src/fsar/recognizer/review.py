@@ -20,6 +20,7 @@ from torch import Tensor
 
 from fsar.datasets import VideoDataset, drop_copies, load_data
 from fsar.methods.base import Method
+from fsar.names import many
 from fsar.recognizer.calibration import choose_variant
 from fsar.recognizer.examples import Action, Actions, Example
 from fsar.recognizer.faults import ExampleWarning, unbalanced
@@ -67,7 +68,7 @@ class Review:
     """Action -> probability of the right name, the mean of its examples that the others name."""
 
     def __str__(self) -> str:
-        lines = [f"{len(self.actions)} actions, {sum(self.actions.values())} examples"]
+        lines = [f"{many(len(self.actions), 'action')}, {many(sum(self.actions.values()), 'example')}"]
         lines += [f"- {finding}" for finding in self.findings] or ["nothing wrong was found"]
         if self.curve:
             counts, shares = ", ".join(map(str, self.curve)), ", ".join(f"{share:.0%}" for share in self.curve.values())

@@ -100,6 +100,7 @@ class Saving(Core):
         cache = cache or FrameCache.of_clip({"frames": contents.frames, "sampling": contents.sampling})
         wanted = contents.strictness if strictness is None else strictness
         recognizer = cls(backbone, contents.method, cache, wanted, **contents.options)
+        recognizer._named = str(path)
         method = recognizer.method
         try:
             method.load_state_dict(dict(contents.state), strict=False)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+from fsar.names import many
 from fsar.recognizer.answer import UNKNOWN, Answer
 from fsar.video.paths import VideoError
 
@@ -30,7 +31,7 @@ class Bin:
     """Standard deviation of `accuracy` if the probabilities were right."""
 
     def __str__(self) -> str:
-        answers = f"{self.count} answer{'s' if self.count > 1 else ''}"
+        answers = many(self.count, "answer")
         return f"{self.low:.0%} to {self.high:.0%}: {answers}, said {self.confidence:.0%}, right {self.accuracy:.0%}"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fsar.datasets.segments.segment import Segment, clock
+from fsar.names import many
 from fsar.report.charts import SERIES, ticks
 from fsar.report.markup import Markup, element
 
@@ -52,7 +53,7 @@ def timeline_chart(segments: Sequence[Segment], duration: float, film: str | Non
         drawn.append(element("text", action, x=0, y=_ROW * row + 15, class_="label"))
         bars = [_bar(each, row, scale, film) for each in segments if each.action == action]
         drawn.append(element("g", *bars, class_=f"s{row % SERIES}"))
-    words = f"{len(segments)} segments in {clock(duration)}"
+    words = f"{many(len(segments), 'segment')} in {clock(duration)}"
     return element("svg", element("desc", words), *drawn, viewbox=f"0 0 {WIDTH} {height}", role="img", aria_label=words)
 
 
@@ -103,7 +104,7 @@ def timeline_page(segments: Sequence[Segment], seconds: Mapping[str, float], hom
         element("title", "When does it happen?"),
         element("style", _style()),
     )
-    words = f"{len(segments)} segments in {len(seconds)} videos. A click plays a segment."
+    words = f"{many(len(segments), 'segment')} in {many(len(seconds), 'video')}. A click plays a segment."
     header = element("header", element("h1", "When does it happen?"), element("p", words))
     body = element("body", header, element("main", *parts), element("script", Markup(_PLAY)))
     return f"<!doctype html>\n{element('html', head, body, lang='en')}\n"

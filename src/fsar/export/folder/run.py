@@ -58,6 +58,20 @@ def opened(file: Path, openvino: bool) -> Callable[[Arrays], Arrays]:
     return lambda given: dict(zip(outputs, session.run(None, {name: given[name] for name in wanted}), strict=True))
 
 
+def reason(video: str, error: Exception) -> str:
+    """Say why a video cannot be read, and what to do."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file; check the name"
+    if isinstance(error, IsADirectoryError) or Path(video).is_dir():
+        return "it is a folder; give a video file"
+    if isinstance(error, PermissionError):
+        return "no permission to read it; change its mode or owner"
+    if Path(video).is_file() and not Path(video).stat().st_size:
+        return "the file is empty; copy it again from its source"
+    words = getattr(error, "strerror", None) or str(error)
+    return f"{words[0].lower()}{words[1:]}; the file is broken or not a video"
+
+
 def main() -> int:
     """Name the videos on the command line; the exit code is 2 if one of them cannot be read."""
     parser = argparse.ArgumentParser(description="Name the action in videos; one line of JSON for each.")
@@ -72,7 +86,7 @@ def main() -> int:
         try:
             images = to_input(read(video, recogniser["clip"]), recogniser["clip"])
         except (av.FFmpegError, ValueError) as error:
-            print(f"{video}: {error}", file=sys.stderr)
+            print(f"{video}: {reason(video, error)}", file=sys.stderr)
             status = 2
             continue
         found = matcher(encoder({"images": images}))
