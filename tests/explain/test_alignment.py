@@ -1,10 +1,12 @@
 """The weights of pairs of frames are what the metrics do by definition."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from fsar import build_method
+from fsar import build_method, cli
 from fsar.alignment import otam_alignment
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
@@ -67,3 +69,15 @@ def test_picture(small: ClipBackbone, little_world: VideoDataset, name: str) -> 
         np.testing.assert_allclose(stages.mean(-1), picture.data["text scores"][..., 0], rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="queries 0 to 1"):
         alignment_picture(build_method(name, small, **options), cache, videos, episodes, 2, "mine")
+
+
+def test_only_a_default_is_lowered_to_the_classes_that_there_are(
+    small_for_tiny: ClipBackbone, little_world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = little_world.split("test").classes[:3]
+    command = ["explain", "alignment", "--data", str(little_world.videos[0].path.parents[1]), "--split", "all"]
+    command += ["--classes", *classes, "--method", "otam", "--frames", "2", "--out", str(tmp_path / "a.png")]
+    assert cli.main(command) == 0
+    assert "the episode has 3 classes" in capsys.readouterr().err
+    assert cli.main([*command, "--way", "4"]) == 2
+    assert "4-way episodes need 4 classes" in (said := capsys.readouterr().err) and "has 3 here" in said

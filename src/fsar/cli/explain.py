@@ -12,6 +12,7 @@ from fsar.cli.options import (
     load_dataset,
     name_option,
     own_option,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from fsar.methods import Method
     from fsar.results.result import Result
     from fsar.video.frame_cache import FrameCache
+
+USUAL_WAY = 5
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -133,7 +136,7 @@ def _episode_options(parser: ArgumentParser, episodes: bool = True) -> None:
     add("--classes", nargs="+", help="only these classes of the split")
     if not episodes:
         return
-    add("--way", type=int, default=5, help="classes of the episode; default: 5")
+    add("--way", type=int, help=f"classes of the episode; default: {USUAL_WAY}, or all if there are fewer")
     add("--shot", type=int, default=1, help="examples per class; default: 1")
     add("--seed", type=int, default=0, help="of the episodes")
     add("--episode", type=int, default=0, help="number of the episode, from 0")
@@ -193,7 +196,11 @@ def _episode(options: Namespace, dataset: "VideoDataset") -> "Episodes":
     """The one episode that the options name, with a single query per class."""
     from fsar.evaluation.episodes import EpisodeSampler
 
-    way = min(options.way, len(dataset.classes))
+    way = options.way
+    if way is None:
+        way = min(USUAL_WAY, len(dataset.classes))
+        if way < USUAL_WAY:
+            tell([f"the episode has {way} classes, all that there are here, instead of the usual {USUAL_WAY}"])
     sampler = EpisodeSampler(dataset=dataset, way=way, shot=options.shot, seed=options.seed)
     return sampler.draw(1, start=options.episode)
 
