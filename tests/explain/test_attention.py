@@ -199,14 +199,32 @@ def test_pictures_are_written_with_words_and_numbers(
     picture = attention_picture(models, [video])
     numbers = save_picture(picture, tmp_path / "a.png")
     data = np.load(numbers)
-    assert data["aim"].shape == (FRAMES, 2, 2)
-    np.testing.assert_allclose(data["aim"].mean((1, 2)), 1, rtol=1e-5)  # a multiple of the even share
-    assert data["ma-fsar: time token"].shape == (FRAMES,)
+    aim, ma_fsar = (f"{name} on {video.stem}" for name in ("aim", "ma-fsar"))
+    assert data[aim].shape == (FRAMES, 2, 2)
+    np.testing.assert_allclose(data[aim].mean((1, 2)), 1, rtol=1e-5)  # a multiple of the even share
+    assert data[f"{ma_fsar}: time token"].shape == (FRAMES,)
     assert "aim on" in picture.words
     videos = little_world.split("test")
-    episodes = EpisodeSampler(dataset=videos, way=2, shot=1).draw(1)
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=2).draw(1)
     second = episode_attention_picture(models[1][1], cache, videos, episodes, None, "mine")
     save_picture(second, tmp_path / "b.svg")
     svg = (tmp_path / "b.svg").read_text()
     assert "<title>mine: class token" in svg
-    assert "over frames: support" in np.load(tmp_path / "b.npz")
+    numbers = np.load(tmp_path / "b.npz")
+    assert "over frames: support" in numbers
+    assert all(f"support: {word}, shot 2" in numbers for word in numbers["classes"])
+    assert numbers["support videos"].tolist() == [[episodes.video_ids[i] for i in row] for row in episodes.support[0]]
+
+
+def test_videos_of_one_name_are_told_apart(small: ClipBackbone, little_world: VideoDataset, tmp_path: Path) -> None:
+    clips = [tmp_path / folder / "anna.mp4" for folder in ("run", "walk")]
+    for clip, video in zip(clips, little_world.videos, strict=False):
+        clip.parent.mkdir()
+        clip.symlink_to(video.path)
+    picture = attention_picture([("otam", build_method("otam", small), FrameCache(frames=2))], clips)
+    assert list(picture.data) == [
+        *("otam on run/anna.mp4", "otam on run/anna.mp4: class token"),
+        *("otam on walk/anna.mp4", "otam on walk/anna.mp4: class token"),
+    ]
+    rows = [axes.get_ylabel().replace("\n", "") for axes in picture.figure.axes]
+    assert {"run/anna.mp4", "walk/anna.mp4"} <= {*rows} and "otam on walk/anna.mp4: " in picture.words

@@ -130,6 +130,15 @@ def test_picture(small: ClipBackbone, little_world: VideoDataset) -> None:
         grad_cam_picture(method, cache, videos, episodes, "mine", queries=[4])
 
 
+def test_examples_of_a_class_are_told_apart(small: ClipBackbone, little_world: VideoDataset) -> None:
+    videos = little_world.split("test")
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=2).draw(1)
+    method = build_method("otam", small)
+    picture = grad_cam_picture(method, FrameCache(frames=FRAMES), videos, episodes, "mine", True, [0])
+    asked = picture.data["classes"][episodes.target[0, 0]]
+    assert {f"support for query 1: {asked}, shot {shot}" for shot in (1, 2)} <= {*picture.data}
+
+
 def test_places_are_compared_over_all_frames() -> None:
     heat = torch.tensor([[[1.0, 2.0]], [[4.0, 0.0]]])
     assert _scaled(heat).tolist() == [[[0.25, 0.5]], [[1.0, 0.0]]]

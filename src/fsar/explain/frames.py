@@ -20,6 +20,8 @@ class Row:
     """None shows the frames as they are."""
     shares: Mapping[str, Float[np.ndarray, " frame"]] = field(default_factory=dict)
     """Numbers under each frame, by name: shares from 0 to 1."""
+    key: str = ""
+    """Name in the data; that of the row if this is empty."""
 
 
 def frames_picture(rows: Sequence[Row], title: str, unit: str, words: str) -> Picture:
@@ -59,7 +61,8 @@ def frames_picture(rows: Sequence[Row], title: str, unit: str, words: str) -> Pi
         axes[0].set_ylabel(wrapped(row.name, 16), fontsize=8)
         if row.heat is not None:
             heat_scale(figure, list(axes), most, wrapped(unit, 18))
-            key = row.name if row.name not in data else f"{row.name} {number}"
+            key = row.key or row.name
+            key = key if key not in data else f"{key} {number}"
             data[key] = row.heat
             data |= {f"{key}: {name}": np.asarray(share) for name, share in row.shares.items()}
     figure.suptitle(wrapped(title, 90), fontsize=10)
