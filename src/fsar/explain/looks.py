@@ -220,7 +220,7 @@ def _add_matrices(figure: Figure, attention: EpisodeAttention, words: Sequence[s
     width, height = figure.get_size_inches()
     below = 3.4
     figure.set_size_inches(width, height + below)
-    figure.set_layout_engine("constrained", rect=(0, below / (height + below), 1, height / (height + below)))
+    figure.set_layout_engine("compressed", rect=(0, below / (height + below), 1, height / (height + below)))
     for number, (over, what, ticks, title) in enumerate(matrices):
         left = (number + 0.22) / len(matrices)
         axes = figure.add_axes((left, 0.9 / (height + below), 0.62 / len(matrices), (below - 1.4) / (height + below)))
