@@ -191,6 +191,22 @@ def test_episode_of_task_adapter(small: ClipBackbone, little_world: VideoDataset
     assert found.frames["support"].shape == (3, FRAMES, FRAMES)
 
 
+def test_the_matrix_over_videos_has_both_labels_in_the_figure(
+    small: ClipBackbone, little_world: VideoDataset, tmp_path: Path
+) -> None:
+    """Long names below the matrix pushed the label of its horizontal axis out of the figure."""
+    videos = little_world.split("test")
+    texts = {label: f"{text}, slowly and with both hands" for label, text in videos.texts.items()}
+    method, cache = build_method("task-adapter", small, frames=FRAMES), FrameCache(frames=FRAMES)
+    episodes = EpisodeSampler(dataset=videos, way=3, shot=1).draw(1)
+    picture = episode_attention_picture(method, cache, replace(videos, texts=texts), episodes, -1, "mine")
+    (axes,) = [axes for axes in picture.figure.axes if axes.get_xlabel() == "attended support video"]
+    picture.figure.draw_without_rendering()
+    whole, drawn = picture.figure.bbox, axes.get_tightbbox()
+    assert whole.x0 <= drawn.x0 and whole.y0 <= drawn.y0 and drawn.x1 <= whole.x1
+    assert axes.get_xticklabels()[2].get_text() == "3" and axes.get_yticklabels()[2].get_text().endswith("(3)")
+
+
 def test_pictures_are_written_with_words_and_numbers(
     small: ClipBackbone, little_world: VideoDataset, tmp_path: Path
 ) -> None:

@@ -218,20 +218,22 @@ def _add_matrices(figure: Figure, attention: EpisodeAttention, words: Sequence[s
     if not matrices:
         return
     width, height = figure.get_size_inches()
-    below = 3.4
+    width, below = max(width, 3.4 * len(matrices)), 3.4
     figure.set_size_inches(width, height + below)
     figure.set_layout_engine("compressed", rect=(0, below / (height + below), 1, height / (height + below)))
     for number, (over, what, ticks, title) in enumerate(matrices):
-        left = (number + 0.22) / len(matrices)
-        axes = figure.add_axes((left, 0.9 / (height + below), 0.62 / len(matrices), (below - 1.4) / (height + below)))
+        left, right = (0.22, 0.84) if ticks is None else (0.42, 0.8)  # room for names
+        place = ((number + left) / len(matrices), 0.9 / (height + below))
+        axes = figure.add_axes((*place, (right - left) / len(matrices), (below - 1.4) / (height + below)))
         axes.set_in_layout(False)
         image = axes.imshow(over.cpu().numpy(), cmap=HEAT, vmin=0)
         axes.set_title(wrapped(title, 34), fontsize=8)
         axes.set_xlabel(f"attended {what}", fontsize=8)
         axes.set_ylabel(what, fontsize=8)
         places = range(len(over))
-        names = [str(i + 1) for i in places] if ticks is None else [wrapped(tick, 14) for tick in ticks]
-        axes.set_xticks(places, names, fontsize=6, rotation=0 if ticks is None else 60)
+        numbers = [str(i + 1) for i in places]
+        names = [wrapped(f"{name} ({n})", 26) for n, name in zip(numbers, ticks, strict=True)] if ticks else numbers
+        axes.set_xticks(places, numbers, fontsize=6)  # names beside the rows only: below, they would need too much room
         axes.set_yticks(places, names, fontsize=6)
         bar = figure.colorbar(image, ax=axes, fraction=0.05)
         bar.set_label("share of attention", fontsize=7)
