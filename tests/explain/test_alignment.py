@@ -81,3 +81,13 @@ def test_only_a_default_is_lowered_to_the_classes_that_there_are(
     assert "the episode has 3 classes" in capsys.readouterr().err
     assert cli.main([*command, "--way", "4"]) == 2
     assert "4-way episodes need 4 classes" in (said := capsys.readouterr().err) and "has 3 here" in said
+
+
+@pytest.mark.parametrize(("place", "reason"), [("file/a.png", "is a file"), ("/proc/nope/a.png", "cannot be made")])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("fsar.cli.explain._models", lambda *_: pytest.fail("the work began"))
+    assert cli.main(["explain", "alignment", "--out", str(tmp_path / place)]) == 2
+    assert reason in (said := capsys.readouterr().err) and "--out" in said and "Errno" not in said

@@ -77,8 +77,10 @@ _GRADCAM = "Grad-CAM of a class's score over the frames of queries and support: 
 def run(options: Namespace) -> int:
     """Draw the picture, and write it with its numbers."""
     from fsar.explain.picture import require_picture_name, save_picture
+    from fsar.files import require_folder
 
     require_picture_name(options.out)
+    require_folder(options.out.parent, "--out")
     picture: Picture = options.draw(options)
     numbers = save_picture(picture, options.out, options.note)
     print(picture.words)
