@@ -254,9 +254,8 @@ def _gradcam(options: Namespace) -> "Picture":
 
 def _map(options: Namespace) -> "Picture":
     from fsar.datasets import VideoDataset
-    from fsar.explain.maps import map_picture, views_of
+    from fsar.explain.maps import map_picture, require_map, views_of
 
-    (model,) = _models(options, most=1)
     dataset = _dataset(options)
     if not options.classes:
         dataset = dataset.only(dataset.classes[:5])
@@ -264,8 +263,10 @@ def _map(options: Namespace) -> "Picture":
         v for label in dataset.classes for v in [v for v in dataset.videos if v.label == label][: options.per_class]
     ]
     videos = VideoDataset(dataset.name, tuple(kept), dataset.texts, dataset.splits)
-    views = views_of(model.method, videos, model.cache, options.role)
     labels = [dataset.texts[video.label] for video in kept]
+    require_map(labels, options.projection)
+    (model,) = _models(options, most=1)
+    views = views_of(model.method, videos, model.cache, options.role)
     return map_picture(views, labels, [video.id for video in kept], options.projection, options.seed)
 
 
