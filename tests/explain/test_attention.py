@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsar import build_method, load_backbone
+from fsar import build_method, cli, load_backbone
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import EpisodeSampler
@@ -244,3 +244,20 @@ def test_videos_of_one_name_are_told_apart(small: ClipBackbone, little_world: Vi
     ]
     rows = [axes.get_ylabel().replace("\n", "") for axes in picture.figure.axes]
     assert {"run/anna.mp4", "walk/anna.mp4"} <= {*rows} and "otam on walk/anna.mp4: " in picture.words
+
+
+def test_a_text_that_nothing_reads_is_refused(
+    small: ClipBackbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [("mine", build_method("otam", small), FrameCache(frames=2))]
+    with pytest.raises(ValueError, match="'a wave', and no model here reads.*mine"):
+        attention_picture(models, [Path("none.mp4")], "a wave")
+    command = ["explain", "attention", "--data", "world", "--text", "a wave", "--out", str(tmp_path / "a.png")]
+    assert cli.main(command) == 2 and "--text is for VIDEO" in capsys.readouterr().err
+
+
+def test_the_help_names_the_usual_videos(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, named in (("alignment", True), ("attention", False)):
+        with pytest.raises(SystemExit):
+            cli.main(["explain", kind, "--help"])
+        assert ("default: world" in " ".join(capsys.readouterr().out.split())) == named

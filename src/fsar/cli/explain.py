@@ -32,7 +32,7 @@ def add_options(parser: ArgumentParser) -> None:
     attention = verbs.add_parser("attention", help=_ATTENTION, description=_ATTENTION, allow_abbrev=False)
     attention.add_argument("videos", nargs="*", type=Path, metavar="VIDEO")
     _model_options(attention)
-    _episode_options(attention)
+    _episode_options(attention, usual=None)
     attention.add_argument("--rollout", action="store_true", help="over all blocks, instead of the last one")
     attention.add_argument("--block", type=int, default=-1, help="number of a block, from 0; default: -1, the last")
     words = "show VIDEO as a support video of the class with these words, if the method reads them (MA-FSAR)"
@@ -131,8 +131,8 @@ def _model_options(parser: ArgumentParser) -> None:
     device_option(parser)
 
 
-def _episode_options(parser: ArgumentParser, episodes: bool = True) -> None:
-    data_options(parser, features=False)
+def _episode_options(parser: ArgumentParser, episodes: bool = True, usual: str | None = "world") -> None:
+    data_options(parser, features=False, usual=usual)
     add = parser.add_argument
     add("--split", default="test", help="train, val, test or all")
     add("--classes", nargs="+", help="only these classes of the split")
@@ -223,6 +223,8 @@ def _attention(options: Namespace) -> "Picture":
         return attention_picture(models, options.videos, options.text, block)
     if options.data is None and options.benchmark is None:
         raise ValueError("name videos, or an episode of a dataset: --data world --way 2")
+    if options.text is not None:
+        raise ValueError("--text is for VIDEO; the videos of an episode have their own class texts, so leave it out")
     (model,) = _models(options, most=1)
     dataset = _dataset(options)
     return episode_attention_picture(model.method, model.cache, dataset, _episode(options, dataset), block, model.name)

@@ -45,8 +45,14 @@ def attention_picture(
 
     Raises:
         VideoError: a video cannot be read.
-        ValueError: a model without attention, or without a class token.
+        ValueError: a model without attention, or without a class token; or a text that no model reads.
     """
+    if text is not None and not any(method.traits.support_reads_text for _, method, _ in models):
+        named = ", ".join(name for name, _, _ in models)
+        raise ValueError(
+            f"--text is {text!r}, and no model here reads the class of a support video: {named}; leave it out, or take "
+            f"one that does, such as ma-fsar"
+        )
     rows, words = [], []
     for video, called in zip(videos, told_apart(videos), strict=True):
         for number, (name, method, cache) in enumerate(models):
