@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
 from fsar import build_method, cli
 from fsar.alignment import otam_alignment
@@ -51,6 +52,31 @@ def test_views_and_stages_have_names(small: ClipBackbone) -> None:
     assert (local.view, both.view) == ("local", "global")
     assert scores(prediction)["local distances"].shape == (QUERIES, WAYS, 1)
     torch.testing.assert_close(local.weights, otam_alignment(1 - local.similarity, 0.5))
+
+
+def test_scores_and_their_direction_are_said(small: ClipBackbone, little_world: VideoDataset) -> None:
+    """OTAM has logits alone; CLIP-MDMF weighs the distances of two views, and both are drawn as distances."""
+    videos, cache = little_world.split("test"), FrameCache(frames=2)
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=2).draw(1)
+    mdmf = build_method("clip-mdmf", small, hidden=8, frames=2, pps="argmax")
+    for method, parts in ((build_method("otam", small), ()), (mdmf, ("Local distances", "Global distances"))):
+        picture = alignment_picture(method, cache, videos, episodes, 0, "mine")
+        for name in ("logit", *parts):
+            values = picture.data[name.lower()][0, :, 0]
+            listed = ", ".join(f"{w} {v:.4g}" for w, v in zip(picture.data["classes"], values, strict=True))
+            direction = "smaller is nearer" if parts and name in parts else "larger is better; the largest decides"
+            assert f"{name.capitalize()} ({direction}): {listed}." in picture.words
+        labels = "\n".join(axes.get_xlabel() for axes in picture.figure.findobj(Axes))
+        assert labels.count("smaller is nearer") == len(parts) and "logit\nlarger is better" in labels
+        rows = [axes.get_ylabel() for axes in picture.figure.findobj(Axes) if "query frame" in axes.get_ylabel()]
+        assert rows == ([f"frames, shot {i}\nquery frame" for i in (1, 2)] if not parts else rows)
+
+
+def test_a_method_that_compares_no_frames(small: ClipBackbone, little_world: VideoDataset) -> None:
+    videos = little_world.split("test")
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=1).draw(1)
+    picture = alignment_picture(build_method("protonet", small), FrameCache(frames=2), videos, episodes, 0, "mine")
+    assert picture.title.startswith("mine: scores of a query of") and "order in time" not in picture.words
 
 
 @pytest.mark.parametrize("name", ["task-adapter-pp", "place-motion"])
