@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -79,6 +80,35 @@ def _way_out(path: Path) -> str:
     if not path.parent.is_dir():
         return f"its folder {path.parent} cannot be made: choose another folder"
     return "make room or choose another folder"
+
+
+def require_folder(folder: Path, option: str) -> None:
+    """Make a folder and try to write into it, before the work whose result goes there.
+
+    Args:
+        folder: made if there is none.
+        option: that names it, for the message.
+
+    Raises:
+        ValueError: it cannot be made or written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     require_folder(Path(file.name), "--out")
+        Traceback (most recent call last):
+        ValueError: --out: ... is a file, and a folder is needed; choose another one
+    """
+    try:
+        if file := next((place for place in (folder, *folder.parents) if place.exists() and not place.is_dir()), None):
+            raise ValueError(f"{option}: {file} is a file, and a folder is needed; choose another one")
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{option}: the folder {folder} cannot be made or written ({error.strerror}); choose another one"
+        ) from error
 
 
 def write_tensors_atomic(path: Path, tensors: Mapping[str, "Tensor"], metadata: Mapping[str, str]) -> None:

@@ -1,10 +1,13 @@
 """The weights of pairs of frames are what the metrics do by definition."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from matplotlib.axes import Axes
 
-from fsar import build_method
+from fsar import build_method, cli
 from fsar.alignment import otam_alignment
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
@@ -51,6 +54,31 @@ def test_views_and_stages_have_names(small: ClipBackbone) -> None:
     torch.testing.assert_close(local.weights, otam_alignment(1 - local.similarity, 0.5))
 
 
+def test_scores_and_their_direction_are_said(small: ClipBackbone, little_world: VideoDataset) -> None:
+    """OTAM has logits alone; CLIP-MDMF weighs the distances of two views, and both are drawn as distances."""
+    videos, cache = little_world.split("test"), FrameCache(frames=2)
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=2).draw(1)
+    mdmf = build_method("clip-mdmf", small, hidden=8, frames=2, pps="argmax")
+    for method, parts in ((build_method("otam", small), ()), (mdmf, ("Local distances", "Global distances"))):
+        picture = alignment_picture(method, cache, videos, episodes, 0, "mine")
+        for name in ("logit", *parts):
+            values = picture.data[name.lower()][0, :, 0]
+            listed = ", ".join(f"{w} {v:.4g}" for w, v in zip(picture.data["classes"], values, strict=True))
+            direction = "smaller is nearer" if parts and name in parts else "larger is better; the largest decides"
+            assert f"{name.capitalize()} ({direction}): {listed}." in picture.words
+        labels = "\n".join(axes.get_xlabel() for axes in picture.figure.findobj(Axes))
+        assert labels.count("smaller is nearer") == len(parts) and "logit\nlarger is better" in labels
+        rows = [axes.get_ylabel() for axes in picture.figure.findobj(Axes) if "query frame" in axes.get_ylabel()]
+        assert rows == ([f"frames, shot {i}\nquery frame" for i in (1, 2)] if not parts else rows)
+
+
+def test_a_method_that_compares_no_frames(small: ClipBackbone, little_world: VideoDataset) -> None:
+    videos = little_world.split("test")
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=1).draw(1)
+    picture = alignment_picture(build_method("protonet", small), FrameCache(frames=2), videos, episodes, 0, "mine")
+    assert picture.title.startswith("mine: scores of a query of") and "order in time" not in picture.words
+
+
 @pytest.mark.parametrize("name", ["task-adapter-pp", "place-motion"])
 def test_picture(small: ClipBackbone, little_world: VideoDataset, name: str) -> None:
     videos = little_world.split("test")
@@ -67,3 +95,25 @@ def test_picture(small: ClipBackbone, little_world: VideoDataset, name: str) -> 
         np.testing.assert_allclose(stages.mean(-1), picture.data["text scores"][..., 0], rtol=1e-4, atol=1e-6)
     with pytest.raises(ValueError, match="queries 0 to 1"):
         alignment_picture(build_method(name, small, **options), cache, videos, episodes, 2, "mine")
+
+
+def test_only_a_default_is_lowered_to_the_classes_that_there_are(
+    small_for_tiny: ClipBackbone, little_world: VideoDataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    classes = little_world.split("test").classes[:3]
+    command = ["explain", "alignment", "--data", str(little_world.videos[0].path.parents[1]), "--split", "all"]
+    command += ["--classes", *classes, "--method", "otam", "--frames", "2", "--out", str(tmp_path / "a.png")]
+    assert cli.main(command) == 0
+    assert "the episode has 3 classes" in capsys.readouterr().err
+    assert cli.main([*command, "--way", "4"]) == 2
+    assert "4-way episodes need 4 classes" in (said := capsys.readouterr().err) and "has 3 here" in said
+
+
+@pytest.mark.parametrize(("place", "reason"), [("file/a.png", "is a file"), ("/proc/nope/a.png", "cannot be made")])
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, place: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("fsar.cli.explain._models", lambda *_: pytest.fail("the work began"))
+    assert cli.main(["explain", "alignment", "--out", str(tmp_path / place)]) == 2
+    assert reason in (said := capsys.readouterr().err) and "--out" in said and "Errno" not in said

@@ -14,6 +14,8 @@ from fsar import Recognizer, cli
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
 from fsar.explain import explanation_picture
+from fsar.recognizer import Answer, Neighbour
+from fsar.recognizer.answer import Explanation
 from fsar.video.frame_cache import FrameCache
 
 
@@ -43,6 +45,32 @@ def test_an_example_is_nearest_to_itself(recognizer: Recognizer, little_world: V
     assert picture.words.startswith(f"{video.name}: ") and str(video.parent) not in picture.words
     np.testing.assert_allclose([why.heat.sum(), why.heat_of_example.sum()], 100)
     np.testing.assert_allclose(why.heat, why.heat_of_example, rtol=1e-5)  # the video and its example are the same
+
+
+def test_a_picture_says_what_decided_and_for_which_action() -> None:
+    """The score and its threshold decide, so an answer may differ from what has the largest probability."""
+    near = (Neighbour("wave", "/home/me/wave/old.mp4", 0.9),)
+    frames, heat = np.zeros((2, 8, 8, 3), np.uint8), np.full((2, 3, 3), 100 / 18)
+    why = Explanation(
+        answer=Answer("new.mp4", "wave", {"unknown": 0.4, "wave": 0.3, "clap": 0.3}, 0.8, 0.5, near),
+        frames=frames,
+        example=None,
+        pairs=None,
+        heat=heat,
+        heat_of_example=None,
+    )
+    unknown = replace(why.answer, action="unknown", probabilities={"wave": 0.6, "unknown": 0.4}, score=0.45)
+    usual = replace(why.answer, probabilities={"wave": 0.6, "unknown": 0.4})
+    for answer, reason in (
+        (why.answer, "the answer is wave: the score 0.80 decides, not below 0.50"),
+        (unknown, "the answer is unknown: the score 0.45 decides, below 0.50"),
+        (usual, None),
+    ):
+        figure = explanation_picture(replace(why, answer=answer)).figure
+        title = figure.get_suptitle().replace("\n", " ")
+        assert (reason or "") in title and ("decides" in title) == (reason is not None)
+        assert "nearest example of wave: old.mp4; its file is not there" in title and "/home" not in title
+        assert any("speaks for wave, %" in axes.get_ylabel() for axes in figure.axes)
 
 
 def test_what_cannot_be_explained(recognizer: Recognizer, little_world: VideoDataset, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from fsar import build_method, load_backbone
+from fsar import build_method, cli, load_backbone
 from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import EpisodeSampler
@@ -191,6 +191,22 @@ def test_episode_of_task_adapter(small: ClipBackbone, little_world: VideoDataset
     assert found.frames["support"].shape == (3, FRAMES, FRAMES)
 
 
+def test_the_matrix_over_videos_has_both_labels_in_the_figure(
+    small: ClipBackbone, little_world: VideoDataset, tmp_path: Path
+) -> None:
+    """Long names below the matrix pushed the label of its horizontal axis out of the figure."""
+    videos = little_world.split("test")
+    texts = {label: f"{text}, slowly and with both hands" for label, text in videos.texts.items()}
+    method, cache = build_method("task-adapter", small, frames=FRAMES), FrameCache(frames=FRAMES)
+    episodes = EpisodeSampler(dataset=videos, way=3, shot=1).draw(1)
+    picture = episode_attention_picture(method, cache, replace(videos, texts=texts), episodes, -1, "mine")
+    (axes,) = [axes for axes in picture.figure.axes if axes.get_xlabel() == "attended support video"]
+    picture.figure.draw_without_rendering()
+    whole, drawn = picture.figure.bbox, axes.get_tightbbox()
+    assert whole.x0 <= drawn.x0 and whole.y0 <= drawn.y0 and drawn.x1 <= whole.x1
+    assert axes.get_xticklabels()[2].get_text() == "3" and axes.get_yticklabels()[2].get_text().endswith("(3)")
+
+
 def test_pictures_are_written_with_words_and_numbers(
     small: ClipBackbone, little_world: VideoDataset, tmp_path: Path
 ) -> None:
@@ -199,14 +215,49 @@ def test_pictures_are_written_with_words_and_numbers(
     picture = attention_picture(models, [video])
     numbers = save_picture(picture, tmp_path / "a.png")
     data = np.load(numbers)
-    assert data["aim"].shape == (FRAMES, 2, 2)
-    np.testing.assert_allclose(data["aim"].mean((1, 2)), 1, rtol=1e-5)  # a multiple of the even share
-    assert data["ma-fsar: time token"].shape == (FRAMES,)
+    aim, ma_fsar = (f"{name} on {video.stem}" for name in ("aim", "ma-fsar"))
+    assert data[aim].shape == (FRAMES, 2, 2)
+    np.testing.assert_allclose(data[aim].mean((1, 2)), 1, rtol=1e-5)  # a multiple of the even share
+    assert data[f"{ma_fsar}: time token"].shape == (FRAMES,)
     assert "aim on" in picture.words
     videos = little_world.split("test")
-    episodes = EpisodeSampler(dataset=videos, way=2, shot=1).draw(1)
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=2).draw(1)
     second = episode_attention_picture(models[1][1], cache, videos, episodes, None, "mine")
     save_picture(second, tmp_path / "b.svg")
     svg = (tmp_path / "b.svg").read_text()
     assert "<title>mine: class token" in svg
-    assert "over frames: support" in np.load(tmp_path / "b.npz")
+    numbers = np.load(tmp_path / "b.npz")
+    assert "over frames: support" in numbers
+    assert all(f"support: {word}, shot 2" in numbers for word in numbers["classes"])
+    assert numbers["support videos"].tolist() == [[episodes.video_ids[i] for i in row] for row in episodes.support[0]]
+
+
+def test_videos_of_one_name_are_told_apart(small: ClipBackbone, little_world: VideoDataset, tmp_path: Path) -> None:
+    clips = [tmp_path / folder / "anna.mp4" for folder in ("run", "walk")]
+    for clip, video in zip(clips, little_world.videos, strict=False):
+        clip.parent.mkdir()
+        clip.symlink_to(video.path)
+    picture = attention_picture([("otam", build_method("otam", small), FrameCache(frames=2))], clips)
+    assert list(picture.data) == [
+        *("otam on run/anna.mp4", "otam on run/anna.mp4: class token"),
+        *("otam on walk/anna.mp4", "otam on walk/anna.mp4: class token"),
+    ]
+    rows = [axes.get_ylabel().replace("\n", "") for axes in picture.figure.axes]
+    assert {"run/anna.mp4", "walk/anna.mp4"} <= {*rows} and "otam on walk/anna.mp4: " in picture.words
+
+
+def test_a_text_that_nothing_reads_is_refused(
+    small: ClipBackbone, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = [("mine", build_method("otam", small), FrameCache(frames=2))]
+    with pytest.raises(ValueError, match="'a wave', and no model here reads.*mine"):
+        attention_picture(models, [Path("none.mp4")], "a wave")
+    command = ["explain", "attention", "--data", "world", "--text", "a wave", "--out", str(tmp_path / "a.png")]
+    assert cli.main(command) == 2 and "--text is for VIDEO" in capsys.readouterr().err
+
+
+def test_the_help_names_the_usual_videos(capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, named in (("alignment", True), ("attention", False)):
+        with pytest.raises(SystemExit):
+            cli.main(["explain", kind, "--help"])
+        assert ("default: world" in " ".join(capsys.readouterr().out.split())) == named

@@ -1,6 +1,6 @@
 """Grad-CAM equals a derivative written by hand, and its formula at the layer that it names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from fsar.backbones.clip import ClipBackbone
 from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.explain.episode import ShownEpisode, show_episode
+from fsar.explain.frames import Row, frames_picture
 from fsar.explain.gradcam import _scaled, grad_cam, grad_cam_of_episode, grad_cam_picture
 from fsar.methods.base import Method
 from fsar.methods.episode import Episode, Prediction
@@ -130,6 +131,27 @@ def test_picture(small: ClipBackbone, little_world: VideoDataset) -> None:
         grad_cam_picture(method, cache, videos, episodes, "mine", queries=[4])
 
 
+def test_examples_of_a_class_are_told_apart(small: ClipBackbone, little_world: VideoDataset) -> None:
+    videos = little_world.split("test")
+    episodes = EpisodeSampler(dataset=videos, way=2, shot=2).draw(1)
+    method = build_method("otam", small)
+    picture = grad_cam_picture(method, FrameCache(frames=FRAMES), videos, episodes, "mine", True, [0])
+    asked = picture.data["classes"][episodes.target[0, 0]]
+    assert {f"support for query 1: {asked}, shot {shot}" for shot in (1, 2)} <= {*picture.data}
+
+
 def test_places_are_compared_over_all_frames() -> None:
     heat = torch.tensor([[[1.0, 2.0]], [[4.0, 0.0]]])
     assert _scaled(heat).tolist() == [[[0.25, 0.5]], [[1.0, 0.0]]]
+
+
+@pytest.mark.parametrize("frames", [1, 4])
+def test_frames_stand_above_their_heat(frames: int) -> None:
+    """The scale of the heat takes no room from its row alone."""
+    plain = Row("clip", np.zeros((frames, 8, 8, 3), np.uint8))
+    picture = frames_picture([plain, replace(plain, heat=np.full((frames, 2, 2), 123.4))], "t" * 99, "share", "words")
+    picture.figure.draw_without_rendering()
+    shown = [axes for axes in picture.figure.axes if axes.images]
+    for one, other in zip(shown[:frames], shown[frames:], strict=True):
+        at, beneath = one.get_window_extent(), other.get_window_extent()
+        np.testing.assert_allclose([beneath.x0, beneath.x1], [at.x0, at.x1], atol=0.1)

@@ -1,13 +1,15 @@
 """Maps: the same seed gives the same map; views before and after a method; a missing package is named."""
 
+import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from fsar import build_method
+from fsar import build_method, cli
 from fsar.backbones.clip import ClipBackbone
 from fsar.bank.fill import load_clip
 from fsar.datasets import VideoDataset
@@ -114,3 +116,30 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "umap", None)
     with pytest.raises(ValueError, match=r"umap-learn.*fsar\[maps\]"):
         project(np.eye(6), "umap")
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        (["--projection", "umap"], r"umap-learn.*fsar\[maps\]"),
+        (["--classes", "one"], "got 1"),
+        (["--per-class", "2", "--classes", "one", "two"], "at least 5 videos; got 4"),
+        (["--per-class", "1"], "at least two videos"),
+    ],
+)
+def test_what_stops_a_map_is_told_before_any_video_is_encoded(
+    little_world: VideoDataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    reason: str,
+) -> None:
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    monkeypatch.setitem(sys.modules, "umap", None)
+    monkeypatch.setattr("fsar.explain.maps.views_of", lambda *_: pytest.fail("videos are encoded"))
+    called = dict(zip(("one", "two"), little_world.split("test").classes, strict=False))
+    command = ["explain", "map", "--data", str(little_world.videos[0].path.parents[1]), "--split", "all"]
+    command += ["--out", str(tmp_path / "map.png"), *(called.get(word, word) for word in more)]
+    assert cli.main(command) == 2
+    assert re.search(reason, capsys.readouterr().err)

@@ -110,7 +110,7 @@ def test_weights_of_zero_leave_terms_out_and_missing_shots_count_for_nothing() -
     assert set(losses(small(), episode)) == {"match", "class_text", "consistency"}
     assert set(losses(small(class_text_weight=0.0, consistency_weight=0.0), episode)) == {"match"}
     still = small(motion_weight=0.0)
-    assert set(run(still, episode).named) == {"frames"} and not hasattr(still, "motion")
+    assert set(run(still, episode).named) == {"frames_distances"} and not hasattr(still, "motion")
     method = small()
     episode.shot_mask[:, 1, 1] = False
     found = losses(method, episode)

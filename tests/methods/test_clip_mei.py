@@ -56,7 +56,8 @@ def test_distances_and_logits() -> None:
     prediction = run(method, frames_of(golden))
     torch.testing.assert_close(prediction.logits[0], golden["logits"], **close)
     named = prediction.named
-    torch.testing.assert_close(named["spm_distances"][0], golden["qsa.otam_distance"], **close)
+    torch.testing.assert_close(named["qsa_distances"][0], golden["qsa.otam_distance"], **close)
+    torch.testing.assert_close(prediction.logits, -named["tfe_distances"] - 0.5 * named["qsa_distances"], **close)
     torch.testing.assert_close(named["anchor_distances"][0, :1], golden["padm.otam_prototype_vs_anchor"], **close)
     torch.testing.assert_close(named["query_fused"][0, :, FIRST_FRAME:], golden["qsa.query"], **close)
     one_way = official(golden, direction="query-to-support")
@@ -113,7 +114,7 @@ def test_parts_switched_off() -> None:
     for other in (no_tfe, bare):
         other.load_state_dict(whole.state_dict(), strict=False)
     named = run(whole, episode).named
-    torch.testing.assert_close(run(no_tfe, episode).logits, -named["spm_distances"])
+    torch.testing.assert_close(run(no_tfe, episode).logits, -named["qsa_distances"])
     without_text = replace(episode, text=None)
     assert bare.traits.reads_text is False and set(losses(bare, without_text)) == {"match", "motion"}
     assert set(losses(small(mic=False, qsa=False), without_text)) == {"match"}

@@ -164,7 +164,7 @@ def test_weights_of_zero_leave_terms_out() -> None:
     prediction = method.match(episode)
     assert not method.loss_heads and set(episode.query) == set(STREAMS)
     assert set(method.loss(episode, prediction, TARGETS)) == {"match"}
-    assert prediction.logits.equal(-prediction.named["visual"])
+    assert prediction.logits.equal(-prediction.named["visual_distances"])
 
 
 @torch.no_grad()

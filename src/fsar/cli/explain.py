@@ -12,6 +12,7 @@ from fsar.cli.options import (
     load_dataset,
     name_option,
     own_option,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from fsar.results.result import Stored
     from fsar.video.frame_cache import FrameCache
 
+USUAL_WAY = 5
+
 
 def add_options(parser: ArgumentParser) -> None:
     """Add the verbs."""
@@ -29,7 +32,7 @@ def add_options(parser: ArgumentParser) -> None:
     attention = verbs.add_parser("attention", help=_ATTENTION, description=_ATTENTION, allow_abbrev=False)
     attention.add_argument("videos", nargs="*", type=Path, metavar="VIDEO")
     _model_options(attention)
-    _episode_options(attention)
+    _episode_options(attention, usual=None)
     attention.add_argument("--rollout", action="store_true", help="over all blocks, instead of the last one")
     attention.add_argument("--block", type=int, default=-1, help="number of a block, from 0; default: -1, the last")
     words = "show VIDEO as a support video of the class with these words, if the method reads them (MA-FSAR)"
@@ -74,8 +77,10 @@ _GRADCAM = "Grad-CAM of a class's score over the frames of queries and support: 
 def run(options: Namespace) -> int:
     """Draw the picture, and write it with its numbers."""
     from fsar.explain.picture import require_picture_name, save_picture
+    from fsar.files import require_folder
 
     require_picture_name(options.out)
+    require_folder(options.out.parent, "--out")
     picture: Picture = options.draw(options)
     numbers = save_picture(picture, options.out, options.note)
     print(picture.words)
@@ -126,14 +131,14 @@ def _model_options(parser: ArgumentParser) -> None:
     device_option(parser)
 
 
-def _episode_options(parser: ArgumentParser, episodes: bool = True) -> None:
-    data_options(parser, features=False)
+def _episode_options(parser: ArgumentParser, episodes: bool = True, usual: str | None = "world") -> None:
+    data_options(parser, features=False, usual=usual)
     add = parser.add_argument
     add("--split", default="test", help="train, val, test or all")
     add("--classes", nargs="+", help="only these classes of the split")
     if not episodes:
         return
-    add("--way", type=int, default=5, help="classes of the episode; default: 5")
+    add("--way", type=int, help=f"classes of the episode; default: {USUAL_WAY}, or all if there are fewer")
     add("--shot", type=int, default=1, help="examples per class; default: 1")
     add("--seed", type=int, default=0, help="of the episodes")
     add("--episode", type=int, default=0, help="number of the episode, from 0")
@@ -193,7 +198,11 @@ def _episode(options: Namespace, dataset: "VideoDataset") -> "Episodes":
     """The one episode that the options name, with a single query per class."""
     from fsar.evaluation.episodes import EpisodeSampler
 
-    way = min(options.way, len(dataset.classes))
+    way = options.way
+    if way is None:
+        way = min(USUAL_WAY, len(dataset.classes))
+        if way < USUAL_WAY:
+            tell([f"the episode has {way} classes, all that there are here, instead of the usual {USUAL_WAY}"])
     sampler = EpisodeSampler(dataset=dataset, way=way, shot=options.shot, seed=options.seed)
     return sampler.draw(1, start=options.episode)
 
@@ -214,6 +223,8 @@ def _attention(options: Namespace) -> "Picture":
         return attention_picture(models, options.videos, options.text, block)
     if options.data is None and options.benchmark is None:
         raise ValueError("name videos, or an episode of a dataset: --data world --way 2")
+    if options.text is not None:
+        raise ValueError("--text is for VIDEO; the videos of an episode have their own class texts, so leave it out")
     (model,) = _models(options, most=1)
     dataset = _dataset(options)
     return episode_attention_picture(model.method, model.cache, dataset, _episode(options, dataset), block, model.name)
@@ -245,9 +256,8 @@ def _gradcam(options: Namespace) -> "Picture":
 
 def _map(options: Namespace) -> "Picture":
     from fsar.datasets import VideoDataset
-    from fsar.explain.maps import map_picture, views_of
+    from fsar.explain.maps import map_picture, require_map, views_of
 
-    (model,) = _models(options, most=1)
     dataset = _dataset(options)
     if not options.classes:
         dataset = dataset.only(dataset.classes[:5])
@@ -255,8 +265,10 @@ def _map(options: Namespace) -> "Picture":
         v for label in dataset.classes for v in [v for v in dataset.videos if v.label == label][: options.per_class]
     ]
     videos = VideoDataset(dataset.name, tuple(kept), dataset.texts, dataset.splits)
-    views = views_of(model.method, videos, model.cache, options.role)
     labels = [dataset.texts[video.label] for video in kept]
+    require_map(labels, options.projection)
+    (model,) = _models(options, most=1)
+    views = views_of(model.method, videos, model.cache, options.role)
     return map_picture(views, labels, [video.id for video in kept], options.projection, options.seed)
 
 

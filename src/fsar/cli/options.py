@@ -15,16 +15,18 @@ if TYPE_CHECKING:
     from fsar.video.frame_cache import FrameCache
 
 
-def data_options(parser: ArgumentParser, features: bool = True) -> None:
+def data_options(parser: ArgumentParser, features: bool = True, usual: str | None = None) -> None:
     """Add the options on videos.
 
     Args:
         parser: gets the options.
         features: whether features made elsewhere can take their place.
+        usual: what the verb takes without --data, for the help.
     """
     parser.add_argument(
         "--data",
-        help="a folder of class folders; segments of long videos (segments.csv, ELAN, BORIS, Label Studio); or `world`",
+        help="a folder of class folders; segments of long videos (segments.csv, ELAN, BORIS, Label Studio); or `world`"
+        + (f"; default: {usual}" if usual else ""),
     )
     if features:
         made = "instead of videos: features by any model (npz, safetensors, parquet), or a bank of `fsar bank fill`"

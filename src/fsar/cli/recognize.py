@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from fsar.cli.edit import add_examples, known_actions
 from fsar.cli.given import require_model, require_path
 from fsar.cli.options import device_option, error_option, own_option, part_of, share_options, show_examples, telling
+from fsar.files import require_folder
 from fsar.names import many
 from fsar.results.numbers import likeliest
 
@@ -116,8 +117,8 @@ def _check(options: Namespace) -> None:
         raise ValueError(f"--checkpoint has its own method, backbone and frames; leave {other} out")
     if options.model and given:
         raise ValueError(f"--model has its own {given[0]}; leave --{given[0]} out, or enrol again with --examples")
-    if options.explain and options.explain.is_file():
-        raise ValueError(f"--explain {options.explain} is a file; expected a folder for the pictures")
+    if options.explain:
+        require_folder(options.explain, "--explain")
     if options.out and (options.model is None or not options.videos):
         raise ValueError("--out needs --model FILE (see --save), which every machine loads, and videos")
     if not options.out and (options.shard or options.ray is not None):

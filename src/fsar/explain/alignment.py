@@ -34,6 +34,11 @@ def scores(prediction: Prediction) -> dict[str, Float[Tensor, "query way part"]]
     return {name: (part if part.ndim == 4 else part[..., None])[0].detach() for name, part in parts.items()}
 
 
+def better(name: str) -> str:
+    """Say which direction of a score means near: small distances, or large logits, scores and similarities."""
+    return "smaller is nearer" if name.endswith("distances") else "larger is better"
+
+
 def alignment_picture(
     method: Method, cache: FrameCache, dataset: VideoDataset, episodes: Episodes, query: int, name: str
 ) -> Picture:
@@ -48,7 +53,7 @@ def alignment_picture(
         name: of the model.
 
     Returns:
-        The picture; its data hold similarities, weights and scores of all queries.
+        The picture; its data hold similarities, weights and scores of all queries, and the names of classes and videos.
 
     Raises:
         VideoError: a video cannot be read.
@@ -69,16 +74,30 @@ def alignment_picture(
     answer = int(prediction.logits[0, query].argmax())
     truth = shown.target[query]
     words = [f"The query shows {shown.words[truth]}; {name} says {shown.words[answer]}."]
-    words += [_said(one, query, shown.words) for one in found]
-    if not found:
+    words += [_scores_said(part, tensor[query], shown.words) for part, tensor in parts.items() if tensor.shape[2] == 1]
+    if found:
+        each = "; ".join(f"{one.view}: {_said(one, query, shown.words)}" for one in found)
+        words.append(
+            f"How far paired frames keep their order in time, as the correlation of their numbers (1: the same order, "
+            f"0: no order, -1: backwards; it does not decide the class): {each}."
+        )
+        title = f"{name}: a query of {shown.words[truth]} beside the support"
+    else:
         words.append(f"{name} compares no single frames, so there are only scores.")
+        title = f"{name}: scores of a query of {shown.words[truth]}"
     figure = _drawn(found, parts, query, support, asked, shown.words, truth)
-    title = f"{name}: a query of {shown.words[truth]} beside the support"
     figure.suptitle(wrapped(f"{title} (below, bold: its class)", 80), fontsize=10)
     data = {f"{one.view} similarity": one.similarity.cpu().numpy() for one in found}
     data |= {f"{one.view} weights": one.weights.cpu().numpy() for one in found}
-    data |= {key: part.cpu().numpy() for key, part in parts.items()}
+    data |= {key: part.cpu().numpy() for key, part in parts.items()} | shown.names()
     return Picture(figure, title, " ".join(words), data)
+
+
+def _scores_said(name: str, scores: Float[Tensor, "way part=1"], ways: Sequence[str]) -> str:
+    """Say the scores of the classes, and which direction is better."""
+    each = ", ".join(f"{word} {value:.4g}" for word, value in zip(ways, scores[:, 0].tolist(), strict=True))
+    decides = "; the largest decides" if name == "logit" else ""
+    return f"{name.capitalize()} ({better(name)}{decides}): {each}."
 
 
 def _said(one: Alignment, query: int, ways: Sequence[str]) -> str:
@@ -94,7 +113,15 @@ def _said(one: Alignment, query: int, ways: Sequence[str]) -> str:
         x, y = rows - (p.sum(1) * rows).sum(), columns - (p.sum(0) * columns).sum()
         spread = ((p.sum(1) * x**2).sum() * (p.sum(0) * y**2).sum()).sqrt()
         each.append(f"{word} {float((p * x[:, None] * y).sum() / spread):.2f}" if spread > 0 else f"{word} 0.00")
-    return f"Correlation of the frames' numbers along the alignment ({one.view}): {', '.join(each)}."
+    return ", ".join(each)
+
+
+def _compared(one: Alignment, reference: int, shots: int) -> str:
+    """Name what a row of matrices compares with the query: the view, and the support video if there are several."""
+    if shots == 1:
+        return one.view
+    several = one.weights.shape[2] > 1
+    return f"{one.view}, shot {reference + 1}" if several else f"{one.view}, {shots} shots as one (pictures: the first)"
 
 
 def _drawn(
@@ -121,7 +148,8 @@ def _drawn(
                 _matrix(axes, one, query, way, reference, asked, support[way, reference], (low, high))
                 if number == 0:
                     axes.set_title(wrapped(words[way], 22), fontsize=8, pad=30)
-            row[0].set_ylabel(f"{one.view}\nquery frame", fontsize=7, labelpad=16)
+            compared = wrapped(_compared(one, reference, support.shape[1]), 26)
+            row[0].set_ylabel(f"{compared}\nquery frame", fontsize=7, labelpad=16)
             bar = above.colorbar(row[0].images[0], ax=list(row), fraction=0.02)
             bar.set_label("similarity of frames;\narea of a circle: weight", fontsize=7)
             bar.ax.tick_params(labelsize=7)
@@ -183,7 +211,8 @@ def _bars(below: Sequence[Axes], parts: Mapping[str, Tensor], query: int, words:
         axes.set_ylim(len(words) - 0.5, -0.5)
         axes.grid(axis="x", alpha=0.3)
         axes.tick_params(axis="x", labelsize=6)
-        axes.set_xlabel(wrapped(name, 18), fontsize=7)
+        below_zero = "\n(a soft minimum, so it may be below 0)" if name.endswith("distances") and low < 0 else ""
+        axes.set_xlabel(f"{wrapped(name, 18)}\n{better(name)}{below_zero}", fontsize=7)
         if without_zero:
             axes.set_xlim(low - room, high + room)
         if stages > 1:

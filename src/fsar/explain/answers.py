@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
 from fsar.explain.picture import COLOURS, Picture, draw_frame, heat_scale, shown_frames, wrapped
-from fsar.recognizer.answer import Explanation, Heat
+from fsar.recognizer.answer import Answer, Explanation, Heat
 
 
 def explanation_picture(explanation: Explanation) -> Picture:
@@ -40,7 +40,12 @@ def explanation_picture(explanation: Explanation) -> Picture:
     if explanation.example is not None:
         name = f"nearest example of {_plain(near.action)}: {_plain(Path(near.video).stem)}"
         lines.append((name, explanation.example, explanation.heat_of_example))
-    figure = _drawn(lines, explanation.pairs if len(lines) > 1 else None, ranked)
+    pairs = explanation.pairs if len(lines) > 1 else None
+    head = [f"probabilities: {ranked}" + (" (lines: frames that count together)" if pairs is not None else "")]
+    head += [_decided(answer)] if answer.action != next(iter(answer.probabilities)) else []
+    if explanation.example is None:
+        head.append(f"nearest example of {_plain(near.action)}: {Path(near.video).name}; its file is not there")
+    figure = _drawn(lines, pairs, "\n".join(head), _plain(near.action))
     data = {
         "probabilities": np.array(list(answer.probabilities.values())),
         "actions": np.array([*answer.probabilities]),
@@ -55,6 +60,14 @@ def explanation_picture(explanation: Explanation) -> Picture:
     return Picture(figure, title, str(_without_folders(explanation)), data)
 
 
+def _decided(answer: Answer) -> str:
+    """Say why the answer is not what has the largest probability: the score decides."""
+    if answer.threshold is None:
+        return f"the answer is {_plain(answer.action)}, by its score {answer.score:.2f}"
+    side = "below" if answer.score < answer.threshold else "not below"
+    return f"the answer is {_plain(answer.action)}: the score {answer.score:.2f} decides, {side} {answer.threshold:.2f}"
+
+
 def _without_folders(explanation: Explanation) -> Explanation:
     """Name videos by their file names, since a picture is shown to others and its words are read aloud."""
     near = replace(explanation.nearest, video=Path(explanation.nearest.video).name)
@@ -67,10 +80,15 @@ def _plain(action: str) -> str:
     return action.replace("_", " ")
 
 
-def _drawn(lines: Sequence[tuple[str, np.ndarray, Heat | None]], pairs: np.ndarray | None, ranked: str) -> Figure:
-    """A row of frames per video; the strongest pairs of frames are joined."""
+def _drawn(
+    lines: Sequence[tuple[str, np.ndarray, Heat | None]], pairs: np.ndarray | None, title: str, action: str
+) -> Figure:
+    """A row of frames per video; the strongest pairs of frames are joined; the heat speaks for the action."""
     shown = shown_frames(max(len(frames) for _, frames, _ in lines))
-    figure = Figure(figsize=(1.3 * len(shown) + 1.6, 1.55 * len(lines) + 0.5), layout="constrained")
+    width = 1.3 * len(shown) + 1.6
+    head = "\n".join(wrapped(line, round(13 * width)) for line in title.splitlines())
+    height = 1.55 * len(lines) + 0.35 + 0.15 * len(head.splitlines())
+    figure = Figure(figsize=(width, height), layout="constrained")
     grid = figure.subplots(len(lines), len(shown), squeeze=False, gridspec_kw={"hspace": 0.2})
     most = max((float(heat.max()) for _, _, heat in lines if heat is not None), default=1.0) or 1.0
     for row, (name, frames, heat) in zip(grid, lines, strict=True):
@@ -85,12 +103,11 @@ def _drawn(lines: Sequence[tuple[str, np.ndarray, Heat | None]], pairs: np.ndarr
         if len(lines) > 1:
             below.set_xlabel(f"frame {frame + 1}", fontsize=8)
     if any(heat is not None for _, _, heat in lines):
-        heat_scale(figure, grid.ravel().tolist(), most, "share of a cell of the grid\nin what speaks for it, %")
+        unit = f"share of a cell in what\nspeaks for {wrapped(action, 24)}, %"
+        heat_scale(figure, grid.ravel().tolist(), most, unit)
     if pairs is not None:
         _join(figure, grid, shown, pairs)
-    figure.suptitle(
-        f"probabilities: {ranked}" + (" (lines: frames that count together)" if pairs is not None else ""), fontsize=9
-    )
+    figure.suptitle(head, fontsize=9)
     return figure
 
 

@@ -31,6 +31,19 @@ class ShownEpisode:
     text: Tensor | None
     draws: Tensor | None
 
+    def examples(self, way: int) -> list[str]:
+        """Name the support videos of a class: by its words and, if there are several, by their numbers."""
+        shots = len(self.support_names[way])
+        return [f"{self.words[way]}, shot {shot + 1}" if shots > 1 else self.words[way] for shot in range(shots)]
+
+    def names(self) -> dict[str, np.ndarray]:
+        """Give the classes and videos by name, for the numbers of a picture."""
+        return {
+            "classes": np.array(self.words),
+            "support videos": np.array(self.support_names),
+            "query videos": np.array(self.query_names),
+        }
+
 
 def show_episode(method: Method, cache: FrameCache, dataset: VideoDataset, episodes: Episodes) -> ShownEpisode:
     """Read the clips of the first of some episodes.

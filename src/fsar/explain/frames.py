@@ -20,6 +20,8 @@ class Row:
     """None shows the frames as they are."""
     shares: Mapping[str, Float[np.ndarray, " frame"]] = field(default_factory=dict)
     """Numbers under each frame, by name: shares from 0 to 1."""
+    key: str = ""
+    """Name in the data; that of the row if this is empty."""
 
 
 def frames_picture(rows: Sequence[Row], title: str, unit: str, words: str) -> Picture:
@@ -42,10 +44,12 @@ def frames_picture(rows: Sequence[Row], title: str, unit: str, words: str) -> Pi
     """
     columns = max(len(shown_frames(len(row.frames))) for row in rows)
     height = sum(1.25 + 0.13 * len(row.shares) for row in rows) + 0.6
-    figure = Figure(figsize=(1.2 * columns + 2.2, height), layout="constrained")
-    grid = figure.subplots(len(rows), columns, squeeze=False)
+    width = 1.2 * columns + 2.2
+    figure = Figure(figsize=(width, height), layout="compressed")
+    # scales in a column of their own, so that all rows are as wide, with and without one
+    grid = figure.subplots(len(rows), columns + 1, squeeze=False, width_ratios=[1] * columns + [0.08])
     data: dict[str, np.ndarray] = {}
-    for number, (axes, row) in enumerate(zip(grid, rows, strict=True)):
+    for number, ((*axes, scale), row) in enumerate(zip(grid, rows, strict=True)):
         most = 1.0 if row.heat is None else float(row.heat.max()) or 1.0
         shown = shown_frames(len(row.frames))
         for one, frame in zip(axes, shown, strict=False):
@@ -57,10 +61,13 @@ def frames_picture(rows: Sequence[Row], title: str, unit: str, words: str) -> Pi
         for one in axes[len(shown) :]:
             one.axis("off")
         axes[0].set_ylabel(wrapped(row.name, 16), fontsize=8)
-        if row.heat is not None:
-            heat_scale(figure, list(axes), most, wrapped(unit, 18))
-            key = row.name if row.name not in data else f"{row.name} {number}"
+        if row.heat is None:
+            scale.axis("off")
+        else:
+            heat_scale(figure, axes, most, wrapped(unit, 18), scale)
+            key = row.key or row.name
+            key = key if key not in data else f"{key} {number}"
             data[key] = row.heat
             data |= {f"{key}: {name}": np.asarray(share) for name, share in row.shares.items()}
-    figure.suptitle(wrapped(title, 90), fontsize=10)
+    figure.suptitle(wrapped(title, round(12 * width)), fontsize=10)
     return Picture(figure, title, words, data)

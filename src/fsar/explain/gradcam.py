@@ -193,10 +193,10 @@ def grad_cam_picture(
         way, truth = found.ways[number], shown.words[shown.target[number]]
         row = f"query {number + 1}: {truth}"
         rows.append(Row(f"{row}; score of {shown.words[way]}", query[number], _scaled(found.query[number])))
-        for shot in range(support.shape[1]):
+        for shot, example in enumerate(shown.examples(way)):
             rows.append(
                 Row(
-                    f"support for query {number + 1}: {shown.words[way]}",
+                    f"support for query {number + 1}: {example}",
                     support[way, shot],
                     _scaled(found.support[number, shot]),
                 )
@@ -210,6 +210,7 @@ def grad_cam_picture(
         "query": found.query.cpu().numpy(),
         "support": found.support.cpu().numpy(),
         "logits": found.logits.cpu().numpy(),
+        **shown.names(),
     }
     return Picture(picture.figure, picture.title, picture.words, {**picture.data, **data})
 

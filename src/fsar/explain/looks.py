@@ -1,7 +1,7 @@
 """Pictures of attention: several models side by side on a video, or one model in an episode."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,15 +40,21 @@ def attention_picture(
         block: number of a block, from 0, negative from the end; None is rollout.
 
     Returns:
-        The picture. Its data hold, for each row, the share of every patch times the number of patches, and the shares
-        of tokens that are no patches.
+        The picture. Its data hold, as `MODEL on VIDEO`, the share of every patch times the number of patches, and the
+        shares of tokens that are no patches.
 
     Raises:
         VideoError: a video cannot be read.
-        ValueError: a model without attention, or without a class token.
+        ValueError: a model without attention, or without a class token; or a text that no model reads.
     """
+    if text is not None and not any(method.traits.support_reads_text for _, method, _ in models):
+        named = ", ".join(name for name, _, _ in models)
+        raise ValueError(
+            f"--text is {text!r}, and no model here reads the class of a support video: {named}; leave it out, or take "
+            f"one that does, such as ma-fsar"
+        )
     rows, words = [], []
-    for video in videos:
+    for video, called in zip(videos, told_apart(videos), strict=True):
         for number, (name, method, cache) in enumerate(models):
             clip = load_clip(method, cache, video)[None].to(method.device)
             reads = text is not None and method.traits.support_reads_text
@@ -56,14 +62,28 @@ def attention_picture(
             attention = attention_of_videos(method, clip, "support" if reads else "query", encoded, block)
             frames = pictures_of(clip, *method.normalization)[0]
             if number == 0:
-                rows.append(Row(video.stem.replace("_", " "), frames))
-            rows.append(_row(name, frames, attention, 0))
-            words.append(f"{name} on {video.stem}: {_said(attention, 0)}")
+                rows.append(Row(called.replace("_", " "), frames))
+            rows.append(replace(_row(name, frames, attention, 0), key=f"{name} on {called}"))
+            words.append(f"{name} on {called}: {_said(attention, 0)}")
     what = "rollout over all blocks" if block is None else "last block" if block == -1 else f"block {block}"
     lead = (
         f"Frames of {len(videos)} video{'s' * (len(videos) > 1)}, with the class token's attention over them ({what})."
     )
     return frames_picture(rows, f"Class token to patches, {what}", UNIT, " ".join([lead, *words]))
+
+
+def told_apart(videos: Sequence[Path]) -> list[str]:
+    """Name videos by their file names, with as many of their folders as it takes to tell them apart.
+
+    Example:
+        >>> told_apart([Path("run/anna.mp4"), Path("walk/anna.mp4"), Path("walk/ben.mp4")])
+        ['run/anna.mp4', 'walk/anna.mp4', 'ben']
+    """
+    paths = [video.absolute() for video in videos]
+    longest = max(len(path.parts) for path in paths)
+    forms = [[path.stem for path in paths]]
+    forms += [["/".join(path.parts[-parts:]) for path in paths] for parts in range(2, longest)]
+    return [next((form[i] for form in forms if form.count(form[i]) == 1), path.stem) for i, path in enumerate(paths)]
 
 
 def _row(name: str, frames: np.ndarray, attention: ClassAttention, *video: int) -> Row:
@@ -176,20 +196,20 @@ def episode_attention_picture(
     attention = attention_of_episode(method, shown, block)
     support, query = pictures_of(shown.support, *method.normalization), pictures_of(shown.query, *method.normalization)
     rows, said = [], []
-    for way, word in enumerate(shown.words):
-        for shot in range(support.shape[1]):
-            rows.append(_row(f"support: {word}", support[way, shot], attention.support, way, shot))
+    for way in range(len(shown.words)):
+        for shot, example in enumerate(shown.examples(way)):
+            rows.append(_row(f"support: {example}", support[way, shot], attention.support, way, shot))
     for number, target in enumerate(shown.target):
         rows.append(_row(f"query: {shown.words[target]}", query[number], attention.query, number))
         said.append(f"Query {shown.words[target]}: {_said(attention.query, number)}")
     lead = f"{len(rows)} videos of an episode, with the class token's attention of {name} over their frames."
     what = "rollout" if block is None else "last block" if block == -1 else f"block {block}"
     picture = frames_picture(rows, f"{name}: class token to patches, {what}", UNIT, " ".join([lead, *said]))
-    _add_matrices(picture.figure, attention, [w for w in shown.words for _ in range(support.shape[1])])
+    _add_matrices(picture.figure, attention, [one for way in range(len(shown.words)) for one in shown.examples(way)])
     data = {f"over frames: {role}": over.cpu().numpy() for role, over in attention.frames.items()}
     if attention.videos is not None:
         data["over videos"] = attention.videos.cpu().numpy()
-    return Picture(picture.figure, picture.title, picture.words, {**picture.data, **data})
+    return Picture(picture.figure, picture.title, picture.words, {**picture.data, **data, **shown.names()})
 
 
 def _add_matrices(figure: Figure, attention: EpisodeAttention, words: Sequence[str]) -> None:
@@ -204,20 +224,22 @@ def _add_matrices(figure: Figure, attention: EpisodeAttention, words: Sequence[s
     if not matrices:
         return
     width, height = figure.get_size_inches()
-    below = 3.4
+    width, below = max(width, 3.4 * len(matrices)), 3.4
     figure.set_size_inches(width, height + below)
-    figure.set_layout_engine("constrained", rect=(0, below / (height + below), 1, height / (height + below)))
+    figure.set_layout_engine("compressed", rect=(0, below / (height + below), 1, height / (height + below)))
     for number, (over, what, ticks, title) in enumerate(matrices):
-        left = (number + 0.22) / len(matrices)
-        axes = figure.add_axes((left, 0.9 / (height + below), 0.62 / len(matrices), (below - 1.4) / (height + below)))
+        left, right = (0.22, 0.84) if ticks is None else (0.42, 0.8)  # room for names
+        place = ((number + left) / len(matrices), 0.9 / (height + below))
+        axes = figure.add_axes((*place, (right - left) / len(matrices), (below - 1.4) / (height + below)))
         axes.set_in_layout(False)
         image = axes.imshow(over.cpu().numpy(), cmap=HEAT, vmin=0)
         axes.set_title(wrapped(title, 34), fontsize=8)
         axes.set_xlabel(f"attended {what}", fontsize=8)
         axes.set_ylabel(what, fontsize=8)
         places = range(len(over))
-        names = [str(i + 1) for i in places] if ticks is None else [wrapped(tick, 14) for tick in ticks]
-        axes.set_xticks(places, names, fontsize=6, rotation=0 if ticks is None else 60)
+        numbers = [str(i + 1) for i in places]
+        names = [wrapped(f"{name} ({n})", 26) for n, name in zip(numbers, ticks, strict=True)] if ticks else numbers
+        axes.set_xticks(places, numbers, fontsize=6)  # names beside the rows only: below, they would need too much room
         axes.set_yticks(places, names, fontsize=6)
         bar = figure.colorbar(image, ax=axes, fraction=0.05)
         bar.set_label("share of attention", fontsize=7)

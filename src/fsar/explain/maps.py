@@ -6,6 +6,7 @@ to its own class than to the next one, 0 if classes touch, below 0 if they mix.
 """
 
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from fsar.methods.episode import Encoding, Episode, Role
 from fsar.video.frame_cache import FrameCache
 
 PROJECTIONS = ("tsne", "umap")
+FEWEST = 5
+"""Videos that a map needs."""
 BEFORE = "before: frame features"
 
 
@@ -122,8 +125,8 @@ def project(
     Raises:
         ValueError: the package is not installed, or there are too few videos.
     """
-    if len(features) < 5:
-        raise ValueError(f"a map needs at least 5 videos; got {len(features)}")
+    if len(features) < FEWEST:
+        raise ValueError(f"a map needs at least {FEWEST} videos; got {len(features)}")
     unit = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
     if projection == "tsne":
         perplexity = min(30.0, (len(unit) - 1) / 3)
@@ -156,9 +159,37 @@ def _import(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        raise _not_installed(package) from error
+
+
+def _not_installed(package: str) -> ValueError:
+    return ValueError(f"maps need the package {package}, which is not installed: pip install 'fsar[maps]'")
+
+
+def require_map(labels: Sequence[str], projection: str) -> None:
+    """Refuse a map that cannot be drawn; videos need not be encoded to know it.
+
+    Args:
+        labels: class of each video.
+        projection: `tsne` or `umap`.
+
+    Raises:
+        ValueError: too few or too many classes, too few videos, or a package that is not installed.
+    """
+    classes = len(set(labels))
+    if not 2 <= classes <= len(COLOURS):
         raise ValueError(
-            f"maps need the package {package}, which is not installed: pip install 'fsar[maps]'"
-        ) from error
+            f"a map shows 2 to {len(COLOURS)} classes, so that colours can be told apart; got {classes}: choose "
+            f"some with --classes"
+        )
+    if len(labels) < FEWEST:
+        raise ValueError(f"a map needs at least {FEWEST} videos; got {len(labels)}: add classes, or raise --per-class")
+    if len(labels) == classes:
+        raise ValueError(f"a map needs a class with at least two videos; got {classes} classes of one: add videos")
+    needed = [("sklearn", "scikit-learn"), *([("umap", "umap-learn")] if projection == "umap" else [])]
+    for module, package in needed:
+        if find_spec(module) is None:
+            raise _not_installed(package)
 
 
 def map_picture(
@@ -183,12 +214,8 @@ def map_picture(
     Raises:
         ValueError: too many classes, too few videos, or a package that is not installed.
     """
+    require_map(labels, projection)
     classes = list(dict.fromkeys(labels))
-    if not 2 <= len(classes) <= len(COLOURS):
-        raise ValueError(
-            f"a map shows 2 to {len(COLOURS)} classes, so that colours can be told apart; got {len(classes)}: choose "
-            f"some with --classes"
-        )
     called = {"tsne": "t-SNE", "umap": "UMAP"}[projection]
     width = max(3.4 * len(views), 5.0)
     columns = min(int(width / 2.6), 3, len(classes))

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -138,7 +139,7 @@ def wrapped(words: str, width: int = 40) -> str:
     return "\n".join(textwrap.wrap(words, width)) or words
 
 
-def heat_scale(figure: Figure, axes: Sequence[Axes], most: float, unit: str) -> None:
+def heat_scale(figure: Figure, axes: Sequence[Axes], most: float, unit: str, into: Axes | None = None) -> None:
     """Add the scale of the heat beside a row of frames.
 
     Args:
@@ -146,8 +147,10 @@ def heat_scale(figure: Figure, axes: Sequence[Axes], most: float, unit: str) -> 
         axes: the row.
         most: the largest heat.
         unit: what the heat measures.
+        into: axes for the scale; None takes room from the row.
     """
     colours = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, most), HEAT)
-    bar = figure.colorbar(colours, ax=list(axes), fraction=0.02, pad=0.01)
+    room: dict[str, Any] = {"ax": list(axes), "fraction": 0.02, "pad": 0.01} if into is None else {"cax": into}
+    bar = figure.colorbar(colours, **room)
     bar.set_label(unit, fontsize=8)
     bar.ax.tick_params(labelsize=7)

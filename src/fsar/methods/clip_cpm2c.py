@@ -172,17 +172,18 @@ class ClipCpm2c(TrainingText):
     # ----------------------------------------------------------------------- an episode
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: minus the weighted distances. Named outputs: the distance of every stream."""
-        named = {}
+        """Logits: minus the weighted distances. Named outputs: `STREAM_distances` of every stream."""
+        distances = {}
         for stream in self.streams:
             query, support = (
                 part[f"fused_{stream}"][..., FIRST_FRAME:, :] for part in (episode.query, episode.support)
             )
             prototypes = mean_over_shots(support, episode.shot_mask)
             similarity = frame_similarity(query, prototypes, self.config.cos_eps)
-            named[stream] = otam(1 - similarity, SMOOTHING, self.config.direction)
+            distances[stream] = otam(1 - similarity, SMOOTHING, self.config.direction)
         weights = {"frames": 1.0, "motion": self.config.motion_weight}
-        return Prediction(-sum((weights[stream] * named[stream] for stream in named), torch.zeros(())), named)
+        weighted = sum((weights[stream] * distance for stream, distance in distances.items()), torch.zeros(()))
+        return Prediction(-weighted, {f"{stream}_distances": distance for stream, distance in distances.items()})
 
     def consistency(self, episode: Episode, targets: Targets) -> dict[str, Float[Tensor, ""]]:
         """Compare the videos fused with their own class text and with the token, by stream.

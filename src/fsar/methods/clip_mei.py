@@ -41,7 +41,7 @@ Deviations (a dash: not checked):
 """  # noqa: E501
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -52,8 +52,12 @@ from fsar.config import ablation
 from fsar.layers.temporal import TemporalTransformer
 from fsar.methods.base import Method, Traits
 from fsar.methods.clip_spm import ClipSpm, FusedVideo
+from fsar.methods.episode import Episode, Prediction
 from fsar.shapes import FrameFeatures
 from fsar.text.prompts import templates
+
+OWN_NAMES = {"spm_distances": "qsa_distances", "padm_distances": "tfe_distances"}
+"""What `ClipSpm.match` names -> the name of the same part here."""
 
 SHARE = 0.1
 """Share of a prompt that is added to every frame."""
@@ -162,6 +166,11 @@ class ClipMei(ClipSpm):
     def make_fusion(self, dim: int) -> nn.Module:
         """Build what fuses a prompt with frames: no gates, a tenth of the prompt on every frame."""
         return PromptFusion(dim, self.config.head_dim, self.config.hidden)
+
+    def match(self, episode: Episode) -> Prediction:
+        """As CLIP-SPM, whose `spm_distances` and `padm_distances` are called `qsa_distances` and `tfe_distances`."""
+        prediction = super().match(episode)
+        return replace(prediction, named={OWN_NAMES.get(name, name): part for name, part in prediction.named.items()})
 
     @classmethod
     def traits_of(cls, config: Any) -> Traits:

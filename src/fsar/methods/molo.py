@@ -281,13 +281,14 @@ class Molo(Method):
     # ----------------------------------------------------------------------- an episode
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: minus the weighted distances of the short rows. Named outputs: the distance of every stream."""
+        """Logits: minus the weighted distances of the short rows. Named outputs: `STREAM_distances`."""
         named = {}
         for stream in STREAMS:
             query, classes = (rows[..., SHORT:, :] for rows in self._rows(episode, stream))
             similarity = frame_similarity(query, classes, self.config.cos_eps)
-            named[stream] = bi_mhm(similarity) if self.config.metric == "bi-mhm" else otam(1 - similarity, SMOOTHING)
-        return Prediction(-(named["visual"] + self.config.balance * named["motion"]), named)
+            distances = bi_mhm(similarity) if self.config.metric == "bi-mhm" else otam(1 - similarity, SMOOTHING)
+            named[f"{stream}_distances"] = distances
+        return Prediction(-(named["visual_distances"] + self.config.balance * named["motion_distances"]), named)
 
     def _rows(self, episode: Episode, stream: str) -> tuple[Tensor, Tensor]:
         """The rows of the queries and of the class means."""
