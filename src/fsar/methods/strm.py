@@ -94,6 +94,7 @@ class FrameEnrichment(nn.Module):
 
     def __init__(self, frames: int, dim: int, dropout: float):
         super().__init__()
+        self.frames = frames
         self.dropout = nn.Dropout(dropout)
         self.over_frames = nn.Sequential(nn.Linear(frames, frames), nn.ReLU(), nn.Linear(frames, frames))
         self.over_channels = nn.Sequential(nn.Linear(dim, dim), nn.ReLU(), nn.Linear(dim, dim))
@@ -104,7 +105,7 @@ class FrameEnrichment(nn.Module):
         Raises:
             ValueError: another number of frames than it was made for.
         """
-        require_frames(self.over_frames[0].in_features, frames.shape[-2])
+        require_frames(self.frames, frames.shape[-2])
         x = self.dropout(frames + positional_encoding(*frames.shape[-2:]).to(frames))
         y = self.over_frames(x.mT).mT + x
         return self.over_channels(y) + y
