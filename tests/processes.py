@@ -21,6 +21,7 @@ from typing import IO, NoReturn, TypeAlias
 
 from fsar import cli
 
+ROOT = Path(__file__).parent.parent
 Words = tuple[str | Path | int, ...]
 Run: TypeAlias = "subprocess.CompletedProcess[str]"
 
@@ -72,23 +73,17 @@ def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
     return [ended[fork] for fork in forks]
 
 
-def started(*words: str | Path | int, before: Callable[[], object] | None = None) -> "_Started":
-    """Start `fsar` in a fork of this process; wait for its end with `os.waitpid(fork.pid, 0)`, then see `fork.ended`.
+def started(*words: str | Path | int, before: str = "") -> "_Started":
+    """Start `fsar` as a new program, which ends with this process.
+
+    For services: a fork of this process, whose libraries run threads, sometimes crashed at its end. Wait for it with
+    `os.waitpid(found.pid, 0)`, then see `found.ended`.
 
     Args:
         words: after `fsar`.
-        before: called in the new process first.
+        before: Python that it runs first, with the names of this file.
     """
-    return _Fork(words, before)
-
-
-def started_anew(*words: str | Path | int) -> "_Started":
-    """Start `fsar` in a new program, as a user does. It takes seconds, but has nothing of this process and its threads.
-
-    Args:
-        words: after `fsar`.
-    """
-    return _New(words)
+    return _New(words, before)
 
 
 class _Started:
@@ -111,18 +106,20 @@ class _Started:
 
 
 class _New(_Started):
-    """A new program; it ends with this process."""
+    """A new program."""
 
-    def __init__(self, words: Words):
+    def __init__(self, words: Words, before: str):
         super().__init__(words)
         out, err = self.printed
-        command = [sys.executable, "-X", "faulthandler", "-m", "fsar.cli", *map(str, words)]
-        self._process = subprocess.Popen(command, stdout=out, stderr=err, preexec_fn=end_with_parent)
+        code = f"from tests.processes import *; end_with_parent()\n{before}\nsys.exit(cli.main(sys.argv[1:]))"
+        command = [sys.executable, "-X", "faulthandler", "-c", code, *map(str, words)]
+        paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(command, stdout=out, stderr=err, env=os.environ | {"PYTHONPATH": paths})
         self.pid = self._process.pid
 
 
 def end_with_parent() -> None:
-    """End this process when its parent ends: for `before`."""
+    """End this process when its parent ends."""
     with suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

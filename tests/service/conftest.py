@@ -5,7 +5,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -15,7 +15,7 @@ import pytest
 import fsar.service.app  # noqa: F401 - in this process, so that forks need not
 from fsar.recognizer import Recognizer
 from fsar.video.writing import write_video
-from tests.processes import Run, end_with_parent, started, started_anew
+from tests.processes import Run, started
 
 
 class Served:
@@ -25,9 +25,8 @@ class Served:
         root: its folder.
         words: more options.
         token: that it needs and the client sends.
-        before: called in its process first.
+        before: Python that its process runs first.
         verb: `serve` or `studio`.
-        anew: in a new program, not in a fork of this process.
     """
 
     def __init__(
@@ -35,25 +34,17 @@ class Served:
         root: Path,
         *words: object,
         token: str | None = None,
-        before: Callable[[], object] | None = None,
+        before: str = "",
         verb: str = "serve",
-        anew: bool = False,
     ):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
 
-        def first() -> None:
-            end_with_parent()
-            if token:
-                os.environ["FSAR_TOKEN"] = token
-            if before:
-                before()
-
         self.root = root
         options = ["--backbone", "tiny", "--workers", "1", "--port", self.port]
-        asked = (verb, root, *options, *map(str, words))
-        self._process = started_anew(*asked) if anew else started(*asked, before=first)
+        secret = f"os.environ['FSAR_TOKEN'] = {token!r}\n" if token else ""
+        self._process = started(verb, root, *options, *map(str, words), before=secret + before)
         self.pid = self._process.pid
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", headers=headers, timeout=120)
@@ -98,7 +89,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A service of an empty folder, for all tests of a file; each takes a recogniser of its own."""
-    service = Served(tmp_path_factory.mktemp("served"), "--places", "4", anew=True)
+    service = Served(tmp_path_factory.mktemp("served"), "--places", "4")
     yield service
     ended = service.stopped()
     assert ended.returncode == 0, ended.stderr

@@ -20,14 +20,13 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-import fsar.service.http
 from fsar.recognizer import Recognizer
 from fsar.recognizer.files import KEY
 from fsar.service.house import House
 from fsar.service.limits import Limits
 from fsar.video.reading import probe
 from fsar.video.writing import write_video
-from tests.processes import forked, signal_at
+from tests.processes import forked
 from tests.service.conftest import Served, moving
 from tests.test_readme import blocks
 from tests.video.test_fuzz import FUZZ
@@ -454,7 +453,7 @@ def test_a_token_then_a_full_disk_then_kill_9(clips: dict[str, bytes], taught: P
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", root], check=False).returncode == 0
     try:
         shutil.copytree(taught, root, dirs_exist_ok=True)
-        killed = signal_at("os.rename", r"g\.fsar", 1)
+        killed = "signal_at('os.rename', 'g.fsar', 1)()"
         served = Served(root, "--no-browser", token=TOKEN, before=killed, verb="studio")
         _wrong_tokens(served)
         if mounted:
@@ -510,7 +509,7 @@ def _kill_9(served: Served, clips: dict[str, bytes]) -> None:
 
 def test_a_stop_finishes_what_was_accepted(clips: dict[str, bytes], tmp_path: Path) -> None:
     Recognizer("tiny").save(tmp_path / "g.fsar")
-    served = Served(tmp_path, before=lambda: setattr(fsar.service.http, "HEAD_SECONDS", 0.5))
+    served = Served(tmp_path, before="import fsar.service.http; fsar.service.http.HEAD_SECONDS = 0.5")
     _slow_heads(served)
     url = "/v1/recognizers/g"
     with slow_upload(served, url, clips["left0"], "actions/left/examples") as slow:
