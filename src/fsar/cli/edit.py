@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fsar.cli.given import NO_FOLDER, require_model, require_path
+from fsar.cli.given import NO_FOLDER, require_path
 from fsar.cli.options import device_option, error_option, show_examples, telling
+from fsar.files import require_recognizer
 from fsar.names import many, nearest
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def enroll_options(parser: ArgumentParser) -> None:
 
 def enroll(options: Namespace) -> int:
     """Add examples of known and new actions."""
-    require_model(options.model)
+    require_recognizer(options.model)
     require_path(options.examples, NO_FOLDER)
     from fsar.devices import to_device
     from fsar.recognizer import Recognizer
@@ -104,7 +105,7 @@ def forget_options(parser: ArgumentParser) -> None:
 
 def forget(options: Namespace) -> int:
     """Remove an action, or one of its examples."""
-    require_model(options.model)
+    require_recognizer(options.model)
     from fsar.recognizer import Recognizer
 
     with telling(), Recognizer.edit(options.model) as recognizer:
@@ -136,7 +137,7 @@ def correct_options(parser: ArgumentParser) -> None:
 
 def correct(options: Namespace) -> int:
     """Correct a clip: it becomes an example of the given action only."""
-    require_model(options.model)
+    require_recognizer(options.model)
     from fsar.recognizer import Recognizer
     from fsar.video.paths import display
 

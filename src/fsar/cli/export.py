@@ -3,8 +3,8 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from fsar.cli.given import require_model
 from fsar.cli.options import own_option, show_examples, telling
+from fsar.files import require_recognizer
 
 
 def add_options(parser: ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_options(parser: ArgumentParser) -> None:
 
 def run(options: Namespace) -> int:
     """Write the folder, and list its files."""
-    require_model(options.model)
+    require_recognizer(options.model)
     from fsar.export import export
     from fsar.recognizer import Recognizer
     from fsar.video.paths import display

@@ -4,24 +4,12 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fsar.files import require_recognizer
+
 if TYPE_CHECKING:
     from fsar.recognizer import Recognizer
 
 NO_FOLDER = "no such folder; expected one folder of clips per action in it"
-
-
-def require_model(path: Path) -> None:
-    """Refuse a recogniser's file that is not there.
-
-    Args:
-        path: of the file, which is not opened.
-
-    Raises:
-        ValueError: no such file, or a folder.
-    """
-    from fsar.files import require_recognizer
-
-    require_recognizer(path)
 
 
 def require_path(path: Path, words: str = "no such file or folder; check the path") -> None:
@@ -43,14 +31,14 @@ def require_path(path: Path, words: str = "no such file or folder; check the pat
 
 def require_given(options: Namespace) -> None:
     """Refuse a recogniser that is not there, and videos unless broken ones are to be skipped."""
-    require_model(options.model)
+    require_recognizer(options.model)
     for path in options.videos if options.on_error == "stop" else ():
         require_path(path)
 
 
 def load_recognizer(options: Namespace) -> "Recognizer":
     """Load the recogniser in `options.model` to `options.device`."""
-    require_model(options.model)
+    require_recognizer(options.model)
     from fsar.devices import to_device
     from fsar.recognizer import Recognizer
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fsar.cli.given import NO_FOLDER, load_recognizer, require_model, require_path
+from fsar.cli.given import NO_FOLDER, load_recognizer, require_path
 from fsar.cli.options import device_option, error_option, show_examples, tell, telling
+from fsar.files import require_recognizer
 from fsar.names import many
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def model_options(parser: ArgumentParser) -> None:
 
 def model(options: Namespace) -> int:
     """Show the content of a recogniser's file; this does not need the backbone."""
-    require_model(options.model)
+    require_recognizer(options.model)
     from fsar.recognizer.files import read_file
     from fsar.video.paths import display
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fsar.cli.edit import add_examples, known_actions
-from fsar.cli.given import require_model, require_path
+from fsar.cli.given import require_path
 from fsar.cli.options import device_option, error_option, own_option, part_of, share_options, show_examples, telling
-from fsar.files import require_folder
+from fsar.files import require_folder, require_recognizer
 from fsar.names import many
 from fsar.results.numbers import likeliest
 
@@ -132,7 +132,7 @@ def _check(options: Namespace) -> None:
     if options.save and options.save.is_dir():
         raise ValueError(f"--save {options.save} is a folder; expected a file, such as {options.save / 'mine.fsar'}")
     if options.model:
-        require_model(options.model)
+        require_recognizer(options.model)
     for path in [*filter(None, [options.examples]), *options.videos]:
         require_path(path)
     if not options.videos and not options.save:
