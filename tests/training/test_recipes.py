@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from fsar.backbones import load_backbone
+from fsar.backbones import Backbone, load_backbone
 from fsar.cli import main
 from fsar.config import settings_of
 from fsar.datasets import VideoDataset
@@ -129,12 +129,12 @@ def test_a_recipe_trains_what_it_names(name: str, world: VideoDataset, tmp_path:
     assert moved == set(recipe.lr)
 
 
-def public_code_lines() -> Iterator[tuple[str, list[str]]]:
+def public_code_lines(title: str = "The public code") -> Iterator[tuple[str, list[str]]]:
     """What the heads of the packaged recipes say for the public code, by recipe."""
     for name in recipe_names():
         head = (resources.files("fsar.training") / "recipes" / f"{name}.yaml").read_text().replace("\\\n#", "")
         for line in head.splitlines():
-            if line.startswith("# The public code: --set "):
+            if line.startswith(f"# {title}: --set "):
                 yield name, shlex.split(line.partition("--set ")[2])
 
 
@@ -144,7 +144,7 @@ NOT_OF_A_CODE = {
     "method", "options", "data", "benchmark", "lists", "class_names", "resplit", "on_error", "cached_frames",
     "from_bank", "val_way", "val_shot", "patience", "clip_norm", "precision", "accelerator", "devices", "nodes",
     "checkpoint_activations", "compile", "workers", "seed", "shot", "for_shot", "val_query", "decay_norms",
-    "decay_spares", "augment", "jitter_strength", "gray", "freeze_batch_norm", "features",
+    "decay_spares", "augment", "jitter_strength", "gray", "freeze_batch_norm", "features", "eps", "lr_factors",
 }  # fmt: skip
 """Keys that a code need not tell: places, hardware, and what most codes have at its default."""
 ONLY_WITH = {
@@ -331,6 +331,9 @@ def test_every_milestone_has_its_factor() -> None:
         ({"val_every": -5}, "val_every is -5"),
         ({"betas": (0.9, 1.0)}, r"betas are \(0.9, 1.0\); expected two numbers in"),
         ({"betas": (0.5, 0.999), "optimizer": "sgd"}, "sgd has none"),
+        ({"eps": 0.0}, "eps is 0; expected a small number above 0"),
+        ({"eps": 1e-6, "optimizer": "sgd"}, "eps is 1e-06, and sgd has none"),
+        ({"lr_factors": {"scale": 0.0}}, "expected factors above 0"),
         ({"freeze_batch_norm": False}, "set lr.visual too"),
         ({"for_shot": {5: {"shots": 1}}}, "for_shot, 5: unknown recipe key 'shots'; did you mean 'shot'"),
         ({"for_shot": {0: {"shot": 1}}}, "for_shot has changes for 0 shots"),
@@ -416,6 +419,21 @@ def test_each_group_gets_its_rate_and_its_decay() -> None:
     assert all(group["momentum"] == 0 for group in optimizer.param_groups)
 
 
+def test_parts_of_a_group_have_rates_of_their_own() -> None:
+    """By beginnings of names: a longer one counts beside a shorter one."""
+    line = ["options.hidden=16", "lr.own=1e-3", "lr_factors={context: 0.5, context.norm: 0.5, scale: 3}"]
+    recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, *line])
+    method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
+    freeze(method, ("own",))
+    names = {id(parameter): name for name, parameter in method.named_parameters()}
+    groups = make_optimizer(recipe, method).param_groups
+    rates = {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+    assert rates["context.to_query.weight"] == 5e-4 and rates["context.norm.bias"] == 2.5e-4
+    assert rates["scale"] == pytest.approx(3e-3)
+    with pytest.raises(ValueError, match="lr_factors names 'backbone', and no trained parameter .* one of: context, s"):
+        make_optimizer(replace(recipe, lr_factors={"backbone": 0.5}), method)
+
+
 def test_weight_decay_spares_temperatures_and_what_the_method_names(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, "options.hidden=16", "weight_decay=0.1", "decay_spares=null"])
     method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
@@ -436,12 +454,13 @@ def test_betas_reach_the_optimiser() -> None:
     method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
     freeze(method, trained_groups(recipe, method))
     assert all(group["betas"] == (0.5, 0.99) for group in make_optimizer(recipe, method).param_groups)
+    assert all(group["eps"] == 1e-8 for group in make_optimizer(recipe, method).param_groups)
 
 
-def spared(recipe: Recipe, backbone: str) -> set[str]:
+def spared(recipe: Recipe, backbone: Backbone) -> set[str]:
     """Names of the parameters that weight decay leaves out."""
-    method = build_method(recipe.method, load_backbone(backbone), **recipe.options)
-    freeze(method, ("own", "visual"))
+    method = build_method(recipe.method, backbone, **recipe.options)
+    freeze(method, tuple(recipe.lr))
     names = {id(parameter): name for name, parameter in method.named_parameters()}
     groups = make_optimizer(recipe, method).param_groups
     return {names[id(p)] for group in groups if not group["weight_decay"] for p in group["params"]}
@@ -450,11 +469,11 @@ def spared(recipe: Recipe, backbone: str) -> set[str]:
 def test_decay_by_names_is_that_of_the_public_codes() -> None:
     """They leave out what is called `bn` or `norm`, so a temperature, a ViT's `ln_...` and `downsample.1` decay."""
     recipe = load_recipe("clip-fsar/hmdb51", ["options.hidden=16"])
-    by_name = spared(recipe, "tiny")
+    by_name = spared(recipe, load_backbone("tiny"))
     assert by_name == {"context.norm.weight", "context.norm.bias"}
-    by_kind = spared(replace(recipe, decay_spares=None, decay_norms=False), "tiny")
+    by_kind = spared(replace(recipe, decay_spares=None, decay_norms=False), load_backbone("tiny"))
     assert by_name < by_kind and {"scale", "backbone.clip.visual.ln_pre.weight"} <= by_kind
-    residual = spared(load_recipe("hyrsm/hmdb51"), "timm/resnet18/random")
+    residual = spared(load_recipe("hyrsm/hmdb51"), load_backbone("timm/resnet18/random"))
     assert "backbone.model.bn1.weight" in residual and "backbone.model.layer2.0.downsample.1.weight" not in residual
 
 
