@@ -140,6 +140,7 @@ def public_code_lines(title: str = "The public code") -> Iterator[tuple[str, lis
 
 PUBLIC = yaml.safe_load((resources.files("fsar.training") / "recipes" / "public.yaml").read_text())
 LINES = dict(public_code_lines())
+RESNET_LINES = dict(public_code_lines("The public code with its ResNet-50"))
 NOT_OF_A_CODE = {
     "method", "options", "data", "benchmark", "lists", "class_names", "resplit", "on_error", "cached_frames",
     "from_bank", "val_way", "val_shot", "patience", "clip_norm", "precision", "accelerator", "devices", "nodes",
@@ -183,6 +184,34 @@ def test_a_line_gives_what_the_public_code_runs_with(name: str) -> None:
     kept = "last" if recipe.val_every == 0 else "test" if recipe.protocol == "paper" else "val"
     assert kept == origins()[method].keeps
     assert recipe.test_query in origins()[method].queries
+
+
+OF_A_RESNET = {
+    "hmdb51": (2.0, 8_000, 400, {4: 0.1, 6: 0.05, 8: 0.01}),
+    "ucf101": (1.5, 8_000, 400, {2: 0.5, 5: 0.1, 8: 0.05}),
+    "kinetics100": (1.5, 10_000, 500, {2: 0.1, 5: 0.05, 8: 0.01}),
+    "ssv2-small": (0.5, 40_000, 2_000, {4: 0.1, 6: 0.05, 8: 0.01}),
+    "ssv2-full": (1.0, 120_000, 6_000, {4: 0.5, 6: 0.1, 8: 0.05}),
+}
+"""Of D2ST-Adapter's ResNet-50 files: class weight, iterations, iterations of an epoch, factors from an epoch on."""
+
+
+@pytest.mark.parametrize("benchmark", OF_A_RESNET)
+def test_the_line_for_a_resnet_gives_what_its_file_says(benchmark: str) -> None:
+    """An iteration is an episode on each of 2 GPUs; the epochs beyond the last step keep its rate."""
+    weight, iterations, period, factors = OF_A_RESNET[benchmark]
+    name = f"d2st-adapter/{benchmark}"
+    recipe, vit = load_recipe(name, RESNET_LINES[name]), load_recipe(name, LINES[name])
+    assert recipe.options == {"class_weight": weight, "framing": "square-256"}
+    assert (recipe.backbone, recipe.lr, recipe.episodes) == ("timm/resnet50.tv_in1k", {"own": 2e-3}, 2 * iterations)
+    assert (recipe.val_every, recipe.warmup * iterations, recipe.warmup_factor) == (iterations, period, 0.2)
+    assert {recipe.milestones[i] * iterations / period: f for i, f in enumerate(recipe.factors)} == pytest.approx(
+        factors
+    )
+    differing = {item.name for item in fields(Recipe) if getattr(recipe, item.name) != getattr(vit, item.name)}
+    assert differing <= {
+        "options", "backbone", "lr", "episodes", "milestones", "factors", "val_every", "decay_spares",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -475,6 +504,22 @@ def test_decay_by_names_is_that_of_the_public_codes() -> None:
     assert by_name < by_kind and {"scale", "backbone.clip.visual.ln_pre.weight"} <= by_kind
     residual = spared(load_recipe("hyrsm/hmdb51"), load_backbone("timm/resnet18/random"))
     assert "backbone.model.bn1.weight" in residual and "backbone.model.layer2.0.downsample.1.weight" not in residual
+
+
+PARTS = ("weight", "bias")
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_d2st_adapters_norms_decay_as_in_the_public_code(benchmark: str) -> None:
+    """There a ViT's norms are called `s_ln`, `t_ln` and `ln_post`; a ResNet's lie in modules called `norm`."""
+    name = f"d2st-adapter/{benchmark}"
+    for line, norms in ((LINES[name], {"offset_norm"}), (RESNET_LINES[name], {"offset_norm", "norms"})):
+        recipe = load_recipe(name, line)
+        with torch.device("meta"):
+            backbone = hollow(recipe.backbone)
+            method, found = build_method(recipe.method, backbone, **recipe.options), spared(recipe, backbone)
+        layers = [name for name, module in method.named_modules() if isinstance(module, torch.nn.LayerNorm)]
+        assert found == {f"{layer}.{part}" for layer in layers if set(layer.split(".")) & norms for part in PARTS}
 
 
 # --------------------------------------------------------------------------- reading one
