@@ -214,6 +214,33 @@ def test_the_line_for_a_resnet_gives_what_its_file_says(benchmark: str) -> None:
     }  # fmt: skip
 
 
+RATES_OF_TS_FSAR = {
+    "hmdb51": ((2e-4, 1e-4, 1e-4), (2e-4, 1e-4, 1e-4)),
+    "ucf101": ((1e-4, 1e-4, 5e-5), (1e-4, 5e-5, 5e-5)),
+    "kinetics100": ((2e-4, 1e-4, 1e-4), (1e-4, 5e-5, 5e-5)),
+    "ssv2-small": ((2.5e-4,) * 3, (3e-4,) * 3),
+    "ssv2-full": ((2e-4,) * 3, (2e-4,) * 3),
+}
+"""Rates of side network, map of frame pairs and attention over CLIP's frames: for 1 and for 5 shots."""
+
+
+@pytest.mark.parametrize("benchmark", RATES_OF_TS_FSAR)
+def test_ts_fsars_parts_train_at_the_rates_of_the_public_code(benchmark: str) -> None:
+    for shot, (side, pairs, clip) in zip((1, 5), RATES_OF_TS_FSAR[benchmark], strict=True):
+        recipe = load_recipe(f"ts-fsar/{benchmark}", shot=shot)
+        with torch.device("meta"):
+            method = build_method(recipe.method, hollow("ViT-B-16/openai"), **recipe.options)
+            method.loss_heads["class"] = torch.nn.Linear(2, 2)
+        freeze(method, ("own",))
+        groups = make_optimizer(recipe, method).param_groups
+        names = {id(parameter): name.partition(".")[0] for name, parameter in method.named_parameters()}
+        rates = {(names[id(p)], group["base_lr"]) for group in groups for p in group["params"]}
+        usual = dict.fromkeys(("ladder", "side_norm", "side_up", "loss_heads"), side)
+        expected = usual | {"frame_match": pairs, "clip_norm": clip, "clip_attention": clip}
+        assert len(rates) == len(expected) and dict(rates) == pytest.approx(expected)
+        assert all(group["eps"] == 1e-6 for group in groups)
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_statistics_inside_a_backbone_move_on_request(frozen: bool, world: VideoDataset, tmp_path: Path) -> None:
     line = ["backbone=timm/test_resnet/random", "episodes=3", "episodes_per_step=2", "lr.visual=1e-5", "frames=2"]
