@@ -14,6 +14,7 @@ from tests.methods.test_gradients import assert_gradients, assert_losses, golden
 from tests.papers.test_runs import hollow
 
 close = {"atol": 1e-4, "rtol": 1e-4}
+SQUEEZED = {"framing": "square-256"}
 LAYERS = {"place": "pos_embed", "down": "down", "up": "up"}
 for index, path in enumerate("st"):
     LAYERS |= {f"norms.{index}": f"{path}_ln"}
@@ -145,6 +146,21 @@ def test_a_new_adapter_in_a_resnet_changes_nothing() -> None:
     clips = torch.randn(2, 2, 3, backbone.image_size, backbone.image_size)
     method = build_method("d2st-adapter", backbone, frames=2, ratio=1.0)
     torch.testing.assert_close(method.encode(clips)["frames"], backbone.features(clips), **close)
+
+
+@pytest.mark.parametrize("backbone", ["tiny", "timm/test_resnet/random"])
+def test_videos_have_the_frames_that_the_adapters_were_made_for(backbone: str) -> None:
+    method = build_method("d2st-adapter", load_backbone(backbone), ratio=1.0)
+    side = method.backbone.image_size
+    for frames in (2, 4, 12):
+        with pytest.raises(ValueError, match=f"built for 8 frames per video and got {frames}; set its option `frames`"):
+            method.encode(torch.zeros(1, frames, 3, side, side))
+
+
+def test_frames_are_squeezed_on_request() -> None:
+    backbone = load_backbone("tiny")
+    found = [build_method("d2st-adapter", backbone, **options).traits.framing for options in ({}, SQUEEZED)]
+    assert found == ["short-side", "square-256"]
 
 
 def test_wrong_options_are_named() -> None:

@@ -116,6 +116,15 @@ def test_match_alone_and_a_class_without_shots() -> None:
     assert (logits[..., 1] == -torch.inf).all() and logits[..., [0, 2]].isfinite().all()
 
 
+def test_videos_have_the_frames_that_pairs_were_weighed_for() -> None:
+    with pytest.raises(ValueError, match="built for 8 frames per video and got 4; set its option `frames`"):
+        small().encode(torch.zeros(1, 4, 3, 3, 3))
+
+
+def test_frames_are_squeezed_on_request() -> None:
+    assert [small().traits.framing, small(framing="square-256").traits.framing] == ["short-side", "square-256"]
+
+
 def test_wrong_options_are_named() -> None:
     with pytest.raises(ValueError, match="ts-fsar got dim 8, heads 3 .*heads that divide dim"):
         small(heads=3)

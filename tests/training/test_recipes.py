@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from fsar.backbones import load_backbone
+from fsar.backbones import Backbone, load_backbone
 from fsar.cli import main
 from fsar.config import settings_of
 from fsar.datasets import VideoDataset
@@ -129,22 +129,23 @@ def test_a_recipe_trains_what_it_names(name: str, world: VideoDataset, tmp_path:
     assert moved == set(recipe.lr)
 
 
-def public_code_lines() -> Iterator[tuple[str, list[str]]]:
+def public_code_lines(title: str = "The public code") -> Iterator[tuple[str, list[str]]]:
     """What the heads of the packaged recipes say for the public code, by recipe."""
     for name in recipe_names():
         head = (resources.files("fsar.training") / "recipes" / f"{name}.yaml").read_text().replace("\\\n#", "")
         for line in head.splitlines():
-            if line.startswith("# The public code: --set "):
+            if line.startswith(f"# {title}: --set "):
                 yield name, shlex.split(line.partition("--set ")[2])
 
 
 PUBLIC = yaml.safe_load((resources.files("fsar.training") / "recipes" / "public.yaml").read_text())
 LINES = dict(public_code_lines())
+RESNET_LINES = dict(public_code_lines("The public code with its ResNet-50"))
 NOT_OF_A_CODE = {
     "method", "options", "data", "benchmark", "lists", "class_names", "resplit", "on_error", "cached_frames",
     "from_bank", "val_way", "val_shot", "patience", "clip_norm", "precision", "accelerator", "devices", "nodes",
     "checkpoint_activations", "compile", "workers", "seed", "shot", "for_shot", "val_query", "decay_norms",
-    "decay_spares", "augment", "jitter_strength", "gray", "freeze_batch_norm", "features",
+    "decay_spares", "augment", "jitter_strength", "gray", "freeze_batch_norm", "features", "eps", "lr_factors",
 }  # fmt: skip
 """Keys that a code need not tell: places, hardware, and what most codes have at its default."""
 ONLY_WITH = {
@@ -183,6 +184,61 @@ def test_a_line_gives_what_the_public_code_runs_with(name: str) -> None:
     kept = "last" if recipe.val_every == 0 else "test" if recipe.protocol == "paper" else "val"
     assert kept == origins()[method].keeps
     assert recipe.test_query in origins()[method].queries
+
+
+OF_A_RESNET = {
+    "hmdb51": (2.0, 8_000, 400, {4: 0.1, 6: 0.05, 8: 0.01}),
+    "ucf101": (1.5, 8_000, 400, {2: 0.5, 5: 0.1, 8: 0.05}),
+    "kinetics100": (1.5, 10_000, 500, {2: 0.1, 5: 0.05, 8: 0.01}),
+    "ssv2-small": (0.5, 40_000, 2_000, {4: 0.1, 6: 0.05, 8: 0.01}),
+    "ssv2-full": (1.0, 120_000, 6_000, {4: 0.5, 6: 0.1, 8: 0.05}),
+}
+"""Of D2ST-Adapter's ResNet-50 files: class weight, iterations, iterations of an epoch, factors from an epoch on."""
+
+
+@pytest.mark.parametrize("benchmark", OF_A_RESNET)
+def test_the_line_for_a_resnet_gives_what_its_file_says(benchmark: str) -> None:
+    """An iteration is an episode on each of 2 GPUs; the epochs beyond the last step keep its rate."""
+    weight, iterations, period, factors = OF_A_RESNET[benchmark]
+    name = f"d2st-adapter/{benchmark}"
+    recipe, vit = load_recipe(name, RESNET_LINES[name]), load_recipe(name, LINES[name])
+    assert recipe.options == {"class_weight": weight, "framing": "square-256"}
+    assert (recipe.backbone, recipe.lr, recipe.episodes) == ("timm/resnet50.tv_in1k", {"own": 2e-3}, 2 * iterations)
+    assert (recipe.val_every, recipe.warmup * iterations, recipe.warmup_factor) == (iterations, period, 0.2)
+    assert {recipe.milestones[i] * iterations / period: f for i, f in enumerate(recipe.factors)} == pytest.approx(
+        factors
+    )
+    differing = {item.name for item in fields(Recipe) if getattr(recipe, item.name) != getattr(vit, item.name)}
+    assert differing <= {
+        "options", "backbone", "lr", "episodes", "milestones", "factors", "val_every", "decay_spares",
+    }  # fmt: skip
+
+
+RATES_OF_TS_FSAR = {
+    "hmdb51": ((2e-4, 1e-4, 1e-4), (2e-4, 1e-4, 1e-4)),
+    "ucf101": ((1e-4, 1e-4, 5e-5), (1e-4, 5e-5, 5e-5)),
+    "kinetics100": ((2e-4, 1e-4, 1e-4), (1e-4, 5e-5, 5e-5)),
+    "ssv2-small": ((2.5e-4,) * 3, (3e-4,) * 3),
+    "ssv2-full": ((2e-4,) * 3, (2e-4,) * 3),
+}
+"""Rates of side network, map of frame pairs and attention over CLIP's frames: for 1 and for 5 shots."""
+
+
+@pytest.mark.parametrize("benchmark", RATES_OF_TS_FSAR)
+def test_ts_fsars_parts_train_at_the_rates_of_the_public_code(benchmark: str) -> None:
+    for shot, (side, pairs, clip) in zip((1, 5), RATES_OF_TS_FSAR[benchmark], strict=True):
+        recipe = load_recipe(f"ts-fsar/{benchmark}", shot=shot)
+        with torch.device("meta"):
+            method = build_method(recipe.method, hollow("ViT-B-16/openai"), **recipe.options)
+            method.loss_heads["class"] = torch.nn.Linear(2, 2)
+        freeze(method, ("own",))
+        groups = make_optimizer(recipe, method).param_groups
+        names = {id(parameter): name.partition(".")[0] for name, parameter in method.named_parameters()}
+        rates = {(names[id(p)], group["base_lr"]) for group in groups for p in group["params"]}
+        usual = dict.fromkeys(("ladder", "side_norm", "side_up", "loss_heads"), side)
+        expected = usual | {"frame_match": pairs, "clip_norm": clip, "clip_attention": clip}
+        assert len(rates) == len(expected) and dict(rates) == pytest.approx(expected)
+        assert all(group["eps"] == 1e-6 for group in groups)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -331,6 +387,9 @@ def test_every_milestone_has_its_factor() -> None:
         ({"val_every": -5}, "val_every is -5"),
         ({"betas": (0.9, 1.0)}, r"betas are \(0.9, 1.0\); expected two numbers in"),
         ({"betas": (0.5, 0.999), "optimizer": "sgd"}, "sgd has none"),
+        ({"eps": 0.0}, "eps is 0; expected a small number above 0"),
+        ({"eps": 1e-6, "optimizer": "sgd"}, "eps is 1e-06, and sgd has none"),
+        ({"lr_factors": {"scale": 0.0}}, "expected factors above 0"),
         ({"freeze_batch_norm": False}, "set lr.visual too"),
         ({"for_shot": {5: {"shots": 1}}}, "for_shot, 5: unknown recipe key 'shots'; did you mean 'shot'"),
         ({"for_shot": {0: {"shot": 1}}}, "for_shot has changes for 0 shots"),
@@ -416,6 +475,21 @@ def test_each_group_gets_its_rate_and_its_decay() -> None:
     assert all(group["momentum"] == 0 for group in optimizer.param_groups)
 
 
+def test_parts_of_a_group_have_rates_of_their_own() -> None:
+    """By beginnings of names: a longer one counts beside a shorter one."""
+    line = ["options.hidden=16", "lr.own=1e-3", "lr_factors={context: 0.5, context.norm: 0.5, scale: 3}"]
+    recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, *line])
+    method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
+    freeze(method, ("own",))
+    names = {id(parameter): name for name, parameter in method.named_parameters()}
+    groups = make_optimizer(recipe, method).param_groups
+    rates = {names[id(p)]: group["lr"] for group in groups for p in group["params"]}
+    assert rates["context.to_query.weight"] == 5e-4 and rates["context.norm.bias"] == 2.5e-4
+    assert rates["scale"] == pytest.approx(3e-3)
+    with pytest.raises(ValueError, match="lr_factors names 'backbone', and no trained parameter .* one of: context, s"):
+        make_optimizer(replace(recipe, lr_factors={"backbone": 0.5}), method)
+
+
 def test_weight_decay_spares_temperatures_and_what_the_method_names(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe = load_recipe("clip-fsar/hmdb51", [*SHORT, "options.hidden=16", "weight_decay=0.1", "decay_spares=null"])
     method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
@@ -436,12 +510,13 @@ def test_betas_reach_the_optimiser() -> None:
     method = build_method(recipe.method, load_backbone("tiny"), **recipe.options)
     freeze(method, trained_groups(recipe, method))
     assert all(group["betas"] == (0.5, 0.99) for group in make_optimizer(recipe, method).param_groups)
+    assert all(group["eps"] == 1e-8 for group in make_optimizer(recipe, method).param_groups)
 
 
-def spared(recipe: Recipe, backbone: str) -> set[str]:
+def spared(recipe: Recipe, backbone: Backbone) -> set[str]:
     """Names of the parameters that weight decay leaves out."""
-    method = build_method(recipe.method, load_backbone(backbone), **recipe.options)
-    freeze(method, ("own", "visual"))
+    method = build_method(recipe.method, backbone, **recipe.options)
+    freeze(method, tuple(recipe.lr))
     names = {id(parameter): name for name, parameter in method.named_parameters()}
     groups = make_optimizer(recipe, method).param_groups
     return {names[id(p)] for group in groups if not group["weight_decay"] for p in group["params"]}
@@ -450,12 +525,28 @@ def spared(recipe: Recipe, backbone: str) -> set[str]:
 def test_decay_by_names_is_that_of_the_public_codes() -> None:
     """They leave out what is called `bn` or `norm`, so a temperature, a ViT's `ln_...` and `downsample.1` decay."""
     recipe = load_recipe("clip-fsar/hmdb51", ["options.hidden=16"])
-    by_name = spared(recipe, "tiny")
+    by_name = spared(recipe, load_backbone("tiny"))
     assert by_name == {"context.norm.weight", "context.norm.bias"}
-    by_kind = spared(replace(recipe, decay_spares=None, decay_norms=False), "tiny")
+    by_kind = spared(replace(recipe, decay_spares=None, decay_norms=False), load_backbone("tiny"))
     assert by_name < by_kind and {"scale", "backbone.clip.visual.ln_pre.weight"} <= by_kind
-    residual = spared(load_recipe("hyrsm/hmdb51"), "timm/resnet18/random")
+    residual = spared(load_recipe("hyrsm/hmdb51"), load_backbone("timm/resnet18/random"))
     assert "backbone.model.bn1.weight" in residual and "backbone.model.layer2.0.downsample.1.weight" not in residual
+
+
+PARTS = ("weight", "bias")
+
+
+@pytest.mark.parametrize("benchmark", BENCHMARKS)
+def test_d2st_adapters_norms_decay_as_in_the_public_code(benchmark: str) -> None:
+    """There a ViT's norms are called `s_ln`, `t_ln` and `ln_post`; a ResNet's lie in modules called `norm`."""
+    name = f"d2st-adapter/{benchmark}"
+    for line, norms in ((LINES[name], {"offset_norm"}), (RESNET_LINES[name], {"offset_norm", "norms"})):
+        recipe = load_recipe(name, line)
+        with torch.device("meta"):
+            backbone = hollow(recipe.backbone)
+            method, found = build_method(recipe.method, backbone, **recipe.options), spared(recipe, backbone)
+        layers = [name for name, module in method.named_modules() if isinstance(module, torch.nn.LayerNorm)]
+        assert found == {f"{layer}.{part}" for layer in layers if set(layer.split(".")) & norms for part in PARTS}
 
 
 # --------------------------------------------------------------------------- reading one

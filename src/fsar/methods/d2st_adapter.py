@@ -31,7 +31,10 @@ Deviations (a dash: not checked):
 | w | - | by benchmark and encoder, 0 to 2.5 | `class_weight`: 0.5, or the recipe's |
 | text | - | not read | not read |
 | training | - | 1 query per class, 1 shot; one model for every number of shots | the recipes' |
-| weight decay | - | L2 1e-3, whatever its file says; it spares what `bn` or `norm` names | the recipes' `decay_spares` |
+| resizing | - | squeezed to 256 x 256 | short side 256 (`framing: short-side`, `square-256`) |
+| flips and colours | - | of queries alone, on every benchmark; jitter by up to 0.5, 0.5, 0.5, 0.25, grey with 0.3; its `COLOR_AUG` rules the support alone | of all videos, no flip where names tell left from right, 0.2, 0.2, 0.2, 0.05, unless the recipe has `augment: queries`, `jitter_strength`, `gray` |
+| frames | - | random ones in the test, too; on Kinetics at a fixed distance | the recipe's: TSN, middle frames in the test; `sampling: clip-fsar-interval` is Kinetics' |
+| weight decay | - | L2 1e-3, whatever its file says; it spares what `bn` or `norm` names: in a ViT the norms of the offsets alone, as the others are `s_ln`, `t_ln` and `ln_post`; in a ResNet all norms of the adapters | the recipes' `decay_spares`: `[offset_norm]`, and `[norm]` for a ResNet |
 | loss | - | (CE + w CE) / 2 | without / 2, which Adam does not see |
 """  # noqa: E501
 
@@ -63,7 +66,7 @@ from fsar.layers.adapters import (
     vision_transformer,
     width_of,
 )
-from fsar.layers.temporal import join_heads, split_heads
+from fsar.layers.temporal import join_heads, require_frames, split_heads
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import (
@@ -206,6 +209,8 @@ class D2stAdapter(Method):
         """How the frames of a query and of a class mean are compared."""
         class_weight: float = 0.5
         """w, weight of the class loss, which classifies every video into the training classes; 0 leaves it out."""
+        framing: Literal["short-side", "square-256"] = "short-side"
+        """Resize the short side, or squeeze frames to 256 x 256 pixels whatever their shape, as in the public code."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -256,7 +261,7 @@ class D2stAdapter(Method):
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
         """The adapters train; class means are compared, each for itself."""
-        return Traits(trains=("own",), independent_ways=True, matches_means=True)
+        return Traits(trains=("own",), independent_ways=True, matches_means=True, framing=config.framing)
 
     def encoder(self) -> Encoder:
         """All of `encode`, because adapters change the encoder from its first block."""
@@ -344,7 +349,12 @@ class ResNetEncoder(_AdaptedEncoder):
     """The pooled features of a ResNet with an adapter after every stage."""
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Run the stages, each with its adapter."""
+        """Run the stages, each with its adapter.
+
+        Raises:
+            ValueError: the kernels were fitted to another number of frames.
+        """
+        require_frames(self.method.config.frames, clips.shape[-4])
         model: Any = self.backbone.model
         videos = clips.reshape(-1, *clips.shape[-4:])
         maps = model.maxpool(model.act1(model.bn1(model.conv1(videos.flatten(0, 1)))))

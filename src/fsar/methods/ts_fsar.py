@@ -34,6 +34,10 @@ Deviations (a dash: not checked):
 | teacher of the KL | - | gets gradients | the code's |
 | initial values | - | principal components of CLIP's own weights, random where that fails | the same, with fixed signs (`init`); where CLIP's are smaller, PyTorch's |
 | precision | - | half in training, with a scaled gradient | as the recipe says |
+| rates | - | by part: `frame_match` at half the rate on HMDB51, Kinetics and UCF101 5-shot; `clip_norm` and `clip_attention` at half on HMDB51, UCF101 and Kinetics | the recipes' `lr_factors` |
+| AdamW's eps | - | 1e-6 | 1e-8, or the recipe's `eps` |
+| resizing | - | squeezed to 256 x 256 | short side 256 (`framing: short-side`, `square-256`) |
+| frames | - | random ones in the test, too | the recipe's: TSN, middle frames in the test |
 | queries | - | each alone with the support | the same |
 """  # noqa: E501
 
@@ -54,6 +58,7 @@ from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
 from fsar.layers.adapters import attend, embed_frames, feed_forward, read_out, vision_transformer, width_of
 from fsar.layers.ladder import Attention, Ladder
+from fsar.layers.temporal import require_frames
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import (
@@ -112,6 +117,8 @@ class TsFsar(TrainingText):
         init: Literal["pca", "random"] = "pca"
         """Start of side blocks and of the attention over CLIP's frames: principal components of CLIP's own weights, if
         these are large enough (seconds for a ViT-B), or random."""
+        framing: Literal["short-side", "square-256"] = "short-side"
+        """Resize the short side, or squeeze frames to 256 x 256 pixels whatever their shape, as in the public code."""
 
         def check(self) -> None:
             """Refuse values out of range."""
@@ -145,7 +152,9 @@ class TsFsar(TrainingText):
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
         """The small network trains; the mean token of the whole support weighs pairs of frames."""
-        return Traits(trains=("own",), readouts=("fusion",), reads_text=True, episodes_per_match=8)
+        return Traits(
+            trains=("own",), readouts=("fusion",), reads_text=True, framing=config.framing, episodes_per_match=8
+        )
 
     def encoder(self) -> Encoder:
         """All of `encode`, because the small network reads every block of CLIP."""
@@ -243,7 +252,12 @@ class TsFsarEncoder(FrameEncoder):
         self.method = method
 
     def encode(self, clips: Clips, role: Role = "query", text: Tensor | None = None) -> Encoding:
-        """Run CLIP without gradients, and the small network beside it."""
+        """Run CLIP without gradients, and the small network beside it.
+
+        Raises:
+            ValueError: pairs of frames have weights for another number of frames.
+        """
+        require_frames(self.method.config.frames, clips.shape[-4])
         visual = vision_transformer(self.backbone, self.method.name)
         videos = clips.reshape(-1, *clips.shape[-4:])
         with torch.no_grad():

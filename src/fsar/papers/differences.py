@@ -258,8 +258,8 @@ def _recipe(pair: Pair) -> Iterator[Difference]:
 
 
 _SETTINGS = (
-    "way", "query", "episodes_per_step", "optimizer", "betas", "lr", "weight_decay", "schedule", "crop", "flip",
-    "jitter", "frames", "sampling", "from_bank", "precision", "freeze_batch_norm",
+    "way", "query", "episodes_per_step", "optimizer", "betas", "eps", "lr", "lr_factors", "weight_decay", "schedule",
+    "crop", "flip", "jitter", "frames", "sampling", "from_bank", "precision", "freeze_batch_norm",
 )  # fmt: skip
 """Keys of a recipe that make another training run of it; what selects the state and the episodes are told elsewhere."""
 

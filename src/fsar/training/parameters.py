@@ -115,25 +115,43 @@ def make_optimizer(recipe: Recipe, method: Method) -> torch.optim.Optimizer:
 
     Returns:
         An optimiser; its groups have `lr`, and `base_lr`, the learning rate before the schedule.
+
+    Raises:
+        ValueError: `lr_factors` has a beginning that no trained parameter's name has.
     """
-    decays = _decaying(recipe, method)
-    buckets: dict[tuple[str, bool], list[nn.Parameter]] = {}
+    decays, factors = _decaying(recipe, method), _rate_factors(recipe, method)
+    buckets: dict[tuple[str, float, bool], list[nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            buckets.setdefault((group_of(name), name in decays), []).append(parameter)
+            buckets.setdefault((group_of(name), factors[name], name in decays), []).append(parameter)
     groups: list[dict[str, Any]] = [
         {
             "params": parameters,
-            "lr": recipe.lr[group],
-            "base_lr": recipe.lr[group],
+            "lr": recipe.lr[group] * factor,
+            "base_lr": recipe.lr[group] * factor,
             "weight_decay": recipe.weight_decay if decaying else 0.0,
         }
-        for (group, decaying), parameters in buckets.items()
+        for (group, factor, decaying), parameters in buckets.items()
     ]
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups)
     kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
-    return kinds[recipe.optimizer](groups, betas=recipe.betas)
+    return kinds[recipe.optimizer](groups, betas=recipe.betas, eps=recipe.eps)
+
+
+def _rate_factors(recipe: Recipe, method: Method) -> dict[str, float]:
+    """Factor on the rate of every trained parameter, by its name."""
+    factors = {name: 1.0 for name, parameter in method.named_parameters() if parameter.requires_grad}
+    for beginning, factor in recipe.lr_factors.items():
+        named = [name for name in factors if name.startswith(beginning)]
+        if not named:
+            modules = ", ".join(sorted({name.partition(".")[0] for name in factors}))
+            raise ValueError(
+                f"lr_factors names {beginning!r}, and no trained parameter of {method.name} begins so; expected the "
+                f"beginning of a name in one of: {modules}"
+            )
+        factors |= {name: factors[name] * factor for name in named}
+    return factors
 
 
 def _decaying(recipe: Recipe, method: Method) -> set[str]:

@@ -82,9 +82,14 @@ class Recipe(Settings):
     """The optimiser; `sgd` has no momentum."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay rates of Adam and AdamW for the running means of the gradient and of its square."""
+    eps: float = 1e-8
+    """Of Adam and AdamW: what is added to the root of the mean square, by which the step is divided."""
     lr: dict[str, float] = field(default_factory=dict)
     """Learning rate of each group of parameters that trains: `own` (what the method adds), `visual` (the image
     encoder), `text` (the text encoder). A group without a rate is frozen."""
+    lr_factors: dict[str, float] = field(default_factory=dict)
+    """Factors on the rates of some parameters, by the beginnings of their names; if several fit a name, all count.
+    TS-FSAR's code has `{frame_match: 0.5}`."""
     weight_decay: float = 0.0
     """Weight decay: an L2 term in the gradient (Adam, SGD), or decoupled (AdamW)."""
     decay_norms: bool = True
@@ -233,6 +238,8 @@ class Recipe(Settings):
                 raise ValueError(f"recipe: {key} is {value}; expected more than 0, or nothing")
         if any(rate < 0 for rate in self.lr.values()):
             raise ValueError(f"recipe: lr is {self.lr}; expected rates of 0 or more")
+        if any(factor <= 0 for factor in self.lr_factors.values()):
+            raise ValueError(f"recipe: lr_factors are {self.lr_factors}; expected factors above 0")
         if self.sampling not in SAMPLINGS:
             raise ValueError(unknown(self.sampling, SAMPLINGS, "frame sampling"))
 
@@ -287,6 +294,10 @@ class Recipe(Settings):
             raise ValueError(f"recipe: betas are {self.betas}; expected two numbers in [0, 1)")
         if self.optimizer == "sgd" and self.betas != Recipe.betas:
             raise ValueError(f"recipe: betas are {self.betas}, and sgd has none; leave them out, or choose adam")
+        if self.eps <= 0:
+            raise ValueError(f"recipe: eps is {self.eps:g}; expected a small number above 0, as 1e-8")
+        if self.optimizer == "sgd" and self.eps != Recipe.eps:
+            raise ValueError(f"recipe: eps is {self.eps:g}, and sgd has none; leave it out, or choose adam")
         if not self.freeze_batch_norm and "visual" not in self.lr:
             raise ValueError("recipe: freeze_batch_norm: false moves statistics of a frozen encoder; set lr.visual too")
         if self.from_bank and (self.flip or self.jitter or "visual" in self.lr or "text" in self.lr):
