@@ -7,7 +7,8 @@ maps; s_j = -1 + 2 j / (T - 1) is the time of frame j, bars are means over the p
     beta = softmax over the query's frames of k(class)[x] . q(query)[y] / sqrt(D)
     Q'[x] = Q[x] + sum over y of beta v(Q bar)[y],   S' = S + v(S bar)           added at every place
     o = 0.75 tanh of a network on [S'; Q']                                        a shift (x, y) of every frame
-    S' is pooled over the places by a window that is shifted by o, Q' by -o       mean of nine windows, 0.2 apart
+    S' is pooled over the places by a window that is shifted by o, Q' by -o       mean of nine windows, 0.2 apart;
+                                                    each is 1 inside of the map and falls to 0 over one place outside
     logits = - sum over t of 1 - cos(pooled Q'[t], pooled S'[t])
 
 Long: TA2N has three alignments: of durations, of shots, and of pairs in time and place.
@@ -247,8 +248,8 @@ def windows(
 ) -> tuple[Float[Tensor, "*pairs frame row"], Float[Tensor, "*pairs frame column"]]:
     """Compute the weights of rows and columns under a shifted window; a place's weight is their product.
 
-    A window is 1 inside of the map and falls to 0 within a third of half its width. The mean over nine windows is
-    the product of two means over three, since their shifts in x and y are independent.
+    A window is 1 inside of the map and falls to 0 over one place outside of it. The mean over nine windows is the
+    product of two means over three, since their shifts in x and y are independent.
 
     Args:
         shift: of every frame, x and y.
@@ -265,7 +266,7 @@ def windows(
     for axis, length in zip((1, 0), size, strict=True):  # rows are shifted by y, columns by x
         grid = torch.linspace(-1, 1, length, device=shift.device) if length > 1 else torch.zeros(1, device=shift.device)
         places = (grid + shift[..., axis, None, None].float() + steps[:, None]).abs()  # *pairs frame step place
-        inside = (1 - 3 * (places - 1).relu()).relu()
+        inside = (1 - (length - 1) / 2 * (places - 1).relu()).relu()  # places are 2 / (length - 1) apart
         weights.append((inside / inside.sum(-1, keepdim=True).clamp(min=1e-6)).mean(-2).to(shift))
     return weights[0], weights[1]
 
