@@ -127,6 +127,24 @@ def test_missing_shots_and_the_order_of_shots() -> None:
     torch.testing.assert_close(match(narrow(), maps.flip(2), mask.flip(2)), match(narrow(), maps, mask))
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("shots", ["mean", "first"])
+def test_masked_shots_beside_the_real_ones_change_nothing(shots: str) -> None:
+    """An episode of one shot per class, beside one of two: each as by itself."""
+    generator = torch.Generator().manual_seed(0)
+    method = narrow(shots=shots)
+    support = method.enhance({"maps": torch.randn(2, WAY, 2, 4, 3, 3, DIM, generator=generator)}, "support")
+    query = method.enhance({"maps": torch.randn(2, 2, 4, 3, 3, DIM, generator=generator)}, "query")
+    mask = torch.ones(2, WAY, 2, dtype=torch.bool)
+    mask[0, :, 1] = False
+    logits = method.match(Episode(support, query, mask)).logits
+    for episode, shot in ((0, 1), (1, 2)):
+        of_support = {name: part[[episode], :, :shot] for name, part in support.items()}
+        of_query = {name: part[[episode]] for name, part in query.items()}
+        alone = method.match(Episode(of_support, of_query, mask[[episode], :, :shot])).logits
+        torch.testing.assert_close(logits[[episode]], alone)
+
+
 def test_the_cut_begins_near_the_whole_video_and_ends_in_zeros() -> None:
     method = narrow()
     maps = torch.ones(1, 5, 3, 3, DIM)

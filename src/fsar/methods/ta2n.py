@@ -26,6 +26,7 @@ Deviations (a dash: not checked):
 | point | paper | public code | ours (switch) |
 |---|---|---|---|
 | several shots | - | frames of all shots are attended by those of the first shot, with maps of their own for maps and queries | mean over shots (`shots: mean`), whose order changes nothing; `first` is the code's |
+| `first`, numbers of shots | - | every class has K | an episode in which some class has several shots aligns all of its classes; masked shots do not count |
 | labels | - | ignored: a class is a block of K videos, as its reader gives them; a port shuffles them, so its numbers are void | by label |
 | BatchNorm | - | batch statistics in training, of support, of queries, and of all pairs | the same; stored ones in the test |
 | nine windows | - | in training and test; the function that shrinks their distance is never called | the code's (`perturb`) |
@@ -322,10 +323,10 @@ class Ta2n(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Both stages and the visual tower train; classes are independent in the test."""
+        """Both stages and the visual tower train; means of shots are independent of other classes in the test."""
         return Traits(
             trains=("own", "visual"),
-            independent_ways=True,
+            independent_ways=config.shots == "mean",  # with `first`, one class of several shots aligns all classes
             matches_means=config.shots == "mean",
             pixels=config.pixels,
             episodes_per_match=2,  # 25 pairs of 8 x 7 x 7 places with 128 channels: 40 MB
@@ -358,9 +359,10 @@ class Ta2n(Method):
         if self.config.shots == "mean":
             return episode.query, {name: mean_over_shots(part, mask) for name, part in episode.support.items()}
         query, support = episode.query["maps"], episode.support["maps"]
+        classes = mean_over_shots(support, mask)
         if mask.shape[-1] > 1:
-            classes, query = self.alignment(support, mask), self.alignment.value(query)
-        else:
-            classes = mean_over_shots(support, mask)
+            several = (mask.sum(-1).amax(-1) > 1).reshape(-1, *[1] * 5)  # without masked shots: padding counts nowhere
+            classes = torch.where(several, self.alignment(support, mask), classes)
+            query = torch.where(several, self.alignment.value(query), query)
         of_query, of_class = ({"maps": maps, **self.evolution.convolved(maps)} for maps in (query, classes))
         return of_query, of_class
