@@ -25,15 +25,18 @@ Long: TA2N has three alignments: of durations, of shots, and of pairs in time an
 Deviations (a dash: not checked):
 | point | paper | public code | ours (switch) |
 |---|---|---|---|
-| several shots | - | frames of all shots are attended by those of the first shot, with maps of their own for maps and queries | mean over shots (`shots: mean`), whose order changes nothing; `first` is the code's |
+| several shots | - | frames of all shots are attended by those of the first shot, with maps of their own for maps and queries | mean over shots (`shots: mean`), whose order changes nothing; `first` is the code's, and that of the recipes for 5 shots |
 | `first`, numbers of shots | - | every class has K | an episode in which some class has several shots aligns all of its classes; masked shots do not count |
 | labels | - | ignored: a class is a block of K videos, as its reader gives them; a port shuffles them, so its numbers are void | by label |
-| BatchNorm | - | batch statistics in training, of support, of queries, and of all pairs | the same; stored ones in the test |
+| BatchNorm of a ResNet | - | trains from the first step | the same in the recipes (`freeze_batch_norm: false`); support and queries are two batches |
+| BatchNorm of the method | - | batch statistics in training, of support, of queries, and of all pairs | the same; stored ones in the test |
 | nine windows | - | in training and test; the function that shrinks their distance is never called | the code's (`perturb`) |
 | norm of the logits | - | off | none |
 | a first convolution on every pair | - | of the joined maps | the same numbers from convolutions of each video's maps, once, and of what is added to them |
 | loss | - | sum over queries / 16 | mean; the recipes' rate is as many times the code's as an episode has queries |
 | pixels | - | [0, 1], not normalised | `pixels: normalized` (default) or `unit` |
+| frames, crops | - | TRX's reader | the same in the recipes, but for videos of fewer than 8 frames, which it leaves out (`drop_short`) |
+| first step | - | after 15 episodes | every `episodes_per_step` |
 | flips | - | not on SSv2 | not where names tell left from right |
 | state that is kept | - | the best on the test classes, every 200 to 500 episodes | the best on the val classes, unless the recipe has `protocol: paper` |
 """  # noqa: E501
