@@ -28,6 +28,7 @@ Deviations (a dash: not checked):
 | class | - | mean over shots of the frames, before everything else | the code's |
 | ablations | - | classes of their own | `adaptation: plain` (r = s = 1), `off` (I, X instead of I', X'); `distances: positive` (D+ alone, in the loss, too); `readout: negative` (D- predicts) |
 | one class | - | not possible | its tokens stay (I' = I), and D- is 0 |
+| BatchNorm of a ResNet | - | trains from the first step, by a copy of the code | the same in the recipes (`freeze_batch_norm: false`); support and queries are two batches |
 | precision | - | half precision in training and test, without a scaled gradient | as the recipe says |
 | loss | - | means / episodes of a step | means |
 | first step | - | after one episode fewer | every `episodes_per_step` |
