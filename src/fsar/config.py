@@ -325,7 +325,8 @@ def _type_words(hint: Any) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join("null" if part is types.NoneType else _type_words(part) for part in inside)
     if origin is tuple:
-        return f"list of {_type_words(inside[0])}"
+        count = "" if Ellipsis in inside else f"{len(inside)} "
+        return f"list of {count}{_type_words(inside[0])}"
     if origin is dict:
         return f"mapping of {_type_words(inside[0])} to {_type_words(inside[1])}"
     return {bool: "true or false", str: "text", Any: "any value"}.get(hint, getattr(hint, "__name__", str(hint)))

@@ -120,6 +120,11 @@ def test_from_joined_clips_to_measures(here: Path, tmp_path: Path, capsys: Said)
     made = (out / "stream_1.mp4").read_bytes()
     rows = (out / "segments.csv").read_text().splitlines()
     assert len(rows) == 15 and sum(",unknown," in row for row in rows) == 2
+    capsys.readouterr()
+    assert cli.main(join) == 2  # at another rate, which would replace the videos
+    assert "segments.csv is already there" in capsys.readouterr().err
+    assert (out / "stream_1.mp4").read_bytes() == made
+    (out / "segments.csv").unlink()
     assert cli.main([*join, "--fps", "10"]) == 0 and (out / "stream_1.mp4").read_bytes() == made
     truth = str(out / "segments.csv")
     assert cli.main(["evaluate", "--spotting", truth, "--model", "mine.fsar", "--out", str(tmp_path)]) == 0

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from fsar.backbones import Backbone
-from fsar.methods.base import Targets
+from fsar.methods.base import Episode, Targets
 from fsar.methods.clip_cpm2c import ClipCpm2c
 from tests.methods.test_clip_fsar import CONTEXT, Features
 from tests.methods.test_clip_spm import TARGETS, encoded, frames_of, in_order, losses, random_frames, run
@@ -117,6 +117,19 @@ def test_weights_of_zero_leave_terms_out_and_missing_shots_count_for_nothing() -
     episode.support["frames"][:, 1, 1] = 7.0
     for name, term in losses(method, episode).items():
         torch.testing.assert_close(term, found[name])
+
+
+@torch.no_grad()
+def test_an_episode_counts_once_however_many_shots_it_has() -> None:
+    method, episode = small(class_text_weight=0.0), random_frames()
+    episode.shot_mask[0, :, 1] = False
+    alone = []
+    for i in range(2):
+        support, query = ({"frames": side["frames"][i : i + 1]} for side in (episode.support, episode.query))
+        own = Episode(support, query, episode.shot_mask[i : i + 1], episode.text[i : i + 1])
+        alone.append(losses(method, own, Targets(TARGETS.query_way[i : i + 1], TARGETS.way_class[i : i + 1])))
+    together = losses(method, episode)["consistency"]
+    torch.testing.assert_close(together, torch.stack([one["consistency"] for one in alone]).mean())
 
 
 def test_wrong_options_are_named() -> None:

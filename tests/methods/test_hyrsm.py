@@ -310,7 +310,7 @@ def test_weight_zero_leaves_the_class_loss_out(episode: Episode) -> None:
     ("dim", "options", "message"),
     [
         (20, {}, r"8 heads for the 20 channels of backbone 'features'.*divisor of 20: set heads to one"),
-        (16, {"heads": 0}, "0 heads.*divisor of 16"),
+        (16, {"heads": 0}, "heads is 0; expected at least 1"),
         (16, {"frame_scale": 0.0}, "frame_scale 0 .*above 0"),
         (16, {"class_weight": -1.0}, "class_weight -1.*at least 0"),
     ],

@@ -91,6 +91,22 @@ def test_missing_shots_do_not_enter_the_coherence(relation: str) -> None:
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("relation", ["prototype", "video"])
+def test_an_episode_counts_once_however_many_shots_it_has(relation: str) -> None:
+    frames = torch.randn(2, WAY, 2, 5, 16, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(2, WAY, 2, dtype=torch.bool)
+    mask[0, :, 1] = False
+    mask[0, 1] = False  # a class without shots
+    method = build(cls=HyRsmPlusPlus, relation=relation, class_weight=0.0)
+
+    def of(chosen: slice) -> Tensor:
+        episode = Episode({"frames": frames[chosen]}, {"frames": frames[chosen, :, 0]}, mask[chosen])
+        ways = torch.arange(WAY).expand(len(mask[chosen]), -1)
+        return method.loss(episode, method.match(episode), Targets(ways, ways))["coherence"]
+
+    torch.testing.assert_close(of(slice(2)), (of(slice(1)) + of(slice(1, 2))) / 2)
+
+
 def test_weight_zero_is_hyrsm() -> None:
     episode = Episode(
         {"frames": torch.randn(1, WAY, 1, 5, 16)}, {"frames": torch.randn(1, 2, 5, 16)}, torch.ones(1, WAY, 1) > 0

@@ -186,6 +186,46 @@ def test_wrong_options_are_named() -> None:
     with pytest.raises(ValueError, match="no class for its loss.*begin_training"):
         episode = random_episode(method := build(**OFFICIAL))
         method.loss(episode, method.match(episode), TARGETS)
+    with pytest.raises(ValueError, match="got 1 frame per video and needs motion.*sample more frames"):
+        build(**OFFICIAL).motion(torch.zeros(1, 1, 3, 3, DIM))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 0}, "heads is 0; expected at least 1"),
+        ({"hidden": 0}, "hidden is 0; expected at least 1"),
+        ({"position_dropout": 1.0}, r"position_dropout is 1.0; expected a share in \[0, 1\)"),
+        ({"position_dropout": float("nan")}, "position_dropout is nan; expected a number"),
+        ({"cos_eps": -0.1}, "cos_eps is -0.1; expected at least 0"),
+        ({"balance": float("nan")}, "balance is nan; expected a number"),
+    ],
+)
+def test_options_that_mean_the_same_everywhere_have_one_range(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=rf"Molo\.Config: {message}"):
+        build(**options)
+
+
+@torch.no_grad()
+def test_missing_shots_are_not_reconstructed() -> None:
+    """Their pixels and maps enter neither the mean nor the decoder's statistics."""
+    generator = torch.Generator().manual_seed(2)
+    zero = dict.fromkeys(("class_weight", "contrast_weight"), 0.0)
+    method = build(**OFFICIAL, **zero).train()
+    method.begin_training(["a training class"] * WAY)
+    mask = torch.ones(1, WAY, SHOT, dtype=torch.bool)
+    mask[0, 1, 1] = False
+    maps = torch.randn(1, WAY, SHOT, 4, 3, 3, DIM, generator=generator)
+    clips = torch.randn(1, WAY, SHOT, 4, 3, 8, 8, generator=generator)
+    found = []
+    for junk in (0.0, 7.0):
+        maps[0, 1, 1], clips[0, 1, 1] = junk, junk * torch.randn(4, 3, 8, 8, generator=generator)
+        support = {**method.enhance({"maps": maps}, "support"), "pixels": clips}
+        query = {**method.enhance({"maps": maps[:, :, 0]}, "query"), "pixels": clips[:, :, 0]}
+        episode = Episode(support, query, mask)
+        aim = Targets(torch.arange(WAY)[None], torch.arange(WAY)[None])
+        found.append(method.loss(episode, method.match(episode), aim)["reconstruction"])
+    torch.testing.assert_close(*found)
 
 
 @pytest.mark.parametrize(("dim", "own"), [(2048, 66_096_597), (512, 7_404_117)])

@@ -128,6 +128,15 @@ def test_the_similarity_by_hand() -> None:
 
 
 @torch.no_grad()
+def test_double_precision_stays() -> None:
+    method = build(out_dim=8).double()
+    episode = random_episode(build(out_dim=8))
+    support, query = ({name: part.double() for name, part in side.items()} for side in (episode.support, episode.query))
+    named = method.match(replace(episode, support=support, query=query)).named
+    assert {name: scores.dtype for name, scores in named.items()} == dict.fromkeys(named, torch.float64)
+
+
+@torch.no_grad()
 def test_without_similarity_only_trx_is_left() -> None:
     whole, off = build(out_dim=8), build(out_dim=8, similarity="off")
     off.load_state_dict(whole.state_dict(), strict=False)
@@ -146,6 +155,8 @@ def test_windows_are_those_of_the_public_code() -> None:
 def test_wrong_options_and_frames_are_named() -> None:
     with pytest.raises(ValueError, match="strm got frames 1, .*as many frames as a tuple joins"):
         build(frames=1)
+    with pytest.raises(ValueError, match=r"strm got cardinalities \[\] and out_dim 8; expected at least one"):
+        build(cardinalities=(), out_dim=8)
     with pytest.raises(ValueError, match="built for 4 frames per video and got 8; set its option `frames` to 8"):
         random_episode(build(frames=4))
 

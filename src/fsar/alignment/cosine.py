@@ -31,6 +31,19 @@ def cosine(x: Float[Tensor, "*x dim"], y: Float[Tensor, "*y dim"], eps: float = 
     return (x * y).sum(-1) / _above_zero(norms)
 
 
+def unhalved(values: Tensor) -> Tensor:
+    """Return half-precision numbers as float32, whose squares do not overflow; others as they are.
+
+    Args:
+        values: any shape.
+
+    Example:
+        >>> unhalved(torch.ones(2, dtype=torch.bfloat16)).dtype, unhalved(torch.ones(2, dtype=torch.float64)).dtype
+        (torch.float32, torch.float64)
+    """
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
 def frame_similarity(
     query: Float[Tensor, "*batch query query_frame dim"],
     support: Float[Tensor, "*batch support support_frame dim"],
@@ -53,8 +66,7 @@ def frame_similarity(
         >>> frame_similarity(query, support).shape
         torch.Size([4, 5, 8, 6])
     """
-    if query.dtype in (torch.float16, torch.bfloat16):
-        query, support = query.float(), support.float()
+    query, support = unhalved(query), unhalved(support)
     with torch.autocast(query.device.type, enabled=False):
         dots = torch.einsum("...qtd,...sud->...qstu", query, support.to(query))
         query_norm, support_norm = query.norm(dim=-1), support.to(query).norm(dim=-1)

@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fsar.alignment.cosine import unhalved
+
 ALPHA = 0.4
 """Power of the squared distance in the public code."""
 _FLOOR = 1e-5
@@ -35,7 +37,7 @@ def channel_distances(
         >>> channel_distances(torch.randn(2, 8, 16, 49)).shape  # video frame channel place
         torch.Size([2, 8, 136])
     """
-    channels = channels.float()  # squares of half precision overflow
+    channels = unhalved(channels)
     squares = channels.square().sum(-1)
     with torch.autocast(channels.device.type, enabled=False):
         products = channels @ channels.mT

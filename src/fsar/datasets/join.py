@@ -127,9 +127,12 @@ def write_streams(
         The segments of all streams.
 
     Raises:
-        ValueError: a stranger that is no class, numbers below 1, or as for `join_clips`.
+        ValueError: a stranger that is no class, numbers below 1, segments in the folder, or as for `join_clips`.
         OSError: the folder cannot be written.
     """
+    truth = out / "segments.csv"
+    if truth.exists():
+        raise ValueError(f"{truth} is already there, and would be lost; give another folder, or remove it")
     for label in strangers:
         if label not in data.classes:
             raise ValueError(unknown(label, data.classes, "class"))
@@ -141,7 +144,7 @@ def write_streams(
         some = data.videos if count is None else [data.videos[i] for i in rng.permutation(len(data.videos))[:count]]
         for each in join_clips(some, out / f"stream_{number}.mp4", seed + number, pace, progress):
             segments.append(replace(each, action=UNKNOWN) if each.action in strangers else each)
-    write_text_atomic(out / "segments.csv", to_csv(segments))
+    write_text_atomic(truth, to_csv(segments))
     return segments
 
 

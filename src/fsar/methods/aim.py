@@ -192,8 +192,8 @@ class Aim(Method):
         if self.metric is not None:
             query, support = episode.query["frames"], episode.support["frames"]
             return Prediction(self.metric(query, support, episode.shot_mask))
-        assert episode.text is not None
-        return Prediction(self.backbone.logit_scale * video_text_similarity(episode.query["frames"], episode.text))
+        texts = episode.require_text()
+        return Prediction(self.backbone.logit_scale * video_text_similarity(episode.query["frames"], texts))
 
 
 class AimEncoder(FrameEncoder):

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fsar.backbones import Backbone
-from fsar.config import Settings
+from fsar.config import Settings, as_yaml
 from fsar.devices import device_of
 from fsar.methods.encoder import PIXELS, Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, query_cross_entropy
@@ -144,6 +144,28 @@ def _masks_classes_without_shots(
     return masked
 
 
+LEAST = {"heads": 1, "head_dim": 1, "hidden": 1, "cos_eps": 0}
+"""Options that mean the same in every method, and their least values. What ends with `dropout` is in [0, 1)."""
+
+
+def _require_usual_range(config: Settings) -> None:
+    """Refuse numbers that fit no method.
+
+    Raises:
+        ValueError: names the option, its value, and what was expected.
+    """
+    for name, value in vars(config).items():
+        if value != value:
+            expected = "a number"
+        elif name.endswith("dropout") and not 0 <= value < 1:
+            expected = "a share in [0, 1)"
+        elif name in LEAST and value is not None and value < LEAST[name]:
+            expected = f"at least {LEAST[name]}"
+        else:
+            continue
+        raise ValueError(f"{type(config).__qualname__}: {name} is {as_yaml(value)}; expected {expected}")
+
+
 class Method(TrainingParts, nn.Module):
     """A few-shot method over a backbone: `encode` looks at one video, `match` at an episode.
 
@@ -177,6 +199,10 @@ class Method(TrainingParts, nn.Module):
     @dataclass(frozen=True, kw_only=True)
     class Config(Settings):
         """Options of the method."""
+
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            _require_usual_range(self)
 
     name: ClassVar[str]
 

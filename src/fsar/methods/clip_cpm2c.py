@@ -30,7 +30,8 @@ Deviations (a dash: not checked). The authors' code is not public: "code" is the
 | cross-entropies | - | sums / 16, beside the whole consistency, in each of a step's 16 episodes | `reduction: mean` (default), `sum` |
 | text of a query | - | in the loss alone | the same |
 | initial tokens | - | normal, variance 1 | the code's |
-| pixels, BatchNorm, betas, state that is kept | - | as CLIP-MEI's code | as `clip_mei.py` |
+| weight decay of `scale` | - | as all else | none, as of any single number |
+| pixels, BatchNorm, betas, state that is kept, class words, clips | - | as CLIP-MEI's code | as `clip_mei.py` |
 """  # noqa: E501
 
 from collections.abc import Sequence
@@ -236,5 +237,6 @@ class ClipCpm2c(TrainingText):
 
 
 def _mean_square(x: Tensor, y: Tensor, present: ShotMask | Tensor) -> Float[Tensor, ""]:
-    """Squared distance of two videos over all rows, mean over the videos that are there."""
-    return (x - y).square().sum((-2, -1))[present].mean()
+    """Squared distance of two videos over all rows; mean over an episode's present videos, then episodes."""
+    distances = (x - y).square().sum((-2, -1)).where(present, 0.0)
+    return (distances.flatten(1).sum(1) / present.flatten(1).sum(1)).mean()

@@ -153,8 +153,7 @@ class ClipFsar(TrainingText):
         frames, enhanced = episode.query["frames"], episode.query["enhanced"]
         distance = 1 - frame_similarity(enhanced, self._prototypes(episode), self.config.cos_eps)
         visual = -otam(distance, self.config.smoothing, self.config.direction)
-        assert episode.text is not None
-        text = self.scale * video_text_similarity(frames, episode.text)
+        text = self.scale * video_text_similarity(frames, episode.require_text())
         named = {"visual_logits": visual, "text_logits": text}
         if self.config.readout == "visual":
             return Prediction(visual, named)
@@ -169,8 +168,7 @@ class ClipFsar(TrainingText):
         mask = episode.shot_mask
         if self.config.merge == "after" or mask.shape[-1] == 1:
             return mean_over_shots(episode.support["enhanced"], mask)
-        assert episode.text is not None
-        return self._modulate(mean_over_shots(episode.support["frames"], mask), episode.text)
+        return self._modulate(mean_over_shots(episode.support["frames"], mask), episode.require_text())
 
     def _modulate(self, frames: FrameFeatures, text: Float[Tensor, "*clips dim"]) -> FrameFeatures:
         """Let the frames attend to each other and the class text, then drop the row of the text."""

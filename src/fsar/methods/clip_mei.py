@@ -37,6 +37,9 @@ Deviations (a dash: not checked):
 | pixels | - | [0, 1], not normalised | `pixels: normalized` (default), `unit` |
 | BatchNorm of a ResNet | - | frozen until the first test, then trains | statistics frozen |
 | Adam's betas | - | 0.5, 0.999 | 0.9, 0.999 (the recipe's `betas`) |
+| weight decay of the factor on d_mic | - | as all else | none, as of any single number |
+| precision | - | float32; bf16 on SSv2-Full | float32, unless the recipe has `precision: bf16` |
+| class words, short videos, flips, resizing, first step | - | as CLIP-SPM's code | as `clip_spm.py` |
 | state that is kept | - | the best on the test classes, every 1,000 episodes | the best on the val classes, unless the recipe has `protocol: paper` |
 """  # noqa: E501
 

@@ -324,8 +324,7 @@ class ClipSpm(Method):
         """
         support, query, named = episode.support["frames"], episode.query["frames"], {}
         if self.config.spm:
-            assert episode.text is not None
-            named["query_prompt"] = self.prompt(episode.text, query)
+            named["query_prompt"] = self.prompt(episode.require_text(), query)
             named["query_fused"] = self.fusion(named["query_prompt"], query)
             support, query = (part[..., FIRST_FRAME:, :] for part in (episode.support["fused"], named["query_fused"]))
         distance = named["spm_distances"] = self._distance(query, mean_over_shots(support, episode.shot_mask))
@@ -367,11 +366,11 @@ class ClipSpm(Method):
             prediction: the output of `match`.
             targets: the ways of the queries.
         """
-        assert episode.text is not None
+        text = episode.require_text()
         found: dict[str, Tensor] = {}
         if self.config.consistency in ("both", "support"):
             frames, by_text = episode.support["frames"], episode.support["fused"]
-            own, prompt = episode.text[:, :, None].expand_as(frames[..., 0, :]), self.prompt(episode.text, frames)
+            own, prompt = text[:, :, None].expand_as(frames[..., 0, :]), self.prompt(text, frames)
             found |= self._compared("support", own, prompt, by_text, self.fusion(prompt, frames))
         if self.config.consistency in ("both", "query"):
             own = text_of_queries(episode, targets)

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, pad
 
 from fsar.shapes import Logits, ShotMask
 
@@ -59,6 +59,16 @@ class Episode:
             _require_axes("text", self.text, {"episode": episode, "way": way})
         if self.draws is not None:
             _require_axes("draws", self.draws, {"episode": episode, "query": queries, "way": way})
+
+    def require_text(self) -> Tensor:
+        """Return the class texts [episode, way, ...].
+
+        Raises:
+            ValueError: there are none.
+        """
+        if self.text is None:
+            raise ValueError("the episode has no class texts; encode them with encode_text")
+        return self.text
 
 
 def _require_axes(what: str, tensor: Tensor, axes: Mapping[str, int]) -> None:
@@ -129,6 +139,16 @@ def all_videos(episode: Episode, name: str) -> Float[Tensor, " video *rest"]:
     return torch.cat([episode.support[name].flatten(0, 2), episode.query[name].flatten(0, 1)])
 
 
+def present_videos(episode: Episode) -> Bool[Tensor, " video"]:
+    """Tell which of `all_videos` are there: every query, and the support videos that `shot_mask` does not miss.
+
+    Args:
+        episode: the input of `match`.
+    """
+    queries = next(iter(episode.query.values())).shape[:2].numel()
+    return pad(episode.shot_mask.flatten(), (0, queries), value=True)
+
+
 def text_of_queries(episode: Episode, targets: Targets) -> Float[Tensor, "episode query dim"]:
     """Give every query the text of its true class; only `loss` may read it.
 
@@ -148,9 +168,8 @@ def text_of_queries(episode: Episode, targets: Targets) -> Float[Tensor, "episod
                  [1., 0.],
                  [0., 1.]]])
     """
-    if episode.text is None:
-        raise ValueError("the episode has no class texts; encode them with encode_text")
-    return episode.text.gather(1, targets.query_way[..., None].expand(-1, -1, episode.text.shape[-1]))
+    text = episode.require_text()
+    return text.gather(1, targets.query_way[..., None].expand(-1, -1, text.shape[-1]))
 
 
 def class_cross_entropy(

@@ -26,6 +26,7 @@ Deviations (a dash: not checked):
 | A, B | - | 10, 1; HMDB51 50, 1 (not HyRSM's 2048, 0.01 on Kinetics) | `frame_scale`, `position_scale`: 10, 1, or the recipe's |
 | TEMPORAL_WEIGHT, a factor on the far part | - | 0.5 in its files, which nothing reads; never set, so 1 | none |
 | semi-supervised form | - | a head of its own | none |
+| queries per class | - | 7; 3 with five shots | the recipes' `query` and `for_shot` |
 | everything else | - | as HyRSM's code | as `hyrsm.py` |
 """  # noqa: E501
 
@@ -131,5 +132,6 @@ class HyRsmPlusPlus(HyRsm):
                 for part in ("support_out", "query_out")
             )
             present = self.references_of(episode.shot_mask).flatten(1)[:, None].expand_as(support)
-            terms["coherence"] = self.config.coherence_weight * (support[present].mean() + query.mean())
+            own = support.where(present, 0.0).sum((1, 2)) / present.sum((1, 2))  # episode
+            terms["coherence"] = self.config.coherence_weight * (own.mean() + query.mean())
         return terms

@@ -275,7 +275,7 @@ class MaFsar(Method):
         visual = self.metric(*self._to_compare(episode))
         if not self.config.text:
             return Prediction(visual, {"visual_logits": visual})
-        text = self.backbone.logit_scale * video_text_similarity(episode.query["frames"], _texts_of(episode))
+        text = self.backbone.logit_scale * video_text_similarity(episode.query["frames"], episode.require_text())
         named = {"visual_logits": visual, "text_logits": text}
         if self.config.readout != "mix":
             return Prediction(named[f"{self.config.readout}_logits"], named)
@@ -303,7 +303,7 @@ class MaFsar(Method):
         if alpha > 0:
             support = mean_over_shots(episode.support["frames"], episode.shot_mask)  # episode way frame dim
             own_way = torch.arange(support.shape[1], device=support.device).expand(support.shape[:2])
-            logits = self.backbone.logit_scale * video_text_similarity(support, _texts_of(episode))
+            logits = self.backbone.logit_scale * video_text_similarity(support, episode.require_text())
             terms["support_to_text"] = alpha / 2 * text_divergence(logits, own_way)
             text_logits = prediction.named["text_logits"]
             terms["query_to_text"] = alpha / 2 * text_divergence(text_logits, targets.query_way)
@@ -416,11 +416,6 @@ class AdaptedBlock(nn.Module):
         # Select keeps these tokens: only they need adapter and residual
         attended = attend(block, block.ln_1(joined))[..., : tokens.shape[-2], :]
         return tokens + (attended if self.local is None else self.local(attended))
-
-
-def _texts_of(episode: Episode) -> Tensor:
-    assert episode.text is not None
-    return episode.text
 
 
 def text_divergence(logits: Float[Tensor, "episode video way"], way: Int[Tensor, "episode video"]) -> Float[Tensor, ""]:

@@ -25,16 +25,20 @@ Deviations (a dash: not checked):
 |---|---|---|---|
 | b | - | 0.3, never set | `balance`: 0.3 |
 | distance | Bi-MHM; also OTAM | Bi-MHM, not divided by frames | `metric: bi-mhm` (default), `otam` |
+| w | - | HMDB51 0.4, UCF101 0.6, Kinetics 0.1, SSv2-Small 0.15, SSv2-Full 0.8 | `class_weight`: 0.4, or the recipe's |
+| A, B | - | 10, 1; Kinetics 2048, 0.02 | `frame_scale`, `position_scale`: 10, 1, or the recipe's |
+| queries per class | - | 6 in training, for any number of shots | the recipes' `query` |
 | cosine | - | 0.01 added to the product of norms | `cos_eps` |
-| k | - | learned, 1 at first, one of Z and one of Y | the code's |
+| k | - | learned, 1 at first, one of Z and one of Y; fixed on request (TEMP_COFF) | learned |
+| directions of the contrast | - | both; q2s alone on request (SINGLE_DIRECT) | both |
 | r | - | 0.05 (Kinetics, SSv2-Full 0.1), not divided by the 4 episodes of a step, as all else is | `reconstruction_weight`: four times that |
 | target | - | differences of pixels; of optical flow on request | of pixels; the decoder's output is resized to the clip, if it must |
 | contrast of 0 | - | breaks | left out |
-| classifier of single frames | - | off | none |
+| classifier | - | reads the sum of both mean rows, the token's included; of single frames on request | the sum |
 | decoder | - | only in training; its BatchNorm sees support and queries together | the code's |
 | 5-shot | - | trained with one shot | the recipes' `for_shot` |
 | BatchNorm of a ResNet | - | trains | the same in the recipes (`freeze_batch_norm: false`) |
-| everything else | - | as HyRSM's code | as `hyrsm.py` |
+| reader, augmentation, weight decay, course of the rate | - | as HyRSM's code | as `hyrsm.py` |
 """  # noqa: E501
 
 from collections.abc import Sequence
@@ -60,6 +64,7 @@ from fsar.methods.episode import (
     all_videos,
     class_cross_entropy,
     mean_over_shots,
+    present_videos,
     query_cross_entropy,
 )
 from fsar.methods.hyrsm import placed
@@ -97,7 +102,9 @@ class Motion(nn.Module):
             ValueError: a video has one frame.
         """
         if maps.shape[-4] < 2:
-            raise ValueError(f"molo got {maps.shape[-4]} frame per video and needs motion between at least 2")
+            raise ValueError(
+                f"molo got {maps.shape[-4]} frame per video and needs motion between at least 2; sample more frames"
+            )
         reduced = self.reduce(maps.reshape(-1, *maps.shape[-4:]).movedim(-1, 1)).movedim(
             1, 2
         )  # clip frame channel row column
@@ -362,8 +369,9 @@ class Molo(Method):
                 "molo reconstructs pixels in training and got encodings without their clips, as from a bank; set "
                 "options.reconstruction_weight=0, or train on the clips (from_bank: false)"
             )
-        pixels = all_videos(episode, "pixels")  # video frame rgb height width
-        changes = all_videos(episode, "changes")
+        present = present_videos(episode)
+        pixels = all_videos(episode, "pixels")[present]  # video frame rgb height width
+        changes = all_videos(episode, "changes")[present]
         target = (pixels[:, 1:] - pixels[:, :-1]).flatten(0, 1)
         made = self._head("decoder")(changes.flatten(0, 1), (target.shape[-2], target.shape[-1]))
         return mse_loss(made, target.to(made))

@@ -45,12 +45,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_max_pool2d
 
+from fsar.alignment.cosine import unhalved
 from fsar.backbones import Backbone
 from fsar.layers.temporal import require_frames
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, MapEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, query_cross_entropy
-from fsar.methods.trx import CrossTransformers, Trx, positional_encoding, project_tuples
+from fsar.methods.trx import CrossTransformers, Trx, positional_encoding, project_tuples, require_tuples
 from fsar.shapes import Clips, FrameFeatures, Logits, ShotMask
 
 GRID = 4
@@ -142,7 +143,7 @@ class TupleSimilarity(nn.Module):
         """
         weight, bias = (p if self.trains else p.detach() for p in (self.linear.weight, self.linear.bias))
         query, support = (
-            project_tuples(weight, bias, self.dropout(frames), self.cardinality).relu().float()
+            unhalved(project_tuples(weight, bias, self.dropout(frames), self.cardinality).relu())
             for frames in (query, support)
         )
         tuples = query.shape[-2]
@@ -180,7 +181,7 @@ class Strm(Method):
 
         def check(self) -> None:
             """Refuse values out of range."""
-            Trx.Config(cardinalities=self.cardinalities, out_dim=self.out_dim, dropout=self.dropout)
+            require_tuples("strm", self.cardinalities, self.out_dim)
             if self.frames < max(self.cardinalities) or self.similarity_weight < 0:
                 raise ValueError(
                     f"strm got frames {self.frames}, cardinalities {self.cardinalities} and similarity_weight "

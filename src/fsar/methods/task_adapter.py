@@ -306,8 +306,7 @@ class TaskAdapter(Method):
             support = self._frames_of(episode.support, episode.shot_mask, attention)
             named["visual_scores"] = self.visual_scores(query, support, episode.shot_mask)
         if self.config.reads_text:
-            assert episode.text is not None
-            named |= self.text_scores(query, episode.text)
+            named |= self.text_scores(query, episode.require_text())
         read = _FACTORS if self.config.readout == "both" else (f"{self.config.readout}_scores",)
         score = torch.stack([named[name] for name in read if name in named]).prod(0)
         if attention:

@@ -27,6 +27,7 @@ Deviations:
 """  # noqa: E501
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -164,12 +165,7 @@ class Trx(Method):
 
         def check(self) -> None:
             """Refuse sizes without anything to compare."""
-            if not self.cardinalities or min(self.cardinalities) < 1 or self.out_dim < 1 or not 0 <= self.dropout < 1:
-                raise ValueError(
-                    f"trx got cardinalities {self.cardinalities}, out_dim {self.out_dim} and dropout {self.dropout}; "
-                    f"expected at least one cardinality, all of 1 or more, an out_dim of at least 1, and a dropout in "
-                    f"[0, 1)"
-                )
+            require_tuples("trx", self.cardinalities, self.out_dim)
 
     config: Config
 
@@ -229,6 +225,24 @@ class CrossTransformers(nn.Module):
         """
         _require_frames(query.shape[-2], self.config)
         return torch.stack([transformer(query, support, shot_mask) for transformer in self.transformers]).mean(0)
+
+
+def require_tuples(method: str, cardinalities: Sequence[int], out_dim: int) -> None:
+    """Refuse sizes without anything to compare.
+
+    Args:
+        method: name of the method, for the message.
+        cardinalities: frames per tuple.
+        out_dim: channels of keys and values.
+
+    Raises:
+        ValueError: no cardinality, or a size below 1.
+    """
+    if not cardinalities or min(cardinalities) < 1 or out_dim < 1:
+        raise ValueError(
+            f"{method} got cardinalities {list(cardinalities)} and out_dim {out_dim}; expected at least one "
+            f"cardinality, all of 1 or more, and an out_dim of at least 1"
+        )
 
 
 def _require_frames(frames: int, config: Trx.Config) -> None:

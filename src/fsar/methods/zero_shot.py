@@ -54,5 +54,5 @@ class ZeroShot(Method):
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: scaled cosine of the video's mean frame feature and each class text."""
-        assert episode.text is not None
-        return Prediction(self.backbone.logit_scale * video_text_similarity(episode.query["frames"], episode.text))
+        texts = episode.require_text()
+        return Prediction(self.backbone.logit_scale * video_text_similarity(episode.query["frames"], texts))

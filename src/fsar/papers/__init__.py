@@ -268,7 +268,7 @@ def _require_ablation(row: Mapping[str, Any], where: str) -> None:
     """Refuse contradictory keys of an ablation table."""
     if "options" in row and "variant" not in row:
         raise ValueError(f"{where}: has options and no variant that names them")
-    for key in ("training", "also", "resplit", "leaks"):
+    for key in ("training", "resplit", "leaks"):
         if key in row and "options" not in row:
             raise ValueError(f"{where}: has {key} and no options; give options: {{}} for the default model")
     training = row.get("training", {})

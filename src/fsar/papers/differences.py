@@ -20,6 +20,7 @@ LISTS = {
     "of its code has 67,013",
     ("ssv2-full@otam-67k", "clip-spm"): "the train list here has 67,013 videos; CLIP-SPM's paper writes of 77,500, and "
     "the list of its code has as many",
+    ("ssv2-full@otam-67k", "clip-mei"): "the train list here has 67,013 videos; the list of CLIP-MEI's code has 77,500",
     ("kinetics100@clip-fsar", ""): "57 of the 2,400 test videos are others than in most public codes",
     ("kinetics100@cmn", "clip-mdmf"): "the Kinetics lists of CLIP-MDMF's code have 61 test lines more than these",
 }
@@ -102,9 +103,9 @@ def _data(pair: Pair) -> Iterator[Difference]:
         yield from _list(result)
     if result.seen_classes:
         yield Difference(f"trained on {len(result.seen_classes)} of the classes it is tested on", True)
-    own = [cell.paper] if origins()[cell.method].own(cell) else []
-    for paper in ("", *own):
-        if words := LISTS.get((result.dataset, paper)):
+    own = [cell.method] if origins()[cell.method].own(cell) else []
+    for method in ("", *own):
+        if words := LISTS.get((result.dataset, method)):
             yield Difference(words, False)
 
 

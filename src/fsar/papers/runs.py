@@ -39,8 +39,11 @@ LISTS = {
     "ssv2-full": "ssv2-full@otam-67k",
 }
 """Version of each benchmark's lists that most public codes use."""
-LISTS_OF_PAPER = {("clip-spm", "ssv2-full"): "ssv2-full@otam-77k"}
-"""Versions that the public code of a paper uses instead."""
+LISTS_OF_ROWS = {
+    ("clip-spm", None, "ssv2-full"): "ssv2-full@otam-77k",
+    ("pages", "clip-mei", "ssv2-full"): "ssv2-full@otam-77k",
+}
+"""Paper, method (None: all its rows) and benchmark -> the version that its public code uses instead."""
 LEAKY = "official-leaky"
 """Variant of each method that repeats a public code whose scores read labels of queries."""
 
@@ -257,7 +260,7 @@ def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Ru
         backbone=_backbone(cell, method, family),
         way=cell.way or 5,
         shot=shot,
-        benchmark=LISTS_OF_PAPER.get((cell.paper, family), LISTS[family]),
+        benchmark=_list_of(cell, family),
         query=queries[0] if queries else 1,
     )
     recipe = (setting.recipe or f"{method}/{{benchmark}}").format(benchmark=family)
@@ -282,6 +285,12 @@ def _run(cell: Cell, method: str, options: Mapping[str, Any], family: str) -> Ru
     if traits_of(method, together).transductive:
         run = run.with_option("inductive", False)  # published numbers let queries see each other if they can
     return run.with_option("variant", LEAKY) if leaks(cell) else run
+
+
+def _list_of(cell: Cell, family: str) -> str:
+    """Return the version of a benchmark's lists that a cell was made with."""
+    of_paper = LISTS_OF_ROWS.get((cell.paper, None, family), LISTS[family])
+    return LISTS_OF_ROWS.get((cell.paper, cell.method, family), of_paper)
 
 
 _WITH_BATCH_NORM = ("RN50", "resnet")
