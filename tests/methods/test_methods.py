@@ -127,6 +127,12 @@ def test_the_check_of_traits_finds_a_match_that_ignores_the_labels_of_the_suppor
     ]
 
 
+def test_the_check_of_traits_sees_classes_of_unequal_shots(small: Backbone) -> None:
+    """TA2N's `first` aligns all classes as soon as one has several shots; with equal shots that cannot be seen."""
+    found = {each.rule: each.broken for each in check_method("ta2n", small, **SMALL["ta2n"], shots="first")}
+    assert found["the traits are true"] == ""
+
+
 @pytest.mark.parametrize(
     "spec", ["protonet:similarity=frame-wise", "otam:per=prototype", "place-motion:alignment=otam", "aim:text=true"]
 )

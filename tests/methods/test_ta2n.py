@@ -1,9 +1,11 @@
 """TA2N: the public code's numbers and gradients, its short ways of convolution, and its windows by hand."""
 
+import itertools
+
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d
+from torch.nn.functional import conv3d, grid_sample
 
 from fsar.backbones import Backbone
 from fsar.methods.base import Episode, Targets
@@ -92,17 +94,18 @@ def test_the_short_way_of_convolution_is_the_long_one(size: tuple[int, int]) -> 
     torch.testing.assert_close(_of_constant(rows, weight, size), expected)
 
 
-def test_windows_by_hand() -> None:
-    """Nine masks of every place, each divided by its sum."""
+@pytest.mark.parametrize("size", [(7, 7), (4, 10), (1, 2)])
+def test_windows_are_a_map_of_ones_that_is_read_elsewhere(size: tuple[int, int]) -> None:
+    """Read between places linearly, with zeros outside; nine of them, each divided by its sum."""
     shift = torch.tensor([0.5, -0.3])  # x, y
-    total = torch.zeros(7, 7)
-    grid = [-1 + 2 * i / 6 for i in range(7)]
-    height = lambda place: 1.0 if abs(place) < 1 else max(0.0, 1 - 3 * (abs(place) - 1))  # noqa: E731
-    for dy in (-0.2, 0.0, 0.2):
-        for dx in (-0.2, 0.0, 0.2):
-            mask = torch.tensor([[height(y - 0.3 + dy) * height(x + 0.5 + dx) for x in grid] for y in grid])
-            total += mask / mask.sum() / 9
-    rows, columns = windows(shift[None], (7, 7), perturb=True)
+    axes = [torch.linspace(-1, 1, length) if length > 1 else torch.zeros(1) for length in size]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij")[::-1], -1)  # row column xy
+    total = torch.zeros(size)
+    for dx, dy in itertools.product((-0.2, 0.0, 0.2), repeat=2):
+        read_at = (places + shift + torch.tensor([dx, dy]))[None]
+        mask = grid_sample(torch.ones(1, 1, *size), read_at, align_corners=True)[0, 0]
+        total += mask / mask.sum() / 9
+    rows, columns = windows(shift[None], size, perturb=True)
     torch.testing.assert_close(rows[0][:, None] * columns[0], total)
 
 
@@ -122,6 +125,24 @@ def test_missing_shots_and_the_order_of_shots() -> None:
     for method in (narrow(shots="first"), narrow()):
         torch.testing.assert_close(match(method, maps, mask), match(method, maps[:, :, 1:], mask[..., 1:]))
     torch.testing.assert_close(match(narrow(), maps.flip(2), mask.flip(2)), match(narrow(), maps, mask))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shots", ["mean", "first"])
+def test_masked_shots_beside_the_real_ones_change_nothing(shots: str) -> None:
+    """An episode of one shot per class, beside one of two: each as by itself."""
+    generator = torch.Generator().manual_seed(0)
+    method = narrow(shots=shots)
+    support = method.enhance({"maps": torch.randn(2, WAY, 2, 4, 3, 3, DIM, generator=generator)}, "support")
+    query = method.enhance({"maps": torch.randn(2, 2, 4, 3, 3, DIM, generator=generator)}, "query")
+    mask = torch.ones(2, WAY, 2, dtype=torch.bool)
+    mask[0, :, 1] = False
+    logits = method.match(Episode(support, query, mask)).logits
+    for episode, shot in ((0, 1), (1, 2)):
+        of_support = {name: part[[episode], :, :shot] for name, part in support.items()}
+        of_query = {name: part[[episode]] for name, part in query.items()}
+        alone = method.match(Episode(of_support, of_query, mask[[episode], :, :shot])).logits
+        torch.testing.assert_close(logits[[episode]], alone)
 
 
 def test_the_cut_begins_near_the_whole_video_and_ends_in_zeros() -> None:

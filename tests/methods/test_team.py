@@ -71,6 +71,22 @@ def test_a_class_without_shots_is_seen_by_no_other() -> None:
     torch.testing.assert_close(method.match(episode).logits[..., kept], method.match(without).logits)
 
 
+@torch.no_grad()
+def test_a_class_without_another_keeps_its_tokens() -> None:
+    """Alone, or beside a class without shots: queries differ, by the distance of tokens that nothing has moved."""
+    generator = torch.Generator().manual_seed(0)
+    frames, query = torch.randn(1, 2, 1, 8, 16, generator=generator), torch.randn(1, 3, 8, 16, generator=generator)
+    mask = torch.tensor([[[True], [False]]])
+    method = build(tokens=5)
+    plain = build(tokens=5, adaptation="off", distances="positive")
+    plain.load_state_dict(method.state_dict())
+    for way in (1, 2):
+        episode = Episode({"frames": frames[:, :way]}, {"frames": query}, mask[:, :way])
+        logits = method.match(episode).logits[..., 0]
+        torch.testing.assert_close(logits, plain.match(episode).logits[..., 0])
+        assert len(logits.unique()) == 3
+
+
 def test_wrong_options_are_named() -> None:
     with pytest.raises(ValueError, match="team got tokens 0 .*at least 1 token"):
         build(tokens=0)

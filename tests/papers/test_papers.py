@@ -615,7 +615,13 @@ def test_where_the_papers_disagree() -> None:
             for row in paper(name)["rows"][table]:
                 if "accuracy" in row:
                     pretraining = row["pretraining"].removesuffix("-21K")  # Task-Adapter++ has it for the same rows
-                    key = (row.get("variant", row["method"]), row["backbone"], pretraining, row["benchmark"], row["shot"])
+                    key = (
+                        row.get("variant", row["method"]),
+                        row["backbone"],
+                        pretraining,
+                        row["benchmark"],
+                        row["shot"],
+                    )
                     cells.setdefault(key, {}).setdefault(name, set()).add(row["accuracy"])
     found: dict[str, int] = {}
     for (method, *_), of in cells.items():

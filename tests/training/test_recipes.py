@@ -145,10 +145,11 @@ NOT_OF_A_CODE = {
     "method", "options", "data", "benchmark", "lists", "class_names", "resplit", "on_error", "cached_frames",
     "from_bank", "val_way", "val_shot", "patience", "clip_norm", "precision", "accelerator", "devices", "nodes",
     "checkpoint_activations", "compile", "workers", "seed", "shot", "for_shot", "val_query", "decay_norms",
-    "decay_spares", "augment", "jitter_strength", "gray", "freeze_batch_norm", "features", "eps", "lr_factors",
+    "decay_spares", "augment", "jitter_strength", "gray", "features", "eps", "lr_factors",
 }  # fmt: skip
 """Keys that a code need not tell: places, hardware, and what most codes have at its default."""
 ONLY_WITH = {
+    "freeze_batch_norm": ("backbone", ("timm/resnet50.tv_in1k",)),  # of CLIP's own, some codes move it halfway
     "betas": ("optimizer", ("adam", "adamw")),
     "milestones": ("schedule", ("multi-step",)),
     "factors": ("schedule", ("multi-step",)),

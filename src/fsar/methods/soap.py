@@ -4,11 +4,13 @@ Huang et al., "SOAP: Enhancing spatio-temporal relation and motion information c
 ACM MM 2024. x are the pixels of a video, [frame rgb row column]:
 
     space and time   s = sigmoid( Conv3d(mean over rgb of x) )                             one number per frame and place
-    channels         s' = sigmoid( Conv2d'( Conv1d over frames( mean over places of Conv2d(x) ) ) )  per frame and rgb
+    channels         s' = sigmoid( Conv2d'( Conv1d( mean over places of Conv2d(x) ) ) )               per frame and rgb
     motion           d_n,i = Map_n( tuple_n,i - Conv2d_n(tuple_n,i+1) ),  tuple_n,i = frames i ... i + n - 1 joined
                      s'' = sigmoid( mean over n, i and places of d )                       one number per rgb
     input            x s + x  +  x s' + x  +  x s'' + x  +  x
     logits           TRX of the encoder's frame features, with tuples of one frame
+
+Conv1d maps frames to frames: they are its channels, and its kernel of 3 slides over the 16 channels of Conv2d(x).
 
 | what | function |
 |---|---|

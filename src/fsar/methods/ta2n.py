@@ -7,7 +7,8 @@ maps; s_j = -1 + 2 j / (T - 1) is the time of frame j, bars are means over the p
     beta = softmax over the query's frames of k(class)[x] . q(query)[y] / sqrt(D)
     Q'[x] = Q[x] + sum over y of beta v(Q bar)[y],   S' = S + v(S bar)           added at every place
     o = 0.75 tanh of a network on [S'; Q']                                        a shift (x, y) of every frame
-    S' is pooled over the places by a window that is shifted by o, Q' by -o       mean of nine windows, 0.2 apart
+    S' is pooled over the places by a window that is shifted by o, Q' by -o       mean of nine windows, 0.2 apart;
+                                                    each is 1 inside of the map and falls to 0 over one place outside
     logits = - sum over t of 1 - cos(pooled Q'[t], pooled S'[t])
 
 Long: TA2N has three alignments: of durations, of shots, and of pairs in time and place.
@@ -24,14 +25,18 @@ Long: TA2N has three alignments: of durations, of shots, and of pairs in time an
 Deviations (a dash: not checked):
 | point | paper | public code | ours (switch) |
 |---|---|---|---|
-| several shots | - | frames of all shots are attended by those of the first shot, with maps of their own for maps and queries | mean over shots (`shots: mean`), whose order changes nothing; `first` is the code's |
+| several shots | - | frames of all shots are attended by those of the first shot, with maps of their own for maps and queries | mean over shots (`shots: mean`), whose order changes nothing; `first` is the code's, and that of the recipes for 5 shots |
+| `first`, numbers of shots | - | every class has K | an episode in which some class has several shots aligns all of its classes; masked shots do not count |
 | labels | - | ignored: a class is a block of K videos, as its reader gives them; a port shuffles them, so its numbers are void | by label |
-| BatchNorm | - | batch statistics in training, of support, of queries, and of all pairs | the same; stored ones in the test |
+| BatchNorm of a ResNet | - | trains from the first step | the same in the recipes (`freeze_batch_norm: false`); support and queries are two batches |
+| BatchNorm of the method | - | batch statistics in training, of support, of queries, and of all pairs | the same; stored ones in the test |
 | nine windows | - | in training and test; the function that shrinks their distance is never called | the code's (`perturb`) |
 | norm of the logits | - | off | none |
 | a first convolution on every pair | - | of the joined maps | the same numbers from convolutions of each video's maps, once, and of what is added to them |
 | loss | - | sum over queries / 16 | mean; the recipes' rate is as many times the code's as an episode has queries |
 | pixels | - | [0, 1], not normalised | `pixels: normalized` (default) or `unit` |
+| frames, crops | - | TRX's reader | the same in the recipes, but for videos of fewer than 8 frames, which it leaves out (`drop_short`) |
+| first step | - | after 15 episodes | every `episodes_per_step` |
 | flips | - | not on SSv2 | not where names tell left from right |
 | state that is kept | - | the best on the test classes, every 200 to 500 episodes | the best on the val classes, unless the recipe has `protocol: paper` |
 """  # noqa: E501
@@ -247,8 +252,8 @@ def windows(
 ) -> tuple[Float[Tensor, "*pairs frame row"], Float[Tensor, "*pairs frame column"]]:
     """Compute the weights of rows and columns under a shifted window; a place's weight is their product.
 
-    A window is 1 inside of the map and falls to 0 within a third of half its width. The mean over nine windows is
-    the product of two means over three, since their shifts in x and y are independent.
+    A window is 1 inside of the map and falls to 0 over one place outside of it. The mean over nine windows is the
+    product of two means over three, since their shifts in x and y are independent.
 
     Args:
         shift: of every frame, x and y.
@@ -265,7 +270,7 @@ def windows(
     for axis, length in zip((1, 0), size, strict=True):  # rows are shifted by y, columns by x
         grid = torch.linspace(-1, 1, length, device=shift.device) if length > 1 else torch.zeros(1, device=shift.device)
         places = (grid + shift[..., axis, None, None].float() + steps[:, None]).abs()  # *pairs frame step place
-        inside = (1 - 3 * (places - 1).relu()).relu()
+        inside = (1 - (length - 1) / 2 * (places - 1).relu()).relu()  # places are 2 / (length - 1) apart
         weights.append((inside / inside.sum(-1, keepdim=True).clamp(min=1e-6)).mean(-2).to(shift))
     return weights[0], weights[1]
 
@@ -321,10 +326,10 @@ class Ta2n(Method):
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Both stages and the visual tower train; classes are independent in the test."""
+        """Both stages and the visual tower train; means of shots are independent of other classes in the test."""
         return Traits(
             trains=("own", "visual"),
-            independent_ways=True,
+            independent_ways=config.shots == "mean",  # with `first`, one class of several shots aligns all classes
             matches_means=config.shots == "mean",
             pixels=config.pixels,
             episodes_per_match=2,  # 25 pairs of 8 x 7 x 7 places with 128 channels: 40 MB
@@ -357,9 +362,10 @@ class Ta2n(Method):
         if self.config.shots == "mean":
             return episode.query, {name: mean_over_shots(part, mask) for name, part in episode.support.items()}
         query, support = episode.query["maps"], episode.support["maps"]
+        classes = mean_over_shots(support, mask)
         if mask.shape[-1] > 1:
-            classes, query = self.alignment(support, mask), self.alignment.value(query)
-        else:
-            classes = mean_over_shots(support, mask)
+            several = (mask.sum(-1).amax(-1) > 1).reshape(-1, *[1] * 5)  # without masked shots: padding counts nowhere
+            classes = torch.where(several, self.alignment(support, mask), classes)
+            query = torch.where(several, self.alignment.value(query), query)
         of_query, of_class = ({"maps": maps, **self.evolution.convolved(maps)} for maps in (query, classes))
         return of_query, of_class

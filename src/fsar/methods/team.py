@@ -27,6 +27,8 @@ Deviations (a dash: not checked):
 | o | P + attention, then P + MLP | with LayerNorms, E and a last relu | the code's |
 | class | - | mean over shots of the frames, before everything else | the code's |
 | ablations | - | classes of their own | `adaptation: plain` (r = s = 1), `off` (I, X instead of I', X'); `distances: positive` (D+ alone, in the loss, too); `readout: negative` (D- predicts) |
+| one class | - | not possible | its tokens stay (I' = I), and D- is 0 |
+| BatchNorm of a ResNet | - | trains from the first step, by a copy of the code | the same in the recipes (`freeze_batch_norm: false`); support and queries are two batches |
 | precision | - | half precision in training and test, without a scaled gradient | as the recipe says |
 | loss | - | means / episodes of a step | means |
 | first step | - | after one episode fewer | every `episodes_per_step` |
@@ -133,6 +135,8 @@ class Team(Method):
     ) -> VideoTokens:
         """Move the tokens of each class away from those of the other classes: I' or X'.
 
+        Without another class there is nothing to move away from, and the tokens stay.
+
         The first layer of phi is linear. So it runs on the tokens of every class once, and not on every pair.
 
         Args:
@@ -150,7 +154,8 @@ class Team(Method):
         hidden = _moved(inside(start), functional.linear(gathered, inside.get_parameter("weight")), shares)
         refined = (moved + outside(activation(hidden))).relu()
         weights = others / others.sum(-1, keepdim=True).clamp(min=1)
-        return torch.einsum("ewo,ewomd->ewmd", weights.to(refined), refined)
+        mean = torch.einsum("ewo,ewomd->ewmd", weights.to(refined), refined)
+        return torch.where(others.any(-1)[..., None, None], mean, tokens)
 
     def _shares(self, tokens: VideoTokens) -> Float[Tensor, "episode way other token"]:
         """Tell how far each token of a class moves away from that of another class: by their cosine, or whole steps."""
