@@ -4,6 +4,7 @@ import inspect
 import re
 import runpy
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -64,3 +65,13 @@ def test_messages_of_refused_files_are_those_of_the_reader() -> None:
     source = "".join(path.read_text(encoding="utf-8") for path in (DOCS.parent / "src/fsar/video").glob("*.py"))
     said = re.sub(r"\{what\}", "only sound", source)
     assert len(quoted) == 12 and [message for message in quoted if message not in said] == []
+
+
+def test_the_episodes_of_the_page_on_python_run() -> None:
+    """Both blocks after the words on an episode of one's own, one after the other."""
+    page = (DOCS / "python.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", page.partition("One episode of your own")[2], re.DOTALL)
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(block, names)
+    assert len(blocks) == 2 and names["logits"].shape == (1, 4, 3)

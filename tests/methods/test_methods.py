@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from fsar.backbones import Backbone
+from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.clip import ClipBackbone
 from fsar.methods import METHODS, build_method, method_class, parse_method, parse_options
 from fsar.methods.base import Encoding, Episode, Method
@@ -313,3 +313,21 @@ def test_the_public_codes_pixels_are_not_normalised(name: str, small: Backbone) 
     plain, unit = build_method(name, small), build_method(name, small, variant="official")
     assert plain.encoder().key() != unit.encoder().key()
     assert build_method(name, small, variant="official", pixels="normalized").encoder().key() == plain.encoder().key()
+
+
+@pytest.mark.parametrize(("method", "lacking"), [("strm", "patch_frames"), ("clip-cpm2c", "fused_frames")])
+def test_an_episode_that_lacks_an_encoding_names_it(method: str, lacking: str) -> None:
+    frames = torch.zeros(1, 2, 1, 8, 128)
+    episode = Episode({"frames": frames}, {"frames": frames[:, :, 0]}, torch.ones(1, 2, 1) > 0)
+    with pytest.raises(ValueError, match=rf"{method} reads '{lacking}', and the episode has \['frames'\]; give what"):
+        build_method(method, load_backbone("tiny")).match(episode)
+
+
+@pytest.mark.parametrize("method", ["clip-mei", "ts-fsar", "clip-fsar", "ma-fsar", "zero-shot"])
+def test_an_episode_without_class_texts_says_so(method: str) -> None:
+    built = build_method(method, load_backbone("tiny"))
+    clips = torch.zeros(1, 2, 1, 8, 3, 64, 64)
+    text = built.encode_text(["waving", "clapping"])[None]
+    episode = built.encode_episode(clips, clips[:, :, 0], text)
+    with pytest.raises(ValueError, match="no class texts; encode them with encode_text"):
+        built.match(replace(episode, text=None))

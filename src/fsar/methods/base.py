@@ -130,18 +130,27 @@ class DrawnEpisodes(Protocol):
         """Return numbers in (0, 1) that depend only on the episode, the query and the class."""
 
 
-def _masks_classes_without_shots(
-    match: Callable[[Any, Episode], Prediction],
-) -> Callable[[Any, Episode], Prediction]:
-    """Make the logit of a class without shots minus infinity: a mean over none is NaN, which `argmax` prefers."""
+def _guarded(match: Callable[[Any, Episode], Prediction]) -> Callable[[Any, Episode], Prediction]:
+    """Name an encoding that the episode lacks; make the logit of a class without shots minus infinity.
+
+    A mean over no shots is NaN, which `argmax` prefers.
+    """
 
     @wraps(match)
-    def masked(self: "Method", episode: Episode) -> Prediction:
-        prediction = match(self, episode)
+    def guarded(self: "Method", episode: Episode) -> Prediction:
+        try:
+            prediction = match(self, episode)
+        except KeyError as missing:
+            if missing.args[0] in {**episode.support, **episode.query}:
+                raise
+            raise ValueError(
+                f"{self.name} reads {missing.args[0]!r}, and the episode has {list(episode.query)}; give what encode "
+                f"or encode_episode of {self.name} returns"
+            ) from missing
         empty = ~episode.shot_mask.any(-1)
         return replace(prediction, logits=prediction.logits.masked_fill(empty[:, None], -torch.inf))
 
-    return masked
+    return guarded
 
 
 LEAST = {"heads": 1, "head_dim": 1, "hidden": 1, "cos_eps": 0}
@@ -209,7 +218,7 @@ class Method(TrainingParts, nn.Module):
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
         if "match" in vars(cls):
-            cls.match = _masks_classes_without_shots(cls.match)  # type: ignore[method-assign, assignment]
+            cls.match = _guarded(cls.match)  # type: ignore[method-assign, assignment]
 
     def __init__(self, backbone: Backbone, config: Any):
         super().__init__()

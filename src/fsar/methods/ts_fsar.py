@@ -193,8 +193,7 @@ class TsFsar(TrainingText):
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: log-probabilities, weighed by `fusion`. Named outputs: `score`, `clip`, `side`, the three logits."""
-        assert episode.text is not None
-        by_clip, by_side = self.text_logits(episode.query, episode.text)
+        by_clip, by_side = self.text_logits(episode.query, episode.require_text())
         named = {"score": self.scores(episode), "clip": by_clip, "side": by_side}
         empty = ~episode.shot_mask.any(-1)[:, None]
         votes = [
