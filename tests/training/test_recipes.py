@@ -636,6 +636,26 @@ def test_numbers_may_be_written_without_a_dot() -> None:
     assert recipe.lr == {"own": 1e-3} and recipe.weight_decay == 5e-5
 
 
+def test_a_recipe_is_printed_with_its_comments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "ts-fsar/hmdb51"]) == 0
+    packaged = resources.files("fsar.training") / "recipes" / "ts-fsar" / "hmdb51.yaml"
+    assert capsys.readouterr().out == packaged.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("ts-fsr/world",), "no recipe 'ts-fsr/world': neither a file nor a packaged one; did you mean 'ts-fsar/world'"),
+        (("trx/world", "--keys"), "leave one of them out"),
+    ],
+)
+def test_mistakes_about_recipes_are_named(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recipes", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_every_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     """Type, choices, default and words, from the docstrings under the fields."""
     assert main(["recipes", "--keys"]) == 0
