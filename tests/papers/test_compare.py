@@ -118,8 +118,7 @@ def test_rows_in_which_queries_meet_are_transductive(variant: str) -> None:
     alone = result_of(run_of(of).with_option("inductive", True))
     assert settings["options"]["inductive"] is False and not alone.transductive
     assert said(alone, of)[
-        "each query is named alone (inductive) here; there the queries of an episode see "
-        "each other (transductive)"
+        "each query is named alone (inductive) here; there the queries of an episode see each other (transductive)"
     ]
 
 

@@ -157,7 +157,9 @@ def test_every_cell_of_the_papers_is_there() -> None:
 def test_where_nothing_is_published() -> None:
     text = text_of(replace(result("protonet"), dataset="my clips"))
     assert "fsar holds no published numbers on my clips" in text and "What differs" not in text
-    assert "fsar holds no published number of clip-fsar at 10-way 1-shot" in text_of(result("clip-fsar"), result("clip-fsar", way=10))
+    assert "fsar holds no published number of clip-fsar at 10-way 1-shot" in text_of(
+        result("clip-fsar"), result("clip-fsar", way=10)
+    )
 
 
 def test_names_are_escaped() -> None:

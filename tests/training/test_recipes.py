@@ -645,7 +645,10 @@ def test_a_recipe_is_printed_with_its_comments(capsys: pytest.CaptureFixture[str
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("ts-fsr/world",), "no recipe 'ts-fsr/world': neither a file nor a packaged one; did you mean 'ts-fsar/world'"),
+        (
+            ("ts-fsr/world",),
+            "no recipe 'ts-fsr/world': neither a file nor a packaged one; did you mean 'ts-fsar/world'",
+        ),
         (("trx/world", "--keys"), "leave one of them out"),
     ],
 )

@@ -150,7 +150,7 @@ def push(options: Namespace) -> int:
 
 def recipes_options(parser: ArgumentParser) -> None:
     """Add the name of a recipe, and `--keys`."""
-    parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe with its comments, as ma-fsar/hmdb51")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe and its comments")
     parser.add_argument("--keys", action="store_true", help="explain every key: its default, type and meaning")
 
 

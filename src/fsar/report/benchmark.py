@@ -165,9 +165,9 @@ def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:
         element(
             "p",
             "Every published value that fsar holds for the same method, way and shot: of four papers, and of pages of "
-            "methods. Other papers may print others. Only those on the same backbone if there are any. The last column names what differs. If a number is bold there, the "
-            "two values measure different things, and no difference (ours minus published) is given. "
-            "fsar papers prints the commands that make a published row.",
+            "methods. Other papers may print others. Only those on the same backbone if there are any. The last column "
+            "names what differs. If a number is bold there, the two values measure different things, and no difference "
+            "(ours minus published) is given. fsar papers prints the commands that make a published row.",
         ),
         scroll(header(["method"], ["ours", "published", "difference"], "printed in", "differs in"), body),
         _lacking(group, [place for place, values in pairs.items() if not values]),
