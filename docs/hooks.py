@@ -120,8 +120,9 @@ def numbers_of(name: str) -> str:
     lines = ["| " + " | ".join(part) + " |" for part in (*zip(*known, strict=True),)]
     lines.insert(1, "|" + "---|" * len(known))
     more = "[What the columns say](../methods-and-backbones.md), [more results](../results.md)."
-    if cells := sum(cell.method == name for cell in load_papers()):
-        more += f" The four papers' tables hold {cells} numbers of this method: `fsar papers --method {name}`."
+    cells = sum(cell.method == name for cell in load_papers())
+    held = f"{cells} published numbers of this method: `fsar papers --method {name}`."
+    more += f" `fsar` holds {held if cells else 'no published number of this method.'}"
     return "\n".join(lines) + f"\n\n{more}"
 
 

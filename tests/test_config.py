@@ -71,6 +71,7 @@ def test_values_come_back_as_the_words_and_types_that_were_meant() -> None:
         ({"nrm": "l1"}, "unknown option of test 'nrm'; did you mean 'norm'"),
         ({"norm": "l3"}, "method test: .*norm.*l3"),
         ({"pps": True}, "method test: pps is true; expected sample"),
+        ({"pps": "smaple"}, "method test: pps is smaple; did you mean 'sample'\\? expected sample"),
         ({"sizes": "two"}, "method test: .*sizes"),
     ],
 )
@@ -87,6 +88,8 @@ def test_a_missing_value_is_named() -> None:
 def test_a_wrong_choice_is_refused_without_a_parser() -> None:
     with pytest.raises(ValueError, match="Base: pps is sometimes; expected one of: sample, off"):
         Base(pps="sometimes")
+    with pytest.raises(ValueError, match="Base: pps is smaple; did you mean 'sample'\\? expected one of: sample, off"):
+        Base(pps="smaple")
 
 
 def test_what_is_none_follows_the_variant() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from fsar.names import unknown
+from fsar.names import meant, unknown
 
 if TYPE_CHECKING:
     from jsonargparse import ArgumentParser
@@ -146,8 +146,9 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
         found = re.search(r'Parser key "([^".]+)', str(error))
         if found is None or found[1] not in values:
             raise ValueError(f"{what}: {' '.join(str(error).split())}") from error
-        name = found[1]
-        raise ValueError(f"{what}: {name} is {as_yaml(values[name])}; expected {_type_words(hints[name])}") from error
+        name, got = found[1], as_yaml(values[found[1]])
+        near = meant(got, list(map(as_yaml, choices_of(hints[name]))))
+        raise ValueError(f"{what}: {name} is {got}; {near}expected {_type_words(hints[name])}") from error
     return cls(**checked.as_dict())
 
 
@@ -226,8 +227,9 @@ class Settings:
     def __post_init__(self) -> None:
         for name, choices in _choices(type(self)).items():  # type: ignore[arg-type]
             if getattr(self, name) not in choices:
-                got, expected = as_yaml(getattr(self, name)), ", ".join(map(as_yaml, choices))
-                raise ValueError(f"{type(self).__qualname__}: {name} is {got}; expected one of: {expected}")
+                got, known = as_yaml(getattr(self, name)), list(map(as_yaml, choices))
+                expected = f"{meant(got, known)}expected one of: {', '.join(known)}"
+                raise ValueError(f"{type(self).__qualname__}: {name} is {got}; {expected}")
         for name, value in self.followed().items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)  # the class is frozen

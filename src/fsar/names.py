@@ -63,7 +63,23 @@ def unknown(got: str, known: Iterable[str], what: str) -> str:
         "unknown method 'maml'; expected one of: aim, trx"
     """
     known = list(known)
-    near = nearest(got, known)
-    meant = f"did you mean {near!r}? " if near else ""
     listed = ", ".join(known[:24]) + (", ..." if len(known) > 24 else "")
-    return f"unknown {what} {got!r}; {meant}expected one of: {listed}"
+    return f"unknown {what} {got!r}; {meant(got, known)}expected one of: {listed}"
+
+
+def meant(got: str, known: Sequence[str]) -> str:
+    """Ask whether a similar name was meant; empty if none is similar enough.
+
+    Args:
+        got: what the user wrote.
+        known: all names.
+
+    Returns:
+        Words before "expected".
+
+    Example:
+        >>> meant("bi_mhm", ["otam", "bi-mhm"]), meant("maml", ["otam"])
+        ("did you mean 'bi-mhm'? ", '')
+    """
+    near = nearest(got, known)
+    return f"did you mean {near!r}? " if near else ""

@@ -801,7 +801,7 @@ def test_an_unquoted_off_is_off(tiny: Backbone) -> None:
         ({"distill_weight": 0.0, "teacher": "local"}, "teacher: local, which has no effect with distill_weight: 0"),
         ({"pps": "off", "pps_score": "best-frames"}, "pps_score: best-frames, which has no effect with pps: off"),
         ({"variant": "official", "frames": 16}, "frames: 16, which has no effect with positions: false"),
-        ({"pps": "samples"}, "pps is samples; expected sample"),
+        ({"pps": "samples"}, "pps is samples; did you mean 'sample'"),
         ({"directions": "both"}, "did you mean 'direction'"),
     ],
 )

@@ -85,10 +85,10 @@ def test_what_was_trained_tells_frozen_from_fine_tuned() -> None:
     )
     assert accuracies(result_beside(frozen)) == [36.0] and accuracies(result_beside(tuned)) == [47.8]
     assert blocking(replace(result_beside(frozen), training=result_beside(PP).training)) == [
-        "trained here: what the method adds; in the paper: nothing"
+        "trained here: what the method adds; there: nothing"
     ]
     untrained = replace(result_beside(MDMF), training=None)
-    assert "trained here: nothing; in the paper: what the method adds and the visual encoder" in blocking(untrained)
+    assert "trained here: nothing; there: what the method adds and the visual encoder" in blocking(untrained)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +118,7 @@ def test_rows_in_which_queries_meet_are_transductive(variant: str) -> None:
     alone = result_of(run_of(of).with_option("inductive", True))
     assert settings["options"]["inductive"] is False and not alone.transductive
     assert said(alone, of)[
-        "each query is named alone (inductive) here; in the paper the queries of an episode see "
-        "each other (transductive)"
+        "each query is named alone (inductive) here; there the queries of an episode see each other (transductive)"
     ]
 
 
@@ -128,7 +127,7 @@ def test_training_with_each_query_alone_is_not_the_published_training() -> None:
     made = result_beside(SPM, recipe={"options": options}, transductive=True)
     assert blocking(made) == [
         "trained with each query alone (inductive) and tested with queries that see each other "
-        "here; in the paper they do in both"
+        "here; there they do in both"
     ]
 
 
@@ -236,7 +235,7 @@ def test_queries_of_clip_spm() -> None:
     """The paper tests with 4, its public code with 1; only of its own rows is that said."""
     for queries, stands in ((4, True), (1, True), (2, False)):
         assert (not blocking(result_beside(SPM, query=queries))) is stands
-    assert said(result_beside(SPM, query=2), SPM)["2 queries per class in testing here, 4 or 1 in the paper"]
+    assert said(result_beside(SPM, query=2), SPM)["2 queries per class in testing here, 4 or 1 there"]
     reprinted = cell("clip-mdmf", "hmdb51", paper="clip-spm")
     assert not any("per class in testing" in words for words in said(result_beside(reprinted), reprinted))
 
@@ -276,13 +275,13 @@ def test_training_shots() -> None:
     ({}, {"backbone": "RN50/random"}, "backbone RN50/random here", True),
     ({}, {"backbone": "RN50-quickgelu@w.safetensors"}, "its file is taken to hold the weights of RN50/openai", False),
     ({}, {"split": "val"}, "measured on the val classes", True),
-    ({"episodes": 100}, {}, "100 training episodes here, 20,000 by the paper's settings", True),
+    ({"episodes": 100}, {}, "100 training episodes here, 20,000 by the recipe of the published row", True),
     ({"flip": False, "lr": {"own": 1.0, "visual": 1.0}}, {}, 'lr {"own": 1.0, "visual": 1.0} (there', False),
     ({"sampling": "trx"}, {}, "sampling trx (there tsn)", False),
     ({"options": {"alpha1": 3.0}}, {}, "differ from those of the published row: alpha1 3.0 (there 1.0)", True),
-    ({}, {"clip": {"frames": 16, "sampling": "tsn"}}, "16 frames per video here, 8 in the paper", True),
-    ({}, {"query": 5}, "5 queries per class in testing here, 1 in the paper", False),
-    ({}, {"episodes": 600}, "600 test episodes here, 10,000 in the paper", False),
+    ({}, {"clip": {"frames": 16, "sampling": "tsn"}}, "16 frames per video here, 8 there", True),
+    ({}, {"query": 5}, "5 queries per class in testing here, 1 there", False),
+    ({}, {"episodes": 600}, "600 test episodes here, 10,000 there", False),
     ({}, {"absent": 3}, "3 videos of the list were not there", False),
     ({}, {"absent": 300}, "300 videos of the list were not there", True),
     ({}, {"skipped": {"a": "b"}}, "1 videos could not be read", False),
@@ -297,10 +296,16 @@ def test_differences_are_named(recipe: dict[str, Any], changes: dict[str, Any], 
     assert named and all(found[name] is blocks for name in named)
 
 
+@pytest.mark.parametrize("method,stated", [("ts-fsar", "10,000"), ("clip-mei", "a number not stated")])
+def test_test_episodes_beside_pages_of_methods(method: str, stated: str) -> None:
+    page = cell(method, "hmdb51", paper="pages")
+    assert said(result_beside(page, episodes=30), page)[f"30 test episodes here, {stated} there"] is False
+
+
 def test_training_on_other_videos_blocks() -> None:
     made = result_beside(MDMF)
     elsewhere = replace(made, training={**(made.training or {}), "dataset": "world"})
-    assert blocking(elsewhere) == ["trained on world here, on the benchmark's own train classes in the paper"]
+    assert blocking(elsewhere) == ["trained on world here, on the benchmark's own train classes there"]
 
 
 def test_weights_of_the_same_architecture_are_told_apart() -> None:
@@ -316,9 +321,9 @@ def test_half_precision_tokens_and_the_corpus_are_told_and_do_not_block() -> Non
     told = said(made, PP)
     assert told["the frozen tokens were kept in half precision here"] is False
     assert said(replace(made, precision="bf16"), PP)["evaluated in bf16 here"] is False
-    assert told["sub-actions here: ssv2-small; in the paper: written by GPT-4"] is False
+    assert told["sub-actions here: ssv2-small; there: written by GPT-4"] is False
     other = said(result_of(run_of(PP).with_option("sub_actions", "mine.yaml")), PP)
-    assert other["sub-actions here: mine.yaml; in the paper: written by GPT-4"] is False
+    assert other["sub-actions here: mine.yaml; there: written by GPT-4"] is False
     label = cell(
         "task-adapter-pp", "ssv2-small", shot=1, variant="three sub-actions off, order adaptation off, alignment on"
     )

@@ -156,8 +156,10 @@ def test_every_cell_of_the_papers_is_there() -> None:
 
 def test_where_nothing_is_published() -> None:
     text = text_of(replace(result("protonet"), dataset="my clips"))
-    assert "none of the papers measures on my clips" in text and "What differs" not in text
-    assert "Not in the papers: clip-fsar at 10-way 1-shot" in text_of(result("clip-fsar"), result("clip-fsar", way=10))
+    assert "fsar holds no published numbers on my clips" in text and "What differs" not in text
+    assert "fsar holds no published number of clip-fsar at 10-way 1-shot" in text_of(
+        result("clip-fsar"), result("clip-fsar", way=10)
+    )
 
 
 def test_names_are_escaped() -> None:
@@ -237,7 +239,7 @@ def test_short_names() -> None:
 )
 def test_every_published_value_with_its_table(method: str, dataset: str, backbone: str, shot: int) -> None:
     html = page([result(method, dataset, backbone, shot=shot)], [])
-    section = html[html.index("Beside the papers") : html.index("What differs")]
+    section = html[html.index("Beside published numbers") : html.index("What differs")]
     cells = published(method, dataset.partition("@")[0], 5, shot, backbone, {})
     assert len(cells) > 1
     rows = section.split("<tr>")
@@ -274,6 +276,13 @@ def test_runs(tmp_path: Path) -> None:
     text = Checked(html).text
     assert "43.7 ± 1.0" in text and "0.10" in text and "alert('x')" in text and "<script" not in html
     assert 'class="ring"' in html and f"{40 * run.recipe['episodes_per_step']:,} of" in text
+
+
+def test_a_run_on_features_is_named_after_their_file(tmp_path: Path) -> None:
+    folder = run_folder(tmp_path / "run")
+    recipe = yaml.safe_load((folder / "recipe.yaml").read_text())
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe | {"data": None, "features": "there/mine.npz"}))
+    assert "<td>mine</td>" in page([], read_runs([folder]))
 
 
 def test_logs_cut_short_and_broken(tmp_path: Path) -> None:

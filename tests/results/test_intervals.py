@@ -59,10 +59,11 @@ def test_both_parts_by_hand() -> None:
 def test_a_table_says_what_its_intervals_cover() -> None:
     once, twice = seeded(0), [seeded(i, accuracy=0.6, shot=5) for i in range(2)]
     assert tables([RESULT])[0].heading.endswith("accuracy in % ± 95 % interval over episodes")
-    assert "over episodes, of a single training: another training may differ" in tables([once])[0].heading
+    for rows in ([once], [once, RESULT]):  # true of a row that nothing trained, too
+        assert "over episodes; a row trained once may differ by more in another training" in tables(rows)[0].heading
     assert "± 95 % interval over training seeds and episodes" in tables(twice)[0].heading
     heading = tables([once, *[replace(r, way=5) for r in twice]])[0].heading
-    assert "over episodes, of a single training; of several, over training seeds and episodes" in heading
+    assert "over episodes, also of a row trained once; of several, over training seeds and episodes" in heading
     assert said(["splits and episodes"], trained_once=False) == "95 % interval over splits and episodes"
 
 

@@ -348,8 +348,10 @@ def test_runs_are_paired_by_setting_and_mode() -> None:
     assert any("val 2-way 1-shot inductive: the episodes differ: split is val in A, test in B" in w for w in left_out)
     (alone,), _ = compare_runs([other], [replace(other, transductive=True)])  # two single results: as they are
     assert alone.difference == 0
-    with pytest.raises(ValueError, match="A holds 2 kinds of results.* name one file, or narrow by --where"):
+    with pytest.raises(ValueError, match="A holds 2 kinds of results.* narrow by --where, as options.per=video"):
         compare_runs([RESULT, replace(RESULT, options={"per": "prototype"}, accuracy=0.1)], [other])
+    with pytest.raises(ValueError, match="name one file .* narrow by --where, as method=otam"):
+        compare_runs([RESULT, replace(RESULT, method="trx", accuracy=0.1)], [other])
 
 
 # --------------------------------------------------------------------------- formats
@@ -432,6 +434,9 @@ def test_filters(where: tuple[str, ...], methods: list[str], runs: Path, capsys:
         (("--where", "way=five"), "--where way=five: expected a whole number"),
         (("--where", "transductive=maybe"), "expected true or false"),
         (("--where", "runs"), "expected KEY=VALUE"),
+        (("--where", "per=video"), "unknown key of --where 'per'; expected one of: method, "),
+        (("--where", "options.per=vidoe"), "options.per of the results in runs 'vidoe'; did you mean 'video'?"),
+        (("--where", "options.pre=video"), "unknown option of the results in runs 'pre'; did you mean 'per'?"),
         (("--where", "method=trx", "shot=5"), "none of the 4 results in runs has method=trx and shot=5"),
         (("--compare", "runs/plain", "runs/trx", "--table"), "leave --table out"),
         (("runs", "--compare", "runs/plain", "runs/trx"), "leave path runs out"),
@@ -469,6 +474,18 @@ def test_list_table_and_comparison_as_printed(runs: Path, capsys: pytest.Capture
     assert main(["results", "--compare", "runs/trx", "runs/plain"]) == 2
     assert "B holds 2 kinds of results" in capsys.readouterr().err
     assert main(["results", "--compare", "runs/trx", "runs/plain", "--where", "method=otam"]) == 0
+    assert "B: otam (tiny) [runs/plain]" in capsys.readouterr().out
+
+
+def test_an_option_is_compared_with_its_default(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Both values lie in one folder, as after `fsar evaluate --method otam otam:smoothing=0.5`."""
+    small = {"smoothing": 1e-4, "per": "prototype"}
+    keep(runs / "plain", replace(RESULT, options={**RESULT.options, **small}, changed=small, right=(0, 0, 0, 0)))
+    words = ["results", "--compare", "runs/trx", "runs/plain", "--where"]
+    for option in ("smoothing=1e-4", "smoothing=0.0001", "per=prototype"):
+        assert main([*words, f"options.{option}"]) == 0
+        assert "B: otam smoothing=0.0001, per=prototype (tiny) [runs/plain]" in capsys.readouterr().out
+    assert main([*words, "options.per=video"]) == 0
     assert "B: otam (tiny) [runs/plain]" in capsys.readouterr().out
 
 

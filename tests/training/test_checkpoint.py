@@ -146,7 +146,12 @@ def test_the_command_line_evaluates_checkpoints_beside_untrained(
     assert main([*shared, "--checkpoint", str(folder), f"{folder}:readout=text", "--method", "otam"]) == 0
     out = capsys.readouterr().out
     assert out.count("| ma-fsar") == 2 and "| otam (tiny) |" in out and "readout=text" in out
-    assert "selection: best on the val classes" in out
+    lines = [line for line in out.splitlines() if line.startswith("selection of ")]
+    assert lines[0] == "selection of otam (tiny): none: nothing was trained or chosen"
+    assert lines[1].startswith("selection of ma-fsar ") and "; ma-fsar " in lines[1]
+    assert lines[1].endswith("): best on the val classes") and len(lines) == 2
+    assert main([*shared, "--method", "otam", "protonet"]) == 0
+    assert "\nselection: none: nothing was trained or chosen\n" in capsys.readouterr().out
     assert main([*shared, "--checkpoint", str(folder), "--split", "train"]) == 0
     assert "was trained on 5 of the 5 classes" in capsys.readouterr().err
     assert main([*shared, "--checkpoint", str(folder), "--frames", "4"]) == 2

@@ -636,6 +636,29 @@ def test_numbers_may_be_written_without_a_dot() -> None:
     assert recipe.lr == {"own": 1e-3} and recipe.weight_decay == 5e-5
 
 
+def test_a_recipe_is_printed_with_its_comments(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["recipes", "ts-fsar/hmdb51"]) == 0
+    packaged = resources.files("fsar.training") / "recipes" / "ts-fsar" / "hmdb51.yaml"
+    assert capsys.readouterr().out == packaged.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("ts-fsr/world",),
+            "no recipe 'ts-fsr/world': neither a file nor a packaged one; did you mean 'ts-fsar/world'",
+        ),
+        (("trx/world", "--keys"), "leave one of them out"),
+    ],
+)
+def test_mistakes_about_recipes_are_named(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["recipes", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_every_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     """Type, choices, default and words, from the docstrings under the fields."""
     assert main(["recipes", "--keys"]) == 0
@@ -663,8 +686,8 @@ def test_every_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
         ("lr.own=fast", "lr is {own: fast}; expected mapping of text to float"),
         ("lr.own.first=1", "cannot set lr.own.first: own is not a group of keys"),
         ("options=alpha", "options is alpha; expected mapping"),
-        ("optimizer=adan", r"optimizer is adan; expected adam \| adamw \| sgd"),
-        ("schedule=step", r"schedule is step; expected constant \| multi-step \| cosine"),
+        ("optimizer=adan", r"optimizer is adan; did you mean 'adam'\? expected adam \| adamw \| sgd"),
+        ("schedule=step", r"schedule is step; did you mean 'multi-step'\? expected constant \| multi-step \| cosine"),
         ("milestones=0.5", r"milestones is 0\.5; expected list of float"),
         ("flip=1", "flip is 1; expected true or false"),
         ("episodes=0", "episodes is 0; expected at least 1"),

@@ -164,7 +164,7 @@ VERBS: dict[str, Verb] = {
         "Check, prepare, train, test and report a benchmark, in one command.",
     ),
     "push": (train.push_options, train.push, "Upload a trained checkpoint to the Hugging Face hub."),
-    "recipes": (train.recipes_options, train.recipes, "List the training recipes, or explain their keys."),
+    "recipes": (train.recipes_options, train.recipes, "List the training recipes, print one, or explain their keys."),
     "features": (features.add_options, features.run, "Write what a backbone or method makes of each video to a file."),
     "search": (
         search.add_options,

@@ -85,8 +85,7 @@ def run(options: Namespace) -> int:
             f"below chance: {', '.join(below)}; there, clips of different classes resemble each other more than clips "
             "of one class, for instance if each person or place is in several classes"
         )
-    for selection in dict.fromkeys(result.selection for result in results):
-        print(f"selection: {selection}")
+    print("\n".join(_selection_lines(results)))
     for folder in dict.fromkeys(str(_kept_in(entry.folder, options.out)) for entry in entries):
         print("add --out DIR to keep these results" if folder == "None" else f"kept in {folder}", file=sys.stderr)
     return 0
@@ -138,6 +137,18 @@ def _data_line(result: "Result") -> str:
         f"{result.dataset} {result.split} ({len(result.confusion['classes'])} classes{dealt}, {result.videos} videos, "
         f"{result.dataset_fingerprint[:8]}{lacking(result)}), {result.episodes} episodes, seed {result.seed}"
     )
+
+
+def _selection_lines(results: Sequence["Result"]) -> list[str]:
+    """Say how the tested states were selected; if rows differ in it, of which rows."""
+    from fsar.results.identity import row_name
+
+    rows: dict[str, dict[str, None]] = {}
+    for result in results:
+        rows.setdefault(result.selection, {})[row_name(result)] = None
+    if len(rows) == 1:
+        return [f"selection: {selection}" for selection in rows]
+    return [f"selection of {'; '.join(names)}: {selection}" for selection, names in rows.items()]
 
 
 def _only(dataset: "VideoDataset", classes: Sequence[str], split: str) -> "VideoDataset":

@@ -56,18 +56,41 @@ def _near(name: str, known: Iterable[str]) -> list[str]:
 
 
 def _chosen(options: Namespace, cells: Sequence["Cell"]) -> list["Cell"]:
-    """Return the cells that all filters keep."""
-    chosen = list(cells)
+    """Return the cells that all filters keep.
+
+    Raises:
+        ValueError: an unknown word, or no cell of this combination.
+    """
+    chosen, given = list(cells), ""
     for key in _FILTERS:
         wanted = getattr(options, key)
         if wanted is None:
             continue
-        there = list(dict.fromkeys(_key(cell, key) for cell in chosen))
-        word = _word(key, wanted)
+        word, given = _word(key, wanted), f"{given} --{key} {wanted}"
+        there = _words(chosen, key)
         if word not in there:
-            raise ValueError(unknown(word, [each for each in there if each], f"{key} of the cells"))
+            _require_known(key, word, _words(cells, key))
+            raise ValueError(
+                f"fsar holds no published number with{given}; expected --{key} to be one of: {', '.join(there)}"
+            )
         chosen = [cell for cell in chosen if _key(cell, key) == word]
     return chosen
+
+
+def _require_known(key: str, word: str, known: Sequence[str]) -> None:
+    """Refuse a word that no cell has, and say whether it is a method of this project."""
+    from fsar.methods import METHODS
+
+    if word in known:
+        return
+    if key == "method" and word in METHODS:
+        raise ValueError(f"fsar holds no published number of {word}; `fsar papers` lists those that it holds")
+    raise ValueError(unknown(word, known, key))
+
+
+def _words(cells: Iterable["Cell"], key: str) -> list[str]:
+    """Words of the cells for a filter, each once."""
+    return list(dict.fromkeys(word for cell in cells if (word := _key(cell, key))))
 
 
 def _key(cell: "Cell", key: str) -> str:

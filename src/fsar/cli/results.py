@@ -19,7 +19,7 @@ def add_options(parser: ArgumentParser) -> None:
     """Add the options: results, filters, output."""
     add = parser.add_argument
     add("paths", nargs="*", type=Path, metavar="PATH", help="result files, or folders; default: runs")
-    where = f"only these results; KEY is one of {', '.join(_KEYS)}"
+    where = f"only these results; KEY is one of {', '.join(_KEYS)}, or options.NAME, an option of the method"
     add("--where", nargs="+", default=[], metavar="KEY=VALUE", help=where)
     add("--table", action="store_true", help="a row per method, a column per way and shot, seeds joined")
     compare = "two result files, or folders of runs, on the same episodes"
@@ -124,20 +124,35 @@ def _chosen(paths: Sequence[Path], where: Sequence[str]) -> list["Stored"]:
         )
     for key, value in conditions:
         if not any(_has(one.result, key, value) for one in stored):
-            there = sorted({str(_KEYS[key][1](one.result)) for one in stored})
-            raise ValueError(f"{unknown(str(value), there, f'{key} of the results in {listed}')}")
+            raise ValueError(_strange(key, value, [one.result for one in stored], f"of the results in {listed}"))
     chosen = [one for one in stored if all(_has(one.result, key, value) for key, value in conditions)]
     if not chosen:
         raise ValueError(f"none of the {len(stored)} results in {listed} has {' and '.join(where)}")
     return chosen
 
 
+def _strange(key: str, value: Any, results: "Sequence[Result]", whose: str) -> str:
+    """Say which values these results have, or which options if none has this one."""
+    from fsar.config import as_yaml
+
+    if not key.startswith(_OPTION):
+        return unknown(str(value), sorted({str(_KEYS[key][1](result)) for result in results}), f"{key} {whose}")
+    name = key.removeprefix(_OPTION)
+    there = sorted({as_yaml(result.options[name]) for result in results if name in result.options})
+    if there:
+        return unknown(value, there, f"{key} {whose}")
+    return unknown(name, sorted({option for result in results for option in result.options}), f"option {whose}")
+
+
 def _condition(text: str) -> tuple[str, Any]:
+    """Read KEY=VALUE; the value of an option stays text."""
     key, equals, value = text.partition("=")
     if not equals:
         raise ValueError(f"--where got {text!r}; expected KEY=VALUE, as method=otam (paths come before --where)")
+    if key.startswith(_OPTION):
+        return key, value
     if key not in _KEYS:
-        raise ValueError(unknown(key, _KEYS, "key of --where"))
+        raise ValueError(unknown(key, [*_KEYS, f"{_OPTION}NAME"], "key of --where"))
     try:
         return key, _KEYS[key][0](value)
     except (KeyError, ValueError) as error:
@@ -145,7 +160,26 @@ def _condition(text: str) -> tuple[str, Any]:
 
 
 def _has(result: "Result", key: str, value: Any) -> bool:
+    if key.startswith(_OPTION):
+        name = key.removeprefix(_OPTION)
+        return name in result.options and _writes(value, result.options[name])
     return bool(_KEYS[key][1](result) == value)
+
+
+def _writes(text: str, value: Any) -> bool:
+    """Whether a text is a way to write an option's value: `1e-4` for 0.0001, `0` for 0.0, `true`, `[2,3]`."""
+    from fsar.config import as_yaml
+
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return _float(text) == value
+    return text.replace(" ", "") in (as_yaml(value).replace(" ", ""), str(value).replace(" ", ""))
+
+
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _number(text: str) -> int | None:
@@ -156,6 +190,8 @@ def _truth(text: str) -> bool:
     return {"true": True, "false": False}[text.lower()]
 
 
+_OPTION = "options."
+"""Before the name of an option, in `--where` as in a recipe's `--set`."""
 _EXPECTED: dict[Callable[[str], Any], str] = {_number: "a whole number", _truth: "true or false"}
 _KEYS: dict[str, tuple[Callable[[str], Any], Callable[["Result"], Any]]] = {
     "method": (str, lambda result: result.method),

@@ -149,14 +149,20 @@ def push(options: Namespace) -> int:
 
 
 def recipes_options(parser: ArgumentParser) -> None:
-    """Add the option `--keys`."""
+    """Add the name of a recipe, and `--keys`."""
+    parser.add_argument("name", nargs="?", metavar="NAME", help="print this recipe and its comments")
     parser.add_argument("--keys", action="store_true", help="explain every key: its default, type and meaning")
 
 
 def recipes(options: Namespace) -> int:
-    """List the recipes, or explain their keys."""
+    """List the recipes, print one of them, or explain their keys."""
     from fsar.config import describe_settings, settings_of
-    from fsar.training.recipes import Recipe, recipe_names
+    from fsar.training.recipes import Recipe, recipe_names, recipe_text
 
-    print(describe_settings(settings_of(Recipe)) if options.keys else "\n".join(recipe_names()))
+    if options.keys and options.name:
+        raise ValueError(f"--keys explains the keys of all recipes, not of {options.name}; leave one of them out")
+    if options.name:
+        print(recipe_text(options.name).rstrip())
+    else:
+        print(describe_settings(settings_of(Recipe)) if options.keys else "\n".join(recipe_names()))
     return 0

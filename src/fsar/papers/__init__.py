@@ -137,7 +137,7 @@ def published(
     backbone: str | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> tuple[Cell, ...]:
-    """Look up all accuracies that the papers print for one setting; they may disagree.
+    """Look up all published accuracies held for one setting; they may disagree.
 
     Args:
         method: a name in `fsar methods`, or a paper's spelling.
@@ -148,7 +148,7 @@ def published(
         options: only cells with these options (see `Cell.options`); `{}` for the default model.
 
     Returns:
-        The cells, in the papers' order; none if no paper prints such a number.
+        The cells, in the papers' order; none if this project holds no such number. Other papers may print one.
 
     Example:
         >>> [(cell.source, cell.accuracy) for cell in published("ma-fsar", "hmdb51", 5, 1, "ViT-B-32/openai")]

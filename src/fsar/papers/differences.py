@@ -82,7 +82,10 @@ def pair(result: Result, cell: Cell, here: Measured | None = None) -> Pair:
 
 
 def differences(pair: Pair) -> tuple[Difference, ...]:
-    """Say in words how a result was made otherwise than a published number, the weightiest first."""
+    """Say how a result was made otherwise than a published number, the weightiest first.
+
+    "here" is the result, "there" the published number, whether a paper, a page or public code stands behind it.
+    """
     return (*_data(pair), *_model(pair), *_training(pair), *_test(pair), *_remarks(pair))
 
 
@@ -92,7 +95,7 @@ def differences(pair: Pair) -> tuple[Difference, ...]:
 def _data(pair: Pair) -> Iterator[Difference]:
     result, cell = pair.result, pair.cell
     if result.split != "test":
-        yield Difference(f"measured on the {result.split} classes here, on the test classes in the paper", True)
+        yield Difference(f"measured on the {result.split} classes here, on the test classes there", True)
     if result.resplit is not None and cell.resplit:
         yield Difference("both split the classes at random, each in its own way", False)
     elif result.resplit is not None:
@@ -137,19 +140,19 @@ def _model(pair: Pair) -> Iterator[Difference]:
     yield from _backbone(pair)
     if here.text_alone != there.text_alone:
         ways = ("with the support videos", "by the class texts alone")
-        yield Difference(f"read out {ways[here.text_alone]} here, {ways[there.text_alone]} in the paper", True)
+        yield Difference(f"read out {ways[here.text_alone]} here, {ways[there.text_alone]} there", True)
     changed, switched = _changed(pair)
     if changed:
         yield Difference(f"options of the method differ from those of the published row: {_listed(changed)}", True)
     yield from _variant(pair, switched)
     if here.corpus is not None and there.corpus is not None:
-        yield Difference(f"sub-actions here: {here.corpus}; in the paper: written by {PUBLISHED_CORPUS}", False)
+        yield Difference(f"sub-actions here: {here.corpus}; there: written by {PUBLISHED_CORPUS}", False)
     if result.options.get("half_tokens"):
         yield Difference("the frozen tokens were kept in half precision here", False)
     if result.precision != "float32":
         yield Difference(f"evaluated in {result.precision} here", False)
     if result.clip["frames"] != 8:
-        yield Difference(f"{result.clip['frames']} frames per video here, 8 in the paper", True)
+        yield Difference(f"{result.clip['frames']} frames per video here, 8 there", True)
 
 
 def _backbone(pair: Pair) -> Iterator[Difference]:
@@ -157,7 +160,7 @@ def _backbone(pair: Pair) -> Iterator[Difference]:
     distance = pair.backbone_distance
     if distance == 2:
         yield Difference(
-            f"backbone {result.backbone} here, {cell.backbone} pre-trained on {cell.pretraining} in the paper", True
+            f"backbone {result.backbone} here, {cell.backbone} pre-trained on {cell.pretraining} there", True
         )
     elif "@" in here.backbone:
         yield Difference(f"backbone {here.backbone}: its file is taken to hold the weights of {there.backbone}", False)
@@ -200,12 +203,12 @@ def _changed(pair: Pair) -> tuple[dict[str, tuple[Any, Any]], dict[str, tuple[An
 def _training(pair: Pair) -> Iterator[Difference]:
     result, here, there = pair.result, pair.here, pair.there
     if here.groups != there.groups:
-        yield Difference(f"trained here: {group_words(here.groups)}; in the paper: {group_words(there.groups)}", True)
+        yield Difference(f"trained here: {group_words(here.groups)}; there: {group_words(there.groups)}", True)
     if result.training is None:
         return
     if result.training["dataset"] != result.dataset:
         yield Difference(
-            f"trained on {result.training['dataset']} here, on the benchmark's own train classes in the paper", True
+            f"trained on {result.training['dataset']} here, on the benchmark's own train classes there", True
         )
     if there.groups:
         yield from _trained_otherwise(pair)
@@ -223,8 +226,8 @@ def _trained_otherwise(pair: Pair) -> Iterator[Difference]:
         )
     if here.transductive and there.transductive and not here.trained_transductive:
         yield Difference(
-            "trained with each query alone (inductive) and tested with queries that see each other here; in the paper "
-            "they do in both",
+            "trained with each query alone (inductive) and tested with queries that see each other here; there they "
+            "do in both",
             True,
         )
     tested, _ = _changed(pair)
@@ -247,12 +250,11 @@ def _recipe(pair: Pair) -> Iterator[Difference]:
     own = {**usual, **result.training["recipe"]}
     if own["episodes"] != usual["episodes"]:
         fewer = own["episodes"] < usual["episodes"]
-        yield Difference(
-            f"{own['episodes']:,} training episodes here, {usual['episodes']:,} by the paper's settings", fewer
-        )
+        words = f"{own['episodes']:,} training episodes here, {usual['episodes']:,} by the recipe of the published row"
+        yield Difference(words, fewer)
     changed = {key: (own[key], usual[key]) for key in _SETTINGS if own[key] != usual[key]}
     if changed:
-        yield Difference(f"training settings differ from those of the paper's recipe: {_listed(changed)}", False)
+        yield Difference(f"training settings differ from those of its recipe: {_listed(changed)}", False)
     if own["sampling"] == usual["sampling"] != result.clip["sampling"]:
         yield Difference(f"frames sampled by {result.clip['sampling']} here, {usual['sampling']} in the recipe", False)
 
@@ -281,13 +283,15 @@ def _test(pair: Pair) -> Iterator[Difference]:
         )
     if here.transductive != there.transductive:
         ways = ("each query is named alone (inductive)", "the queries of an episode see each other (transductive)")
-        yield Difference(f"{ways[here.transductive]} here; in the paper {ways[there.transductive]}", True)
+        yield Difference(f"{ways[here.transductive]} here; there {ways[there.transductive]}", True)
     if there.queries and result.query not in there.queries:
         several = " or ".join(map(str, there.queries))
-        words = f"{_queries(result.query)} per class in testing here, {several} in the paper"
+        words = f"{_queries(result.query)} per class in testing here, {several} there"
         yield Difference(words, here.transductive or there.transductive)
-    if (tasks := re.search(r"mean of ([\d,]+)", cell.protocol)) and f"{result.episodes:,}" != tasks[1]:
-        yield Difference(f"{result.episodes:,} test episodes here, {tasks[1]} in the paper", False)
+    tasks = re.search(r"([\d,]+) (?:test )?(?:episodes|tasks)", cell.protocol)
+    stated = tasks[1] if tasks else "a number not stated"
+    if f"{result.episodes:,}" != stated:
+        yield Difference(f"{result.episodes:,} test episodes here, {stated} there", False)
     yield from _selection(pair)
 
 
@@ -339,7 +343,7 @@ def _title(method: str) -> str:
 
 
 def _whose(cell: Cell) -> str:
-    return "the public code" if origins()[cell.method].code else "the paper's recipe"
+    return "the public code" if origins()[cell.method].code else "the packaged recipe"
 
 
 def _queries(count: int) -> str:

@@ -145,11 +145,11 @@ def _number(cell: Joined) -> Markup:
 
 def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:
     if family_of(first.dataset) is None:
-        return element("p", f"No published numbers: none of the papers measures on {first.dataset}.", class_="quiet")
+        return element("p", f"fsar holds no published numbers on {first.dataset}.", class_="quiet")
     places = sorted(group.cells, key=lambda place: (place[1], group.rows.index(place[0])))
     pairs = {place: beside(group.cells[place].results) for place in places}
     if not any(pairs.values()):
-        return element("p", "None of the papers prints a number for these methods, ways and shots.", class_="quiet")
+        return element("p", "fsar holds no published number of these methods at these ways and shots.", class_="quiet")
     notes: dict[str, int] = {}
     body = []
     for setting in group.settings:
@@ -161,17 +161,18 @@ def _beside_papers(group: Group, first: Result, anchor: str) -> Markup:
             body += _pair_rows(group.names[row], group.cells[row, setting], values, notes, anchor)
     listed = [element("li", words, id=f"{anchor}-{number}") for words, number in notes.items()]
     return join(
-        element("h3", "Beside the papers"),
+        element("h3", "Beside published numbers"),
         element(
             "p",
-            "Every value that the papers print for the same method, way and shot; only those on the same "
-            "backbone if there are any. The last column names what differs. If a number is bold there, the "
-            "two values measure different things, and no difference (ours minus published) is given. "
-            "fsar papers prints the commands that make a published row.",
+            "Every published value that fsar holds for the same method, way and shot: of four papers, and of pages of "
+            "methods. Other papers may print others. Only those on the same backbone if there are any. The last column "
+            "names what differs. If a number is bold there, the two values measure different things, and no difference "
+            "(ours minus published) is given. fsar papers prints the commands that make a published row.",
         ),
         scroll(header(["method"], ["ours", "published", "difference"], "printed in", "differs in"), body),
         _lacking(group, [place for place, values in pairs.items() if not values]),
         element("h4", "What differs"),
+        element("p", "here: our number; there: the published one.", class_="quiet"),
         element("ol", *listed, class_="notes"),
     )
 
@@ -222,13 +223,13 @@ def _note(notes: dict[str, int], difference: Difference, anchor: str) -> tuple[i
 
 
 def _lacking(group: Group, places: Sequence[tuple[str, Setting]]) -> Markup | None:
-    """Name rows and settings that no paper has."""
+    """Name rows and settings of which no published number is held."""
     rows: dict[str, list[str]] = {}
     for row, setting in places:
         rows.setdefault(group.names[row], []).append(setting_words(setting))
     names = short_names(list(rows))
     listed = [f"{name} at {', '.join(settings)}" for name, settings in zip(names, rows.values(), strict=True)]
-    return element("p", f"Not in the papers: {'; '.join(listed)}.", class_="quiet") if rows else None
+    return element("p", f"fsar holds no published number of {'; '.join(listed)}.", class_="quiet") if rows else None
 
 
 # ----------------------------------------------------------------------- charts

@@ -135,9 +135,15 @@ def _row(run: Run) -> list[Markup]:
         f"{sum(line.get('seconds', 0.0) for line in run.steps) / 3600:.2f}",
         f"{max(line.get('memory_gb', 0.0) for line in run.steps):.1f}",
     ]
-    where = str(run.recipe.get("benchmark") or run.recipe.get("data"))
-    words = [element("th", _name(run), scope="row"), element("td", run.recipe["method"]), element("td", where)]
+    where = element("td", _trained_on(run.recipe))
+    words = [element("th", _name(run), scope="row"), element("td", run.recipe["method"]), where]
     return words + [element("td", value, class_="number") for value in number]
+
+
+def _trained_on(recipe: Mapping[str, Any]) -> str:
+    """Name the dataset of a run, as its results do; features made elsewhere are named after their file."""
+    features = recipe.get("features")
+    return Path(features).stem if features else str(recipe.get("benchmark") or recipe.get("data"))
 
 
 def _charts(run: Run) -> list[Markup]:

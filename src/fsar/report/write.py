@@ -86,7 +86,7 @@ def page(
     if counted:
         sections.append(("parameters", "Parameters: the papers' and ours", counted_section(counted)))
     if results or runs:
-        sections.append(("papers", "What the papers print", papers_section()))
+        sections.append(("papers", "Published numbers that fsar holds", papers_section()))
     if results:
         sections.append(("provenance", "Where each result comes from", provenance_section(results)))
     contents = [element("li", element("a", title, href=f"#{anchor}")) for anchor, title, _ in sections]

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fsar.config import as_yaml
 from fsar.results.identity import kind_name, row_names, said_protocol, setting_key, unique
 from fsar.results.intervals import NORMAL, by_run, student_t
 from fsar.results.numbers import percent
@@ -196,12 +197,24 @@ def _require_one_kind(side: str, results: Sequence[Result]) -> None:
     kinds = row_names(results)
     if len(kinds) > 1:
         listed = " | ".join(kinds.values())
-        raise ValueError(f"{side} holds {len(kinds)} kinds of results ({listed}); name one file, or narrow by --where")
+        raise ValueError(
+            f"{side} holds {len(kinds)} kinds of results ({listed}); name one file (`fsar results` lists them), or "
+            f"narrow by --where{_condition_apart(results)}"
+        )
     if any(not r.right for r in results):
         raise ValueError(
             f"{side} ({kind_name(results[0])}) does not hold which queries were named right in each episode, since an "
             f"older fsar wrote it; evaluate it again"
         )
+
+
+def _condition_apart(results: Sequence[Result]) -> str:
+    """Write a condition that the first result meets and another one does not; empty if only their training differs."""
+    values = [{"method": r.method, "backbone": r.backbone} for r in results]
+    for value, result in zip(values, results, strict=True):
+        value |= {f"options.{key}": as_yaml(own) for key, own in result.options.items()}
+    apart = (f", as {key}={own}" for key, own in values[0].items() if any(each.get(key) != own for each in values))
+    return next(apart, "")
 
 
 def _require_same_episodes(a: Sequence[Result], b: Sequence[Result]) -> None:

@@ -108,21 +108,21 @@ def said(covered: Sequence[str], trained_once: bool) -> str:
 
     Args:
         covered: `Interval.covers` of its cells.
-        trained_once: whether some cell is of a single training.
+        trained_once: whether some cell is of a single training; others may be of no training.
 
     Example:
         >>> said(["episodes"], trained_once=False)
         '95 % interval over episodes'
         >>> said(["episodes", "training seeds and episodes"], trained_once=True)
-        '95 % interval over episodes, of a single training; of several, over training seeds and episodes'
+        '95 % interval over episodes, also of a row trained once; of several, over training seeds and episodes'
+        >>> said(["episodes"], trained_once=True)
+        '95 % interval over episodes; a row trained once may differ by more in another training'
     """
     wider = " / ".join(dict.fromkeys(what for what in covered if what != "episodes"))
     alone = "episodes" in covered
-    words = "95 % interval"
-    if alone:
-        words += " over episodes" + (", of a single training" if trained_once else "")
+    if wider and not alone:
+        return f"95 % interval over {wider}"
+    words = "95 % interval over episodes"
     if wider:
-        words += f"; of several, over {wider}" if alone else f" over {wider}"
-    elif trained_once:
-        words += ": another training may differ by more"
-    return words
+        return f"{words}{', also of a row trained once' if trained_once else ''}; of several, over {wider}"
+    return words + ("; a row trained once may differ by more in another training" if trained_once else "")

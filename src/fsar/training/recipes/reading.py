@@ -143,20 +143,34 @@ def recipe_names() -> list[str]:
 _PACKAGED = resources.files("fsar.training") / "recipes"
 
 
-def _read(name: str) -> dict[str, Any]:
+def recipe_text(name: str) -> str:
+    """Read the file of a recipe as it is, with its comments.
+
+    Args:
+        name: as `load_recipe` takes it.
+
+    Raises:
+        ValueError: no such recipe.
+
+    Example:
+        >>> print(recipe_text("trx/world").splitlines()[1])
+        method: trx
+    """
     path = Path(name)
     packaged = name.removeprefix("recipes/").removesuffix(".yaml")
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
-    elif packaged in recipe_names():
-        text = (_PACKAGED / f"{packaged}.yaml").read_text(encoding="utf-8")
-    else:
-        _require_recipes(packaged.partition("/")[0])
-        near = _similar_recipes(packaged)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint}; `fsar recipes` lists them")
+        return path.read_text(encoding="utf-8")
+    if packaged in recipe_names():
+        return (_PACKAGED / f"{packaged}.yaml").read_text(encoding="utf-8")
+    _require_recipes(packaged.partition("/")[0])
+    near = _similar_recipes(packaged)
+    hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+    raise ValueError(f"no recipe {name!r}: neither a file nor a packaged one{hint}; `fsar recipes` lists them")
+
+
+def _read(name: str) -> dict[str, Any]:
     try:
-        settings = read_yaml(text)
+        settings = read_yaml(recipe_text(name))
     except yaml.YAMLError as error:
         raise ValueError(f"{name}: not YAML ({' '.join(str(error).split())})") from error
     if not isinstance(settings, dict):
