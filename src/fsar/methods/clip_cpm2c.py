@@ -115,7 +115,7 @@ class ClipCpm2c(TrainingText):
         self.fusion = PromptFusion(dim, None, config.hidden)
         self.tokens = nn.ParameterDict({stream: torch.randn(dim) for stream in self.streams})
         if config.motion_weight:
-            self.motion = MotionFeatures(dim, True, "motion_weight: 0")
+            self.motion = MotionFeatures(dim, True, "clip-cpm2c:motion_weight=0")
         if config.class_text_weight:
             self.scale = nn.Parameter(torch.ones(()))
 

@@ -94,7 +94,7 @@ class ClipMei(ClipSpm):
     """Motion and class texts are prompts of the frames; prototypes and queries attend to each other."""
 
     name = "clip-mei"
-    no_motion: ClassVar[str] = "mic: false"
+    no_motion: ClassVar[str] = "clip-mei:mic=false"
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Method.Config):
