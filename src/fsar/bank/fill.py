@@ -34,7 +34,7 @@ from fsar.bank.rows import LARGE, Rows
 from fsar.bank.store import Bank, BankStore, NothingRead, open_store
 from fsar.datasets import Video
 from fsar.devices import Precision, computing_in, copies_on, single_threaded
-from fsar.methods.base import Method, Traits
+from fsar.methods.base import Method, Traits, listed_on_features
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
 from fsar.progress import ahead, in_turn, progress_bar
@@ -188,7 +188,7 @@ def check_features(method: Method, videos: Sequence[Video]) -> None:
     if type(method.encoder()) is not FrameEncoder:
         raise ValueError(
             f"{method.name} reads more of a video than one feature per frame, and {file} holds no more; choose a "
-            f"method that starts from frame features (protonet, otam, bi-mhm, trx, hyrsm, clip-spm:spm=false)"
+            f"method that starts from frame features: {listed_on_features(method.name)}"
         )
     trained = method.provenance
     if trained is not None and trained.clip["frames"] != frames:

@@ -148,22 +148,51 @@ LEAST = {"heads": 1, "head_dim": 1, "hidden": 1, "cos_eps": 0}
 """Options that mean the same in every method, and their least values. What ends with `dropout` is in [0, 1)."""
 
 
-def _require_usual_range(config: Settings) -> None:
-    """Refuse numbers that fit no method.
+def _require_ranges(config: "Method.Config") -> None:
+    """Refuse numbers out of their range, in lists, too.
 
     Raises:
         ValueError: names the option, its value, and what was expected.
     """
+    least = {**LEAST, **config.least}
     for name, value in vars(config).items():
-        if value != value:
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        if any(number != number for number in numbers):
             expected = "a number"
         elif name.endswith("dropout") and not 0 <= value < 1:
             expected = "a share in [0, 1)"
-        elif name in LEAST and value is not None and value < LEAST[name]:
-            expected = f"at least {LEAST[name]}"
+        elif name in least and any(number < least[name] for number in numbers):
+            expected = f"at least {least[name]}"
+        elif name in config.above_zero and value <= 0:
+            expected = "more than 0"
         else:
             continue
         raise ValueError(f"{type(config).__qualname__}: {name} is {as_yaml(value)}; expected {expected}")
+
+
+ON_FEATURES = (
+    "protonet",
+    "otam",
+    "bi-mhm",
+    "trx",
+    "hyrsm",
+    "hyrsm-pp",
+    "team",
+    "clip-spm:spm=false",
+    "clip-mei:qsa=false",
+    "tip-adapter:text=false",
+)
+"""Methods that need one feature per frame and no text, as they are typed."""
+
+
+def listed_on_features(name: str) -> str:
+    """List `ON_FEATURES` for a message; what belongs to a method comes first.
+
+    Example:
+        >>> listed_on_features("clip-mei")[:36]
+        'clip-mei:qsa=false, protonet, otam, '
+    """
+    return ", ".join(sorted(ON_FEATURES, key=lambda spec: spec.partition(":")[0] != name))
 
 
 class Method(TrainingParts, nn.Module):
@@ -200,9 +229,14 @@ class Method(TrainingParts, nn.Module):
     class Config(Settings):
         """Options of the method."""
 
+        least: ClassVar[dict[str, float]] = {}
+        """Options and their least values, beside `LEAST`; of a list, every number."""
+        above_zero: ClassVar[Collection[str]] = ()
+        """Options that are more than 0."""
+
         def __post_init__(self) -> None:
+            _require_ranges(self)  # `check` compares options that are in their ranges
             super().__post_init__()
-            _require_usual_range(self)
 
     name: ClassVar[str]
 
@@ -216,7 +250,7 @@ class Method(TrainingParts, nn.Module):
         if self.traits_of(config).reads_text and not backbone.has_text:
             raise ValueError(
                 f"method {self.name!r} reads class names, but backbone {backbone.name!r} has no text encoder; use "
-                f"a CLIP backbone (tiny, ViT-B-16/openai, ...) or a method without text (protonet, otam, bi-mhm, ...)"
+                f"a CLIP backbone (tiny, ViT-B-16/openai, ...), or what reads no text: {listed_on_features(self.name)}"
             )
         config.refuse_idle(self.name)
         self.backbone = backbone

@@ -100,6 +100,8 @@ class ClipMei(ClipSpm):
     class Config(Method.Config):
         """Options of CLIP-MEI."""
 
+        least: ClassVar[dict[str, float]] = {"weight": 0}
+
         mic: bool = ablation(True)
         """Motion information compensation, a term of the loss."""
         qsa: bool = ablation(True)
@@ -132,11 +134,6 @@ class ClipMei(ClipSpm):
         def check(self) -> None:
             """Refuse values out of range."""
             templates(self.templates)
-            if self.weight < 0 or self.head_dim < 1 or self.hidden < 1:
-                raise ValueError(
-                    f"clip-mei got weight {self.weight:g}, head_dim {self.head_dim} and hidden {self.hidden}; expected "
-                    f"a weight of at least 0, and at least 1 channel"
-                )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
             """Each part has its own options; so has the loss."""
