@@ -205,7 +205,9 @@ def test_both_modes_stand_side_by_side(
     sets = ["--data", home, "--way", "3", "--shot", "1", "2", "--episodes", "10", "--device", "cpu"]
     methods = ["task-adapter:inductive=false,layers=1", "otam", "task-adapter:layers=0"]
     assert main(["evaluate", *sets, "--method", *methods, "--out", str(tmp_path)]) == 0
-    rows = capsys.readouterr().out.splitlines()[2:6]
+    printed = capsys.readouterr()
+    assert "encode task-adapter" in printed.err and "match otam" in printed.err
+    rows = printed.out.splitlines()[2:6]
     assert rows[0].startswith("| task-adapter layers=1 (tiny), transductive |")
     assert rows[1].startswith("| task-adapter layers=1 (tiny), inductive |")
     assert rows[2].startswith("| otam (tiny) |") and rows[3].startswith("| task-adapter layers=0 (tiny), inductive |")

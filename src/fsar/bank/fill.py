@@ -130,7 +130,7 @@ def fill_bank(
     prepared = ahead(encoder.prepare, videos, workers, most=max(2 * workers, 2 * size))
     batches = in_batches(zip(videos, prepared, strict=True), size, _is_to_be_encoded)
     made = chain.from_iterable(in_turn([partial(_encoded, one, precision, size) for one in encoders], batches))
-    bar = progress_bar(zip(videos, made, strict=True), "encode", "video", len(videos), progress)
+    bar = progress_bar(zip(videos, made, strict=True), f"encode {method.name}", "video", len(videos), progress)
     # beside a GPU, the processor only prepares clips: a thread per clip, not all cores for each of them
     threads = single_threaded() if method.device.type == "cuda" else nullcontext()
     with threads, computing_in(precision, method.device):

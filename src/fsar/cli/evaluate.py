@@ -181,7 +181,7 @@ def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
                 EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
     given = videos.videos[0].features if videos.videos else None
     frames = entry.cache.frames if given is None else len(given)
-    if entry.method.provenance is None and frames is not None:  # a trained method has the frames it was trained on
+    if entry.method.provenance is None and frames:  # a trained method has the frames it was trained on
         try_episode(entry.method, [videos.texts[label] for label in videos.classes[:2]], frames)
 
 

@@ -125,7 +125,7 @@ class HyRsm(Method):
         """Options of HyRSM."""
 
         least: ClassVar[dict[str, float]] = {"class_weight": 0}
-        above_zero = ("frame_scale",)
+        above_zero: ClassVar[tuple[str, ...]] = ("frame_scale",)
 
         frame_scale: float = 10.0
         """A: frames are multiplied by sqrt(dim / A) before the positional encoding is added; above 0."""
