@@ -16,7 +16,7 @@ from fsar.datasets import VideoDataset, load_features
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.loop import evaluate
 from fsar.methods import METHODS, build_method, default_traits, parse_method
-from fsar.methods.base import ON_FEATURES
+from fsar.methods.options import ON_FEATURES
 from fsar.results.identity import recipe_key
 from fsar.results.result import Result, load_results
 from fsar.training.checkpoint import load_pretrained

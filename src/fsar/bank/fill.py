@@ -34,9 +34,10 @@ from fsar.bank.rows import LARGE, Rows
 from fsar.bank.store import Bank, BankStore, NothingRead, open_store
 from fsar.datasets import Video
 from fsar.devices import Precision, computing_in, copies_on, single_threaded
-from fsar.methods.base import Method, Traits, listed_on_features
+from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
+from fsar.methods.options import listed_on_features
 from fsar.progress import ahead, in_turn, progress_bar
 from fsar.video.frame_cache import FrameCache
 from fsar.video.paths import VideoError
