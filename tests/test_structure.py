@@ -71,7 +71,9 @@ def test_no_import_goes_in_a_circle() -> None:
 
 def test_every_method_has_a_file_and_every_file_a_method() -> None:
     files = {f"fsar.methods.{file.stem}" for file in (SOURCE / "methods").glob("[!_]*.py")}
-    files -= {f"fsar.methods.{shared}" for shared in ("base", "encoder", "episode", "metric", "training_text")}
+    files -= {
+        f"fsar.methods.{shared}" for shared in ("base", "encoder", "episode", "metric", "options", "training_text")
+    }
     assert {home.split(":")[0] for home in METHODS.values()} == files
 
 

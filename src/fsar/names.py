@@ -29,19 +29,22 @@ def nearest(got: str, known: Sequence[str]) -> str | None:
     Example:
         >>> nearest("Otm", ["otam", "trx"]), nearest("ucf", ["hmdb51@arn", "ucf101@arn"]), nearest("novel", ["val"])
         ('otam', 'ucf101@arn', None)
-        >>> nearest("otan", ["ta2n", "otam"])
-        'otam'
+        >>> nearest("otan", ["ta2n", "otam"]), nearest("steps", ["lists", "eps"])
+        ('otam', None)
     """
     by_lower = {name.lower(): name for name in reversed(known)}
-    near = get_close_matches(got.lower(), by_lower)
 
     def likeness(name: str) -> tuple[float, bool]:  # of equally similar names, the one that begins alike
         return SequenceMatcher(None, name, got.lower()).ratio(), name[0] == got[0].lower()
 
+    near = [
+        name for name in get_close_matches(got.lower(), by_lower) if likeness(name)[1] or likeness(name)[0] >= _ALIKE
+    ]
     parts = [name for name in known if len(got) >= _SHORTEST_PART and got.lower() in name.lower()]
     return by_lower[max(near, key=likeness)] if near else next(iter(parts), None)
 
 
+_ALIKE = 0.8  # least likeness of words that begin with other letters: short words share many by chance
 _SHORTEST_PART = 3  # letters; fewer are in many names by chance
 
 

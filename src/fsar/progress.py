@@ -22,21 +22,26 @@ class _Bar(tqdm):
             super().__del__()
 
 
-def progress_bar(items: Iterable[Item], what: str, unit: str, total: int, show: bool = True) -> "tqdm[Item]":
+def progress_bar(
+    items: Iterable[Item], what: str, unit: str, total: int, show: bool = True, done: int = 0
+) -> "tqdm[Item]":
     """Show progress on stderr: a bar in a terminal, a line every 30 s in a file.
 
     Args:
         items: to iterate over.
         what: name of the work.
         unit: name of an item.
-        total: number of items.
+        total: number of items, with those that are done.
         show: False hides it.
+        done: where the bar begins.
 
     Returns:
         An iterable of the same items.
     """
     interval = 0.1 if sys.stderr.isatty() else 30.0
-    return _Bar(items, what, total, unit=unit, disable=not show, mininterval=interval, maxinterval=interval)
+    return _Bar(
+        items, what, total, unit=unit, disable=not show, mininterval=interval, maxinterval=interval, initial=done
+    )
 
 
 def one_output() -> bool:

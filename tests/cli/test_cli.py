@@ -117,6 +117,13 @@ def test_recognize(examples: Path) -> None:
     assert elsewhere.returncode == 2 and "no device 'gpu' here" in elsewhere.stderr
 
 
+def test_recognize_says_that_layers_were_not_trained(examples: Path, tmp_path: Path) -> None:
+    common = ("recognize", "--examples", examples / "examples", "--backbone", "tiny", "--save", tmp_path / "a.fsar")
+    note = "fsar: hyrsm was not trained, so its own layers have their first, mostly random values; give --checkpoint"
+    assert note in forked(*common, "--method", "hyrsm").stderr
+    assert "not trained" not in forked(*common, "--method", "otam").stderr
+
+
 def test_recognize_goes_on_after_a_broken_video_where_asked(examples: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")

@@ -15,7 +15,8 @@ from fsar.cli import main
 from fsar.datasets import VideoDataset, load_features
 from fsar.evaluation.episodes import EpisodeSampler
 from fsar.evaluation.loop import evaluate
-from fsar.methods import METHODS, build_method, default_traits
+from fsar.methods import METHODS, build_method, default_traits, parse_method
+from fsar.methods.options import ON_FEATURES
 from fsar.results.identity import recipe_key
 from fsar.results.result import Result, load_results
 from fsar.training.checkpoint import load_pretrained
@@ -199,6 +200,16 @@ def test_methods_with_their_texts_off_take_features(mine: VideoDataset) -> None:
     for name, chosen in options.items():
         assert evaluate(build_method(name, backbone, **chosen), mine, way=2, episodes=5, progress=False).way == 2
         assert default_traits(name).reads_text
+
+
+@pytest.mark.parametrize("spec", ON_FEATURES)
+def test_what_messages_say_takes_features_does(spec: str, mine: VideoDataset) -> None:
+    name, options = parse_method(spec)
+    method = build_method(name, load_backbone(f"features/{DIM}"), **options)
+    assert evaluate(method, mine, way=2, episodes=2, progress=False).way == 2
+    for other in {name} & {"clip-mei", "clip-spm", "tip-adapter"}:
+        with pytest.raises(ValueError, match=rf"or what reads no text: {spec}, protonet"):
+            build_method(other, load_backbone(f"features/{DIM}"))
 
 
 def test_a_method_without_parameters_computes_where_it_is_sent() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from fsar.backbones import Backbone
+from fsar.backbones import Backbone, load_backbone
 from fsar.backbones.clip import load_tiny
 from fsar.bank.fill import fill_bank
 from fsar.bank.store import Bank, BankStore
@@ -19,6 +19,7 @@ from fsar.datasets import VideoDataset
 from fsar.evaluation.episodes import Episodes, EpisodeSampler
 from fsar.evaluation.loop import accuracy, confusion, evaluate
 from fsar.evaluation.matching import Scores, match_from_bank, match_naively
+from fsar.evaluation.trial import try_episode
 from fsar.methods import METHODS, Method, Prediction, build_method
 from fsar.results.result import Result
 from fsar.results.tables import table
@@ -204,13 +205,42 @@ def test_both_modes_stand_side_by_side(
     sets = ["--data", home, "--way", "3", "--shot", "1", "2", "--episodes", "10", "--device", "cpu"]
     methods = ["task-adapter:inductive=false,layers=1", "otam", "task-adapter:layers=0"]
     assert main(["evaluate", *sets, "--method", *methods, "--out", str(tmp_path)]) == 0
-    rows = capsys.readouterr().out.splitlines()[2:6]
+    printed = capsys.readouterr()
+    assert "encode task-adapter" in printed.err and "match otam" in printed.err
+    rows = printed.out.splitlines()[2:6]
     assert rows[0].startswith("| task-adapter layers=1 (tiny), transductive |")
     assert rows[1].startswith("| task-adapter layers=1 (tiny), inductive |")
     assert rows[2].startswith("| otam (tiny) |") and rows[3].startswith("| task-adapter layers=0 (tiny), inductive |")
     results = [json.loads(file.read_text()) for file in sorted(tmp_path.glob("task-adapter_*.json"))]
     assert sorted(result["transductive"] for result in results) == [False] * 4 + [True] * 2  # one has one mode
     assert len({result["episodes_fingerprint"] for result in results if result["shot"] == 1}) == 1
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        ("clip-cpm2c", "clip-cpm2c needs motion between at least 2 frames and got 1 per video; sample more frames, or "
+         "leave the motion out: clip-cpm2c:motion_weight=0"),
+        ("strm:cardinalities=[1]", "strm: the method was built for 8 frames per video and got 1"),
+    ],
+)  # fmt: skip
+def test_a_method_that_does_not_fit_is_told_before_the_first_video(
+    method: str, message: str, little_world: VideoDataset, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was told after the methods before it were evaluated, and their results were lost."""
+    home = str(little_world.videos[0].path.parent.parent)
+    assert main(["evaluate", "--data", home, "--way", "3", "--method", "protonet", method, "--frames", "1"]) == 2
+    errors = capsys.readouterr().err
+    assert message in errors and "encode" not in errors
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_takes_an_episode_of_noise(name: str, few: VideoDataset, tiny: Backbone) -> None:
+    features = {"protonet", "otam", "bi-mhm", "trx", "hyrsm", "hyrsm-pp", "team", "ridge", "logistic", "nearest-mean"}
+    texts = [few.texts[label] for label in few.classes]
+    try_episode(build_method(name, tiny), texts, frames=8)
+    if name in features:
+        try_episode(build_method(name, load_backbone("features/16")), texts, frames=8)
 
 
 def test_the_audit_of_a_leak_says_so_in_every_result(novel: VideoDataset, tiny: Backbone) -> None:

@@ -122,11 +122,11 @@ def test_parts_switched_off() -> None:
 
 
 def test_wrong_options_are_named() -> None:
-    with pytest.raises(ValueError, match="clip-mei got weight -1"):
+    with pytest.raises(ValueError, match="ClipMei.Config: weight is -1.0; expected at least 0"):
         small(weight=-1.0)
     with pytest.raises(ValueError, match="learned_alpha: true, which has no effect with mic: false"):
         small(mic=False, learned_alpha=True)
-    with pytest.raises(ValueError, match="got 1 frame per video.*mic: false"):
+    with pytest.raises(ValueError, match="got 1 per video.*: clip-mei:mic=false"):
         losses(small(), random_frames(frames=1))
 
 

@@ -583,7 +583,7 @@ def test_modulation_is_the_transformer_on_every_row(golden: dict[str, Tensor], i
 def test_text_and_frames_that_are_missing_are_named(golden: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match="class text of a support video; give encode its text feature"):
         head_of(golden).enhance(random_frames().support, "support")
-    with pytest.raises(ValueError, match="got 1 frame per video and trains motion between at least 2.*hsmr: false"):
+    with pytest.raises(ValueError, match="clip-spm needs motion.*got 1 per video.*: clip-spm:hsmr=false"):
         losses(head_of(golden), random_frames(frames=1))
     assert run(head_of(golden), random_frames(frames=1)).logits.isfinite().all()
     assert losses(head_of(golden, hsmr=False), random_frames(frames=1))["match"].isfinite()

@@ -167,5 +167,7 @@ def test_wrong_options_are_named() -> None:
     backbone = load_backbone("tiny")
     with pytest.raises(ValueError, match="bottleneck of 2 channels for 4 heads; expected a multiple of 4"):
         build_method("d2st-adapter", backbone, ratio=2 / 128)
-    with pytest.raises(ValueError, match="d2st-adapter got frames 0"):
+    with pytest.raises(ValueError, match="D2stAdapter.Config: frames is 0; expected at least 1"):
         build_method("d2st-adapter", backbone, frames=0)
+    with pytest.raises(ValueError, match="use tiny, ViT-B-16/openai or a ResNet"):
+        build_method("d2st-adapter", load_backbone("features/8"))

@@ -311,8 +311,8 @@ def test_weight_zero_leaves_the_class_loss_out(episode: Episode) -> None:
     [
         (20, {}, r"8 heads for the 20 channels of backbone 'features'.*divisor of 20: set heads to one"),
         (16, {"heads": 0}, "heads is 0; expected at least 1"),
-        (16, {"frame_scale": 0.0}, "frame_scale 0 .*above 0"),
-        (16, {"class_weight": -1.0}, "class_weight -1.*at least 0"),
+        (16, {"frame_scale": 0.0}, "frame_scale is 0.0; expected more than 0"),
+        (16, {"class_weight": -1.0}, "class_weight is -1.0; expected at least 0"),
     ],
 )
 def test_wrong_options_are_named(dim: int, options: dict, message: str) -> None:

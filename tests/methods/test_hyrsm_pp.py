@@ -122,9 +122,9 @@ def test_weight_zero_is_hyrsm() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"balance": 0.0}, "hyrsm-pp got .*balance 0; expected .*balance above 0"),
-        ({"window": -1}, "window -1"),
-        ({"frame_scale": 0.0}, "hyrsm-pp got frame_scale 0"),
+        ({"balance": 0.0}, "HyRsmPlusPlus.Config: balance is 0.0; expected more than 0"),
+        ({"window": -1}, "window is -1; expected at least 0"),
+        ({"frame_scale": 0.0}, "HyRsmPlusPlus.Config: frame_scale is 0.0"),
         ({"coherence_weight": 0.0, "window": 1}, "window"),
     ],
 )

@@ -50,7 +50,7 @@ def test_pixels_are_scaled_as_the_equations_say() -> None:
 
 
 def test_wrong_options_and_frames_are_named() -> None:
-    with pytest.raises(ValueError, match=r"soap got tuples \(8,\) and frames 8.*less than frames"):
+    with pytest.raises(ValueError, match=r"soap: tuples is \[8\] and frames 8.*each less than frames"):
         Soap.Config(tuples=(8,)).check()
     with pytest.raises(ValueError, match="built for 4 frames per video and got 3; set its option `frames` to 3"):
         TriplePrior(4, (1,))(torch.zeros(1, 3, 3, 2, 2))

@@ -157,7 +157,7 @@ def test_the_cut_begins_near_the_whole_video_and_ends_in_zeros() -> None:
 
 
 def test_wrong_options_are_named() -> None:
-    with pytest.raises(ValueError, match="ta2n got dropout 1.5 .*dropout in"):
+    with pytest.raises(ValueError, match=r"Ta2n.Config: dropout is 1.5; expected a share in \[0, 1"):
         build(dropout=1.5)
 
 

@@ -126,9 +126,11 @@ def test_frames_are_squeezed_on_request() -> None:
 
 
 def test_wrong_options_are_named() -> None:
-    with pytest.raises(ValueError, match="ts-fsar got dim 8, heads 3 .*heads that divide dim"):
+    with pytest.raises(ValueError, match="ts-fsar: heads is 3 and dim 8; expected heads that divide dim"):
         small(heads=3)
-    with pytest.raises(ValueError, match=r"fusion \(0.0, 1.0, 0.0\).*that of the match above"):
+    with pytest.raises(ValueError, match=r"TsFsar.Config: temporal_blocks is \[0\]; expected at least 1"):
+        small(temporal_blocks=(0,))
+    with pytest.raises(ValueError, match=r"fusion is \[0.0, 1.0, 0.0\]; expected more than 0 at first"):
         small(fusion=(0.0, 1.0, 0.0))
 
 

@@ -154,6 +154,15 @@ def test_one_example_per_action_is_not_fitted(tiny: Backbone) -> None:
     assert "at least two examples" in str(fit)
 
 
+def test_only_options_that_the_examples_chose_are_named(tiny: Backbone) -> None:
+    """The whole list of options read as if the examples had chosen defaults that nobody had tried."""
+    fit, variant = calibrate(build_method("place-motion", tiny), enrolled([3, 3], PLACE_MOTION))
+    weight, alignment = variant.config.weight, variant.config.alignment
+    assert str(fit).splitlines()[-1] == f"chosen by these clips: weight={weight}, alignment={alignment}"
+    fit, _ = calibrate(build_method("bi-mhm", tiny), enrolled([3, 3], {"frames": (8, 64)}))
+    assert fit.options == {"per": "prototype"} and "chosen" not in str(fit)
+
+
 def test_the_threshold_keeps_the_share_that_was_asked_for(tiny: Backbone) -> None:
     """Scores of many known examples: about the asked share of them falls below it."""
     method, actions = build_method("place-motion", tiny), enrolled([30] * 3, PLACE_MOTION)

@@ -679,6 +679,8 @@ def test_every_key_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
         ("metod=otam", "unknown recipe key 'metod'; did you mean 'method'"),
         ("lr_own=1", "unknown recipe key 'lr_own'"),
         ("learning.own=1", "unknown recipe key 'learning'"),
+        ("steps=40", "unknown recipe key 'steps'; expected one of"),
+        ("alpha=0.5", "alpha is an option of ma-fsar, not a key of the recipe; give options.alpha=0.5"),
         ("shot", r"cannot read 'shot'; expected key=value, as in shot=5"),
         ("shot=five", "shot is five; expected int"),
         ("shot=1.5", r"shot is 1\.5; expected int"),

@@ -1,6 +1,7 @@
 """Training: what it promises when used, killed, and run on several processes."""
 
 import json
+import re
 import shutil
 import signal
 import sys
@@ -17,6 +18,7 @@ from fsar import cli
 from fsar.backbones import Backbone, clip, load_backbone
 from fsar.backbones.clip import load_tiny
 from fsar.cli import main
+from fsar.cli.train import _where
 from fsar.datasets import VideoDataset, load_folder
 from fsar.methods import METHODS, build_method, default_traits
 from fsar.results.identity import recipe_key, row_name
@@ -224,7 +226,7 @@ def test_without_validation_the_last_state_is_kept(world: VideoDataset, tmp_path
 
 
 def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
-    home: Path, whole: Path, tmp_path: Path, after: int = 4
+    home: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], after: int = 4
 ) -> None:
     """Kill -9 after so many lines of the log, then run the same command: same curve, same weights, bit for bit."""
     killed = tmp_path / "killed"
@@ -232,10 +234,20 @@ def test_killed_at_any_moment_it_goes_on_as_if_nothing_happened(
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert (killed / "log.jsonl").read_text().count("\n") == after
     assert cli.main(words(killed, home)) == 0
+    assert re.search(r"fsar: resumes after step [1-4] of \d+\n", capsys.readouterr().err)
     assert curve(killed) == curve(whole)
     assert same(killed, whole)
     first, second = (load_file(run / "checkpoint" / "model.safetensors") for run in (killed, whole))
     assert all(torch.equal(tensor, second[name]) for name, tensor in first.items())
+
+
+def test_the_next_command_finds_the_videos_of_this_one() -> None:
+    recipe = recipe_of(data="videos", lists=["a.txt", "b.txt"], class_names="names.json")
+    next_words = "--data videos --lists a.txt b.txt --class-names names.json --skip-missing"
+    assert _where(recipe, skip_missing=True) == next_words
+    assert _where(recipe_of(data="videos", benchmark="ucf101@arn"), skip_missing=False) == (
+        "--data videos --benchmark ucf101@arn"
+    )
 
 
 def test_two_processes_give_the_curve_of_one(home: Path, whole: Path, tmp_path: Path) -> None:

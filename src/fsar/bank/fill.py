@@ -37,6 +37,7 @@ from fsar.devices import Precision, computing_in, copies_on, single_threaded
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
+from fsar.methods.options import listed_on_features
 from fsar.progress import ahead, in_turn, progress_bar
 from fsar.video.frame_cache import FrameCache
 from fsar.video.paths import VideoError
@@ -130,7 +131,7 @@ def fill_bank(
     prepared = ahead(encoder.prepare, videos, workers, most=max(2 * workers, 2 * size))
     batches = in_batches(zip(videos, prepared, strict=True), size, _is_to_be_encoded)
     made = chain.from_iterable(in_turn([partial(_encoded, one, precision, size) for one in encoders], batches))
-    bar = progress_bar(zip(videos, made, strict=True), "encode", "video", len(videos), progress)
+    bar = progress_bar(zip(videos, made, strict=True), f"encode {method.name}", "video", len(videos), progress)
     # beside a GPU, the processor only prepares clips: a thread per clip, not all cores for each of them
     threads = single_threaded() if method.device.type == "cuda" else nullcontext()
     with threads, computing_in(precision, method.device):
@@ -188,7 +189,7 @@ def check_features(method: Method, videos: Sequence[Video]) -> None:
     if type(method.encoder()) is not FrameEncoder:
         raise ValueError(
             f"{method.name} reads more of a video than one feature per frame, and {file} holds no more; choose a "
-            f"method that starts from frame features (protonet, otam, bi-mhm, trx, hyrsm, clip-spm:spm=false)"
+            f"method that starts from frame features: {listed_on_features(method.name)}"
         )
     trained = method.provenance
     if trained is not None and trained.clip["frames"] != frames:

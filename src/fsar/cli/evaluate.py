@@ -180,6 +180,7 @@ def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
     from fsar.bank.fill import check_features
     from fsar.datasets.benchmarks import refuse_mixing
     from fsar.evaluation.episodes import EpisodeSampler
+    from fsar.evaluation.trial import try_episode
 
     check_features(entry.method, videos.videos)
     if entry.method.provenance is not None:
@@ -189,6 +190,10 @@ def _check(entry: "_Entry", videos: "VideoDataset", options: Namespace) -> None:
         for way in options.way:
             for shot in options.shot:
                 EpisodeSampler(dataset=videos, way=way, shot=shot, query=options.query)
+    given = videos.videos[0].features if videos.videos else None
+    frames = entry.cache.frames if given is None else len(given)
+    if entry.method.provenance is None and frames:  # a trained method has the frames it was trained on
+        try_episode(entry.method, [videos.texts[label] for label in videos.classes[:2]], frames)
 
 
 def _evaluate(entry: "_Entry", dataset: "VideoDataset", options: Namespace) -> list["Result"]:

@@ -19,6 +19,7 @@ from fsar.results.numbers import likeliest
 
 if TYPE_CHECKING:
     from fsar.datasets import Video
+    from fsar.methods import Method
     from fsar.recognizer import Answer, Recognizer
 
 
@@ -93,6 +94,7 @@ def run(options: Namespace) -> int:
     to_device(recognizer.method, options.device)
     folders = []
     if options.examples:
+        _warn_if_untrained(recognizer.method)
         with telling():
             folders = add_examples(recognizer, options)
     fit = recognizer.fit()
@@ -157,6 +159,16 @@ def _recognizer(options: Namespace) -> "Recognizer":
     usual = options.frames is None and options.sampling is None
     cache = None if usual else frame_cache(options, sampling=MOVING)
     return Recognizer(options.backbone or "lite0", name, cache, strictness, **chosen)
+
+
+def _warn_if_untrained(method: "Method") -> None:
+    """Say on standard error that a method has layers that should have been trained, and were not."""
+    if method.provenance is None and "own" in method.traits.trains:
+        print(
+            f"fsar: {method.name} was not trained, so its own layers have their first, mostly random values; give "
+            f"--checkpoint RUN of `fsar train`, or leave --method out for place-motion, which needs no training",
+            file=sys.stderr,
+        )
 
 
 def _answer(recognizer: "Recognizer", options: Namespace) -> int:

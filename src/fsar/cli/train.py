@@ -56,11 +56,21 @@ def run(options: Namespace) -> int:
     train(recipe, _videos(recipe, options), options.out)
     if not is_first_process():
         return 0
-    where = f"--data {recipe.data}" + (f" --lists {' '.join(recipe.lists)}" if recipe.lists else "")
-    where += f" --benchmark {recipe.benchmark}" if recipe.benchmark else ""
-    where = where if recipe.features is None else f"--features {recipe.features}"
+    where = _where(recipe, options.skip_missing)
     print(f"wrote {options.out}; next: fsar evaluate --checkpoint {options.out} {where}")
     return 0
+
+
+def _where(recipe: "Recipe", skip_missing: bool) -> str:
+    """Options of `fsar evaluate` for the videos of a run."""
+    if recipe.features is not None:
+        return f"--features {recipe.features}"
+    parts = [f"--data {recipe.data}"]
+    parts += [f"--lists {' '.join(recipe.lists)}"] if recipe.lists else []
+    parts += [f"--class-names {recipe.class_names}"] if recipe.class_names else []
+    parts += [f"--benchmark {recipe.benchmark}"] if recipe.benchmark else []
+    parts += ["--skip-missing"] if skip_missing else []
+    return " ".join(parts)
 
 
 def _grid(options: Namespace) -> int:

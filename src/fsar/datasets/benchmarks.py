@@ -10,7 +10,7 @@ name of the file without its suffix.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -335,14 +335,22 @@ def load_benchmark(name: str, root: Path, skip_missing: bool = False) -> VideoDa
     if len(absent) == len(listed):
         raise ValueError(f"none of the {len(listed)} videos of {known.name} is below {display(root)}; check the folder")
     if absent and not skip_missing:
-        hint = f" (`fsar splits fetch {known.name}` gives their names)" if "/unnamed-" in absent[0] else ""
         raise ValueError(
             f"{len(absent)} of {len(listed)} videos of {known.name} are not below {display(root)}, among them "
-            f"{', '.join(absent[:3])}{hint}; check the folder, or leave them out with skip_missing (--skip-missing)"
+            f"{_some(known.name, absent)}; check the folder, or leave them out with skip_missing (--skip-missing)"
         )
     videos = tuple(Video(f"{v.label}/{v.id}", v.path, v.label) for v in listed if v.path is not None)
     texts = {label: label for label in known.splits}
     return VideoDataset(known.name, videos, texts, known.splits, absent=absent)
+
+
+def _some(name: str, absent: Sequence[str]) -> str:
+    """Name some missing videos; where folders take the place of lists, only their classes are known."""
+    if "/unnamed-" not in absent[0]:
+        return ", ".join(absent[:3])
+    counts = Counter(video.partition("/")[0] for video in absent)
+    classes = ", ".join(f"{count} of {label!r}" for label, count in list(counts.items())[:3])
+    return f"{classes} (the folders do not say which; `fsar splits fetch {name}` gets lists with their names)"
 
 
 def refuse_mixing(trained_on: str, evaluated_on: str) -> None:

@@ -177,7 +177,7 @@ def _match(
     parts = [episodes[start : start + batch] for start in range(0, len(episodes), batch)]
     together = zip(parts, ahead(gather, parts, workers=len(copies)), strict=True)
     made = in_turn([partial(match, one) for one in copies], together)
-    bar = progress_bar(made, "match", f" batches of {batch} episodes", len(parts), progress)
+    bar = progress_bar(made, f"match {copies[0].name}", f" batches of {batch} episodes", len(parts), progress)
     on_devices = list(bar)  # a GPU still computes while the next batches are begun
     logits = torch.cat([one.float().cpu() for one in on_devices]).numpy()
     if not np.isfinite(logits).all():

@@ -56,12 +56,16 @@ class Adapter(nn.Module):
         return tokens + change if self.skip else change
 
 
-def vision_transformer(backbone: Backbone, method: str) -> VisionTransformer:
+CLIP_VITS = "tiny, ViT-B-32/openai or ViT-B-16/openai"
+
+
+def vision_transformer(backbone: Backbone, method: str, usable: str = CLIP_VITS) -> VisionTransformer:
     """Return the ViT that adapters go into.
 
     Args:
         backbone: any.
         method: name of the method, for the message.
+        usable: backbones that the method takes, for the message.
 
     Raises:
         ValueError: the backbone's image encoder is no CLIP ViT.
@@ -70,7 +74,7 @@ def vision_transformer(backbone: Backbone, method: str) -> VisionTransformer:
     if not isinstance(visual, VisionTransformer) or not _is_plain(visual):
         raise ValueError(
             f"{method} puts adapters between the blocks of a CLIP ViT, and backbone {backbone.name!r} has none; "
-            f"use tiny, ViT-B-32/openai or ViT-B-16/openai, or a method without adapters (clip-fsar, trx, hyrsm, otam)"
+            f"use {usable}, or a method without adapters (clip-fsar, trx, hyrsm, otam)"
         )
     return visual
 

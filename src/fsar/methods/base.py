@@ -12,10 +12,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fsar.backbones import Backbone
-from fsar.config import Settings, as_yaml
+from fsar.config import Settings
 from fsar.devices import device_of
 from fsar.methods.encoder import PIXELS, Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Episode, Prediction, Role, Targets, query_cross_entropy
+from fsar.methods.options import listed_on_features, require_ranges
 from fsar.own import Origin
 from fsar.shapes import Clips, Logits
 
@@ -153,28 +154,6 @@ def _guarded(match: Callable[[Any, Episode], Prediction]) -> Callable[[Any, Epis
     return guarded
 
 
-LEAST = {"heads": 1, "head_dim": 1, "hidden": 1, "cos_eps": 0}
-"""Options that mean the same in every method, and their least values. What ends with `dropout` is in [0, 1)."""
-
-
-def _require_usual_range(config: Settings) -> None:
-    """Refuse numbers that fit no method.
-
-    Raises:
-        ValueError: names the option, its value, and what was expected.
-    """
-    for name, value in vars(config).items():
-        if value != value:
-            expected = "a number"
-        elif name.endswith("dropout") and not 0 <= value < 1:
-            expected = "a share in [0, 1)"
-        elif name in LEAST and value is not None and value < LEAST[name]:
-            expected = f"at least {LEAST[name]}"
-        else:
-            continue
-        raise ValueError(f"{type(config).__qualname__}: {name} is {as_yaml(value)}; expected {expected}")
-
-
 class Method(TrainingParts, nn.Module):
     """A few-shot method over a backbone: `encode` looks at one video, `match` at an episode.
 
@@ -209,9 +188,14 @@ class Method(TrainingParts, nn.Module):
     class Config(Settings):
         """Options of the method."""
 
+        least: ClassVar[dict[str, float]] = {}
+        """Options and their least values, beside `LEAST`; of a list, every number."""
+        above_zero: ClassVar[Collection[str]] = ()
+        """Options that are more than 0."""
+
         def __post_init__(self) -> None:
+            require_ranges(self)  # `check` compares options that are in their ranges
             super().__post_init__()
-            _require_usual_range(self)
 
     name: ClassVar[str]
 
@@ -225,7 +209,7 @@ class Method(TrainingParts, nn.Module):
         if self.traits_of(config).reads_text and not backbone.has_text:
             raise ValueError(
                 f"method {self.name!r} reads class names, but backbone {backbone.name!r} has no text encoder; use "
-                f"a CLIP backbone (tiny, ViT-B-16/openai, ...) or a method without text (protonet, otam, bi-mhm, ...)"
+                f"a CLIP backbone (tiny, ViT-B-16/openai, ...), or what reads no text: {listed_on_features(self.name)}"
             )
         config.refuse_idle(self.name)
         self.backbone = backbone

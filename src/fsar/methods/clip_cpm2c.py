@@ -36,7 +36,7 @@ Deviations (a dash: not checked). The authors' code is not public: "code" is the
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -76,6 +76,8 @@ class ClipCpm2c(TrainingText):
     class Config(Method.Config):
         """Options of CLIP-CPM2C."""
 
+        least: ClassVar[dict[str, float]] = {"motion_weight": 0, "consistency_weight": 0, "class_text_weight": 0}
+
         motion_weight: float = 1.0
         """w, weight of the motion's distance and consistency; 0 leaves motion out."""
         consistency_weight: float = 0.001
@@ -98,12 +100,6 @@ class ClipCpm2c(TrainingText):
         def check(self) -> None:
             """Refuse values out of range."""
             templates(self.templates)
-            weights = (self.motion_weight, self.consistency_weight, self.class_text_weight)
-            if min(weights) < 0 or self.hidden < 1:
-                raise ValueError(
-                    f"clip-cpm2c got motion_weight, consistency_weight and class_text_weight {weights}, and hidden "
-                    f"{self.hidden}; expected weights of at least 0, and at least 1 hidden channel"
-                )
 
     config: Config
 
@@ -115,7 +111,7 @@ class ClipCpm2c(TrainingText):
         self.fusion = PromptFusion(dim, None, config.hidden)
         self.tokens = nn.ParameterDict({stream: torch.randn(dim) for stream in self.streams})
         if config.motion_weight:
-            self.motion = MotionFeatures(dim, True, "motion_weight: 0")
+            self.motion = MotionFeatures(dim, True, "clip-cpm2c:motion_weight=0")
         if config.class_text_weight:
             self.scale = nn.Parameter(torch.ones(()))
 

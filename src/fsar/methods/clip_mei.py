@@ -94,11 +94,13 @@ class ClipMei(ClipSpm):
     """Motion and class texts are prompts of the frames; prototypes and queries attend to each other."""
 
     name = "clip-mei"
-    no_motion: ClassVar[str] = "mic: false"
+    no_motion: ClassVar[str] = "clip-mei:mic=false"
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Method.Config):
         """Options of CLIP-MEI."""
+
+        least: ClassVar[dict[str, float]] = {"weight": 0}
 
         mic: bool = ablation(True)
         """Motion information compensation, a term of the loss."""
@@ -132,11 +134,6 @@ class ClipMei(ClipSpm):
         def check(self) -> None:
             """Refuse values out of range."""
             templates(self.templates)
-            if self.weight < 0 or self.head_dim < 1 or self.hidden < 1:
-                raise ValueError(
-                    f"clip-mei got weight {self.weight:g}, head_dim {self.head_dim} and hidden {self.hidden}; expected "
-                    f"a weight of at least 0, and at least 1 channel"
-                )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
             """Each part has its own options; so has the loss."""

@@ -130,8 +130,8 @@ class ClipSpm(Method):
     """Frames are fused with a class text or a generated prompt; prototypes and queries attend to each other."""
 
     name = "clip-spm"
-    no_motion: ClassVar[str] = "hsmr: false"
-    """The option that leaves the motion out, for a message."""
+    no_motion: ClassVar[str] = "clip-spm:hsmr=false"
+    """How to name the method without its motion, for a message."""
 
     @dataclass(frozen=True, kw_only=True)
     class Config(Method.Config):
@@ -434,12 +434,12 @@ class MotionFeatures(nn.Module):
     Args:
         dim: channels of a frame feature.
         half_mean: half the sum of both directions and the mean over time, as the public code; else sums.
-        switch: the option that leaves the motion out, for a message.
+        without: how to name the method without its motion, for a message.
     """
 
-    def __init__(self, dim: int, half_mean: bool, switch: str):
+    def __init__(self, dim: int, half_mean: bool, without: str):
         super().__init__()
-        self.switch = switch
+        self.without = without
         self.convolutions = nn.Sequential(*(nn.Conv1d(dim, dim, kernel_size=3, padding=1) for _ in range(2)))
         self.half_mean = half_mean
 
@@ -460,8 +460,8 @@ class MotionFeatures(nn.Module):
         """
         if frames.shape[-2] < 2:
             raise ValueError(
-                f"the method got {frames.shape[-2]} frame per video and trains motion between at least 2; sample more "
-                f"frames, or set {self.switch}"
+                f"{self.without.partition(':')[0]} needs motion between at least 2 frames and got "
+                f"{frames.shape[-2]} per video; sample more frames, or leave the motion out: {self.without}"
             )
         channels = frames.reshape(-1, *frames.shape[-2:]).transpose(1, 2)
         context = self.convolutions(channels).transpose(1, 2).reshape(frames.shape)

@@ -43,7 +43,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from einops import rearrange
@@ -199,6 +199,9 @@ class D2stAdapter(Method):
     class Config(Method.Config):
         """Options of D2ST-Adapter."""
 
+        least: ClassVar[dict[str, float]] = {"frames": 1, "class_weight": 0}
+        above_zero = ("ratio",)
+
         frames: int = 8
         """Frames per video: the length of the temporal embedding."""
         ratio: float = 0.25
@@ -211,14 +214,6 @@ class D2stAdapter(Method):
         """w, weight of the class loss, which classifies every video into the training classes; 0 leaves it out."""
         framing: Literal["short-side", "square-256"] = "short-side"
         """Resize the short side, or squeeze frames to 256 x 256 pixels whatever their shape, as in the public code."""
-
-        def check(self) -> None:
-            """Refuse values out of range."""
-            if self.frames < 1 or self.ratio <= 0 or self.class_weight < 0:
-                raise ValueError(
-                    f"d2st-adapter got frames {self.frames}, ratio {self.ratio} and class_weight "
-                    f"{self.class_weight:g}; expected at least 1 frame, a ratio above 0 and a weight of at least 0"
-                )
 
     config: Config
 
@@ -233,7 +228,7 @@ class D2stAdapter(Method):
                 for width, side, (heads, paths) in zip(widths_of(stages), sides, STAGES, strict=True)
             )
             return
-        visual = vision_transformer(backbone, self.name)
+        visual = vision_transformer(backbone, self.name, "tiny, ViT-B-16/openai or a ResNet (timm/resnet50)")
         self.feature_dim = width_of(visual)
         self.temporal = temporal_embedding(visual, config.frames)
         self.class_embedding = nn.Parameter(visual.class_embedding.detach().clone())

@@ -124,7 +124,8 @@ class HyRsm(Method):
     class Config(Method.Config):
         """Options of HyRSM."""
 
-        method: ClassVar[str] = "hyrsm"
+        least: ClassVar[dict[str, float]] = {"class_weight": 0}
+        above_zero: ClassVar[tuple[str, ...]] = ("frame_scale",)
 
         frame_scale: float = 10.0
         """A: frames are multiplied by sqrt(dim / A) before the positional encoding is added; above 0."""
@@ -148,15 +149,6 @@ class HyRsm(Method):
         """By the backbone's mean and deviation, or by 0.45 and 0.225 in every channel, as in the public code."""
         framing: Literal["short-side", "square-256"] = "short-side"
         """Resize the short side, or squeeze frames to 256 x 256 pixels whatever their shape, as in the public code."""
-
-        def check(self) -> None:
-            """Refuse values out of range."""
-            if self.frame_scale <= 0 or self.class_weight < 0:
-                raise ValueError(
-                    f"{self.method} got frame_scale {self.frame_scale:g} and class_weight {self.class_weight:g}; "
-                    f"expected a frame_scale above 0 (10 is usual) and a class_weight of at least 0 (0 leaves "
-                    f"the class loss out)"
-                )
 
     config: Config
 

@@ -95,7 +95,8 @@ class HyRsmPlusPlus(HyRsm):
     class Config(HyRsm.Config):
         """Options of HyRSM++."""
 
-        method: ClassVar[str] = "hyrsm-pp"
+        least: ClassVar[dict[str, float]] = {**HyRsm.Config.least, "coherence_weight": 0, "window": 0}
+        above_zero = (*HyRsm.Config.above_zero, "balance")
 
         coherence_weight: float = 0.2
         """Weight of the temporal coherence in the loss; 0 leaves it out, which is HyRSM."""
@@ -103,15 +104,6 @@ class HyRsmPlusPlus(HyRsm):
         """Frames at most so far apart are drawn together; frames farther apart are pushed apart."""
         balance: float = 23.0
         """How slowly the wanted distance of far frames grows with their distance in time; above 0."""
-
-        def check(self) -> None:
-            """Refuse values out of range."""
-            super().check()
-            if self.coherence_weight < 0 or self.window < 0 or self.balance <= 0:
-                raise ValueError(
-                    f"hyrsm-pp got coherence_weight {self.coherence_weight:g}, window {self.window} and balance "
-                    f"{self.balance:g}; expected a weight and a window of at least 0, and a balance above 0"
-                )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
             """Without the coherence, nothing reads its window and balance."""

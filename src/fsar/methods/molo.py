@@ -43,7 +43,7 @@ Deviations (a dash: not checked):
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -184,6 +184,16 @@ class Molo(Method):
     class Config(Method.Config):
         """Options of MoLo."""
 
+        least: ClassVar[dict[str, float]] = {
+            "balance": 0,
+            "class_weight": 0,
+            "contrast_weight": 0,
+            "reconstruction_weight": 0,
+            "reduction": 1,
+            "decoder": 1,
+        }
+        above_zero = ("frame_scale",)
+
         metric: Literal["bi-mhm", "otam"] = "bi-mhm"
         """How the rows of a query and of a class mean are compared."""
         balance: float = 0.3
@@ -214,16 +224,6 @@ class Molo(Method):
         """By the backbone's mean and deviation, or by 0.45 and 0.225 in every channel, as in HyRSM's public code."""
         framing: Literal["short-side", "square-256"] = "short-side"
         """Resize the short side, or squeeze frames to 256 x 256 pixels whatever their shape, as in the public code."""
-
-        def check(self) -> None:
-            """Refuse values out of range."""
-            weights = (self.balance, self.class_weight, self.contrast_weight, self.reconstruction_weight)
-            if min(weights) < 0 or self.frame_scale <= 0 or self.reduction < 1 or min(self.decoder) < 1:
-                raise ValueError(
-                    f"molo got balance, class_weight, contrast_weight and reconstruction_weight {weights}, frame_scale "
-                    f"{self.frame_scale:g}, reduction {self.reduction} and decoder {self.decoder}; expected weights of "
-                    f"at least 0, a frame_scale above 0, a reduction and channels of at least 1"
-                )
 
         def idle(self) -> list[tuple[bool, str, Sequence[str]]]:
             """The decoder makes the reconstruction alone."""

@@ -30,7 +30,7 @@ Deviations (a dash: not checked):
 """  # noqa: E501
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -39,6 +39,7 @@ from torch import Tensor, nn
 
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
+from fsar.config import as_yaml
 from fsar.layers.temporal import require_frames
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
@@ -113,6 +114,8 @@ class Soap(Trx):
     class Config(Trx.Config):
         """Options of SOAP."""
 
+        least: ClassVar[dict[str, float]] = {**Trx.Config.least, "frames": 1, "tuples": 1}
+
         cardinalities: tuple[int, ...] = (1,)
         """Frames per tuple of TRX."""
         frames: int = 8
@@ -121,12 +124,12 @@ class Soap(Trx):
         """Frames per tuple of the motion; each less than `frames`."""
 
         def check(self) -> None:
-            """Refuse sizes without anything to compare."""
+            """Refuse tuples of no size, or of all frames."""
             super().check()
-            if not self.tuples or min(self.tuples) < 1 or max(self.tuples) >= self.frames:
+            if not self.tuples or max(self.tuples) >= self.frames:
                 raise ValueError(
-                    f"soap got tuples {self.tuples} and frames {self.frames}; expected at least one number, each of 1 "
-                    f"or more and less than frames"
+                    f"soap: tuples is {as_yaml(self.tuples)} and frames {self.frames}; expected at least one number, "
+                    f"each less than frames"
                 )
 
     config: Config

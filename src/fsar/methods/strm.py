@@ -38,7 +38,7 @@ Deviations (a dash: not checked):
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -47,6 +47,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from fsar.alignment.cosine import unhalved
 from fsar.backbones import Backbone
+from fsar.config import as_yaml
 from fsar.layers.temporal import require_frames
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, MapEncoder
@@ -164,6 +165,8 @@ class Strm(Method):
     class Config(Method.Config):
         """Options of STRM."""
 
+        least: ClassVar[dict[str, float]] = {"frames": 1, "cardinalities": 1, "out_dim": 1, "similarity_weight": 0}
+
         frames: int = 8
         """Frames per video: the size of the map over frames."""
         cardinalities: tuple[int, ...] = (2,)
@@ -180,13 +183,12 @@ class Strm(Method):
         """Pixels normalised by the backbone's mean and deviation, or in [0, 1], as in the public code."""
 
         def check(self) -> None:
-            """Refuse values out of range."""
-            require_tuples("strm", self.cardinalities, self.out_dim)
-            if self.frames < max(self.cardinalities) or self.similarity_weight < 0:
+            """Refuse tuples of no size, or of more frames than there are."""
+            require_tuples("strm", self.cardinalities)
+            if self.frames < max(self.cardinalities):
                 raise ValueError(
-                    f"strm got frames {self.frames}, cardinalities {self.cardinalities} and similarity_weight "
-                    f"{self.similarity_weight:g}; expected at least as many frames as a tuple joins, and a weight of "
-                    f"at least 0"
+                    f"strm: cardinalities is {as_yaml(self.cardinalities)} and frames {self.frames}; expected at least "
+                    f"as many frames as a tuple joins"
                 )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:

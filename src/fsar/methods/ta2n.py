@@ -42,7 +42,7 @@ Deviations (a dash: not checked):
 """  # noqa: E501
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange
@@ -284,6 +284,8 @@ class Ta2n(Method):
     class Config(Method.Config):
         """Options of TA2N."""
 
+        least: ClassVar[dict[str, float]] = {"duration_channels": 1, "evolution_channels": 1}
+
         shots: Literal["mean", "first"] = "mean"
         """Several shots of a class: their mean, or every shot aligned with the first one, as in the public code."""
         dropout: float = 0.5
@@ -298,15 +300,6 @@ class Ta2n(Method):
         """Channels inside the network of the second stage."""
         pixels: Literal["normalized", "unit"] = "normalized"
         """Pixels normalised by the backbone's mean and deviation, or in [0, 1], as in the public code."""
-
-        def check(self) -> None:
-            """Refuse values out of range."""
-            channels = (*self.duration_channels, *self.evolution_channels)
-            if not 0 <= self.dropout < 1 or min(channels) < 1:
-                raise ValueError(
-                    f"ta2n got dropout {self.dropout} and channels {channels}; expected a dropout in [0, 1) and at "
-                    f"least 1 channel"
-                )
 
         def idle(self) -> list[tuple[bool, str, tuple[str, ...]]]:
             """Without the first stage, its network is not there."""

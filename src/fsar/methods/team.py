@@ -40,7 +40,7 @@ Deviations (a dash: not checked):
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -69,6 +69,8 @@ class Team(Method):
     class Config(Method.Config):
         """Options of TEAM."""
 
+        least: ClassVar[dict[str, float]] = {"tokens": 1}
+
         tokens: int = 60
         """Learned tokens; the public code has 50 to 80, by benchmark, shots and encoder."""
         dropout: float = 0.1
@@ -81,14 +83,6 @@ class Team(Method):
         """Predict by both distances, or by the negative one; with `distances: both`."""
         pixels: Literal["normalized", "slowfast"] = "normalized"
         """By the backbone's mean and deviation, or by 0.45 and 0.225 in every channel, as in the public code."""
-
-        def check(self) -> None:
-            """Refuse values out of range."""
-            if self.tokens < 1 or not 0 <= self.dropout < 1:
-                raise ValueError(
-                    f"team got tokens {self.tokens} and dropout {self.dropout}; expected at least 1 token, and a "
-                    f"dropout in [0, 1)"
-                )
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
             """With one distance, there is nothing to choose."""

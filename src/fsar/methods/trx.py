@@ -29,7 +29,7 @@ Deviations:
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -154,6 +154,8 @@ class Trx(Method):
     class Config(Method.Config):
         """Options of TRX."""
 
+        least: ClassVar[dict[str, float]] = {"cardinalities": 1, "out_dim": 1}
+
         cardinalities: tuple[int, ...] = (2, 3)
         """Frames per tuple."""
         out_dim: int = 1152
@@ -164,8 +166,8 @@ class Trx(Method):
         """Pixels normalised by the backbone's mean and deviation, or in [0, 1], as in the public code."""
 
         def check(self) -> None:
-            """Refuse sizes without anything to compare."""
-            require_tuples("trx", self.cardinalities, self.out_dim)
+            """Refuse tuples of no size."""
+            require_tuples("trx", self.cardinalities)
 
     config: Config
 
@@ -227,22 +229,18 @@ class CrossTransformers(nn.Module):
         return torch.stack([transformer(query, support, shot_mask) for transformer in self.transformers]).mean(0)
 
 
-def require_tuples(method: str, cardinalities: Sequence[int], out_dim: int) -> None:
-    """Refuse sizes without anything to compare.
+def require_tuples(method: str, cardinalities: Sequence[int]) -> None:
+    """Refuse tuples of no size.
 
     Args:
         method: name of the method, for the message.
         cardinalities: frames per tuple.
-        out_dim: channels of keys and values.
 
     Raises:
-        ValueError: no cardinality, or a size below 1.
+        ValueError: there is none.
     """
-    if not cardinalities or min(cardinalities) < 1 or out_dim < 1:
-        raise ValueError(
-            f"{method} got cardinalities {list(cardinalities)} and out_dim {out_dim}; expected at least one "
-            f"cardinality, all of 1 or more, and an out_dim of at least 1"
-        )
+    if not cardinalities:
+        raise ValueError(f"{method}: cardinalities is []; expected frames per tuple, as in cardinalities=[2, 3]")
 
 
 def _require_frames(frames: int, config: Trx.Config) -> None:

@@ -43,7 +43,7 @@ Deviations (a dash: not checked):
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -56,6 +56,7 @@ from fsar.alignment import video_text_similarity
 from fsar.alignment.distance_correlation import channel_distances
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
+from fsar.config import as_yaml
 from fsar.layers.adapters import attend, embed_frames, feed_forward, read_out, vision_transformer, width_of
 from fsar.layers.ladder import Attention, Ladder
 from fsar.layers.temporal import require_frames
@@ -87,6 +88,9 @@ class TsFsar(TrainingText):
     @dataclass(frozen=True, kw_only=True)
     class Config(Method.Config):
         """Options of TS-FSAR."""
+
+        least: ClassVar[dict[str, float]] = {"frames": 1, "dim": 1, "temporal_blocks": 1, "fusion": 0}
+        above_zero = ("distillation_temperature",)
 
         frames: int = 8
         """Frames per video: the side of the matrix that weighs pairs of frames."""
@@ -123,15 +127,11 @@ class TsFsar(TrainingText):
         def check(self) -> None:
             """Refuse values out of range."""
             templates(self.templates)
-            if self.dim < 1 or self.heads < 1 or self.dim % self.heads or self.frames < 1:
+            if self.dim % self.heads:
+                raise ValueError(f"ts-fsar: heads is {self.heads} and dim {self.dim}; expected heads that divide dim")
+            if self.fusion[0] == 0:
                 raise ValueError(
-                    f"ts-fsar got dim {self.dim}, heads {self.heads} and frames {self.frames}; expected at least 1 of "
-                    f"each, and heads that divide dim"
-                )
-            if min(self.fusion) < 0 or self.fusion[0] == 0 or self.distillation_temperature <= 0:
-                raise ValueError(
-                    f"ts-fsar got fusion {self.fusion} and distillation_temperature {self.distillation_temperature:g}; "
-                    f"expected exponents of at least 0, that of the match above, and a temperature above 0"
+                    f"ts-fsar: fusion is {as_yaml(self.fusion)}; expected more than 0 at first, for the match"
                 )
 
     config: Config

@@ -58,6 +58,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import logsigmoid, one_hot
 
+from fsar.config import as_yaml
 from fsar.methods.base import Method
 from fsar.recognizer.background import Cohort
 from fsar.recognizer.examples import Actions, Example
@@ -130,6 +131,8 @@ class Fit:
     probability of "unknown". 0 in files of older versions, and for scores that are logits."""
     order_weight: float = 1.0
     """How much the order of the frames counts in the score; 1 in files of older versions."""
+    chosen: Mapping[str, Any] | None = None
+    """Those of `options` that the examples chose; None if there was no choice, and in files of older versions."""
 
     @property
     def missed_at_most(self) -> float | None:
@@ -204,7 +207,9 @@ class Fit:
                     "expect less if clips of one action come from one recording or person: sort them into folders, "
                     "ACTION/PERSON/CLIP"
                 ]
-        lines += ["chosen by these clips: " + ", ".join(f"{key}={value}" for key, value in self.options.items())]
+        if self.chosen:
+            listed = (f"{key}={as_yaml(value)}" for key, value in self.chosen.items())
+            lines += [f"chosen by these clips: {', '.join(listed)}"]
         return "\n".join(lines)
 
 
@@ -270,8 +275,16 @@ def calibrate(
         strictness=strictness,
         doubt=0.0 if cohort is None else (int((~choice.right).sum()) + 1) / (len(choice.right) + 2),
         order_weight=order_weight,
+        chosen=_chosen(variant, variants),
     )
     return fit, variant
+
+
+def _chosen(variant: Method, variants: Sequence[Method]) -> dict[str, Any] | None:
+    """Options of a variant that are not the same in all variants; None if there is one variant."""
+    options = plain(variant.options())
+    others = [plain(other.options()) for other in variants]
+    return {key: value for key, value in options.items() if any(other[key] != value for other in others)} or None
 
 
 # ----------------------------------------------------------------------- variant

@@ -101,7 +101,9 @@ class _Run:
         saved, begun_at = time.monotonic(), standing.step
         loaded = ahead(self.setup.loader.load, self._my_episodes(), recipe.workers or torch.get_num_threads())
         steps = range(standing.step, recipe.steps)
-        bar = progress_bar(steps, f"train {recipe.method}", "step", len(steps), self.setup.shows)
+        if self.setup.shows and 0 < begun_at < recipe.steps:
+            print(f"fsar: resumes after step {begun_at:,} of {recipe.steps:,}", file=sys.stderr)  # noqa: T201
+        bar = progress_bar(steps, f"train {recipe.method}", "step", recipe.steps, self.setup.shows, begun_at)
         for step in bar:
             if standing.stopped_early(recipe):
                 break

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from fsar.config import parse_settings, read_yaml
+from fsar.config import as_yaml, parse_settings, read_yaml
 from fsar.names import nearest, unknown
 from fsar.own import is_own, name_files
 from fsar.training.recipes.recipe import Recipe
@@ -43,11 +43,23 @@ def parse_recipe(settings: Mapping[str, Any]) -> Recipe:
     """
     defaults = {item.name: item.default for item in fields(Recipe)}
     for key, value in settings.items():
+        if key not in defaults:
+            _refuse_option(settings.get("method"), key, value)
         if value is None and defaults.get(key) is not None:
             raise ValueError(f"recipe: {key} has no value; give one, or leave the key out")
     given = copy.deepcopy(dict(settings))  # parsing changes what it is given
     recipe = parse_settings(Recipe, given, "recipe", "recipe key")
     return replace(recipe, options=_texts_kept(recipe.options, settings))
+
+
+def _refuse_option(method: Any, key: str, value: Any) -> None:
+    """Say where an option of the method belongs."""
+    from fsar.methods import METHODS, method_class  # takes a second
+
+    if method in METHODS and key in {item.name for item in fields(method_class(method).Config)}:
+        raise ValueError(
+            f"{key} is an option of {method}, not a key of the recipe; give options.{key}={as_yaml(value)}"
+        )
 
 
 def _texts_kept(options: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
