@@ -351,7 +351,7 @@ def test_the_lines_on_benchmarks(
         for clip in world.split("test").videos[7 * i : 7 * i + 6]:
             (folder / "HMDB51" / label).mkdir(parents=True, exist_ok=True)
             shutil.copy(clip.path, folder / "HMDB51" / label)
-    assert cli.main(evaluates[1:]) == 2 and "`fsar splits fetch hmdb51@arn` gives" in capsys.readouterr().err
+    assert cli.main(evaluates[1:]) == 2 and "`fsar splits fetch hmdb51@arn` gets lists" in capsys.readouterr().err
     assert cli.main([*evaluates[1:], "--skip-missing", "--episodes", "20"]) == 0, capsys.readouterr().err
     assert "hmdb51@arn test (5 classes, 30 videos" in capsys.readouterr().out
 
