@@ -122,7 +122,8 @@ def test_tuned_keys_are_those_of_pytorchs_optimiser(episode: Episode) -> None:
     ("name", "options", "message"),
     [
         ("ridge", {"strength": 0}, "strength 0.*above 0"),
-        ("logistic", {"strength": -1}, "strength -1.*above 0"),
+        ("logistic", {"strength": 1e-12}, "strength is 1e-12; expected at least 0.0001"),
+        ("logistic", {"strength": float("inf")}, "strength is inf; expected a finite number"),
         ("nearest-mean", {"shrinkage": 0}, "shrinkage 0.*expected null, or a number from 0.001 to 1"),
         ("tip-adapter", {"text": False, "beta": 0}, "beta 0"),
         ("tip-adapter", {}, "reads class names, but backbone 'features/8' has no text"),

@@ -318,12 +318,17 @@ def test_the_public_codes_pixels_are_not_normalised(name: str, small: Backbone) 
 @pytest.mark.parametrize(("method", "lacking"), [("strm", "patch_frames"), ("clip-cpm2c", "fused_frames")])
 def test_an_episode_that_lacks_an_encoding_names_it(method: str, lacking: str) -> None:
     frames = torch.zeros(1, 2, 1, 8, 128)
-    episode = Episode({"frames": frames}, {"frames": frames[:, :, 0]}, torch.ones(1, 2, 1) > 0)
-    with pytest.raises(ValueError, match=rf"{method} reads '{lacking}', and the episode has \['frames'\]; give what"):
-        build_method(method, load_backbone("tiny")).match(episode)
+    there = torch.ones(1, 2, 1) > 0
+    built = build_method(method, load_backbone("tiny"))
+    with pytest.raises(ValueError, match=rf"{method} reads '{lacking}', and the episode has \['frames'\] of support"):
+        built.match(Episode({"frames": frames}, {"frames": frames[:, :, 0]}, there))
+    with pytest.raises(
+        ValueError, match=r"otam reads 'frames', and .* \['frames'\] of support videos and \[\] of quer"
+    ):
+        build_method("otam", load_backbone("tiny")).match(Episode({"frames": frames}, {}, there))
 
 
-@pytest.mark.parametrize("method", ["clip-mei", "ts-fsar", "clip-fsar", "ma-fsar", "zero-shot"])
+@pytest.mark.parametrize("method", ["clip-mei", "ts-fsar", "clip-fsar", "ma-fsar", "zero-shot", "tip-adapter"])
 def test_an_episode_without_class_texts_says_so(method: str) -> None:
     built = build_method(method, load_backbone("tiny"))
     clips = torch.zeros(1, 2, 1, 8, 3, 64, 64)

@@ -142,11 +142,11 @@ def _guarded(match: Callable[[Any, Episode], Prediction]) -> Callable[[Any, Epis
         try:
             prediction = match(self, episode)
         except KeyError as missing:
-            if missing.args[0] in {**episode.support, **episode.query}:
+            if missing.args[0] in episode.support and missing.args[0] in episode.query:
                 raise
             raise ValueError(
-                f"{self.name} reads {missing.args[0]!r}, and the episode has {list(episode.query)}; give what encode "
-                f"or encode_episode of {self.name} returns"
+                f"{self.name} reads {missing.args[0]!r}, and the episode has {list(episode.support)} of support videos "
+                f"and {list(episode.query)} of queries; give what encode or encode_episode of {self.name} returns"
             ) from missing
         empty = ~episode.shot_mask.any(-1)
         return replace(prediction, logits=prediction.logits.masked_fill(empty[:, None], -torch.inf))

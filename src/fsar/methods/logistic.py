@@ -19,6 +19,7 @@ Deviations:
 """  # noqa: E501
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 
@@ -36,13 +37,10 @@ class Logistic(Method):
     class Config(Method.Config):
         """Options of logistic regression."""
 
+        least: ClassVar[dict[str, float]] = {"strength": 1e-4}  # less is singular in single precision
+
         strength: float = 0.1
         """Of the penalty on the weights; vectors have length 1."""
-
-        def check(self) -> None:
-            """Refuse a strength of 0 or less."""
-            if self.strength <= 0:
-                raise ValueError(f"logistic got strength {self.strength}; expected a number above 0")
 
     config: Config
 

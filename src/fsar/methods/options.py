@@ -1,5 +1,6 @@
 """Options of all methods: ranges of their numbers, and what to name if a backbone does not fit."""
 
+import math
 from typing import Any
 
 from fsar.config import as_yaml
@@ -20,8 +21,8 @@ def require_ranges(config: Any) -> None:
     least = {**LEAST, **config.least}
     for name, value in vars(config).items():
         numbers = value if isinstance(value, tuple) else () if value is None else (value,)
-        if any(number != number for number in numbers):
-            expected = "a number"
+        if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+            expected = "a finite number"
         elif name.endswith("dropout") and not 0 <= value < 1:
             expected = "a share in [0, 1)"
         elif name in least and any(number < least[name] for number in numbers):

@@ -94,11 +94,12 @@ class TipAdapter(Method):
         query, support = episode.query["frames"], episode.support["frames"]
         with torch.autocast(query.device.type, enabled=False):
             given = head_input(query, support, episode.shot_mask)
+            text = episode.require_text() if self.config.text else None
             keys = given.support
             if self.config.tuned:
-                keys = tuned_keys(given, self._of_text(keys, episode.text), self.config)
+                keys = tuned_keys(given, self._of_text(keys, text), self.config)
             cached = _affinities(given.query, keys, self.config.beta) @ given.classes
-            return Prediction(self.config.alpha * cached + self._of_text(given.query, episode.text))
+            return Prediction(self.config.alpha * cached + self._of_text(given.query, text))
 
     def _of_text(self, vectors: Float[Tensor, "episode video dim"], text: Tensor | None) -> Tensor:
         """Logits of zero-shot CLIP, [episode, video, way]; without texts, a zero."""

@@ -90,7 +90,7 @@ class TsFsar(TrainingText):
         """Options of TS-FSAR."""
 
         least: ClassVar[dict[str, float]] = {"frames": 1, "dim": 1, "temporal_blocks": 1, "fusion": 0}
-        above_zero = ("distillation_temperature",)
+        above_zero = ("temperature", "distillation_temperature")
 
         frames: int = 8
         """Frames per video: the side of the matrix that weighs pairs of frames."""
