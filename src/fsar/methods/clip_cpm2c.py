@@ -98,7 +98,7 @@ class ClipCpm2c(TrainingText):
         """Channels inside the transformer's feed-forward part."""
 
         def check(self) -> None:
-            """Refuse values out of range."""
+            """Refuse unknown templates."""
             templates(self.templates)
 
     config: Config

@@ -132,7 +132,7 @@ class ClipMei(ClipSpm):
         """Channels inside the transformers' feed-forward part and the prompt generator."""
 
         def check(self) -> None:
-            """Refuse values out of range."""
+            """Refuse unknown templates."""
             templates(self.templates)
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:

@@ -155,7 +155,7 @@ class HyRsm(Method):
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
         dim, heads = backbone.dim, config.heads
-        if heads < 1 or dim % heads:
+        if dim % heads:
             raise ValueError(
                 f"{self.name} got {heads} heads for the {dim} channels of backbone {backbone.name!r}; expected a "
                 f"divisor of {dim}: set heads to one, or choose another backbone"

@@ -88,6 +88,7 @@ class TaskSpecificMatch(nn.Module):
 
     def __init__(self, dim: int, frames: int):
         super().__init__()
+        self.frames = frames
         self.generator = nn.Linear(dim, frames**2, bias=False)
 
     def forward(
@@ -106,7 +107,11 @@ class TaskSpecificMatch(nn.Module):
             query_tokens: of each frame.
             support_tokens: of each frame.
             shot_mask: false for missing shots.
+
+        Raises:
+            ValueError: videos have another number of frames: every pair of frames has its own weight.
         """
+        require_frames(self.frames, query.shape[-2])
         correlation = frame_similarity(query, mean_over_shots(support, shot_mask), _COS_EPS)
         videos = shot_mask.sum((1, 2)).clamp(min=1)[:, None]
         task = (support_tokens.mean(-2) * shot_mask[..., None]).sum((1, 2)) / videos  # episode dim
@@ -140,6 +145,5 @@ class DistanceCorrelation(nn.Module):
         shot_mask: ShotMask,
     ) -> Logits:
         """Match frame features of queries and support videos."""
-        require_frames(round(self.match.generator.out_features**0.5), query.shape[-2])  # a weight per pair of frames
         relations = [channel_distances(frames.unsqueeze(-1)) for frames in (query, support)]
         return self.match(*relations, query, support, shot_mask)
