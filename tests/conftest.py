@@ -20,6 +20,7 @@ from fsar.datasets.world import FRAMES_PER_SECOND, render_clip
 from fsar.datasets.world_actions import ACTIONS, Action
 from fsar.files import atomic_path
 from fsar.video.writing import write_video
+from tests import processes
 
 SHARED = Path(os.environ["FSAR_SHARED"]) if os.environ.get("FSAR_SHARED") else None
 GOLDEN = Path(os.environ.get("FSAR_GOLDEN_DIR", Path(__file__).parent / "golden"))
@@ -27,6 +28,13 @@ SUB_ACTIONS = str(Path(__file__).parent / "sub_actions.yaml")
 needs_shared = pytest.mark.skipif(
     SHARED is None or not SHARED.is_dir(), reason="FSAR_SHARED names no folder of shared material"
 )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep open where pytest prints, for processes that hang."""
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():  # type: ignore[union-attr]
+        processes.TERMINAL = os.dup(2)
+
 
 torch.set_num_threads(1)  # one worker per core runs the suite
 os.environ["OMP_NUM_THREADS"] = "1"  # and so in every process that a test starts

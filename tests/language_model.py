@@ -102,8 +102,10 @@ def running_server() -> Iterator[Server]:
     server = Server()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
-    yield server
-    server.ending.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server
+    finally:  # otherwise the process would wait for the thread at its end
+        server.ending.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -17,6 +17,7 @@ from functools import cache, partial
 from importlib import import_module
 from itertools import count
 from pathlib import Path
+from threading import Timer
 from typing import IO, NoReturn, TypeAlias
 
 from fsar import cli
@@ -24,6 +25,11 @@ from fsar import cli
 ROOT = Path(__file__).parent.parent
 Words = tuple[str | Path | int, ...]
 Run: TypeAlias = "subprocess.CompletedProcess[str]"
+
+TERMINAL = 2
+"""Where pytest itself prints, which captures what tests print; `conftest.py` sets it."""
+HANGS = 1000.0
+"""Seconds after which a process is asked to print where it stands; later, pytest ends the test (pyproject.toml)."""
 
 
 def as_a_user(*words: str | Path | int, **more: object) -> Run:
@@ -45,7 +51,22 @@ def forked(*words: str | Path | int, before: Callable[[], object] | None = None)
         before: called in the new process first, to set a limit or to expect a signal.
     """
     fork = _Fork(words, before)
-    return fork.ended(os.waitpid(fork.pid, 0)[1])
+    return fork.ended(waited(fork.pid))
+
+
+def waited(pid: int) -> int:
+    """Wait for the end of a process that `begin` has begun; if it hangs, it prints where.
+
+    Returns:
+        Its status, as `os.waitpid` gives it.
+    """
+    asking = Timer(HANGS, os.kill, (pid, signal.SIGUSR2))
+    asking.daemon = True
+    asking.start()
+    try:
+        return os.waitpid(pid, 0)[1]
+    finally:
+        asking.cancel()
 
 
 def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
@@ -55,9 +76,7 @@ def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
         words: after `fsar`, as each process gets them.
         processes: how many.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [address | {"LOCAL_RANK": str(rank), "NODE_RANK": "0"} for rank in range(processes)]
     forks = [_Fork(words, partial(os.environ.update, rank)) for rank in ranks]
     running, ended = {fork.pid: fork for fork in forks}, {}
@@ -73,11 +92,38 @@ def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
     return [ended[fork] for fork in forks]
 
 
+def free_port() -> int:
+    """A port of this machine at which nobody listens now."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def child(function: Callable[[], object]) -> int:
+    """Call a function in a fork of this process, which then ends: with status 0, if the function returned.
+
+    Returns:
+        The number of the process, for `waited`.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            begin(TERMINAL)
+            function()
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:  # whatever happens, no fork goes on as a second test process
+            os._exit(code)
+    return pid
+
+
 def started(*words: str | Path | int, before: str = "") -> "_Started":
     """Start `fsar` as a new program, which ends with this process.
 
     For services: a fork of this process, whose libraries run threads, sometimes crashed at its end. Wait for it with
-    `os.waitpid(found.pid, 0)`, then see `found.ended`.
+    `waited(found.pid)`, then see `found.ended`.
 
     Args:
         words: after `fsar`.
@@ -111,15 +157,22 @@ class _New(_Started):
     def __init__(self, words: Words, before: str):
         super().__init__(words)
         out, err = self.printed
-        code = f"from tests.processes import *; end_with_parent()\n{before}\nsys.exit(cli.main(sys.argv[1:]))"
+        code = f"from tests.processes import *; begin({TERMINAL})\n{before}\nsys.exit(cli.main(sys.argv[1:]))"
         command = [sys.executable, "-X", "faulthandler", "-c", code, *map(str, words)]
         paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(command, stdout=out, stderr=err, env=os.environ | {"PYTHONPATH": paths})
+        self._process = subprocess.Popen(
+            command, stdout=out, stderr=err, env=os.environ | {"PYTHONPATH": paths}, pass_fds=[TERMINAL]
+        )
         self.pid = self._process.pid
 
 
-def end_with_parent() -> None:
-    """End this process when its parent ends."""
+def begin(terminal: int) -> None:
+    """End this process when its parent ends, whose connections it may hold; print where it stands at SIGUSR2.
+
+    Args:
+        terminal: number of an open file.
+    """
+    faulthandler.register(signal.SIGUSR2, file=terminal)
     with suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
@@ -145,6 +198,7 @@ def _import_what_verbs_import() -> None:
 def _run_and_exit(words: Words, before: Callable[[], object] | None, out: IO[bytes], err: IO[bytes]) -> NoReturn:
     code: object = 1
     try:
+        begin(TERMINAL)
         os.dup2(out.fileno(), 1)
         os.dup2(err.fileno(), 2)
         sys.stdout, sys.stderr = (os.fdopen(fd, "w", encoding="utf-8", errors="strict") for fd in (1, 2))

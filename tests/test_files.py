@@ -1,11 +1,11 @@
 """Files on disk are whole or absent."""
 
-import os
 from pathlib import Path
 
 import pytest
 
 from fsar.files import atomic_path, locked, write_text_atomic
+from tests.processes import child, waited
 
 
 def test_text_is_written_as_it_is(tmp_path: Path) -> None:
@@ -31,16 +31,14 @@ def test_processes_that_change_a_file_take_turns(tmp_path: Path) -> None:
     """Forty additions by four processes: without the lock, some would read the same number and lose one."""
     file = tmp_path / "count"
     write_text_atomic(file, "0")
-    children = []
-    for _ in range(4):
-        child = os.fork()
-        if child == 0:
-            for _ in range(10):
-                with locked(file):
-                    write_text_atomic(file, str(int(file.read_text()) + 1))
-            os._exit(0)
-        children.append(child)
-    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+
+    def add_ten() -> None:
+        for _ in range(10):
+            with locked(file):
+                write_text_atomic(file, str(int(file.read_text()) + 1))
+
+    children = [child(add_ten) for _ in range(4)]
+    assert all(waited(pid) == 0 for pid in children)
     assert file.read_text() == "40" and list(tmp_path.iterdir()) == [file]
 
 

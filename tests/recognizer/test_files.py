@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fsar import Recognizer
 from fsar.backbones import Backbone
 from fsar.recognizer.files import KEY, read_file, read_parts
 from fsar.video import probe
+from tests.processes import child, waited
 from tests.recognizer.conftest import Clips, moving
 
 
@@ -89,20 +91,17 @@ def test_two_processes_edit_one_file_and_no_edit_is_lost(small: Recognizer, tmp_
     """Each adds three actions, one edit at a time; meanwhile the file can always be read."""
     path = tmp_path / "mine.fsar"
     small.save(path)
-    children = []
-    for seed, name in enumerate(("up", "down")):
-        child = os.fork()
-        if child == 0:
-            for turn in range(3):
-                with Recognizer.edit(path, small.backbone) as recognizer:
-                    recognizer.enroll(f"{name} {turn}", moving(turn, 40, 100 + seed))
-            os._exit(0)
-        children.append(child)
+
+    def add_three(name: str, seed: int) -> None:
+        for turn in range(3):
+            with Recognizer.edit(path, small.backbone) as recognizer:
+                recognizer.enroll(f"{name} {turn}", moving(turn, 40, 100 + seed))
+
+    first, second = (child(partial(add_three, name, seed)) for seed, name in enumerate(("up", "down")))
     seen = set()
-    while any(os.waitpid(child, os.WNOHANG) == (0, 0) for child in children[:1]):
+    while not (ended := os.waitpid(first, os.WNOHANG))[0]:
         seen.add(len(Recognizer.load(path, small.backbone).actions))
-    for child in children[1:]:
-        assert os.waitpid(child, 0)[1] == 0
+    assert ended[1] == waited(second) == 0
     assert seen <= set(range(2, 9))
     assert sorted(Recognizer.load(path, small.backbone).actions) == [
         *(f"down {turn}" for turn in range(3)),

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 import fsar.service.app  # noqa: F401 - in this process, so that forks need not
 from fsar.recognizer import Recognizer
 from fsar.video.writing import write_video
-from tests.processes import Run, started
+from tests.processes import Run, free_port, started, waited
 
 
 class Served:
@@ -37,11 +36,7 @@ class Served:
         before: str = "",
         verb: str = "serve",
     ):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-
-        self.root = root
+        self.port, self.root = free_port(), root
         options = ["--backbone", "tiny", "--workers", "1", "--port", self.port]
         secret = f"os.environ['FSAR_TOKEN'] = {token!r}\n" if token else ""
         self._process = started(verb, root, *options, *map(str, words), before=secret + before)
@@ -63,7 +58,7 @@ class Served:
 
     def ended(self) -> Run:
         self.client.close()
-        return self._process.ended(os.waitpid(self.pid, 0)[1])
+        return self._process.ended(waited(self.pid))
 
 
 def moving(start: int, end: int, frames: int = 12) -> np.ndarray:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from select import select
 from typing import Any
 
 import httpx
@@ -509,12 +510,12 @@ def _kill_9(served: Served, clips: dict[str, bytes]) -> None:
 
 def test_a_stop_finishes_what_was_accepted(clips: dict[str, bytes], tmp_path: Path) -> None:
     Recognizer("tiny").save(tmp_path / "g.fsar")
-    served = Served(tmp_path, before="import fsar.service.http; fsar.service.http.HEAD_SECONDS = 0.5")
+    served = Served(tmp_path, before="import fsar.service.http; fsar.service.http.HEAD_SECONDS = 2")
     _slow_heads(served)
     url = "/v1/recognizers/g"
     with slow_upload(served, url, clips["left0"], "actions/left/examples") as slow:
         while not served.client.get("/v1/health").json()["in_work"]:
-            pass
+            assert not select([slow], [], [], 0)[0], "the service has hung up"
         again = forked("serve", tmp_path, "--port", "0")
         assert again.returncode == 2 and "another `fsar serve` uses this folder" in again.stderr
         os.kill(served.pid, signal.SIGTERM)

@@ -28,21 +28,22 @@ def request(*parts: bytes, then: Callable[[], Awaitable[Any]] | None = None) -> 
 
 
 def test_what_is_not_taken_leaves_nothing(tmp_path: Path) -> None:
-    uploads = Uploads(tmp_path, Limits(upload_mb=0.001, upload_seconds=0.05))
+    uploads = Uploads(tmp_path, Limits(upload_mb=0.001))
+    hasty = Uploads(tmp_path, Limits(upload_seconds=0.05))
 
     async def cut() -> Any:
         return {"type": "http.disconnect"}
 
-    async def refused(asked: Request) -> int:
+    async def refused(uploads: Uploads, asked: Request) -> int:
         with pytest.raises(Refused) as error:
             async with uploads.received(asked):
                 pass
         return error.value.status
 
     async def ask() -> list[int]:
-        slow = request(VIDEO, then=lambda: asyncio.sleep(60))
-        wrong = (slow, request(VIDEO, then=cut), request(VIDEO, VIDEO), request(b""), request(b"#EXTM3U" + bytes(400)))
-        return [await refused(each) for each in wrong]
+        slow = request(VIDEO, then=lambda: asyncio.sleep(600))
+        wrong = (request(VIDEO, then=cut), request(VIDEO, VIDEO), request(b""), request(b"#EXTM3U" + bytes(400)))
+        return [await refused(hasty, slow), *[await refused(uploads, each) for each in wrong]]
 
     assert asyncio.run(ask()) == [408, 400, 413, 400, 415]
     assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,7 @@ from lightning_fabric.plugins.environments import LightningEnvironment, SLURMEnv
 from fsar.datasets.features import save_features
 from fsar.training.recipes import Recipe, load_recipe
 from fsar.training.setup import cluster_environment
+from tests.processes import free_port
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.sbatch"
 BATCH = {"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_JOB_NAME": "fsar", "SLURM_NNODES": "1"}
@@ -64,11 +65,11 @@ def test_another_number_of_tasks_is_refused(
 
 
 SRUN = """#!/bin/bash
-# srun, simulated: starts the tasks that the job asks for, each with its number
+# srun, simulated: starts the tasks that the job asks for, each with its number; if one fails, it ends the others
 export SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=$SLURM_NTASKS MASTER_PORT=%d
-for rank in $(seq 1 $((SLURM_NTASKS - 1))); do SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NODEID=0 "$@" & done
-SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 "$@" || exit 1
-wait
+ranks=$(seq 0 $((SLURM_NTASKS - 1)))
+for rank in $ranks; do SLURM_PROCID=$rank SLURM_LOCALID=$rank SLURM_NODEID=0 "$@" & done
+for rank in $ranks; do wait -n || { kill $(jobs -p); exit 1; }; done
 """
 
 
@@ -82,8 +83,8 @@ def test_the_sbatch_script_trains_on_every_task(tmp_path: Path) -> None:
     save_features(tmp_path / "rows.npz", {"features": rows, "label": label, "split": np.repeat(["train", "val"], 8)})
     tools = tmp_path / "bin"
     tools.mkdir()
-    port = 20_000 + os.getpid() % 20_000
-    for name, text in (("srun", SRUN % port), ("fsar", f'#!/bin/bash\nexec {sys.executable} -m fsar.cli "$@"\n')):
+    fsar = f'#!/bin/bash\nexec {sys.executable} -m fsar.cli "$@"\n'
+    for name, text in (("srun", SRUN % free_port()), ("fsar", fsar)):
         (tools / name).write_text(text)
         (tools / name).chmod(0o755)
     job = {**BATCH, "SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "PATH": f"{tools}:{os.environ['PATH']}"}

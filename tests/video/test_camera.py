@@ -259,9 +259,9 @@ def test_a_stream_that_never_shows_a_picture_ends_with_its_thread() -> None:
             pass
 
     with served(ThreadingHTTPServer, Handler) as port:
-        for path, words in (("garbage", "it sends no video"), ("silent", "no picture for 1 s")):
+        for path, seconds, words in (("garbage", 60.0, "it sends no video"), ("silent", 1.0, "no picture for 1 s")):
             gone.clear()
-            source, stop = source_named(f"http://127.0.0.1:{port}/{path}", 1.0), Event()
+            source, stop = source_named(f"http://127.0.0.1:{port}/{path}", seconds), Event()
             with pytest.raises(SourceError, match=words), newest(play(source, FakeClock(), stop), 3, stop) as box:
                 next(iter(box))
             assert not [each for each in enumerate_threads() if each.name == "fsar-camera"]

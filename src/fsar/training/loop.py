@@ -12,7 +12,7 @@ episode). So a run is the same on any number of threads and devices, and a resum
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def train(recipe: Recipe, dataset: VideoDataset, folder: Path, progress: bool = 
     with ExitStack() as stack:
         _lock(fabric, folder, stack)
         setup = prepare(fabric, recipe, dataset, progress)
-        _Run(setup, RunFolder(folder, setup)).go()
+        _Run(setup, stack.enter_context(closing(RunFolder(folder, setup)))).go()
         fabric.barrier()
 
 

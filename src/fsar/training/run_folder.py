@@ -48,6 +48,7 @@ class RunFolder:
     def __init__(self, path: Path, setup: "Setup"):
         self.path, self.setup = path, setup
         self.writes = setup.fabric.is_global_zero
+        self._curves: Any = None  # a SummaryWriter, once the run has begun
 
     def begin(self, standing: Standing) -> None:
         """Write recipe and environment, and cut the log back to the saved state."""
@@ -60,7 +61,12 @@ class RunFolder:
         if not standing.finished(self.setup.recipe):
             _add_environment(self.path / ENVIRONMENT, self.setup.fabric.device)
         self._cut_log(standing.step)
-        self.writer = SummaryWriter(str(self.path / "tensorboard"), purge_step=standing.step + 1)
+        self._curves = SummaryWriter(str(self.path / "tensorboard"), purge_step=standing.step + 1)
+
+    def close(self) -> None:
+        """End the threads that write the curves."""
+        if self._curves is not None:
+            self._curves.close()
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Add a line to the log, and its numbers to the curves."""
@@ -70,9 +76,9 @@ class RunFolder:
             file.write(json.dumps(line) + "\n")
         for name, value in line.items():
             if isinstance(value, float):
-                self.writer.add_scalar(name, value, line["step"])
+                self._curves.add_scalar(name, value, line["step"])
         for name, value in line.get("terms", {}).items():
-            self.writer.add_scalar(f"terms/{name}", value, line["step"])
+            self._curves.add_scalar(f"terms/{name}", value, line["step"])
 
     def save(self, standing: Standing) -> None:
         """Write everything that a resumed run needs."""

@@ -1,7 +1,6 @@
 """Sub-actions by a language model, against a real server that answers well, badly, late, or not at all."""
 
 import json
-import socket
 from collections.abc import Callable
 from email.utils import formatdate
 
@@ -9,6 +8,7 @@ import pytest
 
 from fsar.text.describe import INSTRUCTION, checked_base_url, describe, endpoint
 from tests.language_model import KEY, Handler, Server, completion, half, hung_up, late, no_json, says, stages, status
+from tests.processes import free_port
 
 
 def test_every_class_is_asked_for_once_as_the_paper_does(server: Server) -> None:
@@ -123,11 +123,8 @@ def test_a_redirect_is_not_followed_with_the_key(server: Server) -> None:
 
 
 def test_nobody_listens() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     waited: list[float] = []
-    ask = endpoint(f"http://127.0.0.1:{port}/v1", "m", KEY)
+    ask = endpoint(f"http://127.0.0.1:{free_port()}/v1", "m", KEY)
     with pytest.raises(ValueError, match="after 3 tries.*Connection refused; check --base-url, and that the server"):
         describe(["wave"], ask, retries=2, sleep=waited.append)
     assert waited == [1, 2]
