@@ -17,7 +17,8 @@ def odd_values() -> Iterator[tuple[str, str, Any]]:
         for field in dataclasses.fields(config):
             kinds = [kind for kind in get_args(hints[field.name]) or [hints[field.name]] if kind is not type(None)]
             if get_origin(hints[field.name]) is tuple and Ellipsis in kinds:
-                yield from ((method, field.name, value) for value in ([], [2, 2], [-1]))
+                empty = [] if field.name == "temporal_blocks" else [[]]  # none is an ablation
+                yield from ((method, field.name, value) for value in ([2, 2], [-1], *empty))
             elif get_origin(hints[field.name]) is tuple:
                 yield method, field.name, [-1] * len(kinds)
             elif get_origin(kinds[0]) is tuple:
@@ -70,6 +71,7 @@ def test_values_that_mean_nothing_are_named(method: str, options: dict[str, Any]
     ("method", "options"),
     [
         ("trx", {"cardinalities": [3, 2]}),  # the order of its layers
+        ("ts-fsar", {"temporal_blocks": []}),  # no attention over time
         ("ts-fsar", {"residual": 1.6}),  # its public code on SSv2
         ("clip-spm", {"gate_visual": 2.0, "consistency_shares": [0.49, 0.579]}),  # its public code
         ("clip-spm", {"consistency_shares": [0.5, 1.0]}),

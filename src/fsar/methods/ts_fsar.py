@@ -100,7 +100,6 @@ class TsFsar(TrainingText):
             "clip_weight": 0,
         }
         above_zero = ("temperature", "distillation_temperature")
-        distinct = ("temporal_blocks",)
 
         frames: int = 8
         """Frames per video: the side of the matrix that weighs pairs of frames."""
@@ -109,7 +108,7 @@ class TsFsar(TrainingText):
         heads: int = 4
         """Heads of the small network's attentions; they must divide `dim`."""
         temporal_blocks: tuple[int, ...] = (7, 9, 11)
-        """Numbers of the blocks that attend over time, rising from 1; those that the encoder lacks have no effect."""
+        """Blocks that attend over time: rising numbers from 1; none for []. Those that the encoder lacks do nothing."""
         templates: str = "clip-spm"
         """Template set of the class texts, or one template with `{}`."""
         fusion: tuple[float, float, float] = (0.15, 0.8, 0.05)
@@ -139,7 +138,7 @@ class TsFsar(TrainingText):
             templates(self.templates)
             if self.dim % self.heads:
                 raise ValueError(f"ts-fsar: heads is {self.heads} and dim {self.dim}; expected heads that divide dim")
-            if self.temporal_blocks != (rising := tuple(sorted(self.temporal_blocks))):
+            if self.temporal_blocks != (rising := tuple(sorted(set(self.temporal_blocks)))):
                 raise ValueError(
                     f"ts-fsar: temporal_blocks is {as_yaml(self.temporal_blocks)}; expected rising numbers: "
                     f"{as_yaml(rising)}"
