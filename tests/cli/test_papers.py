@@ -72,6 +72,8 @@ def test_what_is_special_of_a_cell_is_shown(capsys: pytest.CaptureFixture[str]) 
         (("--method", "ma-fasr"), "did you mean 'ma-fsar'"),
         (("--table", "Table 33"), "unknown table 'table-33'; did you mean"),
         (("--method", "soap"), "fsar holds no published number of soap; `fsar papers` lists those that it holds"),
+        (("--method", "SOAP"), "unknown method 'SOAP'; did you mean 'soap'?"),
+        (("--method", "MOLO"), "unknown method 'MOLO'; did you mean 'molo'?"),
         (("--method", "otm"), "unknown method 'otm'; did you mean 'otam'?"),
         (
             ("--method", "clip-mei", "--benchmark", "ssv2-small"),

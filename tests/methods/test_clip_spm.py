@@ -763,8 +763,7 @@ def test_an_unquoted_off_is_off(tiny: Backbone) -> None:
     [
         ({"lambda1": -1.0}, "'lambda1': -1.0.*expected none below 0"),
         ({"lambda1": 0.0, "lambda2": 0.0}, "lambda1 or lambda2 above"),
-        ({"gate_visual": 0.0}, "gate_visual 0.0.*at least 1/"),
-        ({"gate_slope": -0.1}, "gate_slope -0.1.*at least 0"),
+        ({"gate_visual": 1e-6}, "gate_visual 1e-06.*at least 1/"),
         ({"padm": False, "lambda2": 1.0}, "lambda2: 1.0, which has no effect with padm: false; leave one of them out"),
         ({"padm": False, "inductive": False}, "inductive: false, which has no effect with padm: false"),
         ({"spm": False, "consistency": "query"}, "consistency: query, which has no effect with spm: false"),

@@ -155,8 +155,6 @@ def test_windows_are_those_of_the_public_code() -> None:
 def test_wrong_options_and_frames_are_named() -> None:
     with pytest.raises(ValueError, match=r"strm: cardinalities is \[2\] and frames 1.*as many frames"):
         build(frames=1)
-    with pytest.raises(ValueError, match=r"strm: cardinalities is \[\]; expected frames per tuple"):
-        build(cardinalities=(), out_dim=8)
     with pytest.raises(ValueError, match="built for 4 frames per video and got 8; set its option `frames` to 8"):
         random_episode(build(frames=4))
 

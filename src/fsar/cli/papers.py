@@ -85,7 +85,8 @@ def _require_known(key: str, word: str, known: Sequence[str]) -> None:
         return
     if key == "method" and word in METHODS:
         raise ValueError(f"fsar holds no published number of {word}; `fsar papers` lists those that it holds")
-    raise ValueError(unknown(word, known, key))
+    others = [name for name in METHODS if name not in known] if key == "method" else []
+    raise ValueError(unknown(word, [*known, *others], key))
 
 
 def _words(cells: Iterable["Cell"], key: str) -> list[str]:

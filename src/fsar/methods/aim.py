@@ -36,7 +36,7 @@ Deviations:
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from einops import rearrange
@@ -113,6 +113,8 @@ class Aim(Method):
     @dataclass(frozen=True, kw_only=True)
     class Config(Method.Config):
         """Options of AIM."""
+
+        least: ClassVar[dict[str, float]] = {"scale": 0}
 
         frames: int = 8
         """Frames per video: the length of the temporal embedding."""

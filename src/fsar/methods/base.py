@@ -192,6 +192,8 @@ class Method(TrainingParts, nn.Module):
         """Options and their least values, beside `LEAST`; of a list, every number."""
         above_zero: ClassVar[Collection[str]] = ()
         """Options that are more than 0."""
+        distinct: ClassVar[Collection[str]] = ()
+        """Lists that hold at least one number, and none twice."""
 
         def __post_init__(self) -> None:
             require_ranges(self)  # `check` compares options that are in their ranges

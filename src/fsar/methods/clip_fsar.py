@@ -65,7 +65,7 @@ from fsar.methods.episode import (
 )
 from fsar.methods.training_text import TrainingText
 from fsar.shapes import FrameFeatures
-from fsar.text.prompts import class_features
+from fsar.text.prompts import class_features, templates
 
 
 class ClipFsar(TrainingText):
@@ -99,7 +99,8 @@ class ClipFsar(TrainingText):
         """Resize the short side, or squeeze frames to 256 x 256 pixels whatever their shape, as in the public code."""
 
         def check(self) -> None:
-            """Refuse values out of range."""
+            """Refuse values out of range, and a prompt without a place for the class name."""
+            templates(self.prompt)
             if not 0 <= self.text_weight <= 1 or self.class_text_weight < 0 or self.smoothing <= 0 or self.hidden < 1:
                 raise ValueError(
                     f"clip-fsar got text_weight {self.text_weight}, class_text_weight {self.class_text_weight}, "

@@ -177,7 +177,9 @@ class ClipMdmf(Method):
         """Channels inside the transformers' feed-forward part."""
 
         def check(self) -> None:
-            """Refuse values out of range."""
+            """Refuse values out of range, and a prompt without a place for the class name."""
+            if "{}" not in self.prompt:
+                raise ValueError(f"clip-mdmf: prompt is {self.prompt!r}; expected {{}} in place of the class name")
             if min(self.alpha1, self.alpha2, self.distill_weight) < 0 or self.alpha1 + self.alpha2 == 0:
                 raise ValueError(
                     f"clip-mdmf got alpha1 {self.alpha1}, alpha2 {self.alpha2} and distill_weight "

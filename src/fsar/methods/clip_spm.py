@@ -66,6 +66,7 @@ Deviations (`variant: paper` is the paper's column, `official` the code's; a swi
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import gt
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -77,7 +78,7 @@ from torch.nn.functional import pad
 
 from fsar.alignment import frame_similarity, otam
 from fsar.backbones import Backbone
-from fsar.config import ablation
+from fsar.config import ablation, as_yaml
 from fsar.layers.temporal import TemporalTransformer, split_heads
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import (
@@ -138,6 +139,8 @@ class ClipSpm(Method):
         """Options of CLIP-SPM."""
 
         variants: ClassVar[Mapping[str, Mapping[str, Any]]] = VARIANTS
+        least: ClassVar[dict[str, float]] = {"gate_slope": 0, "alpha": 0, "consistency_shares": 0}
+        above_zero = ("gate_visual", "gate_text")
 
         variant: Literal["paper", "official"] = "paper"
         """The paper's equations or the public code's; options that are null follow it."""
@@ -173,7 +176,8 @@ class ClipSpm(Method):
         """Compare prompts and texts after the fusion (`final`), before it, or at both places, added."""
         consistency_shares: tuple[float, float] | None = ablation(None)
         """w_t and w_c of an earlier form of the public code: the queries' weights of prompts and of [prompt; frames].
-        The support's are 0.5 - w_t and 1 - w_c. None weighs every distance by 1."""
+        The support's are 0.5 - w_t and 1 - w_c, so that w_t is 0 to 0.5 and w_c 0 to 1. None weighs every distance by
+        1."""
         condis: Literal["norm", "square"] | None = None
         """ConDis: Euclidean distances summed over videos; or squared ones, mean over support plus mean over queries."""
         learned_alpha_mo: bool | None = None
@@ -205,6 +209,11 @@ class ClipSpm(Method):
             weights = {key: getattr(self, key) for key in ("lambda1", "lambda2", "lambda3", "lambda4")}
             if min(weights.values()) < 0 or weights["lambda1"] + weights["lambda2"] == 0:
                 raise ValueError(f"clip-spm got {weights}; expected none below 0, and lambda1 or lambda2 above")
+            if self.consistency_shares is not None and any(map(gt, self.consistency_shares, (0.5, 1.0))):
+                raise ValueError(
+                    f"clip-spm: consistency_shares is {as_yaml(self.consistency_shares)}; expected a first share of at "
+                    f"most 0.5 and a second of at most 1, since the support gets the rest"
+                )
             if self.consistency_shares is not None and self.consistency not in ("both", "off"):
                 raise ValueError(
                     f"clip-spm got consistency_shares {self.consistency_shares} with consistency: {self.consistency}; "
@@ -613,9 +622,8 @@ class DualModulation(nn.Module):
 
 def _require_gates(config: ClipSpm.Config, dim: int) -> None:
     """Refuse gates without inner channels."""
-    if int(dim * min(config.gate_visual, config.gate_text)) < 1 or config.gate_slope < 0:
+    if int(dim * min(config.gate_visual, config.gate_text)) < 1:
         raise ValueError(
-            f"clip-spm got gate_visual {config.gate_visual}, gate_text {config.gate_text} and gate_slope "
-            f"{config.gate_slope}; expected shares of at least 1/{dim} of the features' channels, and a slope of at "
-            f"least 0"
+            f"clip-spm got gate_visual {config.gate_visual} and gate_text {config.gate_text}; expected shares of at "
+            f"least 1/{dim} of the features' channels"
         )

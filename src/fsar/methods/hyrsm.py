@@ -124,7 +124,7 @@ class HyRsm(Method):
     class Config(Method.Config):
         """Options of HyRSM."""
 
-        least: ClassVar[dict[str, float]] = {"class_weight": 0}
+        least: ClassVar[dict[str, float]] = {"class_weight": 0, "position_scale": 0}
         above_zero: ClassVar[tuple[str, ...]] = ("frame_scale",)
 
         frame_scale: float = 10.0

@@ -51,7 +51,7 @@ Deviations:
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -96,6 +96,8 @@ class MaFsar(Method):
     @dataclass(frozen=True, kw_only=True)
     class Config(Method.Config):
         """Options of MA-FSAR."""
+
+        least: ClassVar[dict[str, float]] = {"joint_scale": 0}
 
         frames: int = 8
         """T, frames per video; the temporal embedding has as many rows."""

@@ -189,6 +189,7 @@ class Molo(Method):
             "class_weight": 0,
             "contrast_weight": 0,
             "reconstruction_weight": 0,
+            "position_scale": 0,
             "reduction": 1,
             "decoder": 1,
         }

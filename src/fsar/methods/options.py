@@ -29,6 +29,8 @@ def require_ranges(config: Any) -> None:
             expected = f"at least {least[name]}"
         elif name in config.above_zero and value <= 0:
             expected = "more than 0"
+        elif name in config.distinct and not 0 < len(numbers) == len(set(numbers)):
+            expected = "at least one number, and none twice"
         else:
             continue
         raise ValueError(f"{type(config).__qualname__}: {name} is {as_yaml(value)}; expected {expected}")

@@ -43,7 +43,7 @@ from fsar.config import as_yaml
 from fsar.layers.temporal import require_frames
 from fsar.methods.encoder import Encoder, FrameEncoder
 from fsar.methods.episode import Encoding, Role
-from fsar.methods.trx import Trx
+from fsar.methods.trx import Trx, require_tuples
 from fsar.shapes import Clips
 
 RGB = 3
@@ -115,6 +115,7 @@ class Soap(Trx):
         """Options of SOAP."""
 
         least: ClassVar[dict[str, float]] = {**Trx.Config.least, "frames": 1, "tuples": 1}
+        distinct = (*Trx.Config.distinct, "tuples")
 
         cardinalities: tuple[int, ...] = (1,)
         """Frames per tuple of TRX."""
@@ -124,12 +125,11 @@ class Soap(Trx):
         """Frames per tuple of the motion; each less than `frames`."""
 
         def check(self) -> None:
-            """Refuse tuples of no size, or of all frames."""
-            super().check()
-            if not self.tuples or max(self.tuples) >= self.frames:
+            """Refuse tuples of TRX of more frames than there are, and of the motion of all frames."""
+            require_tuples("soap", self.cardinalities, self.frames)
+            if max(self.tuples) >= self.frames:
                 raise ValueError(
-                    f"soap: tuples is {as_yaml(self.tuples)} and frames {self.frames}; expected at least one number, "
-                    f"each less than frames"
+                    f"soap: tuples is {as_yaml(self.tuples)} and frames {self.frames}; expected each less than frames"
                 )
 
     config: Config

@@ -47,7 +47,6 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from fsar.alignment.cosine import unhalved
 from fsar.backbones import Backbone
-from fsar.config import as_yaml
 from fsar.layers.temporal import require_frames
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, MapEncoder
@@ -166,6 +165,7 @@ class Strm(Method):
         """Options of STRM."""
 
         least: ClassVar[dict[str, float]] = {"frames": 1, "cardinalities": 1, "out_dim": 1, "similarity_weight": 0}
+        distinct = ("cardinalities",)
 
         frames: int = 8
         """Frames per video: the size of the map over frames."""
@@ -183,13 +183,8 @@ class Strm(Method):
         """Pixels normalised by the backbone's mean and deviation, or in [0, 1], as in the public code."""
 
         def check(self) -> None:
-            """Refuse tuples of no size, or of more frames than there are."""
-            require_tuples("strm", self.cardinalities)
-            if self.frames < max(self.cardinalities):
-                raise ValueError(
-                    f"strm: cardinalities is {as_yaml(self.cardinalities)} and frames {self.frames}; expected at least "
-                    f"as many frames as a tuple joins"
-                )
+            """Refuse tuples of more frames than there are."""
+            require_tuples("strm", self.cardinalities, self.frames)
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
             """Without the similarity nothing weighs it, and without its weight nothing trains it."""

@@ -36,6 +36,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fsar.backbones import Backbone
+from fsar.config import as_yaml
 from fsar.methods.base import Method, Traits
 from fsar.methods.episode import Episode, Prediction
 from fsar.shapes import Logits, ShotMask
@@ -155,6 +156,7 @@ class Trx(Method):
         """Options of TRX."""
 
         least: ClassVar[dict[str, float]] = {"cardinalities": 1, "out_dim": 1}
+        distinct: ClassVar[tuple[str, ...]] = ("cardinalities",)
 
         cardinalities: tuple[int, ...] = (2, 3)
         """Frames per tuple."""
@@ -164,10 +166,6 @@ class Trx(Method):
         """Dropout on the frames with their positional encoding."""
         pixels: Literal["normalized", "unit"] = "normalized"
         """Pixels normalised by the backbone's mean and deviation, or in [0, 1], as in the public code."""
-
-        def check(self) -> None:
-            """Refuse tuples of no size."""
-            require_tuples("trx", self.cardinalities)
 
     config: Config
 
@@ -229,18 +227,22 @@ class CrossTransformers(nn.Module):
         return torch.stack([transformer(query, support, shot_mask) for transformer in self.transformers]).mean(0)
 
 
-def require_tuples(method: str, cardinalities: Sequence[int]) -> None:
-    """Refuse tuples of no size.
+def require_tuples(method: str, cardinalities: Sequence[int], frames: int) -> None:
+    """Refuse tuples of more frames than there are.
 
     Args:
         method: name of the method, for the message.
         cardinalities: frames per tuple.
+        frames: per video.
 
     Raises:
-        ValueError: there is none.
+        ValueError: a tuple joins more.
     """
-    if not cardinalities:
-        raise ValueError(f"{method}: cardinalities is []; expected frames per tuple, as in cardinalities=[2, 3]")
+    if frames < max(cardinalities):
+        raise ValueError(
+            f"{method}: cardinalities is {as_yaml(cardinalities)} and frames {frames}; expected at least as many "
+            f"frames as a tuple joins"
+        )
 
 
 def _require_frames(frames: int, config: Trx.Config) -> None:

@@ -89,7 +89,16 @@ class TsFsar(TrainingText):
     class Config(Method.Config):
         """Options of TS-FSAR."""
 
-        least: ClassVar[dict[str, float]] = {"frames": 1, "dim": 1, "temporal_blocks": 1, "fusion": 0}
+        least: ClassVar[dict[str, float]] = {
+            "frames": 1,
+            "dim": 1,
+            "temporal_blocks": 1,
+            "fusion": 0,
+            "residual": 0,
+            "class_weight": 0,
+            "side_weight": 0,
+            "clip_weight": 0,
+        }
         above_zero = ("temperature", "distillation_temperature")
 
         frames: int = 8
@@ -99,7 +108,7 @@ class TsFsar(TrainingText):
         heads: int = 4
         """Heads of the small network's attentions; they must divide `dim`."""
         temporal_blocks: tuple[int, ...] = (7, 9, 11)
-        """Numbers of the blocks that attend over time, from 1; those that the encoder lacks have no effect."""
+        """Blocks that attend over time: rising numbers from 1; none for []. Those that the encoder lacks do nothing."""
         templates: str = "clip-spm"
         """Template set of the class texts, or one template with `{}`."""
         fusion: tuple[float, float, float] = (0.15, 0.8, 0.05)
@@ -107,7 +116,7 @@ class TsFsar(TrainingText):
         temperature: float = 50.0
         """Scale of the cosines with class texts."""
         residual: float = 0.4
-        """rho, share of the attention over CLIP's frame embeddings."""
+        """rho, weight of the attention over CLIP's frame embeddings, which get 2 - rho; 0 to 2."""
         class_weight: float = 1.0
         """a, weight of the classifier of descriptions in the loss."""
         side_weight: float = 1.0
@@ -129,6 +138,15 @@ class TsFsar(TrainingText):
             templates(self.templates)
             if self.dim % self.heads:
                 raise ValueError(f"ts-fsar: heads is {self.heads} and dim {self.dim}; expected heads that divide dim")
+            if self.temporal_blocks != (rising := tuple(sorted(set(self.temporal_blocks)))):
+                raise ValueError(
+                    f"ts-fsar: temporal_blocks is {as_yaml(self.temporal_blocks)}; expected rising numbers: "
+                    f"{as_yaml(rising)}"
+                )
+            if self.residual > 2:
+                raise ValueError(
+                    f"ts-fsar: residual is {self.residual}; expected at most 2, since CLIP's frames weigh 2 - residual"
+                )
             if self.fusion[0] == 0:
                 raise ValueError(
                     f"ts-fsar: fusion is {as_yaml(self.fusion)}; expected more than 0 at first, for the match"
