@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fsar.alignment import frame_similarity, otam
 from fsar.backbones import Backbone
 from fsar.methods.base import Episode, Targets
 from fsar.methods.clip_cpm2c import ClipCpm2c
@@ -132,7 +133,27 @@ def test_an_episode_counts_once_however_many_shots_it_has() -> None:
     torch.testing.assert_close(together, torch.stack([one["consistency"] for one in alone]).mean())
 
 
+@torch.no_grad()
+def test_without_tokens_queries_stay_as_they_are() -> None:
+    """Rows of a video's frames and motion, by hand; no token is left to train or to be consistent with."""
+    whole, raw, episode = small(), small(query_token=False), random_frames()
+    assert raw.load_state_dict(whole.state_dict(), strict=False).missing_keys == []
+    assert whole.state_dict().keys() - raw.state_dict().keys() == {"tokens.frames", "tokens.motion"}
+    with_tokens, without = run(whole, episode), run(raw, episode)
+    rows, fused = whole.rows(episode.query["frames"]), encoded(whole, episode).support
+    total = torch.zeros(2, 4, 3)
+    for stream in ("frames", "motion"):
+        prototypes = fused[f"fused_{stream}"][..., 1:, :].mean(2)
+        similarity = frame_similarity(rows[stream], prototypes, 0.01)
+        total -= otam(1 - similarity, 0.5, "both")
+    torch.testing.assert_close(without.logits, total)
+    assert not without.logits.allclose(with_tokens.logits)
+    assert set(losses(raw, episode)) == {"match", "class_text"}
+
+
 def test_wrong_options_are_named() -> None:
+    with pytest.raises(ValueError, match="consistency_weight: 0.1, which has no effect with query_token: false"):
+        small(query_token=False, consistency_weight=0.1)
     with pytest.raises(ValueError, match="ClipCpm2c.Config: motion_weight is -1.0; expected at least 0"):
         small(motion_weight=-1.0)
     with pytest.raises(ValueError, match="got 1 per video.*: clip-cpm2c:motion_weight=0"):

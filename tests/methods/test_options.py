@@ -45,7 +45,6 @@ SMALL: dict[str, dict[str, Any]] = {
     "clip-mei": {"hidden": 8, "head_dim": 4},
     "clip-cpm2c": {"hidden": 8},
     "molo": {"hidden": 8, "decoder": (4, 4, 4)},
-    "ta2n": {"evolution_channels": (4, 4, 4)},
     "d2st-adapter": {"ratio": 1.0},
     "ts-fsar": {"dim": 8, "heads": 2, "temporal_blocks": (2,)},
     "task-adapter": {"layers": 1},

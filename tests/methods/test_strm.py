@@ -146,6 +146,24 @@ def test_without_similarity_only_trx_is_left() -> None:
     torch.testing.assert_close(whole.match(flipped).logits, whole.match(episode).logits)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize(("patch", "frame"), [(False, True), (True, False), (False, False)])
+def test_an_enrichment_that_is_off_passes_its_input_on(patch: bool, frame: bool) -> None:
+    whole, part = build(out_dim=8), build(out_dim=8, patch=patch, frame=frame)
+    assert part.load_state_dict(whole.state_dict(), strict=False).missing_keys == []
+    gone = {name.partition(".")[0] for name in whole.state_dict().keys() - part.state_dict().keys()}
+    assert gone == {name for name, there in (("patches", patch), ("over_time", frame)) if not there}
+    patches = torch.randn(1, 2, 8, 16, DIM)
+    frames = whole.patches(patches) if patch else patches.mean(-2)
+    found = part.enhance({"patches": patches}, "query")
+    assert found["patch_frames"].equal(frames)
+    expected = {"frames": whole.over_time(frames)} if frame else {}
+    assert all(found[name].equal(rows) for name, rows in expected.items()) and len(found) == 1 + len(expected)
+    episode = random_episode(part)
+    compared = [side["frames" if frame else "patch_frames"] for side in (episode.query, episode.support)]
+    assert part.match(episode).named["trx"].equal(part.trx(*compared, episode.shot_mask))
+
+
 def test_windows_are_those_of_the_public_code() -> None:
     """Of 7 rows: 0 to 1, 1 to 3, 3 to 5, 5 to 6."""
     rows = torch.arange(7.0)[:, None].expand(7, 7)[None, :, :, None]
@@ -155,13 +173,19 @@ def test_windows_are_those_of_the_public_code() -> None:
 def test_wrong_options_and_frames_are_named() -> None:
     with pytest.raises(ValueError, match=r"strm: cardinalities is \[2\] and frames 1.*as many frames"):
         build(frames=1)
+    with pytest.raises(ValueError, match="strm got frames: 4, which has no effect with frame: false"):
+        build(frame=False, frames=4)
+    assert build(frame=False, cardinalities=(9,), out_dim=8).config.cardinalities == (9,)  # of videos that have them
     with pytest.raises(ValueError, match="built for 4 frames per video and got 8; set its option `frames` to 8"):
         random_episode(build(frames=4))
 
 
-def test_parameters_with_resnet_50() -> None:
+@pytest.mark.parametrize(
+    ("options", "gone"), [({}, 0), ({"patch": False}, 17_836_033), ({"frame": False}, 8_392_848)], ids=str
+)
+def test_parameters_with_resnet_50(options: dict[str, bool], gone: int) -> None:
     """The public code's 59,181,009 without the layer of values that it never uses, and with the one it forgets."""
     with torch.device("meta"):
-        method = build(2048)
+        method = build(2048, **options)
     own = sum(parameter.numel() for parameter in method.parameters())
-    assert own + 23_508_032 == 59_181_009 - 2_304 + 4_195_328
+    assert own + 23_508_032 == 59_181_009 - 2_304 + 4_195_328 - gone

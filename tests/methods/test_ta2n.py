@@ -5,10 +5,10 @@ import itertools
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv3d, grid_sample
+from torch.nn.functional import conv3d, grid_sample, layer_norm
 
 from fsar.backbones import Backbone
-from fsar.methods.base import Episode, Targets
+from fsar.methods.base import Episode, Prediction, Targets
 from fsar.methods.ta2n import Ta2n, _of_constant, windows
 from tests.methods.test_gradients import assert_gradients, assert_losses, by_layer, golden_of, in_training, outputs_of
 
@@ -145,6 +145,58 @@ def test_masked_shots_beside_the_real_ones_change_nothing(shots: str) -> None:
         torch.testing.assert_close(logits[[episode]], alone)
 
 
+def random_episode(shots: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    """Maps of support videos and of queries, and a mask."""
+    generator = torch.Generator().manual_seed(0)
+    support = torch.randn(1, WAY, shots, 4, 3, 3, DIM, generator=generator)
+    query = torch.randn(1, 2, 4, 3, 3, DIM, generator=generator)
+    return support, query, torch.ones(1, WAY, shots, dtype=torch.bool)
+
+
+def matched(method: Ta2n, support: Tensor, query: Tensor, mask: Tensor) -> Prediction:
+    of_support, of_query = (method.enhance({"maps": maps}, "query") for maps in (support, query))
+    return method.match(Episode(of_support, of_query, mask))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("shots", ["mean", "first"])
+@pytest.mark.parametrize(
+    ("evolution", "left"),
+    [("time", {"key", "query", "value"}), ("space", {"joined", "convolution", "norms", "out"}), ("none", set())],
+)
+def test_parts_of_the_second_stage_that_are_off_move_nothing(shots: str, evolution: str, left: set[str]) -> None:
+    """What is off has no parameters; the part that is on does what it does in the whole stage."""
+    whole, part = build(shots=shots, duration=False), build(shots=shots, duration=False, evolution=evolution)
+    whole.evolution.out[2].bias.copy_(torch.tensor([0.5, -1.0]))
+    assert part.load_state_dict(whole.state_dict(), strict=False).missing_keys == []
+    assert {name for name, _ in part.evolution.named_children()} == left
+    support, query, mask = random_episode(1)
+    if evolution == "space":  # values of 0 add nothing
+        whole.evolution.value.weight.zero_()
+        expected = matched(whole, support, query, mask).named
+    else:
+        frames, classes = query.mean((-3, -2)), support[:, :, 0].mean((-3, -2))
+        added = whole.evolution.in_time(frames, classes) if left else (0, torch.zeros_like(classes))
+        pairs = (1, 2, WAY, 4, DIM)
+        of_query, of_class = frames[:, :, None] + added[0], (classes + added[1])[:, None]
+        expected = {"query": of_query.expand(pairs), "classes": of_class.expand(pairs)}
+    for name, rows in matched(part, support, query, mask).named.items():
+        torch.testing.assert_close(rows, expected[name])
+
+
+@torch.no_grad()
+def test_normed_logits_are_those_of_a_layer_norm_over_the_classes_that_are_there() -> None:
+    plain, normed = narrow(), narrow(dist_norm=True)
+    support, query, mask = random_episode()
+    before = matched(plain, support, query, mask).logits
+    torch.testing.assert_close(matched(normed, support, query, mask).logits, layer_norm(before, (WAY,)))
+    assert plain.traits.independent_ways and not normed.traits.independent_ways
+    mask[0, 1] = False
+    found = matched(normed, support, query, mask).logits
+    torch.testing.assert_close(found[..., [0, 2]], layer_norm(before[..., [0, 2]], (2,)))
+    assert (found[..., 1] == -torch.inf).all()
+
+
 def test_the_cut_begins_near_the_whole_video_and_ends_in_zeros() -> None:
     method = narrow()
     maps = torch.ones(1, 5, 3, 3, DIM)
@@ -157,13 +209,20 @@ def test_the_cut_begins_near_the_whole_video_and_ends_in_zeros() -> None:
 
 
 def test_wrong_options_are_named() -> None:
+    for option in ({"perturb": False}, {"evolution_channels": (5, 4, 3)}):
+        with pytest.raises(ValueError, match=f"ta2n got {next(iter(option))}: .* no effect with evolution: time"):
+            build(evolution="time", **option)
     with pytest.raises(ValueError, match=r"Ta2n.Config: dropout is 1.5; expected a share in \[0, 1"):
         build(dropout=1.5)
 
 
-@pytest.mark.parametrize(("shots", "own"), [("mean", 30_955_108), ("first", 43_538_020)])
-def test_parameters_with_resnet_50(shots: str, own: int) -> None:
-    """54,463,140 and 67,046,052 with ResNet-50 without its classifier (23,508,032)."""
+@pytest.mark.parametrize(
+    ("options", "own"),
+    [({}, 30_955_108), ({"shots": "first"}, 43_538_020), ({"evolution": "none"}, 3_764_898)],
+    ids=str,
+)
+def test_parameters_with_resnet_50(options: dict[str, str], own: int) -> None:
+    """54,463,140 and 67,046,052 with ResNet-50 without its classifier (23,508,032); the first stage alone."""
     with torch.device("meta"):
-        method = build(2048, shots=shots)
+        method = build(2048, **options)
     assert sum(parameter.numel() for parameter in method.parameters()) == own

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fsar.alignment import cosine
 from fsar.backbones.clip import ClipBackbone
 from fsar.layers.ladder import start_from
 from fsar.methods import build_method
@@ -116,9 +117,43 @@ def test_match_alone_and_a_class_without_shots() -> None:
     assert (logits[..., 1] == -torch.inf).all() and logits[..., [0, 2]].isfinite().all()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("metric", ["distance-correlation", "cosine"])
+@pytest.mark.parametrize("pair_weights", [True, False])
+def test_the_match_without_distances_and_without_weights_by_hand(metric: str, pair_weights: bool) -> None:
+    golden = golden_of("ts_fsar", ())
+    method, part = official(golden), small(metric=metric, pair_weights=pair_weights)
+    part.load_state_dict(method.state_dict(), strict=False)
+    episode, _ = episode_of(method, golden)
+    query, support = episode.query, episode.support
+    compared = "tokens" if metric == "cosine" else "relations"
+    classes = support[compared].mean(2)[:, None, :, None]  # episode 1 way 1 frame
+    correlation = cosine(query[compared][:, :, None, :, None], classes, 0.01)  # ... query_frame class_frame
+    task = support["tokens"].mean((1, 2, 3))[:, None] + query["tokens"].mean(2)
+    generator = method.frame_match.generator
+    weights = generator(task).view(1, QUERY, 1, FRAMES, FRAMES) if pair_weights else torch.ones(())
+    torch.testing.assert_close(part.match(episode).named["score"], (correlation * weights).sum((-2, -1)))
+
+
+@torch.no_grad()
+def test_another_power_of_the_distances_makes_other_descriptions() -> None:
+    method, other = small(), small(alpha=0.8)
+    clips = torch.randn(2, FRAMES, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    found, usual = other.encode(clips), method.encode(clips)
+    assert not found["relations"].allclose(usual["relations"]) and found["tokens"].equal(usual["tokens"])
+    assert method.encoder().key() != other.encoder().key()
+    frame = torch.randn(1, 4, 8, generator=torch.Generator().manual_seed(1))  # a class token and 3 patches
+    weighed = cosine(frame[:, :1], frame[:, 1:])[..., None] * frame[:, 1:]
+    delta = (torch.cdist(weighed.mT, weighed.mT).square() / 6 + 1e-5) ** 0.8
+    centred = delta - delta.mean(-1, keepdim=True) - delta.mean(-2, keepdim=True) + delta.mean()
+    rows, columns = torch.triu_indices(8, 8)
+    torch.testing.assert_close(describe(frame, 0.8)["relations"], centred[:, rows, columns])
+
+
 def test_videos_have_the_frames_that_pairs_were_weighed_for() -> None:
     with pytest.raises(ValueError, match="built for 8 frames per video and got 4; set its option `frames`"):
         small().encode(torch.zeros(1, 4, 3, 3, 3))
+    assert small(pair_weights=False).encode(torch.zeros(1, 4, 3, 3, 3))["tokens"].shape[1] == 4
 
 
 def test_frames_are_squeezed_on_request() -> None:
@@ -130,6 +165,13 @@ def test_wrong_options_are_named() -> None:
         small(heads=3)
     with pytest.raises(ValueError, match=r"TsFsar.Config: temporal_blocks is \[0\]; expected at least 1"):
         small(temporal_blocks=(0,))
+    with pytest.raises(ValueError, match=r"TsFsar.Config: alpha is 0.0; expected more than 0"):
+        small(alpha=0.0)
+    with pytest.raises(ValueError, match="got frames: 4, which has no effect with pair_weights: false"):
+        small(pair_weights=False, frames=4)
+    with pytest.raises(ValueError, match="got alpha: 0.2, which has no effect with metric: cosine, class_weight: 0"):
+        small(metric="cosine", class_weight=0.0, clip_weight=0.0, alpha=0.2)
+    small(metric="cosine", alpha=0.2)  # the classifier of descriptions and what it learns read distances
     with pytest.raises(ValueError, match=r"fusion is \[0.0, 1.0, 0.0\]; expected more than 0 at first"):
         small(fusion=(0.0, 1.0, 0.0))
 

@@ -34,7 +34,7 @@ Deviations (a dash: not checked). The authors' code is not public: "code" is the
 | pixels, BatchNorm, betas, state that is kept, class words, clips | - | as CLIP-MEI's code | as `clip_mei.py` |
 """  # noqa: E501
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -45,6 +45,7 @@ from torch import Tensor, nn
 
 from fsar.alignment import frame_similarity, otam, video_text_similarity
 from fsar.backbones import Backbone
+from fsar.config import ablation
 from fsar.methods.base import Method, Traits
 from fsar.methods.clip_mei import PromptFusion
 from fsar.methods.clip_spm import FIRST_FRAME, SMOOTHING, MotionFeatures
@@ -78,6 +79,8 @@ class ClipCpm2c(TrainingText):
 
         least: ClassVar[dict[str, float]] = {"motion_weight": 0, "consistency_weight": 0, "class_text_weight": 0}
 
+        query_token: bool = ablation(True)
+        """Fuse a query with the learned tokens; if false, its rows are compared as they are."""
         motion_weight: float = 1.0
         """w, weight of the motion's distance and consistency; 0 leaves motion out."""
         consistency_weight: float = 0.001
@@ -101,6 +104,10 @@ class ClipCpm2c(TrainingText):
             """Refuse unknown templates."""
             templates(self.templates)
 
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """Without tokens, no class text has one to be consistent with."""
+            return ((not self.query_token, "query_token: false", ("consistency_weight",)),)
+
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
@@ -109,7 +116,8 @@ class ClipCpm2c(TrainingText):
         self.streams = STREAMS if config.motion_weight else STREAMS[:1]
         self.episodes_per_step = 1
         self.fusion = PromptFusion(dim, None, config.hidden)
-        self.tokens = nn.ParameterDict({stream: torch.randn(dim) for stream in self.streams})
+        if config.query_token:
+            self.tokens = nn.ParameterDict({stream: torch.randn(dim) for stream in self.streams})
         if config.motion_weight:
             self.motion = MotionFeatures(dim, True, "clip-cpm2c:motion_weight=0")
         if config.class_text_weight:
@@ -156,13 +164,16 @@ class ClipCpm2c(TrainingText):
         """Fuse a support video with its class text, and a query with the tokens.
 
         Returns:
-            The frames, and of every stream its `fused_STREAM` [*clips, prompt_and_row, dim].
+            The frames, and of every stream its `fused_STREAM` [*clips, prompt_and_row, dim]; of a query without
+            `query_token`, the rows of every stream under its own name.
 
         Raises:
             ValueError: a support video has no class text.
         """
         if role == "support" and text is None:
             raise ValueError("clip-cpm2c reads the class text of a support video; give encode its text feature")
+        if role == "query" and not self.config.query_token:
+            return self.rows(encoding["frames"])
         fused = self.fused(encoding["frames"], text if role == "support" else None)
         return {"frames": encoding["frames"], **{f"fused_{stream}": rows for stream, rows in fused.items()}}
 
@@ -172,10 +183,9 @@ class ClipCpm2c(TrainingText):
         """Logits: minus the weighted distances. Named outputs: `STREAM_distances` of every stream."""
         distances = {}
         for stream in self.streams:
-            query, support = (
-                part[f"fused_{stream}"][..., FIRST_FRAME:, :] for part in (episode.query, episode.support)
-            )
-            prototypes = mean_over_shots(support, episode.shot_mask)
+            fused = f"fused_{stream}"
+            prototypes = mean_over_shots(episode.support[fused][..., FIRST_FRAME:, :], episode.shot_mask)
+            query = episode.query[fused][..., FIRST_FRAME:, :] if self.config.query_token else episode.query[stream]
             similarity = frame_similarity(query, prototypes, self.config.cos_eps)
             distances[stream] = otam(1 - similarity, SMOOTHING, self.config.direction)
         weights = {"frames": 1.0, "motion": self.config.motion_weight}
@@ -218,7 +228,7 @@ class ClipCpm2c(TrainingText):
             logits = self.class_text_logits(all_videos(episode, "frames"))
             mean = class_cross_entropy(logits, targets, episode.shot_mask)
             terms["class_text"] = self.config.class_text_weight * mean
-        if self.config.consistency_weight:
+        if self.config.consistency_weight and self.config.query_token:
             weights = {"frames": 1.0, "motion": self.config.motion_weight}
             distances = self.consistency(episode, targets)
             total = torch.stack([weights[stream] * distance for stream, distance in distances.items()]).sum()

@@ -84,12 +84,13 @@ class TaskSpecificMatch(nn.Module):
     Args:
         dim: channels of a token.
         frames: of a video.
+        weighs: whether pairs have weights; if not, all count alike, and videos may have any number of frames.
     """
 
-    def __init__(self, dim: int, frames: int):
+    def __init__(self, dim: int, frames: int, weighs: bool = True):
         super().__init__()
         self.frames = frames
-        self.generator = nn.Linear(dim, frames**2, bias=False)
+        self.generator = nn.Linear(dim, frames**2, bias=False) if weighs else None
 
     def forward(
         self,
@@ -102,17 +103,19 @@ class TaskSpecificMatch(nn.Module):
         """Sum the weighed correlations; each query is alone with the support.
 
         Args:
-            query: distances of each frame.
-            support: distances of each frame.
+            query: what is compared of each frame, as its distances.
+            support: the same.
             query_tokens: of each frame.
             support_tokens: of each frame.
             shot_mask: false for missing shots.
 
         Raises:
-            ValueError: videos have another number of frames: every pair of frames has its own weight.
+            ValueError: videos have another number of frames, where every pair of frames has its own weight.
         """
-        require_frames(self.frames, query.shape[-2])
         correlation = frame_similarity(query, mean_over_shots(support, shot_mask), _COS_EPS)
+        if self.generator is None:
+            return correlation.sum((-2, -1))
+        require_frames(self.frames, query.shape[-2])
         videos = shot_mask.sum((1, 2)).clamp(min=1)[:, None]
         task = (support_tokens.mean(-2) * shot_mask[..., None]).sum((1, 2)) / videos  # episode dim
         weights = self.generator(task[:, None] + query_tokens.mean(-2)).unflatten(-1, correlation.shape[-2:])

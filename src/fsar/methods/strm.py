@@ -47,6 +47,7 @@ from torch.nn.functional import adaptive_max_pool2d
 
 from fsar.alignment.cosine import unhalved
 from fsar.backbones import Backbone
+from fsar.config import ablation
 from fsar.layers.temporal import require_frames
 from fsar.methods.base import Method, Traits
 from fsar.methods.encoder import Encoder, MapEncoder
@@ -175,6 +176,10 @@ class Strm(Method):
         """Channels of TRX's keys and values."""
         dropout: float = 0.1
         """Dropout after each positional encoding, and on the frames of the similarity."""
+        patch: bool = ablation(True)
+        """The enrichment of patches; if false, a frame is the mean of its patches as they are."""
+        frame: bool = ablation(True)
+        """The enrichment of frames; if false, TRX compares the frames as the patches make them."""
         similarity: Literal["trained", "frozen-random", "off"] = "trained"
         """The similarity of query and class: a layer that trains, a random one as in the public code, or none."""
         similarity_weight: float = 0.1
@@ -183,12 +188,14 @@ class Strm(Method):
         """Pixels normalised by the backbone's mean and deviation, or in [0, 1], as in the public code."""
 
         def check(self) -> None:
-            """Refuse tuples of more frames than there are."""
-            require_tuples("strm", self.cardinalities, self.frames)
+            """Refuse tuples of more frames than there are; without `frame`, TRX sees how many there are."""
+            if self.frame:
+                require_tuples("strm", self.cardinalities, self.frames)
 
         def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
-            """Without the similarity nothing weighs it, and without its weight nothing trains it."""
+            """Without the similarity nothing weighs it, without its weight nothing trains it; TRX takes any frames."""
             return (
+                (not self.frame, "frame: false", ("frames",)),
                 (self.similarity == "off", "similarity: off", ("similarity_weight",)),
                 (self.similarity_weight == 0, "similarity_weight: 0", ("similarity",)),
             )
@@ -198,8 +205,10 @@ class Strm(Method):
     def __init__(self, backbone: Backbone, config: Config):
         super().__init__(backbone, config)
         dim = backbone.map_dim
-        self.patches = PatchEnrichment(dim, config.dropout)
-        self.over_time = FrameEnrichment(config.frames, dim, config.dropout)
+        if config.patch:
+            self.patches = PatchEnrichment(dim, config.dropout)
+        if config.frame:
+            self.over_time = FrameEnrichment(config.frames, dim, config.dropout)
         of_trx = Trx.Config(cardinalities=config.cardinalities, out_dim=config.out_dim, dropout=config.dropout)
         self.trx = CrossTransformers(dim, of_trx)
         trains = config.similarity == "trained"
@@ -219,15 +228,17 @@ class Strm(Method):
         """Enrich the patches and the frames of every video.
 
         Returns:
-            `patch_frames` P and `frames` z, both [*clips, frame, dim].
+            `patch_frames` P and, with `frame`, `frames` z, both [*clips, frame, dim].
         """
-        by_patches = self.patches(encoding["patches"])
-        return {"patch_frames": by_patches, "frames": self.over_time(by_patches)}
+        patches = encoding["patches"]
+        by_patches = self.patches(patches) if self.config.patch else patches.mean(-2)
+        return {"patch_frames": by_patches} | ({"frames": self.over_time(by_patches)} if self.config.frame else {})
 
     def match(self, episode: Episode) -> Prediction:
         """Logits: TRX's plus the weighted similarity. Named outputs: both, as `trx` and `similarity`."""
         query, support, mask = episode.query, episode.support, episode.shot_mask
-        logits = self.trx(query["frames"], support["frames"], mask)
+        compared = "frames" if self.config.frame else "patch_frames"
+        logits = self.trx(query[compared], support[compared], mask)
         named = {"trx": logits}
         if self.similarities:
             parts = [part(query["patch_frames"], support["patch_frames"], mask) for part in self.similarities]

@@ -17,7 +17,7 @@ Long: TA2N has three alignments: of durations, of shots, and of pairs in time an
 |---|---|
 | a, b, the cut | `Duration` |
 | several shots, on request | `ShotAlignment` |
-| beta, Q', S' | `Evolution.forward` |
+| beta, Q', S' | `Evolution.in_time` |
 | o | `Evolution.convolved`, `Evolution.offsets` |
 | windows | `windows` |
 | logits | `Ta2n.match` |
@@ -31,7 +31,7 @@ Deviations (a dash: not checked):
 | BatchNorm of a ResNet | - | trains from the first step | the same in the recipes (`freeze_batch_norm: false`); support and queries are two batches |
 | BatchNorm of the method | - | batch statistics in training, of support, of queries, and of all pairs | the same; stored ones in the test |
 | nine windows | - | in training and test; the function that shrinks their distance is never called | the code's (`perturb`) |
-| norm of the logits | - | off | none |
+| norm of the logits | - | off | off (`dist_norm`) |
 | a first convolution on every pair | - | of the joined maps | the same numbers from convolutions of each video's maps, once, and of what is added to them |
 | loss | - | sum over queries / 16 | mean; the recipes' rate is as many times the code's as an episode has queries |
 | pixels | - | [0, 1], not normalised | `pixels: normalized` (default) or `unit` |
@@ -46,7 +46,7 @@ from typing import ClassVar, Literal
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn.functional import conv1d, conv3d, max_pool3d, unfold
 
@@ -62,6 +62,8 @@ STEP = 0.2
 """Distance of the nine windows; the width of a map is 2."""
 REACH = 0.75
 """Largest shift of a window."""
+NORM_EPS = 1e-5
+"""Added to the variance of the logits, as in LayerNorm."""
 
 ChannelsFirst = Float[Tensor, "clip channel frame row column"]
 
@@ -148,13 +150,18 @@ class Evolution(nn.Module):
         dim: channels of a map.
         channels: inside, of both convolutions and of the last layer but one.
         perturb: average nine windows.
+        parts: `time`, `space`, `both` or `none`; the parameters of the others are not there.
     """
 
-    def __init__(self, dim: int, channels: tuple[int, int, int], perturb: bool):
+    def __init__(self, dim: int, channels: tuple[int, int, int], perturb: bool, parts: str):
         super().__init__()
         first, second, last = channels
         self.perturb = perturb
-        self.key, self.query, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        self.has_time, self.has_space = (parts in ("both", part) for part in ("time", "space"))
+        if self.has_time:
+            self.key, self.query, self.value = (nn.Linear(dim, dim, bias=False) for _ in range(3))
+        if not self.has_space:
+            return
         self.joined = nn.Conv3d(2 * dim, first, 3, padding=1)
         self.convolution = nn.Conv3d(first, second, 3, padding=1)
         self.norms = nn.ModuleList([nn.BatchNorm3d(first), nn.BatchNorm3d(second)])
@@ -164,40 +171,57 @@ class Evolution(nn.Module):
         nn.init.zeros_(of_last.bias)
 
     def convolved(self, maps: FeatureMap) -> dict[str, Float[Tensor, "*clips frame row column out"]]:
-        """Convolve maps by each half of the first layer: `as_class` and `as_query`.
+        """Convolve maps by each half of the first layer: `as_class` and `as_query`; nothing without `space`.
 
         That layer is linear. So it runs on each video's maps once, and not on every pair; the mean over shots of
         `as_class` is that of the mean map.
         """
+        if not self.has_space:
+            return {}
         for_class, for_query = self.joined.weight.chunk(2, 1)  # the class comes first
         return {"as_class": _convolved(maps, for_class), "as_query": _convolved(maps, for_query)}
 
     def forward(
-        self,
-        query: Float[Tensor, "episode query frame row column channel"],
-        classes: Float[Tensor, "episode way frame row column channel"],
-        as_query: Float[Tensor, "episode query frame row column out"],
-        as_class: Float[Tensor, "episode way frame row column out"],
+        self, query: Encoding, classes: Encoding
     ) -> tuple[Float[Tensor, "episode query way frame channel"], Float[Tensor, "episode query way frame channel"]]:
         """Give the pooled frames of query and class, for every pair.
 
         Args:
-            query: maps.
-            classes: maps of the class means.
-            as_query: the queries' maps, as `convolved` gives them.
-            as_class: those of the class means.
+            query: `maps` [episode, query, frame, row, column, channel] and what `convolved` gives of them.
+            classes: the same of the class means.
         """
-        of_query, of_class = query.mean((-3, -2)), classes.mean((-3, -2))
-        scores = torch.einsum("ewxd,eqyd->eqwxy", self.key(of_class), self.query(of_query)) / query.shape[-1] ** 0.5
-        to_query = torch.einsum("eqwxy,eqyd->eqwxd", scores.softmax(-1), self.value(of_query))
-        to_class = self.value(of_class)
-        shift = self.offsets(as_query, as_class, to_query, to_class)
-        rows, columns = query.shape[-3:-1]
+        of_query, of_class = (side["maps"].mean((-3, -2)) for side in (query, classes))
+        to_query, to_class = self.in_time(of_query, of_class)
+        if not self.has_space:
+            return of_query[:, :, None] + to_query, (of_class + to_class)[:, None].expand_as(to_query)
+        shift = self.offsets(query["as_query"], classes["as_class"], to_query, to_class)
+        rows, columns = query["maps"].shape[-3:-1]
         query_rows, query_columns = windows(-shift, (rows, columns), self.perturb)
         class_rows, class_columns = windows(shift, (rows, columns), self.perturb)
-        pooled_query = torch.einsum("eqwtr,eqwtc,eqtrcd->eqwtd", query_rows, query_columns, query)
-        pooled_class = torch.einsum("eqwtr,eqwtc,ewtrcd->eqwtd", class_rows, class_columns, classes)
+        pooled_query = torch.einsum("eqwtr,eqwtc,eqtrcd->eqwtd", query_rows, query_columns, query["maps"])
+        pooled_class = torch.einsum("eqwtr,eqwtc,ewtrcd->eqwtd", class_rows, class_columns, classes["maps"])
         return pooled_query + to_query, pooled_class + to_class[:, None]
+
+    def in_time(
+        self,
+        query: Float[Tensor, "episode query frame channel"],
+        classes: Float[Tensor, "episode way frame channel"],
+    ) -> tuple[Float[Tensor, "episode query way frame channel"], Float[Tensor, "episode way frame channel"]]:
+        """Compute what is added at all places of the query's frames, for every pair, and of the class's frames.
+
+        Args:
+            query: means over the places.
+            classes: means over the places.
+
+        Returns:
+            Zeros without `time`.
+        """
+        if not self.has_time:
+            to_query = torch.zeros_like(query)[:, :, None].expand(-1, -1, classes.shape[1], -1, -1)
+            return to_query, torch.zeros_like(classes)
+        scores = torch.einsum("ewxd,eqyd->eqwxy", self.key(classes), self.query(query)) / query.shape[-1] ** 0.5
+        to_query = torch.einsum("eqwxy,eqyd->eqwxd", scores.softmax(-1), self.value(query))
+        return to_query, self.value(classes)
 
     def offsets(
         self, as_query: Tensor, as_class: Tensor, to_query: Tensor, to_class: Tensor
@@ -207,8 +231,8 @@ class Evolution(nn.Module):
         Args:
             as_query: convolved maps.
             as_class: convolved maps.
-            to_query: what is added to all places of the query's frames, for every pair.
-            to_class: what is added to the class's frames.
+            to_query: as `in_time` gives it.
+            to_class: as `in_time` gives it.
         """
         for_class, for_query = self.joined.weight.chunk(2, 1)
         rows, columns = as_query.shape[-3:-1]
@@ -275,6 +299,25 @@ def windows(
     return weights[0], weights[1]
 
 
+def normed(
+    logits: Float[Tensor, "episode query way"], present: Bool[Tensor, "episode way"]
+) -> Float[Tensor, "episode query way"]:
+    """Subtract a query's mean logit and divide by the deviation of its logits, as LayerNorm without parameters.
+
+    Args:
+        logits: of every class.
+        present: false for classes without shots, which do not count.
+
+    Example:
+        >>> normed(torch.tensor([[[1.0, 3.0, 99.0]]]), torch.tensor([[True, True, False]]))[0, 0, :2]
+        tensor([-1.0000,  1.0000])
+    """
+    shares = (present / present.sum(-1, keepdim=True).clamp(min=1))[:, None]
+    centred = logits - (shares * logits).sum(-1, keepdim=True)
+    variance = (shares * centred.square()).sum(-1, keepdim=True)
+    return centred / (variance + NORM_EPS).sqrt()
+
+
 class Ta2n(Method):
     """Videos are cut to their action; then the frames of a query and a class are moved onto each other."""
 
@@ -292,8 +335,12 @@ class Ta2n(Method):
         """Dropout on the feature maps."""
         duration: bool = ablation(True)
         """The first stage: cut every video to its action."""
+        evolution: Literal["both", "time", "space", "none"] = ablation("both")
+        """The second stage: query and class are moved onto each other in time and in space, in one, or not at all."""
         perturb: bool = ablation(True)
-        """Average nine windows in the second stage."""
+        """Average nine windows where the second stage acts in space."""
+        dist_norm: bool = ablation(False)
+        """Normalise the logits of each query by their mean and deviation over the classes."""
         duration_channels: tuple[int, int, int] = ablation((64, 128, 32))
         """Channels inside the network of the first stage."""
         evolution_channels: tuple[int, int, int] = ablation((128, 128, 64))
@@ -302,8 +349,11 @@ class Ta2n(Method):
         """Pixels normalised by the backbone's mean and deviation, or in [0, 1], as in the public code."""
 
         def idle(self) -> list[tuple[bool, str, tuple[str, ...]]]:
-            """Without the first stage, its network is not there."""
-            return [(not self.duration, "duration: false", ("duration_channels",))]
+            """A stage that is off has no network; without space, the second one has no windows."""
+            return [
+                (not self.duration, "duration: false", ("duration_channels",)),
+                (self.evolution in ("time", "none"), f"evolution: {self.evolution}", ("perturb", "evolution_channels")),
+            ]
 
     config: Config
 
@@ -315,14 +365,15 @@ class Ta2n(Method):
             self.duration = Duration(dim, config.duration_channels)
         if config.shots == "first":
             self.alignment = ShotAlignment(dim)
-        self.evolution = Evolution(dim, config.evolution_channels, config.perturb)
+        self.evolution = Evolution(dim, config.evolution_channels, config.perturb, config.evolution)
 
     @classmethod
     def traits_of(cls, config: Config) -> Traits:
-        """Both stages and the visual tower train; means of shots are independent of other classes in the test."""
+        """Both stages and the visual tower train; means of shots, not normalised, are independent of other classes."""
         return Traits(
             trains=("own", "visual"),
-            independent_ways=config.shots == "mean",  # with `first`, one class of several shots aligns all classes
+            # with `first`, one class of several shots aligns all classes
+            independent_ways=config.shots == "mean" and not config.dist_norm,
             matches_means=config.shots == "mean",
             pixels=config.pixels,
             episodes_per_match=2,  # 25 pairs of 8 x 7 x 7 places with 128 channels: 40 MB
@@ -343,10 +394,11 @@ class Ta2n(Method):
         return {"maps": maps} | (self.evolution.convolved(maps) if self.config.shots == "mean" else {})
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: minus the distance of frames of the same number. Named outputs: the pooled frames of every pair."""
+        """Logits: minus the distance of frames of one number. Named outputs: the pooled frames of every pair."""
         query, classes = self._compared(episode)
-        of_query, of_class = self.evolution(query["maps"], classes["maps"], query["as_query"], classes["as_class"])
+        of_query, of_class = self.evolution(query, classes)
         logits = (cosine(of_query, of_class) - 1).sum(-1)
+        logits = normed(logits, episode.shot_mask.any(-1)) if self.config.dist_norm else logits
         return Prediction(logits, {"query": of_query, "classes": of_class})
 
     def _compared(self, episode: Episode) -> tuple[Encoding, Encoding]:

@@ -27,7 +27,7 @@ Deviations (a dash: not checked):
 | point | paper | public code | ours (switch) |
 |---|---|---|---|
 | blocks over time | - | 7, 9 and 11 of 12 attend over the frames of each place | `temporal_blocks` |
-| alpha | - | 0.4, on the squared distance | 0.4 |
+| alpha | - | 0.4, on the squared distance | `alpha`: 0.4 |
 | class texts | - | ten descriptions by a language model, each normalised, mean, normalised; classes without one are left out, which shifts all later classes | those of a template set, in the same way (`templates`) |
 | probability | - | exponents v, t, s by benchmark and shots, chosen on the test classes; test and training files differ twice | `fusion`; [1, 0, 0] is the visual match alone |
 | temperature, rho, weights, dropout | - | by benchmark and shots | `temperature`, `residual`, `class_weight`, `side_weight`, `clip_weight`, `distillation_temperature`, `dropout` |
@@ -41,7 +41,7 @@ Deviations (a dash: not checked):
 | queries | - | each alone with the support | the same |
 """  # noqa: E501
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -53,10 +53,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, kl_div, normalize
 
 from fsar.alignment import video_text_similarity
-from fsar.alignment.distance_correlation import channel_distances
+from fsar.alignment.distance_correlation import ALPHA, channel_distances
 from fsar.backbones import Backbone
 from fsar.backbones.base import fingerprint
-from fsar.config import as_yaml
+from fsar.config import ablation, as_yaml
 from fsar.layers.adapters import attend, embed_frames, feed_forward, read_out, vision_transformer, width_of
 from fsar.layers.ladder import Attention, Ladder
 from fsar.layers.temporal import require_frames
@@ -99,7 +99,7 @@ class TsFsar(TrainingText):
             "side_weight": 0,
             "clip_weight": 0,
         }
-        above_zero = ("temperature", "distillation_temperature")
+        above_zero = ("temperature", "distillation_temperature", "alpha")
 
         frames: int = 8
         """Frames per video: the side of the matrix that weighs pairs of frames."""
@@ -127,6 +127,12 @@ class TsFsar(TrainingText):
         """Both logits of the KL divergence are divided by it."""
         dropout: float = 0.7
         """Dropout on the descriptions before the classifier."""
+        metric: Literal["distance-correlation", "cosine"] = ablation("distance-correlation")
+        """What the match compares of two frames: distances between their channels, or the side network's tokens."""
+        pair_weights: bool = ablation(True)
+        """M: weigh the pairs of frames for every query; if false, all count alike."""
+        alpha: float = ablation(ALPHA)
+        """Power of the squared distances between channels."""
         init: Literal["pca", "random"] = "pca"
         """Start of side blocks and of the attention over CLIP's frames: principal components of CLIP's own weights, if
         these are large enough (seconds for a ViT-B), or random."""
@@ -152,6 +158,14 @@ class TsFsar(TrainingText):
                     f"ts-fsar: fusion is {as_yaml(self.fusion)}; expected more than 0 at first, for the match"
                 )
 
+        def idle(self) -> Iterable[tuple[bool, str, Sequence[str]]]:
+            """Only weights of pairs count the frames; beside the match, only two terms of the loss read distances."""
+            undescribed = self.metric == "cosine" and not (self.class_weight or self.clip_weight)
+            return (
+                (not self.pair_weights, "pair_weights: false", ("frames",)),
+                (undescribed, "metric: cosine, class_weight: 0 and clip_weight: 0", ("alpha",)),
+            )
+
     config: Config
 
     def __init__(self, backbone: Backbone, config: Config):
@@ -159,7 +173,7 @@ class TsFsar(TrainingText):
         visual = vision_transformer(backbone, self.name)
         blocks = len(visual.transformer.resblocks)
         self.ladder = Ladder(width_of(visual), blocks, config.dim, config.heads, config.temporal_blocks)
-        self.frame_match = TaskSpecificMatch(config.dim, config.frames)
+        self.frame_match = TaskSpecificMatch(config.dim, config.frames, config.pair_weights)
         self.clip_norm, self.clip_attention = nn.LayerNorm(backbone.dim), Attention(backbone.dim, 8)
         self.side_norm, self.side_up = nn.LayerNorm(config.dim), nn.Linear(config.dim, backbone.dim, bias=False)
         self.dropout = nn.Dropout(config.dropout)
@@ -191,8 +205,9 @@ class TsFsar(TrainingText):
             episode: the input of `match`.
         """
         query, support = episode.query, episode.support
-        relations, tokens = ((query[name], support[name]) for name in ("relations", "tokens"))
-        return self.frame_match(*relations, *tokens, episode.shot_mask)
+        name = "tokens" if self.config.metric == "cosine" else "relations"
+        compared, tokens = ((query[part], support[part]) for part in (name, "tokens"))
+        return self.frame_match(*compared, *tokens, episode.shot_mask)
 
     def text_logits(
         self, encoding: Encoding, text: Float[Tensor, "*#episode label dim"]
@@ -274,7 +289,9 @@ class TsFsarEncoder(FrameEncoder):
         Raises:
             ValueError: pairs of frames have weights for another number of frames.
         """
-        require_frames(self.method.config.frames, clips.shape[-4])
+        config = self.method.config
+        if config.pair_weights:
+            require_frames(config.frames, clips.shape[-4])
         visual = vision_transformer(self.backbone, self.method.name)
         videos = clips.reshape(-1, *clips.shape[-4:])
         with torch.no_grad():
@@ -283,21 +300,24 @@ class TsFsarEncoder(FrameEncoder):
                 tokens = hidden[-1] + attend(block, block.ln_1(hidden[-1]))
                 hidden.append(tokens + feed_forward(block, block.ln_2(tokens)))
             embedding = read_out(visual, hidden[-1])
-        encoding = {**describe(self.method.ladder(hidden)), "clip": embedding}
+        encoding = {**describe(self.method.ladder(hidden), config.alpha), "clip": embedding}
         return {name: tensor.reshape(*clips.shape[:-4], *tensor.shape[1:]) for name, tensor in encoding.items()}
 
     def key(self) -> dict[str, Any]:
-        """Name the backbone and the small network."""
-        method = self.method
-        own = {"own": fingerprint(method.ladder), "temporal_blocks": list(method.config.temporal_blocks)}
-        return super().key() | {"encoding": "ts-fsar", "heads": method.config.heads} | own
+        """Name the backbone, the small network and the power of the distances."""
+        config = self.method.config
+        own: dict[str, Any] = {"own": fingerprint(self.method.ladder), "temporal_blocks": list(config.temporal_blocks)}
+        if config.alpha != ALPHA:  # banks of versions without this option do not name it
+            own["alpha"] = config.alpha
+        return super().key() | {"encoding": "ts-fsar", "heads": config.heads} | own
 
 
-def describe(tokens: Tokens) -> Encoding:
+def describe(tokens: Tokens, alpha: float = ALPHA) -> Encoding:
     """Take the class tokens of the small network, and the distances between the channels of weighed patches.
 
     Args:
         tokens: its last output; token 0 is the class token.
+        alpha: power of the squared distances.
 
     Example:
         >>> {name: [*part.shape] for name, part in describe(torch.randn(2, 8, 10, 6)).items()}
@@ -306,4 +326,4 @@ def describe(tokens: Tokens) -> Encoding:
     first, patches = tokens[..., 0, :], tokens[..., 1:, :]
     weights = cosine_similarity(first.unsqueeze(-2), patches, dim=-1)
     channels = rearrange(weights.unsqueeze(-1) * patches, "... place channel -> ... channel place")
-    return {"tokens": first.contiguous(), "relations": channel_distances(channels)}
+    return {"tokens": first.contiguous(), "relations": channel_distances(channels, alpha)}
