@@ -21,6 +21,7 @@ from threading import Timer
 from typing import IO, NoReturn, TypeAlias
 
 from fsar import cli
+from fsar.video.processes import fork
 
 ROOT = Path(__file__).parent.parent
 Words = tuple[str | Path | int, ...]
@@ -50,8 +51,8 @@ def forked(*words: str | Path | int, before: Callable[[], object] | None = None)
         words: after `fsar`.
         before: called in the new process first, to set a limit or to expect a signal.
     """
-    fork = _Fork(words, before)
-    return fork.ended(waited(fork.pid))
+    run = _Fork(words, before)
+    return run.ended(waited(run.pid))
 
 
 def waited(pid: int) -> int:
@@ -78,18 +79,18 @@ def forked_together(*words: str | Path | int, processes: int = 2) -> list[Run]:
     """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     ranks = [address | {"LOCAL_RANK": str(rank), "NODE_RANK": "0"} for rank in range(processes)]
-    forks = [_Fork(words, partial(os.environ.update, rank)) for rank in ranks]
-    running, ended = {fork.pid: fork for fork in forks}, {}
+    runs = [_Fork(words, partial(os.environ.update, rank)) for rank in ranks]
+    running, ended = {run.pid: run for run in runs}, {}
     while running:
         pid, status = os.wait()
         if pid not in running:  # of something else in this process
             continue
-        fork = running.pop(pid)
-        ended[fork] = fork.ended(status)
+        run = running.pop(pid)
+        ended[run] = run.ended(status)
         if status:
             for other in running:
                 os.kill(other, signal.SIGKILL)
-    return [ended[fork] for fork in forks]
+    return [ended[run] for run in runs]
 
 
 def free_port() -> int:
@@ -105,7 +106,7 @@ def child(function: Callable[[], object]) -> int:
     Returns:
         The number of the process, for `waited`.
     """
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         code = 1
         try:
@@ -183,7 +184,7 @@ class _Fork(_Started):
     def __init__(self, words: Words, before: Callable[[], object] | None):
         super().__init__(words)
         _import_what_verbs_import()
-        self.pid = os.fork()
+        self.pid = fork()
         if self.pid == 0:
             _run_and_exit(words, before, *self.printed)
 

@@ -7,6 +7,7 @@ import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from threading import enumerate as enumerate_threads
 
 import numpy as np
 import pytest
@@ -93,6 +94,7 @@ def test_a_run_leaves_what_it_says(whole: Path, world: VideoDataset) -> None:
     assert [line["step"] for line in validations] == [2, 4]
     assert all(abs(line["loss"] - sum(line["terms"].values())) < 1e-9 for line in steps)
     assert list((whole / "tensorboard").iterdir())
+    assert not [thread for thread in enumerate_threads() if type(thread).__module__.startswith("tensorboard")]
     assert (whole / "recipe.yaml").is_file()
     (ran_on,) = json.loads((whole / "environment.json").read_text())
     assert ran_on["device"].startswith("cpu") and ran_on["versions"]["torch"] == torch.__version__.split("+")[0]

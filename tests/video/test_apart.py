@@ -1,5 +1,6 @@
 """Decoding in processes that may end."""
 
+import gc
 import os
 import shutil
 import signal
@@ -7,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -14,6 +16,8 @@ from fsar.video import apart
 from fsar.video.apart import ApartCache, Decoders, Seen
 from fsar.video.frame_cache import FrameCache
 from fsar.video.paths import VideoError
+from fsar.video.processes import Processes
+from tests.processes import forked
 
 
 def answer_or_not(request: Mapping[str, Any], real: Any = apart.answer) -> dict[str, Any]:
@@ -74,3 +78,26 @@ def test_damage_is_counted_while_other_threads_read(tmp_path: Path) -> None:
     cache.seen[Busy("a.mp4"), None, None] = Seen("", 1)
     cache.seen[Busy("b.mp4"), None, None] = Seen("", 2)
     assert cache.damaged("b.mp4") == 2
+
+
+def test_processes_do_not_free_what_has_threads_of_the_process_before_them() -> None:
+    """Garbage here, a scaler whose threads they lack: freeing it would never end."""
+
+    def collect(*_: object) -> dict[str, Any]:
+        signal.alarm(60)  # takes milliseconds
+        gc.collect()
+        signal.alarm(0)
+        return {"freed": True}
+
+    gc.disable()
+    try:
+        picture = av.VideoFrame.from_ndarray(np.zeros((640, 640, 3), np.uint8))
+        picture.reformat(320, 320, "yuv420p", threads=2)
+        garbage: list[object] = [picture]
+        garbage.append(garbage)
+        del picture, garbage
+        with Processes(1, collect, seconds=120, memory=2**30) as processes:
+            assert processes.ask({"video": "a.mp4"}) == {"freed": True}
+        assert forked("--version", before=collect).returncode == 0
+    finally:
+        gc.enable()

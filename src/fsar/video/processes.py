@@ -7,6 +7,7 @@ its place in milliseconds. A child that takes too long is ended by the system's 
 returns; a child that ignores the alarm is ended by the server. Nothing is unpickled.
 """
 
+import gc
 import json
 import os
 import signal
@@ -31,6 +32,27 @@ Answer = Callable[[Mapping[str, Any]], dict[str, Any]]
 """What a child does with a request: gives a result; or `refused`, the reason; or `failed`, an error of the system."""
 
 Own = TypeVar("Own", bound="Processes")
+
+
+def fork() -> int:
+    """Fork this process. What is garbage in it is never freed in the new process.
+
+    Garbage may hold a decoder, scaler or encoder with threads. The new process has none of these threads, so that
+    freeing it would wait for them for ever.
+
+    Returns:
+        As `os.fork`: 0 in the new process, and its number in this one.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        pid = os.fork()
+        if pid == 0:
+            gc.freeze()
+        return pid
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class Processes:
@@ -119,7 +141,7 @@ class _Server:
                 words = [sys.executable, *program, str(theirs.fileno())]
                 self._pid = subprocess.Popen(words, pass_fds=[theirs.fileno()], start_new_session=True).pid
                 return
-            self._pid = os.fork()
+            self._pid = fork()
             if self._pid == 0:
                 try:
                     self._ours.close()
@@ -175,7 +197,7 @@ def _serve_until_stopped(connection: socket.socket, answer: Answer, memory: int,
         if message in (b"", b"stop"):
             return
         if passed:
-            pid = os.fork()
+            pid = fork()
             if pid == 0:
                 try:
                     connection.close()
