@@ -20,6 +20,8 @@ from pathlib import Path
 from threading import Timer
 from typing import IO, NoReturn, TypeAlias
 
+import torch
+
 from fsar import cli
 from fsar.video.processes import fork
 
@@ -170,9 +172,12 @@ class _New(_Started):
 def begin(terminal: int) -> None:
     """End this process when its parent ends, whose connections it may hold; print where it stands at SIGUSR2.
 
+    A fork makes PyTorch's pool of threads anew here: two of its threads that need one at once would crash.
+
     Args:
         terminal: number of an open file.
     """
+    torch.set_num_threads(1)
     faulthandler.register(signal.SIGUSR2, file=terminal)
     with suppress(AttributeError):  # only Linux has it
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
