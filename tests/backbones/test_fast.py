@@ -1,5 +1,7 @@
 """OpenVINO gives what eager PyTorch gives, and only where it may."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,29 @@ def test_a_recogniser_uses_it_for_backbones_that_it_loads_itself(
     assert Recognizer("tiny").backbone.fast is None and Recognizer(tiny).backbone.fast is None
     monkeypatch.setattr(fast, "is_installed", lambda: False)
     assert Recognizer(SMALL).backbone.fast is None
+
+
+TWO_ENCODERS = f"""
+import signal
+import sys
+import torch
+from fsar.backbones import fast, load_backbone
+
+def encoder():
+    backbone = load_backbone({SMALL!r})
+    one = fast.OpenVinoEncoder(backbone)
+    one(torch.zeros(1, 3, backbone.image_size, backbone.image_size))
+    return one
+
+signal.signal(signal.SIGINT, lambda *_: sys.exit(7))
+first, second = encoder(), encoder()
+del first
+del second
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_ctrl_c_after_two_encoders_is_no_crash(small: Backbone) -> None:
+    """Each core of OpenVINO sets a stack for signals; two that end in turn leave one that is gone."""
+    done = subprocess.run([sys.executable, "-c", TWO_ENCODERS], check=False, capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr

@@ -14,6 +14,7 @@ clips to calibrate on.
 
 import importlib.util
 import warnings
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -26,6 +27,7 @@ from fsar.files import atomic_path, cache_dir
 
 BATCH = 8
 """Number of images in a batch: the frames of a clip."""
+_ONE_AT_A_TIME = Lock()
 
 
 def is_installed() -> bool:
@@ -87,11 +89,27 @@ class _Images(nn.Module):
         return encoding.features, encoding.map
 
 
+def core() -> Any:
+    """Give OpenVINO's core, one for the whole process.
+
+    Each core sets a stack for signals and takes it back at its end. Two that end in the order in which they were made
+    leave one that is gone; then Ctrl-C crashes.
+    """
+    with _ONE_AT_A_TIME:
+        return _core()
+
+
+@cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
 def _compile(backbone: Backbone) -> Any:
     """Load the converted model, or convert it, and compile it for this CPU; False if OpenVINO cannot take it."""
     import openvino
 
-    core = openvino.Core()
     path = cache_dir() / "openvino" / f"{backbone.fingerprint()}-{BATCH}-{openvino.__version__[:6]}.xml"
     if not path.is_file():
         try:
@@ -102,7 +120,7 @@ def _compile(backbone: Backbone) -> Any:
             warnings.warn(f"{backbone.name} runs without OpenVINO, which cannot convert it: {error}", stacklevel=2)
             return False
     settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
-    return core.compile_model(core.read_model(path), "CPU", settings)
+    return core().compile_model(core().read_model(path), "CPU", settings)
 
 
 @torch.no_grad()

@@ -25,6 +25,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from fsar.backbones import fast
 from fsar.backbones.base import Backbone, ImageEncoding
 from fsar.backbones.video import ClipEncoding, Layout, Look, VideoBackbone
 from fsar.config import Settings, parse_settings
@@ -76,13 +77,11 @@ class Session:
         self._run: Any = lambda array: session.run(self.outputs, {self.inputs[0][0]: array})
 
     def _open_openvino(self) -> None:
-        try:
-            import openvino
-        except ImportError as error:
-            raise ValueError(f"{self.file} needs onnxruntime (or openvino): pip install 'fsar[onnx]'") from error
+        if not fast.is_installed():
+            raise ValueError(f"{self.file} needs onnxruntime (or openvino): pip install 'fsar[onnx]'")
         settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "INFERENCE_PRECISION_HINT": "f32"}
         try:
-            model = openvino.Core().compile_model(self.file, "CPU", settings)
+            model = fast.core().compile_model(self.file, "CPU", settings)
         except RuntimeError as error:
             raise ValueError(f"{self.file}: OpenVINO cannot read it: {error}") from error
         shapes = [

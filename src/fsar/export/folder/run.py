@@ -10,6 +10,7 @@ import json
 import math
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,18 @@ def answer(logits: np.ndarray, score: float, recogniser: dict[str, Any]) -> dict
     return {"action": action, "best": best, "probabilities": ordered, "score": score, "threshold": threshold}
 
 
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's core, one for both models: after two, Ctrl-C would crash, on a stack that is gone."""
+    from openvino import Core
+
+    return Core()
+
+
 def opened(file: Path, openvino: bool) -> Callable[[Arrays], Arrays]:
     """Load a model: named arrays -> named arrays; of those given, it takes what it needs."""
     if openvino:
-        from openvino import Core
-
-        model = Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        model = openvino_core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         wanted = [each.any_name for each in model.inputs]
         outputs = [each.any_name for each in model.outputs]
         return lambda given: dict(zip(outputs, model({name: given[name] for name in wanted}).values(), strict=True))
