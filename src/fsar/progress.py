@@ -4,7 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import cycle, islice
 from typing import TypeVar
 
@@ -54,6 +54,23 @@ def one_output() -> bool:
     return False
 
 
+@contextmanager
+def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
+    """Give threads, and wait for them at the end.
+
+    What nobody reads on does not wait: it may be closed as garbage, in any thread, while that holds a lock that these
+    threads need.
+    """
+    pool, wait = ThreadPoolExecutor(count), True
+    try:
+        yield pool
+    except GeneratorExit:
+        wait = False
+        raise
+    finally:
+        pool.shutdown(wait)
+
+
 def ahead(
     function: Callable[[Item], Made], items: Iterable[Item], workers: int, most: int | None = None
 ) -> Iterator[Made]:
@@ -72,7 +89,7 @@ def ahead(
         >>> list(ahead(len, ["a", "bb", "ccc"], workers=2))
         [1, 2, 3]
     """
-    with ThreadPoolExecutor(workers) as pool:
+    with _threads(workers) as pool:
         yield from _in_order(lambda item: pool.submit(function, item), items, most or 2 * workers)
 
 
@@ -94,7 +111,7 @@ def in_turn(functions: Sequence[Callable[[Item], Made]], items: Iterable[Item]) 
         yield from map(functions[0], items)
         return
     with ExitStack() as stack:
-        pools = [stack.enter_context(ThreadPoolExecutor(1)) for _ in functions]
+        pools = [stack.enter_context(_threads(1)) for _ in functions]
         turns = cycle(zip(pools, functions, strict=True))
 
         def submit(item: Item) -> "Future[Made]":
