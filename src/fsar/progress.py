@@ -58,8 +58,8 @@ def one_output() -> bool:
 def _threads(count: int) -> Iterator[ThreadPoolExecutor]:
     """Give threads, and wait for them at the end.
 
-    What nobody reads on does not wait: it may be closed as garbage, in any thread, while that holds a lock that these
-    threads need.
+    If nobody reads on, it does not wait. The reader's generator is then garbage, which any thread may close, also while
+    that thread holds a lock that these threads need.
     """
     pool, wait = ThreadPoolExecutor(count), True
     try:

@@ -92,8 +92,8 @@ class _Images(nn.Module):
 def core() -> Any:
     """Give OpenVINO's core, one for the whole process.
 
-    Each core sets a stack for signals and takes it back at its end. Two that end in the order in which they were made
-    leave one that is gone; then Ctrl-C crashes.
+    Each core sets a stack for signals, and at its end sets the one before it. If two cores end in the order in which
+    they were made, that one is gone already, and Ctrl-C crashes.
     """
     with _ONE_AT_A_TIME:
         return _core()

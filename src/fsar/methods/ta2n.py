@@ -394,7 +394,7 @@ class Ta2n(Method):
         return {"maps": maps} | (self.evolution.convolved(maps) if self.config.shots == "mean" else {})
 
     def match(self, episode: Episode) -> Prediction:
-        """Logits: minus the distance of frames of one number. Named outputs: the pooled frames of every pair."""
+        """Logits: minus the distance of frames of the same number. Named outputs: the pooled frames of every pair."""
         query, classes = self._compared(episode)
         of_query, of_class = self.evolution(query, classes)
         logits = (cosine(of_query, of_class) - 1).sum(-1)

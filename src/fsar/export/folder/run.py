@@ -43,7 +43,7 @@ def answer(logits: np.ndarray, score: float, recogniser: dict[str, Any]) -> dict
 
 @cache
 def openvino_core() -> Any:
-    """OpenVINO's core, one for both models: after two, Ctrl-C would crash, on a stack that is gone."""
+    """Give one core of OpenVINO to both models; after two cores have ended, Ctrl-C can crash."""
     from openvino import Core
 
     return Core()
