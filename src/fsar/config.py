@@ -139,6 +139,9 @@ def parse_settings(cls: type[AnySettings], values: Mapping[str, Any], what: str,
     for name, field in fields.items():
         if name not in values and field.default is field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{what}: {key} {name!r} is missing; give it a value")
+    for name, value in values.items():
+        if value is None and hints[name] is not Any and types.NoneType not in get_args(hints[name]):
+            raise ValueError(f"{what}: {name} is null; expected {_type_words(hints[name])}")
     try:
         written = {name: _as_written(as_list(value), hints[name]) for name, value in values.items()}
         checked = _parser(cls).parse_object(written, defaults=False)  # type: ignore[arg-type]  # `cls` fills them in

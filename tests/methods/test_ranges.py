@@ -58,6 +58,8 @@ def test_numbers_below_0_and_lists_of_nothing_are_refused(method: str, option: s
         ("clip-spm", {"consistency_shares": [0.6, 0.5]}, r"consistency_shares is \[0.6, 0.5\]; expected a first share"),
         ("clip-spm", {"consistency_shares": [0.1, 1.5]}, r"consistency_shares is \[0.1, 1.5\]; expected a first share"),
         ("clip-spm", {"gate_text": 0}, "gate_text is 0.0; expected more than 0"),
+        ("ts-fsar", {"templates": None}, "method ts-fsar: templates is null; expected text"),
+        ("trx", {"out_dim": None}, "method trx: out_dim is null; expected int"),
         ("clip-fsar", {"prompt": "a photo"}, "unknown template set 'a photo'; .*one template holding {}"),
         ("clip-mdmf", {"prompt": "ma-fsar"}, "prompt is 'ma-fsar'; expected {} in place of the class name"),
     ],
